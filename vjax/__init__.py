@@ -1,0 +1,1 @@
+"""vjax: video-recognition research in JAX."""

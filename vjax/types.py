@@ -1,0 +1,110 @@
+"""The nouns every room shares. Axes: B batch, V views, T H W time height width, C channels, N tokens, D width, K classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# video (B, T, H, W, C) uint8 on the host, float in models; label (B,) or (B, K); mask (B,) 1 = real, 0 = padding;
+# video_id (B,) int; in training also rng (B,), one random key a clip.
+Batch = dict[str, Any]
+Metrics = dict[str, Any]  # name -> clu.metrics.Metric: sums and counts, so that merging is addition
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+  """Which frames and pixels of a video make a clip.
+
+  frames, stride: number of frames, and their distance in source frames. sampling: a rule of `data/sample.py`.
+  crop, short_side: pixels; the short side is scaled to `short_side` before a test crop of `crop` x `crop`.
+  clips, crops: test views in time and in space. repeats: training samples drawn from one decoded video.
+  """
+
+  frames: int
+  stride: int
+  crop: int
+  short_side: int
+  sampling: str = 'dense'
+  clips: int = 1
+  crops: int = 1
+  repeats: int = 1
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+  """Facts of a data set that its records do not carry.
+
+  num_classes: 0 = whatever the manifest says. labels: 'one' | 'many' | 'boxes'. flip: whether a mirrored clip keeps
+  its label. folder: where under data_dir, if not `name`. view: which labels, where records carry several
+  ('' = the first). prepare: the command that makes the records, for the error when they are missing.
+  """
+
+  name: str
+  num_classes: int
+  labels: str = 'one'
+  flip: bool = True
+  splits: tuple[str, ...] = ('train', 'val')
+  folder: str = ''
+  view: str = ''
+  prepare: str = ''
+
+
+@flax.struct.dataclass
+class Mask:
+  """Which tokens a masked autoencoder sees: keep (B, K) indices in the order they enter the encoder, restore (B, N)
+  the place of every token in (kept, removed) order, removed (B, N) 1 = removed."""
+
+  keep: Any
+  restore: Any
+  removed: Any
+
+
+@flax.struct.dataclass
+class Features:
+  """What every backbone answers.
+
+  maps: tuple of (B, T', H', W', D), one per pathway; None when masked. pooled: (B, D), what the paper feeds its
+  classifier. tokens: (B, 1 + K, D) for a masked ViT, class token first where there is one; mask: the Mask given.
+  grid: (T', H', W') of the token grid, for heads that need positions.
+  """
+
+  maps: Any
+  pooled: Any
+  tokens: Any = None
+  mask: Any = None
+  grid: tuple[int, int, int] | None = flax.struct.field(pytree_node=False, default=None)
+
+
+@flax.struct.dataclass
+class TrainState:
+  """Everything that a resume needs, and nothing else. stats: collections other than params (BatchNorm averages)."""
+
+  step: Any
+  params: Any
+  stats: Any
+  opt_state: Any
+  ema: Any = None
+
+
+class VideoModel(nn.Module):
+  """A backbone and a head; params = {'backbone': ..., 'head': ...}."""
+
+  backbone: nn.Module
+  head: nn.Module
+
+  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None):
+    """The head's output for normalised clips (B, T, H, W, C)."""
+    return self.head(self.features(video, train=train, mask=mask), train=train)
+
+  def features(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
+    """The backbone's answer, for probes and heads."""
+    if video.ndim != 5:
+      raise ValueError(f'video has shape {jnp.shape(video)}; a model needs (B, T, H, W, C): add the batch axis')
+    if mask is None:
+      return self.backbone(video, train=train)
+    return self.backbone(video, train=train, mask=mask)
