@@ -1,0 +1,40 @@
+# Needs Python 3.11 to 3.13, nothing else. Uses uv where it is installed, else venv and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo 'uv pip install -q --python $(BIN)/python' || echo '$(BIN)/python -m pip install -q --disable-pip-version-check')
+
+.PHONY: demo test test-all lint bench clean
+
+demo: $(VENV)/.data
+	$(BIN)/python -m vjax.demo --workdir=runs/demo --data_dir=data
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.data
+	$(BIN)/python -m benchmarks.conv
+	$(BIN)/python -m benchmarks.mae_step
+	$(BIN)/python -m benchmarks.input_pipeline
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), f"vjax needs Python 3.11 to 3.13, this is {sys.version}: run make PYTHON=python3.12 ..."'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.data: setup.py | $(BIN)/python
+	$(INSTALL) -e '.[data]'
+	touch $@
+
+$(VENV)/.test: setup.py | $(BIN)/python
+	$(INSTALL) -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,92 @@
+"""The house stands: every file parses and imports, imports point down, nothing of one machine is in the tree."""
+
+import ast
+import importlib
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+FLOORS = {
+  **dict.fromkeys(['main', 'study', 'demo', 'predict'], 5),
+  **dict.fromkeys(['train', 'evaluate'], 4),
+  'build': 3,
+  **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'convert'], 2),
+  **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'macs'], 1),
+  **dict.fromkeys(['types', 'rooms', 'tree'], 0),
+}
+FILES = sorted(p.relative_to(ROOT) for d in ('vjax', 'configs', 'data_prep', 'benchmarks') for p in (ROOT / d).rglob('*.py'))
+
+
+def imports(path: pathlib.Path):
+  """(imported module, whether at the top of the file) of a Python file."""
+  tree = ast.parse((ROOT / path).read_text())
+  top = set(tree.body)
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from ((alias.name, node in top) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      yield from ((f'{node.module}.{alias.name}', node in top) for alias in node.names)
+
+
+def room(parts) -> str | None:
+  """'models' for vjax/models/vit.py or vjax.models.vit; None outside vjax and for vjax/__init__.py."""
+  parts = [p.removesuffix('.py') for p in parts]
+  return parts[1] if parts[0] == 'vjax' and len(parts) > 1 and parts[1] != '__init__' else None
+
+
+@pytest.mark.parametrize('path', FILES, ids=str)
+def test_every_file_imports(path):
+  module = '.'.join(path.with_suffix('').parts).removesuffix('.__init__')
+  assert importlib.import_module(module).__name__ == module
+
+
+@pytest.mark.parametrize('path', [p for p in FILES if p.parts[0] == 'vjax'], ids=str)
+def test_imports_point_down(path):
+  here = room(path.parts)
+  for module, _ in imports(path):
+    there = room(module.split('.'))
+    if here is None or there is None or there not in FLOORS:
+      continue
+    assert there == here or FLOORS[there] < FLOORS[here], f'{path} (floor {FLOORS[here]}) imports {module}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=str)
+def test_who_may_see_what(path):
+  tensorflow = path.parts[:2] == ('vjax', 'data') or path.parts[0] in ('data_prep', 'benchmarks')
+  for module, top in imports(path):
+    package = module.split('.')[0]
+    assert package != 'torch', f'{path} imports torch'
+    if package in ('tensorflow', 'tensorflow_datasets'):
+      assert tensorflow and not top, f'{path}: tensorflow belongs to data/ and data_prep/, inside functions'
+    if package == 'ml_collections':
+      assert path.parts[0] == 'configs' or path.name in ('main.py', 'build.py'), f'{path} sees configs'
+  if path.parts[0] == 'vjax' and path.name != 'shard.py':
+    assert not re.search(r"""['"]fsdp['"]""", (ROOT / path).read_text()), f'{path} names a mesh axis'
+
+
+def test_models_and_objectives_import_no_tensorflow():
+  code = (
+    'import sys, pkgutil, importlib\n'
+    "for room in ('models', 'heads', 'objectives', 'layers', 'convert'):\n"
+    "  package = importlib.import_module(f'vjax.{room}')\n"
+    '  for m in pkgutil.iter_modules(package.__path__):\n'
+    "    if m.name != '__main__': importlib.import_module(f'vjax.{room}.{m.name}')\n"
+    'import vjax.optim, vjax.train\n'
+    "print('tensorflow' in sys.modules, 'ml_collections' in sys.modules and 'vjax.build' not in sys.modules)\n"
+  )
+  python = __import__('sys').executable
+  result = subprocess.run([python, '-c', code], capture_output=True, text=True, cwd=ROOT)
+  assert result.stdout.split() == ['False', 'False'], result.stderr
+
+
+def test_no_machine_paths():
+  listed = subprocess.run(['git', 'ls-files'], capture_output=True, text=True, cwd=ROOT).stdout.split()
+  pattern = re.compile('|'.join(['/ho' + 'me/', '/wo' + 'rk/', '/Us' + 'ers/', 'bash_' + 'jobs']))
+  for name in listed:
+    path = ROOT / name
+    if path.suffix in ('.py', '.md', '.toml', '.ipynb', '.yml', '') and path.is_file():
+      found = pattern.search(path.read_text(errors='ignore'))
+      assert not found, f'{name} names a path of one machine: {found.group()}'

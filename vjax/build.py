@@ -1,0 +1,282 @@
+"""Config -> model, objective, optimizer and data. The only reader of configs: everything below takes plain arguments.
+
+A config has these sections; a key that nothing takes is an error that says what there is.
+  seed       every random choice derives from it
+  model      name: file in models/; variant: entry of its VARIANTS; the rest goes to its Backbone
+  head       name: file in heads/; the rest goes to its Head
+  objective  name: file in objectives/; the rest goes to its objective
+  data       see Data; clip: types.ClipSpec; augment: data.augment.Augment
+  optim      rate at rate_batch videos a step, schedule, durations, and what optim.schedule and optim.make take
+  train      see Training
+  init       path and skip of a warm start; may be left out
+  evals      {name: {name: file in evals/, ...}}, run at the end and every train.eval_epochs
+"""
+
+import difflib
+import inspect
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from vjax import optim, rooms
+from vjax.data.augment import Augment
+from vjax.layers import position
+from vjax.types import Batch, ClipSpec, DatasetSpec, VideoModel
+
+_SECTIONS = ('seed', 'model', 'head', 'objective', 'data', 'clip', 'augment', 'optim', 'train', 'init', 'evals')
+_CALL = ('model', 'params', 'stats', 'batch', 'rng', 'train')  # what the trainer gives an objective
+
+
+@dataclass(frozen=True)
+class Data:
+  """config.data. name: file in data/datasets/; split: trained on; batch: videos a step, over all devices; mean, std: of
+  RGB in [0, 1]; folder: in place of the data set's own; per_class: train on this many videos a class, chosen by seed."""
+
+  name: str
+  split: str
+  batch: int
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  folder: str = ''
+  per_class: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+  """config.train. dtype: of activations, parameters are float32; accumulate: microbatches a step; fsdp: devices that share
+  one copy of the state; ema: weight of the old average of parameters, 0 = none; keep: newest checkpoints kept;
+  eval_epochs: between evaluations, 0 = at the end only."""
+
+  dtype: str
+  log_steps: int
+  save_steps: int
+  eval_epochs: float = 0.0
+  keep: int = 2
+  accumulate: int = 1
+  fsdp: int = 1
+  remat: bool = False
+  ema: float = 0.0
+
+
+@dataclass(frozen=True)
+class Experiment:
+  """All that train and evaluate need, free of configs."""
+
+  seed: int
+  model: VideoModel
+  objective: Callable
+  tx: optax.GradientTransformation
+  schedule: optax.Schedule
+  total_steps: int
+  eval_steps: int
+  clip: ClipSpec
+  data: Data
+  training: Training
+  classes: tuple[str, ...]
+  freeze: tuple[str, ...]
+  init_path: str
+  init_skip: tuple[str, ...]
+  resize: Callable
+  evals: dict[str, dict[str, Any]]
+  meta: dict[str, Any]
+  train_batches: Callable[[int], Iterator[Batch]]
+  eval_batches: Callable[[str, ClipSpec, int], Iterator[Batch]]
+
+  @property
+  def clips_per_step(self) -> int:
+    return self.data.batch * self.clip.repeats
+
+  def normalise(self, video: jax.Array) -> jax.Array:
+    """uint8 RGB (..., 3) -> float32, (x / 255 - mean) / std."""
+    return (video.astype(jnp.float32) / 255 - jnp.asarray(self.data.mean)) / jnp.asarray(self.data.std)
+
+
+def check_keys(function: Callable, section: dict[str, Any], where: str) -> list[str]:
+  """Names that `function` takes. Raises ValueError, with the nearest name, for a key of `section` that it does not."""
+  known = [name for name in inspect.signature(function).parameters if name not in ('parent', *_CALL)]
+  for key in section:
+    if key not in known:
+      close = difflib.get_close_matches(key, known, n=1)
+      hint = f'did you mean {close[0]!r}? ' if close else ''
+      raise ValueError(f'config.{where} has the unknown key {key!r}: {hint}it takes {", ".join(sorted(known))}')
+  return known
+
+
+def unpack(function: Callable, section: dict[str, Any], where: str, **facts: Any) -> Any:
+  """function(**section), with those of `facts` that it takes and the section leaves open.
+
+  Raises ValueError for keys that it does not take, and for those it needs and lacks.
+  """
+  known = check_keys(function, section, where)
+  given = {**{key: value for key, value in facts.items() if key in known}, **section}
+  try:
+    return function(**given)
+  except TypeError as error:
+    raise ValueError(f'config.{where}: {error}') from error
+
+
+def _section(config: dict[str, Any], name: str) -> tuple[str, dict[str, Any]]:
+  section = dict(config[name])
+  if 'name' not in section:
+    raise ValueError(f'config.{name} has no key name: it says which file of vjax/{name}s/ to use')
+  return section.pop('name'), section
+
+
+def plain(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
+  """Nested dicts and tuples of a config. Raises ValueError for sections that do not exist or are missing."""
+  config = config.to_dict() if isinstance(config, ConfigDict) else config
+  frozen = lambda x: (
+    {k: frozen(v) for k, v in x.items()} if isinstance(x, dict)
+    else tuple(frozen(v) for v in x) if isinstance(x, (list, tuple)) else x
+  )  # fmt: skip
+  unknown = sorted(set(config) - set(_SECTIONS))
+  missing = sorted(set(_SECTIONS) - {'init'} - set(config))
+  if unknown or missing:
+    raise ValueError(f'config has unknown sections {unknown} and lacks {missing}; the sections are {", ".join(_SECTIONS)}')
+  return frozen(config)
+
+
+def model(config: dict[str, Any], num_classes: int) -> VideoModel:
+  """The backbone and head of a plain config."""
+  clip = unpack(ClipSpec, config['clip'], 'clip')
+  training = unpack(Training, config['train'], 'train')
+  name, section = _section(config, 'model')
+  module = rooms.find('models', name)
+  if 'variant' in section:
+    variant = section.pop('variant')
+    if variant not in module.VARIANTS:
+      raise ValueError(f'config.model.variant is {variant!r}; {name} has {", ".join(module.VARIANTS)}')
+    section = {**module.VARIANTS[variant], **section}
+  facts = dict(frames=clip.frames, crop=clip.crop, num_classes=num_classes, dtype=jnp.dtype(training.dtype))
+  backbone = unpack(module.Backbone, section, 'model', **facts, remat=training.remat)
+  # A head may ask for facts of the clip, and for settings that the backbone shares with it (a decoder's patch).
+  shared = {f.name: getattr(backbone, f.name) for f in fields(backbone) if f.name in ('patch', 'class_token')}
+  name, section = _section(config, 'head')
+  head = unpack(rooms.find('heads', name).Head, section, 'head', **{**facts, **shared})
+  return VideoModel(backbone=backbone, head=head)
+
+
+def optimizer(
+  config: dict[str, Any], net: VideoModel, *, clips_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule, int, tuple[str, ...]]:
+  """(optimizer, schedule, total steps, frozen patterns) of config.optim. Epochs count clips, repeats included."""
+  clip, batch = unpack(ClipSpec, config['clip'], 'clip'), config['data']['batch']
+  section = dict(config['optim'])
+  durations = {key: section.pop(key) for key in list(section) if key.startswith(('total_', 'warmup_'))}
+  warmup_start = durations.pop('warmup_start', 0.0)
+  steps = lambda prefix: optim.to_steps(prefix, durations, batch=batch * clip.repeats, clips=clips_per_epoch)
+  total = steps('total')
+  scale = lambda rate: optim.scaled_rate(rate, section['rate_batch'], batch)
+  curve = {key: section.pop(key) for key in ('end', 'power', 'factor', 'halvings', 'curve_from_start') if key in section}
+  if 'boundary_epochs' in section:
+    epochs = section.pop('boundary_epochs')
+    curve['boundaries'] = tuple(round(e * clips_per_epoch / (batch * clip.repeats)) for e in epochs)
+  schedule = optim.schedule(
+    kind=section.pop('schedule'), peak=scale(section['rate']), total_steps=total, warmup_steps=min(steps('warmup'), total),
+    warmup_start=scale(warmup_start), **curve,
+  )  # fmt: skip
+  section = {key: value for key, value in section.items() if key not in ('rate', 'rate_batch')}
+  shapes = jax.eval_shape(partial(net.init, train=False), jax.random.key(0), _video(clip))['params']
+  if 'layer_decay' in section:
+    layer_of = rooms.find('models', config['model']['name']).layer_of
+    depth = net.backbone.depth
+    section['layer_decay'] = optim.layer_multipliers(shapes, partial(layer_of, depth=depth), depth, section['layer_decay'])
+  make = partial(optim.make, shapes, schedule=schedule)
+  return unpack(make, section, 'optim'), schedule, total, tuple(section['freeze']) if 'freeze' in section else ()
+
+
+def objective(config: dict[str, Any]) -> Callable:
+  """The function of config.objective, its settings filled in."""
+  name, section = _section(config, 'objective')
+  function = rooms.find('objectives', name).objective
+  check_keys(function, section, 'objective')
+  return partial(function, **section)
+
+
+def resize_position(net: VideoModel, clip: ClipSpec, name: str, old: Any, shape: tuple[int, ...], source: dict) -> Any:
+  """Position table `old` of a checkpoint with meta `source`, resized to this model's grid."""
+  of = lambda c: net.backbone.grid((c['frames'], c['crop'], c['crop']))
+  return position.resize(name, old, shape, old_grid=of(source['config']['clip']), new_grid=of(vars(clip)))
+
+
+def _video(clip: ClipSpec) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((1, clip.frames, clip.crop, clip.crop, 3), jnp.float32)
+
+
+def dataset(config: dict[str, Any]) -> DatasetSpec:
+  """Facts of the data set that config.data names; its folder may be another."""
+  data = unpack(Data, config['data'], 'data')
+  spec = rooms.find('data.datasets', data.name).SPEC
+  spec = replace(spec, folder=data.folder) if data.folder else spec
+  if not (spec.folder or spec.num_classes):
+    raise ValueError(f'config.data.name is {data.name!r}, a folder of your own: name it in config.data.folder')
+  return spec
+
+
+def default_data_dir() -> str:
+  """$VJAX_DATA, else 'data'."""
+  return os.environ.get('VJAX_DATA') or 'data'
+
+
+def render_built_in(config: ConfigDict, data_dir: str) -> None:
+  """Renders the built-in data set where the config wants it and it is not there yet. In a pod the first host does."""
+  folder = Path(data_dir, dataset(plain(config)).folder or config.data.name)
+  if folder.name == 'motions' and not (folder / 'manifest.json').exists():
+    if jax.process_index() == 0:
+      from data_prep import synthetic
+
+      logging.info('rendering the built-in data set into %s (once; a few minutes)', folder)
+      synthetic.prepare(str(folder))
+    if jax.process_count() > 1:
+      from jax.experimental import multihost_utils
+
+      multihost_utils.sync_global_devices('rendered')
+
+
+def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment:
+  """The experiment of a config on the data in `data_dir`. Raises an error naming the folder where data is missing."""
+  from vjax.data import pipeline
+
+  config = plain(config)
+  clip, data = unpack(ClipSpec, config['clip'], 'clip'), unpack(Data, config['data'], 'data')
+  training = unpack(Training, config['train'], 'train')
+  augment = unpack(Augment, config['augment'], 'augment')
+  spec = dataset(config)
+  source = pipeline.open_source(data_dir, spec, data.split, per_class=data.per_class, seed=config['seed'])
+  hosts = dict(host=jax.process_index(), hosts=jax.process_count())
+  net = model(config, len(source.classes))
+  tx, schedule, total, freeze = optimizer(config, net, clips_per_epoch=source.num_clips)
+  init = config['init'] if 'init' in config else {'path': '', 'skip': ()}
+  epoch_steps = source.num_clips / (data.batch * clip.repeats)
+
+  def train_batches(start_step: int) -> Iterator[Batch]:
+    return pipeline.train_batches(
+      source, spec, clip, augment, batch=data.batch, seed=config['seed'], start_step=start_step, **hosts
+    )
+
+  def eval_batches(split: str, views: ClipSpec, batch: int) -> Iterator[Batch]:
+    test = pipeline.open_source(data_dir, spec, split)
+    return pipeline.eval_batches(test, spec, views, batch=batch, **hosts)
+
+  return Experiment(
+    seed=config['seed'], model=net, objective=objective(config), tx=tx, schedule=schedule, total_steps=total,
+    eval_steps=round(training.eval_epochs * epoch_steps), clip=clip, data=data, training=training,
+    classes=tuple(source.classes), freeze=freeze, init_path=init['path'], init_skip=init['skip'], resize=partial(resize_position, net, clip),
+    evals=config['evals'], meta=describe(config, source.classes), train_batches=train_batches, eval_batches=eval_batches,
+  )  # fmt: skip
+
+
+def describe(config: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
+  """meta.json of a checkpoint: config, class names, versions."""
+  packages = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+  return {'config': config, 'classes': list(classes), 'versions': {name: metadata.version(name) for name in packages}}

@@ -1,0 +1,222 @@
+"""Checkpoints: save and resume of a run through Orbax, and strict warm starts with a report.
+
+A checkpoint folder (a run's workdir, or what `python -m vjax.convert` writes) holds
+  meta.json                the config, class names and versions: all that is needed to rebuild the model
+  checkpoints/<step>/model       params, stats and, where kept, their moving average
+  checkpoints/<step>/optimizer   optimizer state and step
+  checkpoints/<step>/interval    sums of the logging interval in progress
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vjax import tree
+from vjax.types import TrainState
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes `value` to a temporary name, then renames: readers see the old file or the new one."""
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
+  temporary.replace(path)
+
+
+def read_meta(path: str | os.PathLike) -> dict[str, Any]:
+  """meta.json of a checkpoint folder. Raises FileNotFoundError that says what the folder should be."""
+  file = Path(path) / 'meta.json'
+  if not file.is_file():
+    raise FileNotFoundError(
+      f'no meta.json in {Path(path).absolute()}: give the --workdir of a training run, or a folder written by '
+      f'`python -m vjax.convert`'
+    )
+  return json.loads(file.read_text())
+
+
+class Checkpoints:
+  """The checkpoints of one workdir. Saves are asynchronous; a save cut short leaves nothing that a later run would take."""
+
+  def __init__(self, workdir: str | os.PathLike, *, keep: int):
+    import orbax.checkpoint as ocp
+
+    self._ocp = ocp
+    self._manager = ocp.CheckpointManager(
+      Path(workdir).absolute() / 'checkpoints',
+      options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
+    )
+
+  @property
+  def latest(self) -> int | None:
+    """Step of the newest complete checkpoint, or None."""
+    return self._manager.latest_step()
+
+  def save(self, state: TrainState, interval: dict[str, Any]) -> None:
+    """Starts writing `state` and the sums of the current logging interval."""
+    args = self._ocp.args
+    self._manager.save(
+      int(state.step),
+      args=args.Composite(
+        model=args.StandardSave({'params': state.params, 'stats': state.stats, 'ema': state.ema or {}}),
+        optimizer=args.StandardSave({'opt_state': state.opt_state, 'step': state.step}),
+        interval=args.JsonSave(interval),
+      ),
+      force=True,
+    )
+
+  def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    """The newest state, laid out like `target` (a tree of ShapeDtypeStructs with shardings), and interval sums.
+
+    Raises ValueError listing the names that differ where the checkpoint is of another model or optimizer.
+    """
+    step = self.latest
+    model = {'params': target.params, 'stats': target.stats, 'ema': target.ema or {}}
+    optimizer = {'opt_state': target.opt_state, 'step': target.step}
+    saved = self._manager.item_metadata(step)
+    differences = _compare(model, saved['model'].tree) + _compare(optimizer, saved['optimizer'].tree)
+    if differences:
+      raise ValueError(
+        f'checkpoint {step} in {self._manager.directory} is of another model or optimizer; use another --workdir, or '
+        f'the config it was made with:\n' + _list(differences)
+      )
+    args = self._ocp.args
+    got = self._manager.restore(
+      step,
+      args=args.Composite(
+        model=args.StandardRestore(model), optimizer=args.StandardRestore(optimizer), interval=args.JsonRestore()
+      ),
+    )
+    model, optimizer = got['model'], got['optimizer']
+    state = TrainState(
+      step=optimizer['step'],
+      params=model['params'],
+      stats=model['stats'],
+      opt_state=optimizer['opt_state'],
+      ema=None if target.ema is None else model['ema'],
+    )
+    return state, got['interval']
+
+  def wait(self) -> None:
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def _names(x: Any) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_flatten_with_path(x)[0]
+  parts = lambda path: '/'.join(str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k)))) for k in path)
+  return {parts(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, 'shape')}
+
+
+def _compare(wanted: Any, saved: Any) -> list[str]:
+  wanted, saved = _names(wanted), _names(saved)
+  rows = [f'- {name} {saved[name]}: in the checkpoint only' for name in sorted(saved.keys() - wanted.keys())]
+  rows += [f'+ {name} {wanted[name]}: in the model only' for name in sorted(wanted.keys() - saved.keys())]
+  both = sorted(n for n in wanted.keys() & saved.keys() if wanted[n] != saved[n])
+  return rows + [f'! {name}: {saved[name]} in the checkpoint, {wanted[name]} in the model' for name in both]
+
+
+def _list(rows: Sequence[str], most: int = 40) -> str:
+  return '\n'.join([*rows[:most], *([f'... and {len(rows) - most} more'] if len(rows) > most else [])])
+
+
+def save_params(path: str | os.PathLike, variables: dict[str, Any], meta: dict[str, Any]) -> None:
+  """Writes an ordinary checkpoint folder: variables {'params': ..., other collections} as step 0, and meta.json."""
+  import orbax.checkpoint as ocp
+
+  stats = {name: value for name, value in variables.items() if name != 'params'}
+  folder = Path(path).absolute() / 'checkpoints'
+  with ocp.CheckpointManager(folder) as manager:
+    model = jax.tree.map(np.asarray, {'params': variables['params'], 'stats': stats, 'ema': {}})
+    manager.save(0, args=ocp.args.Composite(model=ocp.args.StandardSave(model)), force=True)
+    manager.wait_until_finished()
+  write_json(Path(path) / 'meta.json', meta)
+
+
+def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+  """({'params': ..., **stats} as NumPy arrays, meta) of the newest checkpoint; the moving average if kept and wanted.
+
+  Raises FileNotFoundError where the folder holds no complete checkpoint.
+  """
+  import orbax.checkpoint as ocp
+
+  meta = read_meta(path)
+  folder = Path(path).absolute() / 'checkpoints'
+  with ocp.CheckpointManager(folder) as manager:
+    step = manager.latest_step()
+    if step is None:
+      raise FileNotFoundError(f'no complete checkpoint in {folder}: the run has not saved yet')
+    shapes = manager.item_metadata(step)['model'].tree
+    target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes, is_leaf=lambda x: hasattr(x, 'shape'))
+    model = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(target)))['model']
+  params = model['ema'] if average and model['ema'] else model['params']
+  return {'params': params, **model['stats']}, {**meta, 'step': step}
+
+
+def check_fits(model: Any, clip: Any, variables: dict[str, Any], path: str | os.PathLike) -> None:
+  """Raises ValueError listing the names by which the variables of `path` differ from those that `model` wants."""
+  video = jax.ShapeDtypeStruct((1, clip.frames, clip.crop, clip.crop, 3), np.float32)
+  wanted = jax.eval_shape(lambda rng, x: model.init(rng, x, train=False), jax.random.key(0), video)
+  differences = _compare(wanted, variables)
+  if differences:
+    raise ValueError(f'the checkpoint in {path} is of another model than the config:\n' + _list(differences))
+
+
+def warm_start(
+  params: Any,
+  stats: Any,
+  path: str | os.PathLike,
+  *,
+  skip: Sequence[str] = (),
+  resize: Callable[[str, np.ndarray, tuple[int, ...], dict[str, Any]], np.ndarray] | None = None,
+) -> tuple[Any, Any, dict[str, list[str]]]:
+  """Parameters and statistics taken from the checkpoint in `path`, and a report {loaded, resized, skipped}.
+
+  Every name must match in both directions, unless a regular expression of `skip` matches it whole. `resize(name, array,
+  shape, meta)` adapts position tables of another length. Raises ValueError with the lists of names that do not fit.
+  """
+  loaded, meta = load_params(path)
+  source = tree.flatten(loaded.pop('params'))
+  source_stats = tree.flatten(loaded)
+  report: dict[str, list[str]] = {'loaded': [], 'resized': [], 'skipped': []}
+  wrong: list[str] = []
+
+  def take(wanted: dict[str, Any], given: dict[str, Any], prefix: str) -> dict[str, Any]:
+    result = dict(wanted)
+    for name in sorted(wanted.keys() | given.keys()):
+      plain = name.split('/', 1)[1] if prefix else name  # statistics: 'batch_stats/backbone/...' is skipped as its module
+      if tree.matches(skip, plain):
+        report['skipped'].append(name)
+      elif name not in given:
+        wrong.append(f'+ {name} {tuple(wanted[name].shape)}: missing in the checkpoint')
+      elif name not in wanted:
+        wrong.append(f'- {name} {tuple(given[name].shape)}: the model has no such parameter')
+      elif tuple(given[name].shape) == tuple(wanted[name].shape):
+        result[name] = np.asarray(given[name], wanted[name].dtype)
+        report['loaded'].append(name)
+      elif resize is not None and 'position' in name:
+        result[name] = np.asarray(resize(name, np.asarray(given[name]), tuple(wanted[name].shape), meta), wanted[name].dtype)
+        report['resized'].append(name)
+      else:
+        wrong.append(f'! {name}: {tuple(given[name].shape)} in the checkpoint, {tuple(wanted[name].shape)} in the model')
+    return result
+
+  new_params = take(tree.flatten(params), source, '')
+  new_stats = take(tree.flatten(stats), source_stats, 'stats')
+  if wrong:
+    raise ValueError(
+      f'the checkpoint in {path} does not fit the model; name what may differ in init.skip (regular expressions such as '
+      f"'head/.*'):\n" + _list(wrong)
+    )
+  unused = [p for p in skip if not any(tree.matches([p], n.removeprefix('batch_stats/')) for n in report['skipped'])]
+  if unused:
+    raise ValueError(f'init.skip has {unused}, which match no parameter of the model or of {path}: remove or correct them')
+  return tree.unflatten(new_params), tree.unflatten(new_stats), report

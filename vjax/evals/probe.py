@@ -1,0 +1,157 @@
+"""The fc-only probe: features once, then L2-regularised multinomial logistic regression to convergence.
+
+(Ghadiyaram et al. 2019, sec. 4: "fc-only". The paper does not give the regressor; the objective, solver and grid are
+ours.)
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vjax.evals import views
+from vjax.types import Batch
+
+READS = 'features'  # what evaluate is handed by the trainer
+_GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+
+
+def evaluate(
+  features: Callable[[Batch], Any],
+  *,
+  train_batches: Iterable[Batch],
+  test_batches: Iterable[Batch],
+  num_classes: int,
+  seed: int,
+  grid: Sequence[float] = _GRID,
+  held_out: float = 0.1,
+  standardise: bool = True,
+) -> dict[str, float]:
+  """{top1, top5, loss, mean_class_accuracy, count} of the test videos, with train_top1, lambda, converged and
+  gradient_norm of the fit.
+
+  features(batch): frozen features (b, V, D) of this host's videos, extracted once. Each view of a training video is
+  an example; test probabilities are averaged over views. lambda is chosen on a share `held_out` of the training
+  videos, drawn by `seed`, then everything is fitted again.
+  standardise: subtract the training mean of every feature and divide by its standard deviation. Without it lambda
+  means nothing across networks: pooled features of a ReLU network and of a ViT differ in scale by orders of
+  magnitude.
+  """
+  x, y, _ = views.collect(features, train_batches)
+  x_test, y_test, _ = views.collect(features, test_batches)
+  for name, array in (('train', x), ('test', x_test)):
+    if array.ndim != 3 or array.shape[2:] != x.shape[2:] or not np.isfinite(array).all():
+      raise ValueError(
+        f'features of the {name} videos are {array.shape}; need finite (N, V, {x.shape[-1]}), views apart'
+      )
+  if standardise:
+    x, x_test = standardised(x, x_test)
+  best = select(x, y, num_classes, grid=grid, held_out=held_out, seed=seed)
+  weights, bias, info = fit(*_examples(x, y), num_classes, best)
+  train_top1 = views.scores(probabilities(x, weights, bias), y, num_classes=num_classes)['top1']
+  return {
+    **views.scores(probabilities(x_test, weights, bias), y_test, num_classes=num_classes),
+    'train_top1': train_top1,
+    'lambda': best,
+    'converged': float(info['converged']),
+    'gradient_norm': info['gradient_norm'],
+  }
+
+
+def fit(
+  x: Float[np.ndarray, 'n d'],
+  y: Int[np.ndarray, ' n'],
+  num_classes: int,
+  l2: float,
+  *,
+  start: tuple[np.ndarray, np.ndarray] | None = None,
+  tolerance: float = 1e-5,
+  max_steps: int = 5000,
+) -> tuple[Float[np.ndarray, 'd k'], Float[np.ndarray, ' k'], dict[str, Any]]:
+  """W (D, K), b (K,), and {converged, gradient_norm, loss, steps}, at the minimum of mean cross-entropy + l2/2 |W|^2.
+
+  The bias is free. Full-batch L-BFGS in float64, from `start` or zeros. converged: the largest element of the
+  gradient is at most `tolerance`.
+  """
+  from scipy.optimize import minimize
+
+  if l2 <= 0:
+    raise ValueError(f'l2 is {l2}; it must be above 0, or separable classes have no minimum')
+  views.check_labels(y, num_classes)
+  x = np.asarray(x, np.float64)
+  rows, width = np.arange(len(x)), x.shape[1]
+
+  def loss(flat):
+    weights, bias = _split(flat, width)
+    logits = x @ weights + bias
+    logits -= logits.max(1, keepdims=True)
+    powers = np.exp(logits)
+    sums = powers.sum(1, keepdims=True)
+    value = np.mean(np.log(sums[:, 0]) - logits[rows, y]) + l2 / 2 * np.sum(weights**2)
+    residual = powers / sums
+    residual[rows, y] -= 1
+    residual /= len(x)
+    return value, np.concatenate([x.T @ residual + l2 * weights, residual.sum(0)[None]]).ravel()
+
+  first = np.zeros((width + 1) * num_classes) if start is None else np.concatenate([start[0], start[1][None]]).ravel()
+  # ftol=0: a flat stretch is no reason to stop, only the gradient is.
+  options = dict(maxiter=max_steps, maxfun=2 * max_steps, gtol=tolerance, ftol=0.0, maxcor=20)
+  found = minimize(loss, first, jac=True, method='L-BFGS-B', options=options)
+  weights, bias = _split(found.x, width)
+  gradient = float(np.abs(found.jac).max())
+  info = dict(converged=gradient <= tolerance, gradient_norm=gradient, loss=float(found.fun), steps=int(found.nit))
+  return weights, bias, info
+
+
+def select(
+  x: Float[np.ndarray, 'n v d'],
+  y: Int[np.ndarray, ' n'],
+  num_classes: int,
+  *,
+  grid: Sequence[float],
+  held_out: float,
+  seed: int,
+) -> float:
+  """The l2 of `grid` with the best top-1 on held-out videos, of equal ones that of the lowest loss.
+
+  All views of a video are on one side. Raises ValueError where a side would be empty.
+  """
+  if len(grid) == 1:
+    return float(grid[0])
+  order = np.random.default_rng(seed).permutation(len(y))
+  count = round(held_out * len(y))
+  if not grid or not 0 < count < len(y):
+    raise ValueError(f'grid is {tuple(grid)} and held_out {held_out} of {len(y)} videos: both sides need some')
+  held, kept = order[:count], order[count:]
+  results, start = [], None
+  for l2 in sorted(grid, reverse=True):  # from the stiffest on, each fit starts at the last one's minimum
+    *start, _ = fit(*_examples(x[kept], y[kept]), num_classes, l2, start=start)
+    score = views.scores(probabilities(x[held], *start), y[held], num_classes=num_classes)
+    results.append((-score['top1'], score['loss'], l2))
+  return float(min(results)[-1])
+
+
+def probabilities(
+  x: Float[np.ndarray, 'n v d'], weights: Float[np.ndarray, 'd k'], bias: Float[np.ndarray, ' k']
+) -> Float[np.ndarray, 'n k']:
+  """Softmax of x W + b, mean over views."""
+  return views.softmax(x @ weights + bias).mean(1)
+
+
+def standardised(x: Float[np.ndarray, 'n v d'], *others: Float[np.ndarray, 'm v d']) -> tuple[np.ndarray, ...]:
+  """x and others, less the mean of x over examples, over its standard deviation; constant features become 0."""
+  x = np.asarray(x, np.float64)
+  mean, std = x.mean((0, 1)), x.std((0, 1))
+  scale = np.where(std > 1e-6 * np.abs(mean), 1 / np.maximum(std, np.finfo(np.float64).tiny), 0.0)
+  return tuple((np.asarray(a, np.float64) - mean) * scale for a in (x, *others))
+
+
+def _examples(x, y):
+  """Views as examples: (N * V, D) and (N * V,)."""
+  return x.reshape(-1, x.shape[-1]), np.repeat(y, x.shape[1])
+
+
+def _split(flat, width: int):
+  weights_and_bias = flat.reshape(width + 1, -1)
+  return weights_and_bias[:width], weights_and_bias[width]

@@ -1,0 +1,114 @@
+"""Checkpoint -> evaluations -> result.json. Every clip counts once, whatever the batch size and the devices."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vjax import build, ckpt, rooms, shard
+from vjax.build import Experiment
+from vjax.types import Batch, TrainState
+
+
+class Served:
+  """A model answering host batches with video uint8 (b, V, T, H, W, 3): views are folded for the network and come back
+  as an axis."""
+
+  def __init__(self, exp: Experiment, mesh):
+    self.exp, self.mesh = exp, mesh
+    self.params = self.stats = None
+
+  def using(self, state: TrainState) -> 'Served':
+    """The same model with the parameters (or their moving average) of `state`."""
+    self.params, self.stats = state.params if state.ema is None else state.ema, state.stats
+    return self
+
+  def logits(self, batch: Batch) -> np.ndarray:
+    """Head output (b, V, K)."""
+    return shard.local_rows(self._logits(self.params, self.stats, self._global(batch)['video']))
+
+  def features(self, batch: Batch) -> np.ndarray:
+    """What the backbone feeds a classifier (b, V, D)."""
+    return shard.local_rows(self._features(self.params, self.stats, self._global(batch)['video']))
+
+  def objective(self, batch: Batch) -> dict[str, Any]:
+    """The objective's metrics on the first view, as clu sums and counts over all hosts."""
+    return self._objective(self.params, self.stats, self._global(batch))
+
+  def batches(self, split: str, *, clips: int, crops: int, batch: int) -> Iterator[Batch]:
+    """Batches of a split; `batch` is rounded up so that devices share it evenly, which padding makes harmless."""
+    devices = self.mesh.size
+    return self.exp.eval_batches(split, replace(self.exp.clip, clips=clips, crops=crops), -(-batch // devices) * devices)
+
+  def _global(self, batch: Batch) -> dict[str, jax.Array]:
+    return shard.to_global(self.mesh, {k: v for k, v in batch.items() if k in ('video', 'label', 'mask', 'video_id')})
+
+  def _fold(self, video: jax.Array) -> jax.Array:
+    return self.exp.normalise(video.reshape(-1, *video.shape[2:]))
+
+  def _apply(self, params: Any, stats: Any, video: jax.Array, method: str):
+    out = self.exp.model.apply({'params': params, **stats}, self._fold(video), train=False, method=method)
+    out = out.pooled if method == 'features' else out
+    return out.astype(jnp.float32).reshape(*video.shape[:2], -1)
+
+  @cached_property
+  def _logits(self):
+    return jax.jit(lambda p, s, video: self._apply(p, s, video, '__call__'), out_shardings=shard.rows(self.mesh))
+
+  @cached_property
+  def _features(self):
+    return jax.jit(lambda p, s, video: self._apply(p, s, video, 'features'), out_shardings=shard.rows(self.mesh))
+
+  @cached_property
+  def _objective(self):
+    def score(params, stats, batch):
+      part = {**batch, 'video': self._fold(batch['video'][:, :1])}
+      rng = jax.random.key(0)
+      return self.exp.objective(self.exp.model, params, stats, part, rng, train=False)[1][0]
+
+    return jax.jit(score, out_shardings=shard.replicated(self.mesh))
+
+
+def run(served: Served, *, log=None, step: int = 0) -> dict[str, Any]:
+  """{evaluation: its numbers} for every entry of config.evals, and the step."""
+  results = {}
+  for name in served.exp.evals:
+    results[name] = run_one(served, name)
+    if log is not None:
+      log.write(step, name, results[name])
+    else:
+      logging.info('%s: %s', name, results[name])
+  return {'step': step, **results}
+
+
+def run_one(served: Served, name: str) -> dict[str, float]:
+  """Numbers of config.evals[name]. Its keys: name, a file in evals/; split (or train_split, test_split, ...), clips, crops
+  and batch, which say what it is given; the rest are arguments of its `evaluate`, which is handed what READS names."""
+  settings = dict(served.exp.evals[name])
+  module = rooms.find('evals', settings.pop('name'))
+  views = {key: settings.pop(key) for key in ('clips', 'crops', 'batch')}
+  splits = [key for key in settings if key.endswith('split')]
+  batches = {key.replace('split', 'batches'): served.batches(settings.pop(key), **views) for key in splits}
+  evaluate = partial(module.evaluate, getattr(served, module.READS))
+  facts = {'num_classes': len(served.exp.classes), 'seed': served.exp.seed}
+  return build.unpack(evaluate, {**settings, **batches}, f'evals.{name}', **facts)
+
+
+def newest(exp: Experiment, workdir: str) -> dict[str, Any]:
+  """Evaluates the newest checkpoint in workdir, writes result.json, returns it."""
+  mesh = shard.mesh(exp.training.fsdp)
+  variables, meta = ckpt.load_params(workdir)
+  ckpt.check_fits(exp.model, exp.clip, variables, workdir)
+  variables = jax.device_put(variables, shard.state_shardings(mesh, variables))
+  served = Served(exp, mesh)
+  served.params, served.stats = variables.pop('params'), variables
+  result = run(served, step=meta['step'])
+  if jax.process_index() == 0:
+    ckpt.write_json(Path(workdir, 'result.json'), result)
+  return result

@@ -1,0 +1,265 @@
+"""3D convolution: one meaning, several formulations, the fastest one measured for the backend.
+
+XLA's 3D convolutions are slow on CPUs, their gradients with strides or groups by two orders of magnitude, while its 2D
+convolutions, matrix products and fused elementwise code are near the machine's peak. `benchmarks/conv.py` measures all
+formulations on the machine it runs on.
+"""
+
+import contextlib
+import contextvars
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Triple = tuple[int, int, int]
+HE = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+# The formulation of each kind of kernel. cpu: chosen by benchmarks/conv.py on a 2-core x86 machine (AVX-512).
+# gpu, tpu: not measured yet; depthwise follows from grouped 3D convolutions being a known weak spot of cuDNN too.
+TABLE = {
+  'cpu': dict(
+    depthwise='shifted', pointwise='strided', spatial='folded', temporal='flattened', full='taps', grouped='taps'
+  ),
+  'gpu': dict(depthwise='shifted', pointwise='lax', spatial='lax', temporal='lax', full='lax', grouped='lax'),
+  'tpu': dict(depthwise='shifted', pointwise='lax', spatial='lax', temporal='lax', full='lax', grouped='lax'),
+}
+_forced = contextvars.ContextVar('formulation', default=None)
+
+
+@contextlib.contextmanager
+def formulation(name: str):
+  """Makes every conv3d traced inside use one formulation; 'lax' shows the meant arithmetic to those who count it.
+  Functions that were jitted and traced before keep what they have."""
+  if name not in FORMULATIONS:
+    raise ValueError(f'no formulation {name!r}; there are: {", ".join(FORMULATIONS)}')
+  token = _forced.set(name)
+  try:
+    yield
+  finally:
+    _forced.reset(token)
+
+
+class Conv3D(nn.Module):
+  """Convolution over time, height and width with explicit symmetric zero padding.
+
+  kernel, strides, padding, dilation: (time, height, width). Parameter kernel (kT, kH, kW, C_in / groups, features).
+  Weights start as N(0, 2 / fan_out), fan_out = features * kT * kH * kW (He et al. 2015).
+  """
+
+  features: int
+  kernel: Triple
+  strides: Triple = (1, 1, 1)
+  padding: Triple = (0, 0, 0)
+  dilation: Triple = (1, 1, 1)
+  groups: int = 1
+  bias: bool = False
+  dtype: Any = jnp.float32
+  kernel_init: Callable = HE
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u v z d']:
+    """The convolved clip in `dtype`. Raises ValueError if groups do not divide the channels."""
+    if x.shape[-1] % self.groups or self.features % self.groups:
+      raise ValueError(f'groups={self.groups} must divide both {x.shape[-1]} input and {self.features} output channels')
+    shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
+    kernel = self.param('kernel', self.kernel_init, shape, jnp.float32).astype(self.dtype)
+    y = conv3d(x.astype(self.dtype), kernel, self.strides, self.padding, self.dilation, self.groups)
+    if self.bias:
+      y = y + self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+    return y
+
+
+def conv3d(
+  x: Float[Array, 'b t h w c'],
+  kernel: Float[Array, 'i j k e d'],
+  strides: Triple = (1, 1, 1),
+  padding: Triple = (0, 0, 0),
+  dilation: Triple = (1, 1, 1),
+  groups: int = 1,
+) -> Float[Array, 'b u v z d']:
+  """x correlated with kernel (kT, kH, kW, C / groups, D), zeros beyond the edges; padding counts zeros per side.
+
+  Raises ValueError for 'SAME' and 'VALID': XLA pads even sizes unevenly under a stride, published models evenly.
+  """
+  if isinstance(padding, str) or len(padding) != 3:
+    raise ValueError(f'padding={padding!r}: give three integers, zeros on each side of (time, height, width)')
+  name = _forced.get() or TABLE[jax.default_backend()][kind(kernel.shape, x.shape[-1], groups)]
+  return FORMULATIONS[name](x, kernel, strides, padding, dilation, groups)
+
+
+def kind(kernel: tuple[int, ...], channels: int, groups: int) -> str:
+  """'depthwise', 'grouped', 'pointwise', 'spatial', 'temporal' or 'full', of a kernel's shape."""
+  if groups > 1:
+    return 'depthwise' if groups == channels == kernel[-1] else 'grouped'
+  if kernel[:3] == (1, 1, 1):
+    return 'pointwise'
+  if kernel[0] == 1:
+    return 'spatial'
+  return 'temporal' if kernel[1:3] == (1, 1) else 'full'
+
+
+def _lax(x, kernel, strides, padding, dilation, groups):
+  """As written: one XLA convolution of three spatial dimensions."""
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    strides,
+    [(p, p) for p in padding],
+    rhs_dilation=dilation,
+    dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
+    feature_group_count=groups,
+  )
+
+
+def _shifted(x, kernel, strides, padding, dilation, groups):
+  """Depthwise: the sum over kernel positions of the shifted clip times one weight per channel, fused by XLA."""
+  if kind(kernel.shape, x.shape[-1], groups) != 'depthwise':
+    return _lax(x, kernel, strides, padding, dilation, groups)
+  sizes = [_size(n, k, s, p, d) for n, k, s, p, d in zip(x.shape[1:4], kernel.shape, strides, padding, dilation)]
+  wide = jnp.promote_types(jnp.float32, x.dtype)  # a convolution too adds bfloat16 products in float32
+  padded = _pad(x, padding).astype(wide)
+  total = 0
+  for tap in itertools.product(*(range(k) for k in kernel.shape[:3])):
+    for axis, (i, n, s, d) in enumerate(zip(tap, sizes, strides, dilation)):
+      shifted = lax.slice_in_dim(shifted if axis else padded, i * d, i * d + (n - 1) * s + 1, s, axis + 1)
+    total = total + shifted * kernel[tap][0].astype(wide)
+  return total.astype(x.dtype)
+
+
+def _strided(x, kernel, strides, padding, dilation, groups):
+  """1x1x1: take the strided positions first; the gradient of a strided 3D convolution is what takes the time."""
+  if kernel.shape[:3] != (1, 1, 1):
+    return _lax(x, kernel, strides, padding, dilation, groups)
+  x = _pad(x, padding)[:, :: strides[0], :: strides[1], :: strides[2]]
+  return _lax(x, kernel, (1, 1, 1), (0, 0, 0), dilation, groups)
+
+
+def _folded(x, kernel, strides, padding, dilation, groups):
+  """1xkxk: a 2D convolution of single frames, time folded into the batch."""
+  if kernel.shape[0] != 1:
+    return _lax(x, kernel, strides, padding, dilation, groups)
+  x = _pad(x, (padding[0], 0, 0))[:, :: strides[0]]
+  y = _conv2d(x.reshape(-1, *x.shape[2:]), kernel[0], strides[1:], padding[1:], dilation[1:], groups)
+  return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _taps(x, kernel, strides, padding, dilation, groups):
+  """kxkxk: the sum over time steps of the kernel of 2D convolutions of single frames."""
+  frames = _size(x.shape[1], kernel.shape[0], strides[0], padding[0], dilation[0])
+  x = _pad(x, (padding[0], 0, 0))
+  total = 0
+  for i in range(kernel.shape[0]):
+    shifted = lax.slice_in_dim(x, i * dilation[0], i * dilation[0] + (frames - 1) * strides[0] + 1, strides[0], 1)
+    total = total + _folded(
+      shifted, kernel[i : i + 1], (1, *strides[1:]), (0, *padding[1:]), (1, *dilation[1:]), groups
+    )
+  return total
+
+
+def _flattened(x, kernel, strides, padding, dilation, groups):
+  """kx1x1: a kx1 convolution of an image whose rows are the frames; 3 times faster than anything with H and W."""
+  if kernel.shape[1:3] != (1, 1):
+    return _lax(x, kernel, strides, padding, dilation, groups)
+  x = _pad(x, (0, *padding[1:]))[:, :, :: strides[1], :: strides[2]]
+  rows = x.reshape(*x.shape[:2], -1, x.shape[-1])  # (B, T, H W, C)
+  settings = ((strides[0], 1), (padding[0], 0), (dilation[0], 1))
+  if groups == 1:
+    y = _rows(rows, kernel[:, 0], *settings)
+  else:
+    y = _plain2d(rows, kernel[:, 0], *settings, groups)
+  return y.reshape(*y.shape[:2], *x.shape[2:4], y.shape[-1])
+
+
+FORMULATIONS = dict(lax=_lax, shifted=_shifted, strided=_strided, folded=_folded, flattened=_flattened, taps=_taps)
+
+
+def _size(n: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+  return (n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _pad(x, padding):
+  return jnp.pad(x, ((0, 0), *((p, p) for p in padding), (0, 0))) if any(padding) else x
+
+
+def _plain2d(x, kernel, strides, padding, dilation, groups=1):
+  pads = [p if isinstance(p, tuple) else (p, p) for p in padding]
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    strides,
+    pads,
+    rhs_dilation=dilation,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=groups,
+  )
+
+
+def _side_by_side(x, kernel, padding, dilation):
+  """The stride-1 convolution of all images laid side by side in one long one, padding between them: for few channels
+  twice as fast on CPUs, whose convolution prefers long rows."""
+  n, h, w, c = x.shape
+  reach = dilation[1] * (kernel.shape[1] - 1)
+  x = jnp.pad(x, ((0, 0), (0, 0), (padding[1], padding[1]), (0, 0)))
+  row = x.transpose(1, 0, 2, 3).reshape(1, h, -1, c)
+  y = _plain2d(row, kernel, (1, 1), (padding[0], (0, reach)), dilation)
+  y = y.reshape(y.shape[1], n, -1, y.shape[-1])[:, :, : w + 2 * padding[1] - reach]
+  return y.transpose(1, 0, 2, 3)
+
+
+def _fast2d(x, kernel, strides, padding, dilation):
+  if strides == (1, 1) and min(kernel.shape[2:]) <= 64:
+    return _side_by_side(x, kernel, padding, dilation)
+  return _plain2d(x, kernel, strides, padding, dilation)
+
+
+# Two gradients are written by hand, since what is fastest forwards is not what is fastest for the kernel's gradient.
+# They cost forward-mode differentiation (`jax.jvp`); `formulation('lax')` has it.
+
+
+def _conv2d(x, kernel, strides, padding, dilation, groups):
+  if groups == 1:
+    return _images(x, kernel, tuple(strides), tuple(padding), tuple(dilation))
+  return _plain2d(x, kernel, strides, padding, dilation, groups)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _images(x, kernel, strides, padding, dilation):
+  """2D convolution of images, the kernel's gradient from the plain formulation."""
+  return _fast2d(x, kernel, strides, padding, dilation)
+
+
+def _images_backward(strides, padding, dilation, saved, dy):
+  x, kernel = saved
+  _, to_x = jax.vjp(lambda x: _fast2d(x, kernel, strides, padding, dilation), x)
+  _, to_kernel = jax.vjp(lambda kernel: _plain2d(x, kernel, strides, padding, dilation), kernel)
+  return *to_x(dy), *to_kernel(dy)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _rows(x, kernel, strides, padding, dilation):
+  """kx1 convolution of (B, T, H W, C), the kernel's gradient as one matrix product per tap."""
+  return _plain2d(x, kernel, strides, padding, dilation)
+
+
+def _rows_backward(strides, padding, dilation, saved, dy):
+  x, kernel = saved
+  _, to_x = jax.vjp(lambda x: _plain2d(x, kernel, strides, padding, dilation), x)
+  padded = jnp.pad(x, ((0, 0), (padding[0], padding[0]), (0, 0), (0, 0)))
+  reach = (dy.shape[1] - 1) * strides[0] + 1
+  flat = dy.reshape(-1, dy.shape[-1])
+  taps = []
+  for i in range(0, kernel.shape[0] * dilation[0], dilation[0]):
+    shifted = lax.slice_in_dim(padded, i, i + reach, strides[0], 1)
+    taps.append(shifted.reshape(-1, x.shape[-1]).T @ flat)
+  return *to_x(dy), jnp.stack(taps)[:, None].astype(kernel.dtype)
+
+
+_images.defvjp(lambda x, kernel, *settings: (_images(x, kernel, *settings), (x, kernel)), _images_backward)
+_rows.defvjp(lambda x, kernel, *settings: (_rows(x, kernel, *settings), (x, kernel)), _rows_backward)

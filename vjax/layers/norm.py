@@ -1,0 +1,59 @@
+"""Batch normalisation whose statistics do not depend on how many devices there are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class BatchNorm(nn.Module):
+  """Normalises over clips, time and space, channels last; statistics and arithmetic in float32.
+
+  group_size: clips that share one statistic in training (0 = all of the batch); the papers' multi-GPU runs never
+  synchronised, so their group is the clips of one GPU. Consecutive clips form a group. bn_decay: weight of the *old*
+  running average (Caffe2's momentum 0.9, PyTorch's 0.1), which moves once a step by the mean over groups.
+  Parameters scale, bias (C,); batch_stats mean, var (C,).
+
+  DIFFERS(code): the running variance averages the biased batch variance, where PyTorch stores the unbiased one; with
+  M values per group they differ by 1 / M, below 1e-4 for all but toy inputs, and 'biased' is what normalises.
+  """
+
+  group_size: int = 0
+  bn_decay: float = 0.9
+  eps: float = 1e-5
+  dtype: Any = jnp.float32
+  scale_init: Callable = nn.initializers.ones
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b *axes c'], *, train: bool) -> Float[Array, 'b *axes c']:
+    """x normalised, same shape. Raises ValueError in training if the batch is no multiple of group_size."""
+    channels = x.shape[-1]
+    wide = jnp.promote_types(jnp.float32, x.dtype)  # float64 stays
+    scale = self.param('scale', self.scale_init, (channels,), jnp.float32)
+    bias = self.param('bias', nn.initializers.zeros, (channels,), jnp.float32)
+    mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,), jnp.float32)
+    var = self.variable('batch_stats', 'var', jnp.ones, (channels,), jnp.float32)
+    if not train:
+      gain = scale * jax.lax.rsqrt(var.value + self.eps)
+      return (x.astype(wide) * gain + (bias - mean.value * gain)).astype(self.dtype)
+    groups = self._groups(x.shape[0])
+    grouped = x.astype(wide).reshape(groups, -1, channels)
+    batch_mean = grouped.mean(1, keepdims=True)  # (G, 1, C)
+    batch_var = jnp.square(grouped - batch_mean).mean(1, keepdims=True)
+    if not self.is_initializing():
+      mean.value = self.bn_decay * mean.value + (1 - self.bn_decay) * batch_mean.mean((0, 1))
+      var.value = self.bn_decay * var.value + (1 - self.bn_decay) * batch_var.mean((0, 1))
+    y = (grouped - batch_mean) * (jax.lax.rsqrt(batch_var + self.eps) * scale) + bias
+    return y.reshape(x.shape).astype(self.dtype)
+
+  def _groups(self, batch: int) -> int:
+    size = self.group_size or batch
+    if batch % size:
+      raise ValueError(
+        f'group_size={size} does not divide the batch of {batch} clips: choose a batch that is a multiple of the '
+        'clips per statistic, or set group_size=0 for statistics over the whole batch'
+      )
+    return batch // size

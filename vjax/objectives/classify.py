@@ -1,0 +1,83 @@
+"""Classification: softmax or sigmoid cross-entropy, with label smoothing, MixUp and CutMix."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from clu import metrics
+from jaxtyping import Array, Float
+
+from vjax.layers import mix
+from vjax.types import Batch, Metrics
+
+
+def objective(
+  model: Any,
+  params: Any,
+  stats: Any,
+  batch: Batch,
+  rng: Any,
+  *,
+  train: bool,
+  label_smoothing: float = 0.0,
+  mixup: float = 0.0,
+  cutmix: float = 0.0,
+  mix_switch: float = 0.5,
+  mix_group: int = 0,
+  many: bool = False,
+) -> tuple[Float[Array, ''], tuple[Metrics, Any]]:
+  """Mean loss over real clips, and (metrics, stats).
+
+  Targets are one-hot labels (B,), or labels (B, K) as they are: multi-hot or soft. many: sigmoid cross-entropy, mean
+  over classes (Wightman et al. 2021 use it for one label a clip, too); else softmax. Smoothing and mixing, see
+  layers/mix.py, act in training only. mix_switch: probability of CutMix where MixUp is on as well.
+  Metrics: loss, top1, and top5 of 5 classes or more: whether a true class is among the best k. While mixing, a
+  clip's own label counts as the truth.
+  """
+  label, video = batch['label'], batch['video']
+  if label_smoothing and label.ndim == 2:
+    raise ValueError(
+      f'label_smoothing is {label_smoothing}, but label has shape {label.shape}: it needs one label a clip'
+    )
+  mixing = train and (mixup or cutmix)
+  if mixing:
+    pixels, weights = mix.draw(
+      batch['rng'], *video.shape[2:4], mixup=mixup, cutmix=cutmix, switch=mix_switch, group=mix_group
+    )
+    video = mix.blend_video(video, pixels)
+  logits, stats = _apply(model, params, stats, video, rng, train)
+  classes = logits.shape[-1]
+  truth = jax.nn.one_hot(label, classes) if label.ndim == 1 else label.astype(jnp.float32)
+  targets = mix.soft_targets(label, classes, label_smoothing) if train and label.ndim == 1 else truth
+  if mixing:
+    targets = mix.blend(targets, weights)
+  losses = (
+    optax.sigmoid_binary_cross_entropy(logits, targets).mean(-1)
+    if many
+    else optax.softmax_cross_entropy(logits, targets)
+  )
+  mask = batch['mask'].astype(jnp.float32)
+  values = {'loss': losses, **{f'top{k}': _hits(logits, truth, k) for k in (1, 5) if classes >= k}}
+  averages = {name: metrics.Average.from_model_output(x, mask=mask > 0) for name, x in values.items()}
+  return jnp.sum(losses * mask) / jnp.maximum(mask.sum(), 1), (averages, stats)
+
+
+def _apply(model, params, stats, video, rng, train: bool):
+  """Logits (B, K) in float32, and the collections after the call."""
+  variables = {'params': params, **stats}
+  if train:
+    logits, stats = model.apply(variables, video, train=True, mutable=list(stats), rngs={'dropout': rng})
+  else:
+    logits = model.apply(variables, video, train=False)
+  if jnp.ndim(logits) != 2:
+    raise ValueError(
+      f'the head answers shape {jnp.shape(logits)}; classification needs (B, K): choose another config.head'
+    )
+  return logits.astype(jnp.float32), stats
+
+
+def _hits(logits, truth, k: int):
+  """1.0 where one of the k best classes, of equal ones the first, is true (B,)."""
+  _, best = jax.lax.top_k(logits, k)
+  return (jnp.take_along_axis(truth, best, -1) > 0).any(-1).astype(jnp.float32)

@@ -1,0 +1,133 @@
+"""Masked autoencoding: predict the pixels of removed patches.  (Feichtenhofer et al. 2022, sec. 3 and appendix A.)"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from clu import metrics
+from jaxtyping import Array, Float
+
+from vjax.layers import mask as masks
+from vjax.layers.position import patchify, unpatchify
+from vjax.types import Batch, Mask, Metrics, VideoModel
+
+VARIANCE_EPSILON = 1e-6
+
+
+def objective(
+  model: VideoModel,
+  params: Any,
+  stats: Any,
+  batch: Batch,
+  rng: Array,
+  *,
+  train: bool,
+  ratio: float = 0.9,
+  kind: str = 'random',
+  normalise: bool = True,
+  target: str = 'stride',
+) -> tuple[Array, tuple[Metrics, Any]]:
+  """Loss, ({'loss'}, stats): squared error per value over the removed tokens, mean over the batch's real clips.
+
+  ratio, kind: of the mask (layers/mask.py). normalise: targets are standardised per token. target: which of the
+  frames are predicted, see `target_frames`; how many is the head's choice. In training each clip's mask comes from
+  batch['rng']; at evaluation from its video_id, so that the loss of a checkpoint is a constant.
+  Raises ValueError when the ratio removes no token.
+  """
+  video = batch['video']
+  keys = batch['rng'] if train else _keys(batch['video_id'])
+  mask = masks.make(keys, model.backbone.grid(video.shape[1:4]), ratio, kind)
+  if mask.keep.shape[1] == mask.removed.shape[1]:
+    raise ValueError(
+      f'mask ratio {ratio} removes none of the {mask.keep.shape[1]} tokens: nothing is left to predict'
+    )
+  predictions, new = model.apply(
+    {'params': params, **stats},
+    video,
+    train=train,
+    mask=mask,
+    mutable=list(stats) if train else [],
+    rngs={'dropout': rng} if train else None,
+  )
+  wanted, _, _ = targets(model, video, predictions.shape[-1], normalise, target)
+  error = jnp.mean(jnp.square(predictions - wanted), axis=-1)  # (B, N)
+  clip_loss = jnp.sum(error * mask.removed, axis=1) / jnp.sum(mask.removed, axis=1)
+  real = batch['mask'].astype(clip_loss.dtype)
+  # Every clip removes as many tokens, so the mean over clips is the mean over removed tokens.
+  loss = jnp.sum(clip_loss * real) / jnp.maximum(jnp.sum(real), 1)
+  return loss, (
+    {'loss': metrics.Average.from_model_output(clip_loss, mask=real)},
+    {**stats, **new} if train else stats,
+  )
+
+
+def _keys(video_id: Array) -> Array:
+  # Padding has id -1, a number like others once unsigned.
+  return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(video_id.astype(jnp.uint32))
+
+
+def target_frames(frames: int, predicted: int, rule: str) -> list[int]:
+  """Which `predicted` of `frames` frames are the target.
+
+  'stride': every (frames / predicted)-th from 0, as PySlowFast and the released weights (0, 2, .. 14 of 16).
+  'linspace': from the first to the last, rounded down, as the authors' stand-alone code (0, 2, 4, .. 12, 15).
+  """
+  if rule == 'stride':
+    return list(range(0, frames, frames // predicted))[:predicted]
+  if rule == 'linspace':
+    return [i * (frames - 1) // max(predicted - 1, 1) for i in range(predicted)]
+  raise ValueError(f"target is {rule!r}; it must be 'stride' or 'linspace'")
+
+
+def targets(
+  model: VideoModel, video: Float[Array, 'b t h w c'], values: int, normalise: bool, rule: str
+) -> tuple[Array, Array | float, Array | float]:
+  """(targets (B, N, values), mean, deviation): what the head should predict for each token of `video`.
+
+  targets * deviation + mean are pixels again. Statistics are per token, over its predicted values of all channels,
+  the variance unbiased; where `normalise` is off they are 0 and 1.
+  """
+  patch = _target_patch(model, video, values)
+  frames = target_frames(video.shape[1], video.shape[1] // model.backbone.patch[0] * patch[0], rule)
+  pixels = patchify(jnp.take(video, jnp.array(frames), axis=1), patch)
+  pixels = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))
+  if not normalise:
+    return pixels, 0.0, 1.0
+  mean = jnp.mean(pixels, axis=-1, keepdims=True)
+  deviation = jnp.sqrt(jnp.var(pixels, axis=-1, keepdims=True, ddof=1) + VARIANCE_EPSILON)
+  return (pixels - mean) / deviation, mean, deviation
+
+
+def _target_patch(model: VideoModel, video: Array, values: int) -> tuple[int, int, int]:
+  """(frames per slot, rows, columns) of a prediction of `values` values per token."""
+  _, rows, columns = model.backbone.patch
+  per_frame = rows * columns * video.shape[-1]
+  if values % per_frame:
+    raise ValueError(f'the head predicts {values} values a token, no multiple of {rows}x{columns}x{video.shape[-1]}')
+  return values // per_frame, rows, columns
+
+
+def reconstruct(
+  model: VideoModel,
+  params: Any,
+  video: Float[Array, 'b t h w c'],
+  mask: Mask,
+  *,
+  stats: Any = None,
+  normalise: bool = True,
+  target: str = 'stride',
+) -> tuple[Array, Array, Array]:
+  """(original, masked, reconstruction), each (B, T', H', W', C): the predicted frames of normalised clips `video`.
+
+  masked: removed patches are 0, the mean colour. reconstruction: predictions where removed, the original elsewhere.
+  Still in normalised colours. A model of normalised targets cannot know a patch's mean and deviation; they are taken
+  from the original ("oracle statistics": captions should say so).
+  """
+  predictions = model.apply({'params': params, **(stats or {})}, video, train=False, mask=mask)
+  wanted, mean, deviation = targets(model, video, predictions.shape[-1], normalise, target)
+  pixels = wanted * deviation + mean
+  removed = mask.removed[..., None] > 0
+  rows = (pixels, jnp.where(removed, 0, pixels), jnp.where(removed, predictions * deviation + mean, pixels))
+  grid, patch = model.backbone.grid(video.shape[1:4]), _target_patch(model, video, predictions.shape[-1])
+  original, masked, reconstruction = (unpatchify(row, grid, patch) for row in rows)
+  return original, masked, reconstruction

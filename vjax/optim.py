@@ -1,0 +1,230 @@
+"""Durations, learning-rate schedules and optimizers. Plain arguments; parameters are addressed by regular
+expressions that match whole names ('backbone/block0/.*'). Every argument that a recipe must state is required, and
+one that it cannot use is an error."""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vjax import tree
+
+_UNITS = ('steps', 'epochs', 'examples')
+_CURVES = {
+  'cosine': ('end',),
+  'polynomial': ('end', 'power'),
+  'step': ('boundaries', 'factor'),
+  'halving': ('halvings',),
+  'constant': (),
+}
+_RULES = {'sgd': ('momentum', 'nesterov'), 'adamw': ('b1', 'b2', 'eps'), 'lamb': ('b1', 'b2', 'eps')}
+_DECAYED = ('kernels', 'kernels_and_scales', 'all')
+
+
+def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int) -> int:
+  """Whole steps in the duration that `settings` gives as <prefix>_steps, <prefix>_epochs or <prefix>_examples.
+
+  batch and clips: examples a step and an epoch, in the same unit. Where one decoded video gives several clips,
+  papers that count "effective" epochs count clips: then both are clips. Rounds to the nearest step, once for the
+  whole duration. Raises ValueError unless exactly one of the three is there and is finite and not negative.
+  """
+  names = [f'{prefix}_{unit}' for unit in _UNITS]
+  given = [name for name in names if settings.get(name) is not None]
+  if len(given) != 1:
+    raise ValueError(f'{prefix} duration is given by {given or "nothing"}: give exactly one of {", ".join(names)}')
+  value = settings[given[0]]
+  if not 0 <= value < math.inf:
+    raise ValueError(f'{given[0]} is {value}; it must be a finite number, 0 or more')
+  if batch < 1 or clips < 1:
+    raise ValueError(f'batch is {batch} and clips is {clips}; both must be 1 or more to count {given[0]}')
+  examples_per_unit = {'steps': batch, 'epochs': clips, 'examples': 1}[given[0].removeprefix(f'{prefix}_')]
+  return round(value * examples_per_unit / batch)
+
+
+def scaled_rate(rate: float, per_batch: int, batch: int) -> float:
+  """The rate for `batch` examples a step, where a recipe states `rate` for `per_batch`.  (Goyal et al. 2017, sec.
+  2.1)"""
+  if per_batch < 1 or batch < 1:
+    raise ValueError(f'per_batch is {per_batch} and batch is {batch}; both must be 1 or more')
+  return rate * batch / per_batch
+
+
+def schedule(
+  *,
+  kind: str,
+  peak: float,
+  total_steps: int,
+  warmup_steps: int,
+  warmup_start: float = 0.0,
+  end: float | None = None,
+  power: float | None = None,
+  boundaries: Sequence[int] | None = None,
+  factor: float | None = None,
+  halvings: int | None = None,
+  curve_from_start: bool = False,
+) -> optax.Schedule:
+  """A function step -> learning rate: linear from warmup_start to the curve's value at warmup_steps, then the curve.
+
+  cosine: end + (peak - end) * (1 + cos(pi p)) / 2, with p = (step - warmup) / (total - warmup).  (Feichtenhofer et
+    al. 2022, app. A)
+  polynomial: end + (peak - end) * (1 - p)^power.
+  step: peak, times `factor` from every step in `boundaries` on; one beyond the end has no effect.
+  halving: halved `halvings` times at equal intervals of the whole training.  (Ghadiyaram et al. 2019, sec. 3)
+  constant: peak.
+  curve_from_start: p = step / total, so that warm-up ends on the curve, below its peak, as in the SlowFast code.
+  Steps and halvings always count from step 0, warm-up included. All change at every step: DIFFERS(code): several
+  released recipes change the rate once an epoch, which no paper mentions.
+  """
+  options = dict(end=end, power=power, boundaries=boundaries, factor=factor, halvings=halvings)
+  _check_options('schedule kind', kind, options, _CURVES)
+  if not 0 <= warmup_steps <= total_steps or total_steps < 1:
+    raise ValueError(
+      f'warmup_steps is {warmup_steps} and total_steps {total_steps}; need 0 <= warmup <= total, total >= 1'
+    )
+  if halvings is not None:
+    boundaries, factor = [math.ceil(k * total_steps / (halvings + 1)) for k in range(1, halvings + 1)], 0.5
+  drops = np.asarray(boundaries if boundaries is not None else (), np.int32)
+  start = 0 if curve_from_start else warmup_steps
+
+  def curve(step):
+    if kind == 'constant':
+      return jnp.full(jnp.shape(step), peak, jnp.float32)
+    if len(drops) or kind in ('step', 'halving'):
+      return peak * factor ** jnp.sum(jnp.asarray(step)[..., None] >= drops, -1).astype(jnp.float32)
+    p = jnp.clip((step - start) / max(total_steps - start, 1), 0.0, 1.0)
+    shape = (1 + jnp.cos(jnp.pi * p)) / 2 if kind == 'cosine' else (1 - p) ** power
+    return end + (peak - end) * shape
+
+  def rate(step):
+    step = jnp.asarray(step)
+    warm = warmup_start + (curve(warmup_steps) - warmup_start) * step / max(warmup_steps, 1)
+    return jnp.where(step < warmup_steps, warm, curve(step))
+
+  return rate
+
+
+def layer_multipliers(params: Any, layer_of: Callable[[str], int], depth: int, decay: float) -> dict[str, float]:
+  """{parameter name: decay^(depth + 1 - layer)} for layer-wise learning rates.  (Clark et al. 2020, sec. 3.2)
+
+  layer_of(name): 0 = what comes before the first block, i + 1 = block i, depth + 1 = final norm and head.
+  """
+  multipliers = {}
+  for name in tree.flatten(params):
+    layer = layer_of(name)
+    if not 0 <= layer <= depth + 1:
+      raise ValueError(f'layer_of({name!r}) is {layer}; a network of depth {depth} has layers 0 to {depth + 1}')
+    multipliers[name] = decay ** (depth + 1 - layer)
+  return multipliers
+
+
+def frozen(params: Any, patterns: Sequence[str]) -> dict[str, Any]:
+  """Tree of bool like `params`, True where a pattern matches: those need no gradient.
+
+  Raises ValueError for a pattern that matches no parameter.
+  """
+  check_patterns('freeze', patterns, params)
+  return tree.map_named(lambda name, _: tree.matches(patterns, name), params)
+
+
+def make(
+  params: Any,
+  *,
+  name: str,
+  schedule: optax.Schedule,
+  weight_decay: float,
+  decayed: str = 'kernels',
+  decay_skip: Sequence[str] = (),
+  b1: float | None = None,
+  b2: float | None = None,
+  eps: float | None = None,
+  momentum: float | None = None,
+  nesterov: bool | None = None,
+  clip_norm: float = 0.0,
+  layer_decay: Mapping[str, Any] | None = None,
+  freeze: Sequence[str] = (),
+) -> optax.GradientTransformation:
+  """The optimizer of `params` (arrays or their shapes).
+
+  sgd (momentum, nesterov): L2 decay joins the gradient, before momentum. adamw, lamb (b1, b2, eps): decoupled decay,
+  multiplied by the rate. lamb's trust ratio, too, acts only on parameters that are decayed.
+  decayed: 'kernels' = more than one axis and not a bias; 'kernels_and_scales' = all but biases (the Caffe2 code of
+    Ghadiyaram et al. 2019); 'all'. decay_skip: patterns taken out of that.
+  clip_norm: largest global L2 norm of the trainable gradients before anything else; 0 = no clipping.
+  layer_decay: a multiplier for every parameter name, on the whole update, decay included (see layer_multipliers).
+  freeze: patterns of parameters that never move and have no optimizer state.
+  Raises ValueError for patterns that match nothing and for arguments that `name` needs or cannot use.
+  """
+  _check_options('optimizer', name, dict(b1=b1, b2=b2, eps=eps, momentum=momentum, nesterov=nesterov), _RULES)
+  decay_mask = decay_mask_of(params, decayed, decay_skip)
+  decay = optax.add_decayed_weights(weight_decay, decay_mask)
+  steps = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+  if name == 'sgd':
+    steps += [decay, optax.trace(momentum, nesterov)]
+  else:
+    steps += [optax.scale_by_adam(b1, b2, eps), decay]
+  if name == 'lamb':
+    steps.append(optax.masked(optax.scale_by_trust_ratio(), decay_mask))
+  update = optax.chain(*steps, optax.scale_by_learning_rate(schedule))
+  if freeze:
+    is_frozen = frozen(params, freeze)
+    if all(jax.tree.leaves(is_frozen)):
+      raise ValueError(f'freeze={tuple(freeze)} matches every parameter: nothing would be trained')
+    labels = jax.tree.map(lambda still: 'frozen' if still else 'trained', is_frozen)
+    update = optax.partition({'trained': update, 'frozen': optax.set_to_zero()}, labels)
+  return optax.chain(update, _scale_by_name(params, layer_decay)) if layer_decay is not None else update
+
+
+def decay_mask_of(params: Any, decayed: str, decay_skip: Sequence[str]) -> dict[str, Any]:
+  """Tree of bool like `params`, True where weight decay acts; see make. A bias is a parameter named 'bias'."""
+  if decayed not in _DECAYED:
+    raise ValueError(f'decayed is {decayed!r}; it must be one of {", ".join(_DECAYED)}')
+  check_patterns('decay_skip', decay_skip, params)
+
+  def acts(name, x):
+    bias = name.rsplit('/', 1)[-1] == 'bias'  # attention's has two axes
+    chosen = {'kernels': len(x.shape) > 1 and not bias, 'kernels_and_scales': not bias, 'all': True}[decayed]
+    return chosen and not tree.matches(decay_skip, name)
+
+  return tree.map_named(acts, params)
+
+
+def check_patterns(argument: str, patterns: Sequence[str], params: Any) -> None:
+  """Raises ValueError, with the closest names, for a pattern that matches no parameter whole."""
+  names = list(tree.flatten(params))
+  for pattern in patterns:
+    if not any(tree.matches([pattern], name) for name in names):
+      close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.0)
+      raise ValueError(
+        f'{argument} has {pattern!r}, which matches none of {len(names)} parameters (whole names are matched); '
+        f'close names: {", ".join(close)}'
+      )
+
+
+def ema_update(ema: Any, params: Any, decay: float) -> Any:
+  """decay * ema + (1 - decay) * params."""
+  return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+
+
+def _scale_by_name(params: Any, multipliers: Mapping[str, Any]) -> optax.GradientTransformation:
+  given, names = tree.flatten(multipliers), tree.flatten(params).keys()
+  if given.keys() != names:
+    raise ValueError(
+      f'layer_decay lacks {sorted(names - given.keys())[:5]} and has unknown {sorted(given.keys() - names)[:5]}: give one '
+      'multiplier for every parameter'
+    )
+  scales = tree.unflatten(given)
+  return optax.stateless(lambda updates, _: jax.tree.map(lambda u, m: u * m, updates, scales))
+
+
+def _check_options(what: str, name: str, options: dict[str, Any], table: dict[str, tuple[str, ...]]) -> None:
+  if name not in table:
+    raise ValueError(f'{what} is {name!r}; it must be one of {", ".join(table)}')
+  given = {key for key, value in options.items() if value is not None}
+  missing, unused = sorted(set(table[name]) - given), sorted(given - set(table[name]))
+  if missing or unused:
+    raise ValueError(f'{what} {name!r} needs {missing or "nothing more"} and cannot use {unused or "nothing given"}')

@@ -1,0 +1,89 @@
+"""The mesh and every PartitionSpec. Only this file names a mesh axis.
+
+Batches are split over both axes; parameters and optimizer state over 'fsdp' alone (in scaling-book notation a kernel is
+W[I, O_fsdp] and a batch X[B_(data,fsdp), ...]). On one device it is a mesh of one.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+_ROWS = ('data', 'fsdp')
+_SMALLEST_SPLIT = 2**14  # elements; below, a gather costs more than the memory it saves
+
+
+def mesh(fsdp: int = 1) -> Mesh:
+  """Mesh (devices / fsdp, fsdp) over all devices of all hosts. Raises ValueError where fsdp does not divide them."""
+  devices = jax.device_count()
+  if fsdp < 1 or devices % fsdp:
+    raise ValueError(f'train.fsdp is {fsdp}, but there are {devices} devices: set it to a divisor of {devices}')
+  # Auto: linen's Dropout and plain indexing fail on explicit-sharding meshes, which are the default.
+  return jax.make_mesh((devices // fsdp, fsdp), _ROWS, axis_types=(AxisType.Auto,) * 2)
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+  """Sharding of a batch: its first axis over all devices."""
+  return NamedSharding(mesh, PartitionSpec(_ROWS))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def state_shardings(mesh: Mesh, shapes: Any) -> Any:
+  """Shardings for a tree of arrays or ShapeDtypeStructs: the longest axis that 'fsdp' divides is split, if the array is
+  worth it; the last such axis where several are equal."""
+  size = mesh.shape['fsdp']
+
+  def spec(x) -> NamedSharding:
+    axes = [i for i, n in enumerate(x.shape) if n % size == 0 and n >= size]
+    if size == 1 or not axes or np.prod(x.shape) < _SMALLEST_SPLIT:
+      return replicated(mesh)
+    longest = max(axes, key=lambda i: (x.shape[i], i))
+    return NamedSharding(mesh, PartitionSpec(*('fsdp' if i == longest else None for i in range(len(x.shape)))))
+
+  return jax.tree.map(spec, shapes)
+
+
+def to_global(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+  """This host's rows -> arrays split over all devices of all hosts. Raises ValueError where rows do not divide."""
+  devices = len(mesh.local_devices)
+  for name, x in batch.items():
+    if len(x) % devices:
+      raise ValueError(
+        f'batch[{name!r}] has {len(x)} rows on this host, which {devices} devices cannot share: set data.batch to a '
+        f'multiple of the number of devices'
+      )
+  return {name: jax.make_array_from_process_local_data(rows(mesh), x) for name, x in batch.items()}
+
+
+def local_rows(x: jax.Array) -> np.ndarray:
+  """This host's rows of an array that is split over its first axis, in order."""
+  if jax.process_count() == 1:
+    return np.asarray(x)
+  shards = {s.index[0].start or 0: s.data for s in x.addressable_shards}
+  return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+
+
+def microbatches(mesh: Mesh, batch: Any, count: int) -> Any:
+  """Leaves (B, ...) -> (count, B / count, ...), for gradient accumulation.
+
+  Every device contributes neighbouring rows of its own to each microbatch: nothing moves between devices, and groups of
+  neighbouring clips (BatchNorm's, MixUp's) stay together.
+  """
+  devices = mesh.size
+
+  def split(x):
+    if x.shape[0] % (devices * count):
+      raise ValueError(
+        f'{x.shape[0]} clips a step cannot be split over {devices} devices and train.accumulate={count}: make '
+        f'data.batch a multiple of {devices * count}'
+      )
+    rest = x.shape[1:]
+    x = x.reshape(devices, count, x.shape[0] // (devices * count), *rest).swapaxes(0, 1)
+    x = x.reshape(count, -1, *rest)
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, _ROWS)))
+
+  return jax.tree.map(split, batch)
