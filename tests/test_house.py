@@ -14,10 +14,12 @@ FLOORS = {
   **dict.fromkeys(['train', 'evaluate'], 4),
   'build': 3,
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'convert'], 2),
-  **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'macs'], 1),
+  **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'macs', 'pictures'], 1),
   **dict.fromkeys(['types', 'rooms', 'tree'], 0),
 }
-FILES = sorted(p.relative_to(ROOT) for d in ('vjax', 'configs', 'data_prep', 'benchmarks') for p in (ROOT / d).rglob('*.py'))
+FILES = sorted(
+  p.relative_to(ROOT) for d in ('vjax', 'configs', 'data_prep', 'benchmarks') for p in (ROOT / d).rglob('*.py')
+)
 
 
 def imports(path: pathlib.Path):
@@ -78,12 +80,12 @@ def test_models_and_objectives_import_no_tensorflow():
     "print('tensorflow' in sys.modules, 'ml_collections' in sys.modules and 'vjax.build' not in sys.modules)\n"
   )
   python = __import__('sys').executable
-  result = subprocess.run([python, '-c', code], capture_output=True, text=True, cwd=ROOT)
+  result = subprocess.run([python, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True)
   assert result.stdout.split() == ['False', 'False'], result.stderr
 
 
 def test_no_machine_paths():
-  listed = subprocess.run(['git', 'ls-files'], capture_output=True, text=True, cwd=ROOT).stdout.split()
+  listed = subprocess.run(['git', 'ls-files'], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
   pattern = re.compile('|'.join(['/ho' + 'me/', '/wo' + 'rk/', '/Us' + 'ers/', 'bash_' + 'jobs']))
   for name in listed:
     path = ROOT / name

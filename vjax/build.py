@@ -34,13 +34,13 @@ from vjax.layers import position
 from vjax.types import Batch, ClipSpec, DatasetSpec, VideoModel
 
 _SECTIONS = ('seed', 'model', 'head', 'objective', 'data', 'clip', 'augment', 'optim', 'train', 'init', 'evals')
-_CALL = ('model', 'params', 'stats', 'batch', 'rng', 'train')  # what the trainer gives an objective
+_NOT_SETTINGS = ('model', 'params', 'stats', 'rng', 'train', 'parent')  # what the trainer and Flax give
 
 
 @dataclass(frozen=True)
 class Data:
   """config.data. name: file in data/datasets/; split: trained on; batch: videos a step, over all devices; mean, std: of
-  RGB in [0, 1]; folder: in place of the data set's own; per_class: train on this many videos a class, chosen by seed."""
+  RGB in [0, 1]; folder: in place of the data set's own; per_class: train on this many videos of each class (or, below 1, this share), chosen by seed."""
 
   name: str
   split: str
@@ -48,7 +48,7 @@ class Data:
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
   folder: str = ''
-  per_class: int = 0
+  per_class: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Experiment:
 
 def check_keys(function: Callable, section: dict[str, Any], where: str) -> list[str]:
   """Names that `function` takes. Raises ValueError, with the nearest name, for a key of `section` that it does not."""
-  known = [name for name in inspect.signature(function).parameters if name not in ('parent', *_CALL)]
+  known = [name for name in inspect.signature(function).parameters if name not in _NOT_SETTINGS]
   for key in section:
     if key not in known:
       close = difflib.get_close_matches(key, known, n=1)
@@ -142,7 +142,9 @@ def plain(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
   unknown = sorted(set(config) - set(_SECTIONS))
   missing = sorted(set(_SECTIONS) - {'init'} - set(config))
   if unknown or missing:
-    raise ValueError(f'config has unknown sections {unknown} and lacks {missing}; the sections are {", ".join(_SECTIONS)}')
+    raise ValueError(
+      f'config has unknown sections {unknown} and lacks {missing}; the sections are {", ".join(_SECTIONS)}'
+    )
   return frozen(config)
 
 
@@ -169,28 +171,35 @@ def model(config: dict[str, Any], num_classes: int) -> VideoModel:
 def optimizer(
   config: dict[str, Any], net: VideoModel, *, clips_per_epoch: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule, int, tuple[str, ...]]:
-  """(optimizer, schedule, total steps, frozen patterns) of config.optim. Epochs count clips, repeats included."""
-  clip, batch = unpack(ClipSpec, config['clip'], 'clip'), config['data']['batch']
+  """(optimizer, schedule, total steps, frozen patterns) of config.optim; an empty one trains nothing. Epochs and examples
+  count clips, repeats included; rates are for rate_batch videos a step and scaled linearly."""
   section = dict(config['optim'])
-  durations = {key: section.pop(key) for key in list(section) if key.startswith(('total_', 'warmup_'))}
-  warmup_start = durations.pop('warmup_start', 0.0)
-  steps = lambda prefix: optim.to_steps(prefix, durations, batch=batch * clip.repeats, clips=clips_per_epoch)
-  total = steps('total')
-  scale = lambda rate: optim.scaled_rate(rate, section['rate_batch'], batch)
-  curve = {key: section.pop(key) for key in ('end', 'power', 'factor', 'halvings', 'curve_from_start') if key in section}
-  if 'boundary_epochs' in section:
-    epochs = section.pop('boundary_epochs')
-    curve['boundaries'] = tuple(round(e * clips_per_epoch / (batch * clip.repeats)) for e in epochs)
+  if not section:
+    return optax.set_to_zero(), optax.constant_schedule(0.0), 0, ()
+  clip, batch = unpack(ClipSpec, config['clip'], 'clip'), config['data']['batch']
+  take = lambda *names: {key: section.pop(key) for key in list(section) if key.startswith(names)}
+  scale = partial(optim.scaled_rate, per_batch=take('rate_batch')['rate_batch'], batch=batch)
+  rates = {key: scale(rate) for key, rate in take('rate', 'warmup_start', 'end').items()}
+  durations, curve = take('total_', 'warmup_'), take('power', 'factor', 'halvings', 'curve_from_start')
+  steps = partial(optim.to_steps, batch=batch * clip.repeats, clips=clips_per_epoch)
+  for key, values in take('boundary_').items():
+    curve['boundaries'] = tuple(steps('boundary', {key: value}) for value in values)
+  total, peak = steps('total', durations), rates.pop('rate')
   schedule = optim.schedule(
-    kind=section.pop('schedule'), peak=scale(section['rate']), total_steps=total, warmup_steps=min(steps('warmup'), total),
-    warmup_start=scale(warmup_start), **curve,
-  )  # fmt: skip
-  section = {key: value for key, value in section.items() if key not in ('rate', 'rate_batch')}
+    kind=section.pop('schedule'),
+    peak=peak,
+    total_steps=total,
+    warmup_steps=steps('warmup', durations),
+    **rates,
+    **curve,
+  )
   shapes = jax.eval_shape(partial(net.init, train=False), jax.random.key(0), _video(clip))['params']
   if 'layer_decay' in section:
     layer_of = rooms.find('models', config['model']['name']).layer_of
     depth = net.backbone.depth
-    section['layer_decay'] = optim.layer_multipliers(shapes, partial(layer_of, depth=depth), depth, section['layer_decay'])
+    section['layer_decay'] = optim.layer_multipliers(
+      shapes, partial(layer_of, depth=depth), depth, section['layer_decay']
+    )
   make = partial(optim.make, shapes, schedule=schedule)
   return unpack(make, section, 'optim'), schedule, total, tuple(section['freeze']) if 'freeze' in section else ()
 
@@ -203,7 +212,9 @@ def objective(config: dict[str, Any]) -> Callable:
   return partial(function, **section)
 
 
-def resize_position(net: VideoModel, clip: ClipSpec, name: str, old: Any, shape: tuple[int, ...], source: dict) -> Any:
+def resize_position(
+  net: VideoModel, clip: ClipSpec, name: str, old: Any, shape: tuple[int, ...], source: dict
+) -> Any:
   """Position table `old` of a checkpoint with meta `source`, resized to this model's grid."""
   of = lambda c: net.backbone.grid((c['frames'], c['crop'], c['crop']))
   return position.resize(name, old, shape, old_grid=of(source['config']['clip']), new_grid=of(vars(clip)))
@@ -236,7 +247,7 @@ def render_built_in(config: ConfigDict, data_dir: str) -> None:
       from data_prep import synthetic
 
       logging.info('rendering the built-in data set into %s (once; a few minutes)', folder)
-      synthetic.prepare(str(folder))
+      synthetic.prepare(str(folder), synthetic.TRAIN_CLIPS, synthetic.TEST_CLIPS, seed=0)
     if jax.process_count() > 1:
       from jax.experimental import multihost_utils
 
@@ -266,12 +277,16 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
 
   def eval_batches(split: str, views: ClipSpec, batch: int) -> Iterator[Batch]:
     test = pipeline.open_source(data_dir, spec, split)
-    return pipeline.eval_batches(test, spec, views, batch=batch, **hosts)
+    size = (
+      augment.size if augment.crop == 'fixed' else None
+    )  # papers that ignore the aspect in training do in testing
+    return pipeline.eval_batches(test, spec, views, batch=batch, size=size, **hosts)
 
   return Experiment(
     seed=config['seed'], model=net, objective=objective(config), tx=tx, schedule=schedule, total_steps=total,
     eval_steps=round(training.eval_epochs * epoch_steps), clip=clip, data=data, training=training,
-    classes=tuple(source.classes), freeze=freeze, init_path=init['path'], init_skip=init['skip'], resize=partial(resize_position, net, clip),
+    classes=tuple(source.classes), freeze=freeze, init_path=init['path'],
+    init_skip=init['skip'], resize=partial(resize_position, net, clip),
     evals=config['evals'], meta=describe(config, source.classes), train_batches=train_batches, eval_batches=eval_batches,
   )  # fmt: skip
 

@@ -192,7 +192,9 @@ def warm_start(
   def take(wanted: dict[str, Any], given: dict[str, Any], prefix: str) -> dict[str, Any]:
     result = dict(wanted)
     for name in sorted(wanted.keys() | given.keys()):
-      plain = name.split('/', 1)[1] if prefix else name  # statistics: 'batch_stats/backbone/...' is skipped as its module
+      plain = (
+        name.split('/', 1)[1] if prefix else name
+      )  # statistics: 'batch_stats/backbone/...' is skipped as its module
       if tree.matches(skip, plain):
         report['skipped'].append(name)
       elif name not in given:
@@ -203,10 +205,14 @@ def warm_start(
         result[name] = np.asarray(given[name], wanted[name].dtype)
         report['loaded'].append(name)
       elif resize is not None and 'position' in name:
-        result[name] = np.asarray(resize(name, np.asarray(given[name]), tuple(wanted[name].shape), meta), wanted[name].dtype)
+        result[name] = np.asarray(
+          resize(name, np.asarray(given[name]), tuple(wanted[name].shape), meta), wanted[name].dtype
+        )
         report['resized'].append(name)
       else:
-        wrong.append(f'! {name}: {tuple(given[name].shape)} in the checkpoint, {tuple(wanted[name].shape)} in the model')
+        wrong.append(
+          f'! {name}: {tuple(given[name].shape)} in the checkpoint, {tuple(wanted[name].shape)} in the model'
+        )
     return result
 
   new_params = take(tree.flatten(params), source, '')
@@ -218,5 +224,7 @@ def warm_start(
     )
   unused = [p for p in skip if not any(tree.matches([p], n.removeprefix('batch_stats/')) for n in report['skipped'])]
   if unused:
-    raise ValueError(f'init.skip has {unused}, which match no parameter of the model or of {path}: remove or correct them')
+    raise ValueError(
+      f'init.skip has {unused}, which match no parameter of the model or of {path}: remove or correct them'
+    )
   return tree.unflatten(new_params), tree.unflatten(new_stats), report

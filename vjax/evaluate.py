@@ -1,6 +1,8 @@
 """Checkpoint -> evaluations -> result.json. Every clip counts once, whatever the batch size and the devices."""
 
+import inspect
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
@@ -41,10 +43,24 @@ class Served:
     """The objective's metrics on the first view, as clu sums and counts over all hosts."""
     return self._objective(self.params, self.stats, self._global(batch))
 
+  def reconstructions(self, video: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(original, masked, reconstruction) of every clip of `video` uint8 (b, T, H, W, 3), in normalised colours. Raises
+    ValueError for an objective that reconstructs nothing."""
+    objective = self.exp.objective
+    module = sys.modules[objective.func.__module__]
+    if not hasattr(module, 'reconstruct'):
+      raise ValueError(f'{module.__name__} reconstructs nothing: this needs a masked autoencoder')
+    settings = {k: v for k, v in objective.keywords.items() if k in inspect.signature(module.reconstruct).parameters}
+    clips = self.exp.normalise(jnp.asarray(video))
+    sheets = module.reconstruct(self.exp.model, self.params, clips, stats=self.stats, **settings)
+    return [tuple(np.asarray(row[i]) for row in sheets) for i in range(len(video))]
+
   def batches(self, split: str, *, clips: int, crops: int, batch: int) -> Iterator[Batch]:
     """Batches of a split; `batch` is rounded up so that devices share it evenly, which padding makes harmless."""
     devices = self.mesh.size
-    return self.exp.eval_batches(split, replace(self.exp.clip, clips=clips, crops=crops), -(-batch // devices) * devices)
+    return self.exp.eval_batches(
+      split, replace(self.exp.clip, clips=clips, crops=crops), -(-batch // devices) * devices
+    )
 
   def _global(self, batch: Batch) -> dict[str, jax.Array]:
     return shard.to_global(self.mesh, {k: v for k, v in batch.items() if k in ('video', 'label', 'mask', 'video_id')})
@@ -100,15 +116,25 @@ def run_one(served: Served, name: str) -> dict[str, float]:
   return build.unpack(evaluate, {**settings, **batches}, f'evals.{name}', **facts)
 
 
+def load(workdir: str, data_dir: str) -> Served:
+  """The newest checkpoint of a run, with its own config and data: for looking at it, in a colab say."""
+  return _serve(build.experiment(ckpt.read_meta(workdir)['config'], data_dir), workdir)[0]
+
+
 def newest(exp: Experiment, workdir: str) -> dict[str, Any]:
   """Evaluates the newest checkpoint in workdir, writes result.json, returns it."""
+  served, step = _serve(exp, workdir)
+  result = run(served, step=step)
+  if jax.process_index() == 0:
+    ckpt.write_json(Path(workdir, 'result.json'), result)
+  return result
+
+
+def _serve(exp: Experiment, workdir: str) -> tuple[Served, int]:
   mesh = shard.mesh(exp.training.fsdp)
   variables, meta = ckpt.load_params(workdir)
   ckpt.check_fits(exp.model, exp.clip, variables, workdir)
   variables = jax.device_put(variables, shard.state_shardings(mesh, variables))
   served = Served(exp, mesh)
   served.params, served.stats = variables.pop('params'), variables
-  result = run(served, step=meta['step'])
-  if jax.process_index() == 0:
-    ckpt.write_json(Path(workdir, 'result.json'), result)
-  return result
+  return served, meta['step']

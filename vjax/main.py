@@ -1,9 +1,9 @@
 """Trains or evaluates one config:  python -m vjax.main --config=configs/mae_k400.py[:axis=value,tiny]"""
 
 import logging
+import sys
 from pathlib import Path
 
-import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -13,7 +13,9 @@ _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets;
 _MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate'], 'evaluate: the newest checkpoint of workdir.')
 _COORDINATOR = flags.DEFINE_string('coordinator', '', "Several processes: host:port of the first, or 'auto' on TPU pods "
                                    'and under SLURM, where JAX finds everything itself.')  # fmt: skip
-_PROCESSES = flags.DEFINE_integer('num_processes', None, 'With --coordinator=host:port: how many processes there are.')
+_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'With --coordinator=host:port: how many processes there are.'
+)
 _PROCESS = flags.DEFINE_integer('process_id', None, 'With --coordinator=host:port: which one this is, from 0.')
 flags.mark_flag_as_required('config')
 
@@ -22,18 +24,6 @@ def default_workdir(config_flag: str) -> str:
   """'configs/mae_k400.py:variant=L,tiny' -> 'runs/mae_k400_variant-L_tiny'."""
   path, _, arg = config_flag.partition(':')
   return str(Path('runs', '_'.join([Path(path).stem, *filter(None, arg.replace('=', '-').split(','))])))
-
-
-def start_log(workdir: str) -> None:
-  """Log lines from INFO on go to the terminal and to workdir/log.txt."""
-  Path(workdir).mkdir(parents=True, exist_ok=True)
-  absl.logging.set_verbosity('info')
-  logging.getLogger('jax').setLevel(logging.WARNING)
-  logging.getLogger('orbax').setLevel(logging.ERROR)
-  absl.logging.get_absl_logger().setLevel(logging.WARNING)  # Orbax writes dozens of lines a save through it
-  file = logging.FileHandler(Path(workdir, 'log.txt'))
-  file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
-  logging.getLogger().addHandler(file)
 
 
 def main(argv: list[str]) -> None:
@@ -45,14 +35,19 @@ def main(argv: list[str]) -> None:
     jax.distributed.initialize()
   elif _COORDINATOR.value:
     jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-  from vjax import build, evaluate, train
+  from vjax import build, evaluate, metrics, train
 
   workdir = _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
   data_dir = _DATA_DIR.value or build.default_data_dir()
-  start_log(workdir)
-  build.render_built_in(_CONFIG.value, data_dir)
-  experiment = build.experiment(_CONFIG.value, data_dir)
-  result = (train.run if _MODE.value == 'train' else evaluate.newest)(experiment, workdir)
+  metrics.start_log(workdir)
+  try:
+    build.render_built_in(_CONFIG.value, data_dir)
+    experiment = build.experiment(_CONFIG.value, data_dir)
+    result = (train.run if _MODE.value == 'train' else evaluate.newest)(experiment, workdir)
+  except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    logging.debug('traceback', exc_info=True)
+    logging.error('%s', error)  # --verbosity=1 shows where it came from
+    sys.exit(1)
   logging.info('result: %s (in %s)', result, Path(workdir, 'result.json'))
 
 

@@ -14,6 +14,20 @@ import numpy as np
 from tqdm import tqdm
 
 
+def start_log(workdir: str) -> None:
+  """Log lines from INFO on go to the terminal and to workdir/log.txt."""
+  import absl.logging
+
+  Path(workdir).mkdir(parents=True, exist_ok=True)
+  absl.logging.set_verbosity('info')
+  logging.getLogger('jax').setLevel(logging.WARNING)
+  logging.getLogger('orbax').setLevel(logging.ERROR)
+  absl.logging.get_absl_logger().setLevel(logging.WARNING)  # Orbax writes dozens of lines a save through it
+  file = logging.FileHandler(Path(workdir, 'log.txt'))
+  file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+  logging.getLogger().addHandler(file)
+
+
 class Interval:
   """Sums and counts of one logging interval, in float64 on the host; a checkpoint carries them, so that a resumed run
   logs what an unbroken one does."""

@@ -47,8 +47,10 @@ def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int
 
 
 def scaled_rate(rate: float, per_batch: int, batch: int) -> float:
-  """The rate for `batch` examples a step, where a recipe states `rate` for `per_batch`.  (Goyal et al. 2017, sec.
-  2.1)"""
+  """Learning rate for `batch` examples a step, where a recipe states `rate` for `per_batch`: proportional.
+
+  (Goyal et al. 2017, sec. 2.1)
+  """
   if per_batch < 1 or batch < 1:
     raise ValueError(f'per_batch is {per_batch} and batch is {batch}; both must be 1 or more')
   return rate * batch / per_batch
@@ -80,22 +82,24 @@ def schedule(
   Steps and halvings always count from step 0, warm-up included. All change at every step: DIFFERS(code): several
   released recipes change the rate once an epoch, which no paper mentions.
   """
-  options = dict(end=end, power=power, boundaries=boundaries, factor=factor, halvings=halvings)
+  options = {'end': end, 'power': power, 'boundaries': boundaries, 'factor': factor, 'halvings': halvings}
   _check_options('schedule kind', kind, options, _CURVES)
   if not 0 <= warmup_steps <= total_steps or total_steps < 1:
     raise ValueError(
       f'warmup_steps is {warmup_steps} and total_steps {total_steps}; need 0 <= warmup <= total, total >= 1'
     )
   if halvings is not None:
-    boundaries, factor = [math.ceil(k * total_steps / (halvings + 1)) for k in range(1, halvings + 1)], 0.5
-  drops = np.asarray(boundaries if boundaries is not None else (), np.int32)
+    boundaries, factor = [round(k * total_steps / (halvings + 1)) for k in range(1, halvings + 1)], 0.5
+  if boundaries is not None:
+    drops = np.sort(np.asarray(boundaries, np.int32))
+    stages = np.asarray(peak * factor ** np.arange(len(drops) + 1), np.float32)
   start = 0 if curve_from_start else warmup_steps
 
   def curve(step):
     if kind == 'constant':
       return jnp.full(jnp.shape(step), peak, jnp.float32)
-    if len(drops) or kind in ('step', 'halving'):
-      return peak * factor ** jnp.sum(jnp.asarray(step)[..., None] >= drops, -1).astype(jnp.float32)
+    if boundaries is not None:
+      return jnp.asarray(stages)[jnp.searchsorted(drops, step, side='right')]
     p = jnp.clip((step - start) / max(total_steps - start, 1), 0.0, 1.0)
     shape = (1 + jnp.cos(jnp.pi * p)) / 2 if kind == 'cosine' else (1 - p) ** power
     return end + (peak - end) * shape
@@ -159,7 +163,8 @@ def make(
   freeze: patterns of parameters that never move and have no optimizer state.
   Raises ValueError for patterns that match nothing and for arguments that `name` needs or cannot use.
   """
-  _check_options('optimizer', name, dict(b1=b1, b2=b2, eps=eps, momentum=momentum, nesterov=nesterov), _RULES)
+  options = {'momentum': momentum, 'nesterov': nesterov, 'b1': b1, 'b2': b2, 'eps': eps}
+  _check_options('optimizer', name, options, _RULES)
   decay_mask = decay_mask_of(params, decayed, decay_skip)
   decay = optax.add_decayed_weights(weight_decay, decay_mask)
   steps = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
@@ -212,10 +217,10 @@ def ema_update(ema: Any, params: Any, decay: float) -> Any:
 
 def _scale_by_name(params: Any, multipliers: Mapping[str, Any]) -> optax.GradientTransformation:
   given, names = tree.flatten(multipliers), tree.flatten(params).keys()
-  if given.keys() != names:
+  lacking, unknown = sorted(names - given.keys()), sorted(given.keys() - names)
+  if lacking or unknown:
     raise ValueError(
-      f'layer_decay lacks {sorted(names - given.keys())[:5]} and has unknown {sorted(given.keys() - names)[:5]}: give one '
-      'multiplier for every parameter'
+      f'layer_decay lacks {lacking[:5]} and has unknown {unknown[:5]}: give one multiplier for every parameter'
     )
   scales = tree.unflatten(given)
   return optax.stateless(lambda updates, _: jax.tree.map(lambda u, m: u * m, updates, scales))

@@ -22,7 +22,9 @@ from vjax.types import Batch, Metrics, TrainState
 STOPPED = 75  # exit status after SIGTERM: state is saved, start the same command again (EX_TEMPFAIL)
 
 
-def train_step(state: TrainState, batch: Batch, rng: jax.Array, *, exp: Experiment, mesh) -> tuple[TrainState, Metrics]:
+def train_step(
+  state: TrainState, batch: Batch, rng: jax.Array, *, exp: Experiment, mesh
+) -> tuple[TrainState, Metrics]:
   """One update. batch: global arrays, video uint8 (B, T, H, W, C). Randomness depends on (rng, step, row) alone, not on
   devices or accumulation."""
   clip_rng, dropout_rng = jax.random.split(jax.random.fold_in(rng, state.step))
@@ -37,7 +39,9 @@ def train_step(state: TrainState, batch: Batch, rng: jax.Array, *, exp: Experime
   if exp.training.accumulate == 1:
     grads, stats, metrics = gradients(batch, dropout_rng)
   else:
-    grads, stats, metrics = _accumulate(gradients, shard.microbatches(mesh, batch, exp.training.accumulate), dropout_rng)
+    grads, stats, metrics = _accumulate(
+      gradients, shard.microbatches(mesh, batch, exp.training.accumulate), dropout_rng
+    )
   updates, opt_state = exp.tx.update(grads, state.opt_state, state.params)
   params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
   ema = None if state.ema is None else optim.ema_update(state.ema, params, exp.training.ema)

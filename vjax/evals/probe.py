@@ -7,8 +7,12 @@ ours.)
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Float, Int
+from scipy.optimize import minimize
 
 from vjax.evals import views
 from vjax.types import Batch
@@ -66,42 +70,42 @@ def fit(
   l2: float,
   *,
   start: tuple[np.ndarray, np.ndarray] | None = None,
-  tolerance: float = 1e-5,
+  tolerance: float = 1e-7,
   max_steps: int = 5000,
 ) -> tuple[Float[np.ndarray, 'd k'], Float[np.ndarray, ' k'], dict[str, Any]]:
   """W (D, K), b (K,), and {converged, gradient_norm, loss, steps}, at the minimum of mean cross-entropy + l2/2 |W|^2.
 
-  The bias is free. Full-batch L-BFGS in float64, from `start` or zeros. converged: the largest element of the
-  gradient is at most `tolerance`.
+  The bias is free. Full-batch L-BFGS in float64, from `start` or zeros, with all of x on the default device.
+  gradient_norm: largest element of the gradient; converged: it is at most `tolerance`.
   """
-  from scipy.optimize import minimize
-
   if l2 <= 0:
     raise ValueError(f'l2 is {l2}; it must be above 0, or separable classes have no minimum')
   views.check_labels(y, num_classes)
-  x = np.asarray(x, np.float64)
-  rows, width = np.arange(len(x)), x.shape[1]
+  shape = (x.shape[1] + 1, num_classes)
+  first = np.zeros(shape) if start is None else np.concatenate([start[0], start[1][None]])
+  with jax.enable_x64(True):
+    data = jnp.asarray(x, jnp.float64), jnp.asarray(y), jnp.float64(l2)
 
-  def loss(flat):
-    weights, bias = _split(flat, width)
-    logits = x @ weights + bias
-    logits -= logits.max(1, keepdims=True)
-    powers = np.exp(logits)
-    sums = powers.sum(1, keepdims=True)
-    value = np.mean(np.log(sums[:, 0]) - logits[rows, y]) + l2 / 2 * np.sum(weights**2)
-    residual = powers / sums
-    residual[rows, y] -= 1
-    residual /= len(x)
-    return value, np.concatenate([x.T @ residual + l2 * weights, residual.sum(0)[None]]).ravel()
+    def loss(flat):
+      value, gradient = _loss_and_gradient(jnp.asarray(flat.reshape(shape)), *data)
+      return float(value), np.asarray(gradient).ravel()
 
-  first = np.zeros((width + 1) * num_classes) if start is None else np.concatenate([start[0], start[1][None]]).ravel()
-  # ftol=0: a flat stretch is no reason to stop, only the gradient is.
-  options = dict(maxiter=max_steps, maxfun=2 * max_steps, gtol=tolerance, ftol=0.0, maxcor=20)
-  found = minimize(loss, first, jac=True, method='L-BFGS-B', options=options)
-  weights, bias = _split(found.x, width)
-  gradient = float(np.abs(found.jac).max())
-  info = dict(converged=gradient <= tolerance, gradient_norm=gradient, loss=float(found.fun), steps=int(found.nit))
-  return weights, bias, info
+    # ftol=0: a flat stretch is no reason to stop, only the gradient is.
+    options = {'maxiter': max_steps, 'maxfun': 2 * max_steps, 'gtol': tolerance, 'ftol': 0.0, 'maxcor': 20}
+    found = minimize(loss, first.ravel(), jac=True, method='L-BFGS-B', options=options)
+    value, gradient = loss(found.x)
+  weights = found.x.reshape(shape)
+  steepest = float(np.abs(gradient).max())
+  info = {'converged': steepest <= tolerance, 'gradient_norm': steepest, 'loss': value, 'steps': int(found.nit)}
+  return weights[:-1], weights[-1], info
+
+
+@jax.jit
+@jax.value_and_grad
+def _loss_and_gradient(weights, x, y, l2):
+  """weights: (D + 1, K), the bias last."""
+  logits = x @ weights[:-1] + weights[-1]
+  return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean() + l2 / 2 * jnp.sum(weights[:-1] ** 2)
 
 
 def select(
@@ -150,8 +154,3 @@ def standardised(x: Float[np.ndarray, 'n v d'], *others: Float[np.ndarray, 'm v 
 def _examples(x, y):
   """Views as examples: (N * V, D) and (N * V,)."""
   return x.reshape(-1, x.shape[-1]), np.repeat(y, x.shape[1])
-
-
-def _split(flat, width: int):
-  weights_and_bias = flat.reshape(width + 1, -1)
-  return weights_and_bias[:width], weights_and_bias[width]

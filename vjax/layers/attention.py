@@ -64,7 +64,7 @@ class Attention(nn.Module):
   """Self-attention with separate q, k, v and an output projection, all with bias: (B, N, D) -> (B, N, D)."""
 
   heads: int
-  init: Init = Init()
+  initial: Init = Init()
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -73,7 +73,7 @@ class Attention(nn.Module):
     if width % self.heads:
       raise ValueError(f'heads is {self.heads}, which does not divide the width {width}: choose heads that do')
     dense = lambda name: nn.Dense(
-      width, dtype=self.dtype, kernel_init=self.init.kernel, bias_init=self.init.bias, name=name
+      width, dtype=self.dtype, kernel_init=self.initial.kernel, bias_init=self.initial.bias, name=name
     )
     split = lambda y: y.reshape(*y.shape[:2], self.heads, width // self.heads)
     y = attend(split(dense('q')(x)), split(dense('k')(x)), split(dense('v')(x)))
@@ -84,13 +84,13 @@ class Mlp(nn.Module):
   """Two linear layers around an exact (erf) GELU: (B, N, D) -> (B, N, D), inner width `ratio` * D."""
 
   ratio: float
-  init: Init = Init()
+  initial: Init = Init()
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
     dense = lambda width, name: nn.Dense(
-      width, dtype=self.dtype, kernel_init=self.init.kernel, bias_init=self.init.bias, name=name
+      width, dtype=self.dtype, kernel_init=self.initial.kernel, bias_init=self.initial.bias, name=name
     )
     return dense(x.shape[-1], 'fc2')(nn.gelu(dense(int(x.shape[-1] * self.ratio), 'fc1')(x), approximate=False))
 
@@ -104,16 +104,16 @@ class Block(nn.Module):
   heads: int
   mlp_ratio: float = 4.0
   drop_path: float = 0.0
-  init: Init = Init()
+  initial: Init = Init()
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d'], train: bool) -> Float[Array, 'b n d']:
     drop = DropPath(self.drop_path, name='drop')
-    y = norm('norm1', self.dtype, self.init.norm_bias)(x)
-    x = x + drop(Attention(self.heads, self.init, self.dtype, name='attn')(y), train)
-    y = norm('norm2', self.dtype, self.init.norm_bias)(x)
-    return x + drop(Mlp(self.mlp_ratio, self.init, self.dtype, name='mlp')(y), train)
+    y = norm('norm1', self.dtype, self.initial.norm_bias)(x)
+    x = x + drop(Attention(self.heads, self.initial, self.dtype, name='attn')(y), train)
+    y = norm('norm2', self.dtype, self.initial.norm_bias)(x)
+    return x + drop(Mlp(self.mlp_ratio, self.initial, self.dtype, name='mlp')(y), train)
 
 
 def blocks(

@@ -112,21 +112,16 @@ def _cuboid(key: Array, grid: Grid) -> tuple[Array, Array]:
   Area from a fifth of the frame up to all of it, aspect log-uniform in [0.3, 1 / 0.3], depth uniform over 1..t.
   """
   t, h, w = grid
-  keys = jax.random.split(key, 6)
-  area = jax.random.uniform(keys[0], minval=h * w // 5, maxval=h * w)
-  aspect = jnp.exp(jax.random.uniform(keys[1], minval=math.log(0.3), maxval=-math.log(0.3)))
-  size = [
-    jax.random.randint(keys[2], (), 1, t + 1),
-    jnp.round(jnp.sqrt(area * aspect)),
-    jnp.round(jnp.sqrt(area / aspect)),
-  ]
+  u = jax.random.uniform(key, (6,))  # one call: six would take seconds to compile
+  area = h * w // 5 + u[0] * (h * w - h * w // 5)
+  side = jnp.exp((u[1] - 0.5) * -math.log(0.3))  # the root of the aspect
+  rows, columns = jnp.round(jnp.sqrt(area) * side), jnp.round(jnp.sqrt(area) / side)
   inside = jnp.ones(grid, bool)
-  for axis, (edge, full) in enumerate(zip(size, grid)):
-    edge = edge.astype(jnp.int32)
-    start = jax.random.randint(keys[3 + axis], (), 0, jnp.maximum(full - edge, 0) + 1)
+  for axis, (edge, full) in enumerate(zip((1 + jnp.floor(u[2] * t), rows, columns), grid)):
+    start = jnp.floor(u[3 + axis] * (jnp.maximum(full - edge, 0) + 1))
     place = jnp.arange(full).reshape([-1 if i == axis else 1 for i in range(3)])
     inside &= (place >= start) & (place < start + edge)
-  return inside, (size[1] < h) & (size[2] < w)
+  return inside, (rows < h) & (columns < w)
 
 
 KINDS = {'random': _random, 'tube': _tube, 'frame': _frame, 'per_frame': _per_frame, 'block': _block}

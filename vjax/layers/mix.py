@@ -74,7 +74,7 @@ def _own_weight(key, height: int, width: int, mixup: float, cutmix: float, switc
     return whole, whole[0, 0]
   outside = _outside_box(place, jax.random.beta(area, cutmix, cutmix), height, width)
   cut = jax.random.uniform(choose) < switch if mixup else True
-  # The mean of zeros and ones is exact: the share of the clip that the clipped box leaves.
+  # The mean is the share of the clip that the clipped box leaves.
   return jnp.where(cut, outside, whole), jnp.where(cut, outside.mean(), whole[0, 0])
 
 

@@ -1,0 +1,112 @@
+"""Clips per CPU-second of the input pipeline against the rate at which this machine decodes the same JPEG frames.
+
+  python benchmarks/input_pipeline.py [--seconds=10]
+
+Videos are made here: 256x340 px, quality 95, smooth texture with grain. The bar: a ratio of 0.9.
+CPU-seconds of this process, so that other work on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import tempfile
+import time
+
+import numpy as np
+
+from vjax.data import pipeline, records
+from vjax.data.augment import Augment
+from vjax.types import ClipSpec, DatasetSpec
+
+SETTINGS = {
+  '16x4, 224 px, random resized crop': (
+    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace'),
+    Augment(area=(0.5, 1.0)),
+  ),
+  '16x4, 224 px, four repeats': (
+    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace', repeats=4),
+    Augment(area=(0.5, 1.0)),
+  ),
+  '32x2, 224 px, short side 256-320': (
+    ClipSpec(frames=32, stride=2, crop=224, short_side=256, sampling='dense'),
+    Augment(crop='jitter'),
+  ),
+  '32x1, 112 px of 128x171': (
+    ClipSpec(frames=32, stride=1, crop=112, short_side=128, sampling='consecutive'),
+    Augment(crop='fixed', size=(128, 171)),
+  ),
+  '16x4, 224 px, RandAugment and erasing': (
+    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace'),
+    Augment(area=(0.08, 1.0), randaug=2, erase=0.25),
+  ),
+}
+
+
+def make_videos(folder: pathlib.Path, videos: int = 32, frames: int = 96) -> list[bytes]:
+  """Writes a data set of `videos` records to the folder; some of its JPEG frames."""
+  import tensorflow as tf
+
+  rng = np.random.default_rng(0)
+  with tf.io.TFRecordWriter(str(folder / 'train-00000-of-00001.tfrecord')) as writer:
+    for v in range(videos):
+      coarse = tf.image.resize(rng.uniform(0, 255, (32, 43, 3)), (256, 340))
+      jpegs = []
+      for _ in range(8):
+        frame = np.clip(coarse + rng.normal(0, 4, (256, 340, 3)), 0, 255).astype(np.uint8)
+        jpegs.append(tf.io.encode_jpeg(frame, quality=95).numpy())
+      record = tf.train.SequenceExample()
+      record.context.feature['clip/label/index'].int64_list.value.append(v % 4)
+      for t in range(frames):
+        record.feature_lists.feature_list['image/encoded'].feature.add().bytes_list.value.append(jpegs[t % 8])
+      writer.write(record.SerializeToString())
+  records.write_index(str(folder), 'train')
+  records.write_manifest(str(folder))
+  return jpegs
+
+
+def decode_rate(jpegs: list[bytes], seconds: float) -> float:
+  """Whole frames per CPU-second that are decoded, and nothing else."""
+  import tensorflow as tf
+
+  data = tf.data.Dataset.from_tensor_slices(jpegs).repeat()
+  options = tf.data.Options()
+  options.threading.private_threadpool_size = os.cpu_count()
+  data = data.map(lambda j: tf.io.decode_jpeg(j, channels=3), os.cpu_count()).prefetch(16).with_options(options)
+  return _rate((1 for _ in data), seconds, warm=50)
+
+
+def _rate(counts, seconds: float, warm: int) -> float:
+  for _ in range(warm):
+    next(counts)
+  done, start = 0, time.process_time()
+  while time.process_time() < start + seconds:
+    done += next(counts)
+  return done / (time.process_time() - start)
+
+
+def main() -> None:
+  """Prints one line per setting."""
+  parser = argparse.ArgumentParser(description='Input pipeline against raw JPEG decoding.')
+  parser.add_argument('--seconds', type=float, default=10.0, help='CPU-seconds per line')
+  seconds = parser.parse_args().seconds
+  with tempfile.TemporaryDirectory() as root:
+    folder = pathlib.Path(root) / 'bench'
+    folder.mkdir()
+    jpegs = make_videos(folder)
+    spec = DatasetSpec(name='bench', num_classes=4)
+    source = pipeline.open_source(root, spec, 'train')
+    size = sum(map(len, jpegs)) / len(jpegs) / 1024
+    print(f'{os.cpu_count()} cores, frames of 256x340 px and {size:.0f} KiB')
+    for name, (clip, augment) in SETTINGS.items():
+      raw = decode_rate(jpegs, seconds)
+      batches = pipeline.train_batches(source, spec, clip, augment, batch=8, seed=0, start_step=0, host=0, hosts=1)
+      rate = _rate((len(b['mask']) for b in batches), seconds, warm=6)
+      batches.close()
+      alone = raw / clip.frames
+      print(f'{name:40} {rate:7.1f} clips per CPU-second   decoding alone {alone:7.1f}   ratio {rate / alone:.2f}')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,39 @@
+"""The fc-only probe of any checkpoint on Kinetics-400: features once, then L2-regularised logistic regression.
+Ghadiyaram et al. (CVPR 2019), section 4 ("fc-only"): 10 clips of every training video, 10 of every test video.
+
+Expected: R(2+1)D-34, 8 frames, pre-trained on 65M hashtagged videos: top-1 73.0.
+Command:  python -m vjax.main --config=configs/probe_k400.py:init=CHECKPOINT
+          python -m vjax.main --config=configs/probe_k400.py:init=runs/mae_k400_tiny,tiny
+Without init it probes an untrained network of `variant`, the baseline that belongs beside every such number. Nothing is
+trained: model, clip and normalisation are the checkpoint's own, and only the evaluation runs.
+"""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import common, mae_k400
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  """Axes: init = workdir or converted checkpoint; variant = untrained ViT to probe instead; clips = views in time;
+  tiny."""
+  arg = common.parse_arg(arg, init='', variant='L', clips=10)
+  config = ConfigDict(mae_k400.get_config(f'variant={arg.variant}' + ',tiny' * arg.tiny).to_dict())
+  if arg.init:
+    meta = Path(arg.init, 'meta.json')
+    if not meta.is_file():
+      raise ValueError(
+        f'config argument init={arg.init!r}: there is no {meta}; give a workdir or converted checkpoint'
+      )
+    saved = json.loads(meta.read_text())['config']
+    config.update({name: saved[name] for name in ('model', 'clip', 'augment')})
+    config.data.update({name: tuple(saved['data'][name]) for name in ('mean', 'std')})
+  config.head = dict(name='linear')
+  config.objective = dict(name='classify')
+  config.optim = {}
+  config.init = dict(path=arg.init, skip=('head/.*',) if arg.init else ())
+  probe = dict(name='probe', train_split='train', test_split='val', clips=arg.clips, crops=1, batch=32)
+  config.evals = dict(probe=dict(common.TINY_PROBE) if arg.tiny else probe)
+  return config.lock()

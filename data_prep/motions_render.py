@@ -1,0 +1,250 @@
+"""Frames of the built-in dataset `motions`: a textured actor that moves over a noisy, drifting background.
+
+Motions come in pairs that only time tells apart. The first of a pair is drawn, the second is *the same drawing played
+backwards*, camera, brightness and passers-by included; so the frames of both, as sets, have one distribution, and
+what else moves carries no hint either, because its own directions are symmetric.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+VERSION = 1  # part of a data set's settings: change it with any pixel
+HEIGHT, WIDTH, FPS = 96, 128, 12
+MOTIONS = (  # drawn forwards, then its reverse
+  *('right', 'left', 'down', 'up', 'grow', 'shrink'),
+  *('clockwise', 'anticlockwise', 'appear', 'vanish', 'approach', 'part'),
+)
+SHAPES = ('ring', 'square', 'triangle', 'cross')
+TEXTURES = ('plain', 'striped', 'checkered')
+ACTIONS = {  # (motion, shape) -> what somebody is doing to it; a noun takes several verbs, a verb one noun or two
+  ('right', 'square'): 'pushing square',
+  ('right', 'ring'): 'pushing ring',
+  ('left', 'square'): 'pulling square',
+  ('left', 'ring'): 'pulling ring',
+  ('up', 'triangle'): 'lifting triangle',
+  ('up', 'ring'): 'lifting ring',
+  ('down', 'triangle'): 'dropping triangle',
+  ('down', 'ring'): 'dropping ring',
+  ('grow', 'ring'): 'inflating ring',
+  ('shrink', 'ring'): 'deflating ring',
+  ('clockwise', 'cross'): 'winding cross',
+  ('anticlockwise', 'cross'): 'unwinding cross',
+}
+_MARGIN = 48  # px of background beyond the frame, for the camera to drift over
+
+
+@dataclass
+class Track:
+  """One object over T frames: centre x, y (T,) px; radius (T,) px; angle (T,) rad; opacity (T,) in [0, 1]."""
+
+  x: np.ndarray
+  y: np.ndarray
+  radius: np.ndarray
+  angle: np.ndarray
+  opacity: np.ndarray
+  shape: str
+  texture: str
+  colors: np.ndarray  # (2, 3) in [0, 1]
+
+
+def classes_of(seed: int, split: str, index: int) -> dict[str, str]:
+  """motion, shape and texture of a clip. Any 12 clips from a multiple of 12 on have all motions and all appearances
+  once, any 144 all their combinations (a Latin square in shuffled order)."""
+  block, place = divmod(index, 12)
+  group, row = divmod(block, 12)
+  split_key = zlib.crc32(split.encode())
+  appearances, rows = (np.random.default_rng([seed, split_key, group, k]).permutation(12) for k in (1, 2))
+  motion = np.random.default_rng([seed, split_key, block, 3]).permutation(12)[place]
+  look = appearances[(motion + rows[row]) % 12]
+  return {'motion': MOTIONS[motion], 'shape': SHAPES[look // 3], 'texture': TEXTURES[look % 3]}
+
+
+def names_of(facts: dict[str, str]) -> tuple[str, str]:
+  """(appearance, action) labels of a clip; action '' if its motion and shape make none."""
+  return f'{facts["texture"]} {facts["shape"]}', ACTIONS.get((facts['motion'], facts['shape']), '')
+
+
+def render_clip(seed: int, split: str, index: int) -> tuple[np.ndarray, dict]:
+  """Frames (T, 96, 128, 3) uint8 at 12 fps, 2 to 4 s, and facts: motion, shape, texture, appearance, action, seconds.
+
+  A pure function of its arguments. action is '' for motion and shape that make no named action.
+  """
+  facts = classes_of(seed, split, index)
+  rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index, 4])
+  frames = 2 * FPS + round(2 * FPS * rng.uniform() ** 3)  # 2 to 4 s, shorter ones more often
+  forward, backward = divmod(MOTIONS.index(facts['motion']), 2)
+  background = _background(rng)
+  drift = _drift(rng, frames)
+  canvas = _pan(background, drift)
+  mean = background.mean((0, 1))
+  actors = _actors(rng, MOTIONS[2 * forward], facts['shape'], facts['texture'], frames, mean)
+  for track in [_passer_by(rng, frames, mean) for _ in range(rng.integers(2, 4))] + actors:
+    _draw(canvas, track, drift)
+  light = 255 * (_wave(rng, frames, 0.08)[:, None, None, None] + np.float32(rng.uniform(0.8, 1.15)))
+  contrast = np.float32(rng.uniform(0.8, 1.15))
+  canvas *= contrast * light
+  canvas += (0.5 - 0.5 * contrast) * light  # contrast about mid-grey, then light
+  clip = np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
+  appearance, action = names_of(facts)
+  facts |= {'appearance': appearance, 'action': action, 'seconds': frames / FPS}
+  return np.ascontiguousarray(clip[::-1] if backward else clip), facts
+
+
+def _actors(rng, motion: str, shape: str, texture: str, frames: int, mean: np.ndarray) -> list[Track]:
+  """The actor, or the two of 'approach', of the forward motion of a pair."""
+  progress = _progress(rng, frames)
+  radius = HEIGHT * rng.uniform(0.15, 0.2) * np.ones(frames, np.float32)
+  angle = rng.uniform(0, 2 * np.pi) + _wave(rng, frames, 0.15)
+  opacity = np.ones(frames, np.float32)
+  dx = dy = np.zeros(frames, np.float32)
+  if motion == 'right':
+    dx = rng.uniform(0.35, 0.5) * WIDTH * (progress - 0.5)
+  elif motion == 'down':
+    dy = rng.uniform(0.35, 0.5) * HEIGHT * (progress - 0.5)
+  elif motion == 'grow':
+    radius = HEIGHT * rng.uniform(0.15, 0.19) * rng.uniform(2.0, 2.6) ** (progress - 0.5)
+  elif motion == 'clockwise':  # on an orbit, one side always inwards, as on a turntable; y points down
+    turn = rng.uniform(0, 2 * np.pi) + rng.uniform(0.55, 0.85) * 2 * np.pi * progress
+    orbit = rng.uniform(0.2, 0.25) * HEIGHT
+    dx, dy, angle = orbit * np.cos(turn), orbit * np.sin(turn), angle[0] + turn
+  elif motion == 'appear':
+    opacity = progress
+  elif motion == 'approach':
+    return _approaching(rng, shape, texture, progress, radius, angle, mean)
+  x, y = _place(rng, dx, dy, radius)
+  return [Track(x, y, radius, angle, opacity, shape, texture, _colors(rng, mean))]
+
+
+def _approaching(rng, shape, texture, progress, radius, angle, mean) -> list[Track]:
+  radius = radius * 0.85
+  gap = 2.1 * radius + rng.uniform(0.3, 0.42) * WIDTH * (1 - progress)
+  tilt = rng.uniform(-0.5, 0.5) + np.pi * rng.integers(2)
+  half_x, half_y = gap / 2 * np.cos(tilt), gap / 2 * np.sin(tilt)
+  far = np.array([1, -1])
+  x, y = _place(rng, np.outer(far, half_x), np.outer(far, half_y), radius)
+  return [
+    Track(x[i], y[i], radius, angle + rng.uniform(0, 6), np.ones_like(radius), shape, texture, _colors(rng, mean))
+    for i in range(2)
+  ]
+
+
+def _passer_by(rng, frames: int, mean: np.ndarray) -> Track:
+  """A small object on a straight way of any direction."""
+  radius = np.full(frames, HEIGHT * rng.uniform(0.03, 0.05), np.float32)
+  direction, length = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5) * WIDTH
+  way = length * np.linspace(-0.5, 0.5, frames, dtype=np.float32)
+  x, y = rng.uniform(0, WIDTH) + way * np.cos(direction), rng.uniform(0, HEIGHT) + way * np.sin(direction)
+  still = np.full(frames, rng.uniform(0, 6), np.float32)
+  shape = SHAPES[rng.integers(4)]
+  return Track(x, y, radius, still, np.ones(frames, np.float32), shape, 'plain', _colors(rng, mean))
+
+
+def _progress(rng, frames: int) -> np.ndarray:
+  """(T,) from 0 to 1 in eased time, with a pause of up to an eighth at either end."""
+  t = np.linspace(0, 1, frames, dtype=np.float32)
+  begin, end = rng.uniform(0, 0.125, 2)
+  t = np.clip((t - begin) / (1 - begin - end), 0, 1)
+  return (t + rng.uniform(0, 1) * (t * t * (3 - 2 * t) - t)).astype(np.float32)
+
+
+def _place(rng, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Centres (..., T) px: the way (dx, dy) moved to where it stays in the frame but for a fifth of a radius."""
+  keep = 0.8 * radius
+  out = []
+  for way, size in ((dx, WIDTH), (dy, HEIGHT)):
+    low, high = (keep - way).max(), (size - keep - way).min()
+    out.append(way + (rng.uniform(low, high) if low < high else (low + high) / 2))
+  return out[0], out[1]
+
+
+def _colors(rng, mean: np.ndarray) -> np.ndarray:
+  """(2, 3) colours apart from each other and from the background's mean."""
+  while True:
+    first, second = rng.uniform(0, 1, (2, 3))
+    if min(abs(first - mean).max(), abs(second - mean).max()) > 0.3 and abs(first - second).mean() > 0.35:
+      return np.stack([first, second]).astype(np.float32)
+
+
+def _wave(rng, frames: int, size: float) -> np.ndarray:
+  """(T,) a slow sine of amplitude up to `size`, any phase, either direction of time."""
+  t = np.arange(frames, dtype=np.float32) / FPS
+  return (size * rng.uniform() * np.sin(2 * np.pi * (rng.uniform(0.1, 0.5) * t + rng.uniform()))).astype(np.float32)
+
+
+def _drift(rng, frames: int) -> np.ndarray:
+  """(T, 2) camera shift (y, x) px: slow, straight, in any direction, with a sway."""
+  direction = rng.uniform(0, 2 * np.pi)
+  way = rng.uniform(0, 0.08) * WIDTH * np.linspace(-0.5, 0.5, frames, dtype=np.float32)
+  sway = np.stack([_wave(rng, frames, 1.5), _wave(rng, frames, 1.5)], 1)
+  return (way[:, None] * np.array([np.sin(direction), np.cos(direction)]) + sway).astype(np.float32)
+
+
+def _background(rng) -> np.ndarray:
+  """(H + margin, W + margin, 3) in [0, 1]: 1/f^a noise, mostly grey, about a random colour."""
+  h, w = HEIGHT + _MARGIN, WIDTH + _MARGIN
+  frequency = np.hypot(np.fft.fftfreq(h)[:, None] * h, np.fft.rfftfreq(w)[None] * w) + 1
+  spectrum = rng.normal(size=(2, 3, *frequency.shape)) * frequency ** -rng.uniform(2.2, 2.8)
+  noise = np.fft.irfft2(spectrum[0] + 1j * spectrum[1], s=(h, w)).astype(np.float32)
+  noise /= noise.std((1, 2), keepdims=True)
+  noise = 0.9 * noise[:1] + 0.3 * noise
+  return (rng.uniform(0.3, 0.7, (3, 1, 1)) + rng.uniform(0.07, 0.14) * noise).transpose(1, 2, 0).astype(np.float32)
+
+
+def _pan(image: np.ndarray, drift: np.ndarray) -> np.ndarray:
+  """(T, H, W, 3) views of the image, bilinear, as the camera shifts."""
+  out = np.empty((len(drift), HEIGHT, WIDTH, 3), np.float32)
+  for t, (y, x) in enumerate(_MARGIN / 2 - drift):
+    i, j = int(y), int(x)
+    rows = image[i : i + HEIGHT + 1, j : j + WIDTH + 1]
+    rows = rows[:-1] + np.float32(y - i) * (rows[1:] - rows[:-1])
+    out[t] = rows[:, :-1] + np.float32(x - j) * (rows[:, 1:] - rows[:, :-1])
+  return out
+
+
+def _draw(canvas: np.ndarray, track: Track, drift: np.ndarray) -> None:
+  """Paints an object into (T, H, W, 3), edges anti-aliased; all frames in one go on a patch that moves along."""
+  reach = int(np.ceil(track.radius.max() * 1.15)) + 2
+  y, x = track.y + drift[:, 0], track.x + drift[:, 1]
+  top, left = np.floor(y).astype(int) - reach, np.floor(x).astype(int) - reach
+  grid = np.arange(2 * reach + 1, dtype=np.float32)
+  dy = (grid + (top - y)[:, None].astype(np.float32))[:, :, None]
+  dx = (grid + (left - x)[:, None].astype(np.float32))[:, None, :]
+  radius = track.radius.astype(np.float32)[:, None, None]
+  cos, sin = (f(track.angle).astype(np.float32)[:, None, None] / radius for f in (np.cos, np.sin))
+  u, v = cos * dx + sin * dy, cos * dy - sin * dx  # the object's own axes, in radii
+  cover = np.clip(0.5 - _distance(track.shape, u, v) * radius, 0, 1) * track.opacity[:, None, None]
+  second = _texture(track.texture, u, v, radius)[..., None]
+  color = track.colors[0] + second * (track.colors[1] - track.colors[0])
+  for t in range(len(canvas)):
+    a, b = max(top[t], 0), max(left[t], 0)
+    c, d = min(top[t] + len(grid), HEIGHT), min(left[t] + len(grid), WIDTH)
+    if a < c and b < d:
+      part = np.s_[t, a - top[t] : c - top[t], b - left[t] : d - left[t]]
+      view = canvas[t, a:c, b:d]
+      view += cover[part][..., None] * (color[part] - view)
+
+
+def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+  """Signed distance to the outline in radii, negative inside."""
+  if shape == 'ring':
+    return np.abs(np.sqrt(u * u + v * v) - 0.7) - 0.3
+  if shape == 'square':
+    return np.maximum(np.abs(u), np.abs(v)) - 0.82
+  if shape == 'triangle':
+    return np.maximum(v - 0.55, np.abs(u) * 0.866 - v * 0.5 - 0.55)
+  a, b = np.abs(u), np.abs(v)
+  return np.minimum(np.maximum(a - 0.3, b - 1), np.maximum(b - 0.3, a - 1))  # cross
+
+
+def _texture(texture: str, u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
+  """Share of the second colour: stripes across u, or squares, two fifths of a radius wide, softened at 1 px."""
+  if texture == 'plain':
+    return np.zeros_like(u)
+  wave = np.sin(u * np.float32(2.5 * np.pi))
+  if texture == 'checkered':
+    wave = wave * np.sin(v * np.float32(2.5 * np.pi))
+  return np.clip(0.5 + wave * radius / 8, 0, 1)

@@ -1,0 +1,248 @@
+"""What is to be written: rows (video, segment, labels, split) from a CSV manifest or from class folders, checked."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from data_prep.video import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
+
+EXTENSIONS = VIDEO_EXTENSIONS + IMAGE_EXTENSIONS
+SPLITS = ('train', 'val', 'test')  # names of sub-folders that are splits, not classes
+_SHOWN = 10  # bad rows quoted in one error
+
+
+@dataclass(frozen=True)
+class Row:
+  """One clip to write. path: relative to the video root, '/' between parts. labels: view -> names; '' is the main
+  view, and a view that the clip is not in is absent. line: of its manifest, or place in its folder's listing, from 1.
+  """
+
+  path: str
+  split: str
+  labels: dict[str, tuple[str, ...]]
+  line: int
+  start_s: float | None = None
+  end_s: float | None = None
+
+  @property
+  def media_id(self) -> str:
+    """The path, and the segment if there is one: unique within a data set's split."""
+    if self.start_s is None and self.end_s is None:
+      return self.path
+    return f'{self.path}@{self.start_s or 0:.10g}-{"end" if self.end_s is None else format(self.end_s, ".10g")}'
+
+
+def split_name(name: str, remedy: str) -> str:
+  """`name`, which may hold letters, digits and underscores, for shards are called after it. Raises ValueError."""
+  if not re.fullmatch(r'\w+', name):
+    raise ValueError(f'split {name!r} may hold letters, digits and _ only; {remedy}')
+  return name
+
+
+def read_manifest(path: str, split: str, root: str, allow_outside: bool = False) -> list[Row]:
+  """Rows of a CSV file `path,label[,start_s,end_s]`, header optional; byte-order mark and CRLF accepted.
+
+  With a header, columns come in any order; `label` may be left out (unlabelled videos), and every `label:NAME` is a
+  further label view, in which a clip with an empty cell has no part. '|' separates several labels. Videos are under
+  `root` unless allow_outside. Raises ValueError quoting file, line, column and value of what it cannot accept.
+  """
+  try:
+    with open(path, encoding='utf-8-sig', newline='') as file:
+      lines = [(i, cells) for i, cells in _numbered(csv.reader(file, strict=True)) if any(c.strip() for c in cells)]
+  except FileNotFoundError as e:
+    raise ValueError(f'no manifest {path}; --manifest=SPLIT:FILE takes a CSV of path,label[,start_s,end_s]') from e
+  except (UnicodeDecodeError, csv.Error) as e:
+    raise ValueError(f'{path} is not a comma-separated text file in UTF-8: {e}') from e
+  if not lines:
+    raise ValueError(f'{path} has no rows; it needs lines of path,label[,start_s,end_s]')
+  columns = _columns(path, [c.strip() for c in lines[0][1]])
+  lines = lines[1:] if _is_header(lines[0][1]) else lines
+  rows, bad = [], []
+  for line, cells in lines:
+    row, problems = _row([c.strip() for c in cells], columns, split, line, root, allow_outside)
+    rows.append(row)
+    bad += [f'{path}, line {line}, {p}' for p in problems]
+  if bad:
+    more = f'\n... and {len(bad) - _SHOWN} more' if len(bad) > _SHOWN else ''
+    raise ValueError(f'{len(bad)} bad values in {path}:\n' + '\n'.join(bad[:_SHOWN]) + more)
+  if not rows:
+    raise ValueError(f'{path} has a header and no rows')
+  return rows
+
+
+def _numbered(reader) -> Iterable[tuple[int, list[str]]]:
+  for cells in reader:
+    yield reader.line_num, cells
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+  """Whether a line names columns: 'path' is among its cells, and not as the label of some file."""
+  cells = [c.strip().lower() for c in cells]
+  return 'path' in cells and not any(c.endswith(EXTENSIONS) for c in cells)
+
+
+def _columns(path: str, first: list[str]) -> list[str]:
+  """Column names: those of the header, or the usual ones by number."""
+  if not _is_header(first):
+    usual = ['path', 'label', 'start_s', 'end_s']
+    if len(first) not in (1, 2, 4):
+      raise ValueError(
+        f'{path}: its first line has {len(first)} columns ({",".join(first)}); without a header it must be '
+        'path,label or path,label,start_s,end_s'
+      )
+    return usual[: len(first)]
+  names = [c if c.lower().startswith('label:') else c.lower() for c in first]
+  for name in names:
+    if name not in ('path', 'label', 'start_s', 'end_s') and not re.fullmatch(r'label:\w+', name):
+      raise ValueError(
+        f'{path}: unknown column {name!r}; use path, label, start_s, end_s, and label:NAME for further label views'
+      )
+    if names.count(name) > 1:
+      raise ValueError(f'{path}: column {name!r} is there {names.count(name)} times; keep one')
+  return names
+
+
+def _row(cells, columns, split, line, root, allow_outside) -> tuple[Row | None, list[str]]:
+  """The row, and what is wrong with it: 'column NAME: VALUE why'."""
+  if len(cells) != len(columns):
+    return None, [f'{len(cells)} columns ({",".join(cells)}) where {len(columns)} are due ({",".join(columns)})']
+  value, problems = dict(zip(columns, cells)), []
+  times = {}
+  for column in ('start_s', 'end_s'):
+    times[column], problem = _seconds(value.get(column, ''))
+    problems += [f'column {column}: {value[column]!r} {problem}'] if problem else []
+  start, end = times['start_s'], times['end_s']
+  if not problems and end is not None and end <= (start or 0):
+    problems.append(f'column end_s: {value["end_s"]!r} is not after the start, {start or 0:g}')
+  path, problem = relative_path(value['path'], root, allow_outside)
+  problems += [f'column path: {value["path"]!r} {problem}'] if problem else []
+  labels = {}
+  for column in (c for c in columns if c.startswith('label')):
+    names = tuple(n.strip() for n in value[column].split('|')) if value[column] else ()
+    if '' in names or len(set(names)) < len(names):
+      problems.append(f'column {column}: {value[column]!r} holds an empty or repeated label')
+    if names:
+      labels[column.removeprefix('label').removeprefix(':')] = names
+  if 'label' in columns and not labels:
+    problems.append("column label: '' is empty; leave the whole column out (with a header) for unlabelled videos")
+  return Row(path, split, labels, line, start, end), problems
+
+
+def _seconds(text: str) -> tuple[float | None, str]:
+  if not text:
+    return None, ''
+  try:
+    seconds = float(text)
+  except ValueError:
+    return None, 'is not a number of seconds'
+  return (seconds, '') if 0 <= seconds < math.inf else (None, 'must be 0 or more, and finite')
+
+
+def relative_path(path: str, root: str, allow_outside: bool) -> tuple[str, str]:
+  """The path relative to the video root, and what is wrong with it ('' if nothing)."""
+  if not path or '\0' in path:
+    return path, 'is no file name'
+  full = os.path.normpath(os.path.join(os.path.abspath(root), path))
+  inside = os.path.relpath(full, os.path.abspath(root)).replace(os.sep, '/')
+  if inside.split('/')[0] != '..':
+    return inside, ''
+  if allow_outside:
+    return full.replace(os.sep, '/'), ''
+  return path, f'lies outside the video folder {root}; set --videos to a folder above it, or pass --allow_outside'
+
+
+def read_folder(folder: str, split: str = 'train') -> list[Row]:
+  """Rows of DIR/<class>/*.mp4, or of DIR/<train|val|test>/<class>/*.mp4, sorted by path.
+
+  Files with other extensions are left alone. Raises ValueError if there is no such folder, class or video.
+  """
+  if not os.path.isdir(folder):
+    raise ValueError(f'--folder: no folder {folder}; it must hold one sub-folder of videos per class')
+  names = _subfolders(folder)
+  if not names:
+    raise ValueError(
+      f'no class folders in {folder}: move the videos to {folder}/<class>/, or list them in --manifest'
+    )
+  if set(names) <= set(SPLITS) and all(_subfolders(os.path.join(folder, name)) for name in names):
+    places = [(name, f'{name}/{c}', c) for name in names for c in _subfolders(os.path.join(folder, name))]
+  else:
+    places = [(split, name, name) for name in names]
+  files = []
+  for where, place, label in places:
+    for file in sorted(os.listdir(os.path.join(folder, place))):
+      if file.lower().endswith(EXTENSIONS) and not file.startswith('.'):
+        files.append((f'{place}/{file}', where, label))
+  if not files:
+    raise ValueError(f'no videos under {folder}/<class>/; extensions looked for: {" ".join(EXTENSIONS)}')
+  return [Row(path, where, {'': (label,)}, line) for line, (path, where, label) in enumerate(files, 1)]
+
+
+def _subfolders(folder: str) -> list[str]:
+  return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith('.'))
+
+
+def hold_out(rows: Sequence[Row], fraction: float, split: str = 'val') -> list[Row]:
+  """The rows, of which a share of every class is moved to `split`: those whose path's hash is smallest.
+
+  Raises ValueError if the rows have several splits already, or the fraction is not in (0, 1).
+  """
+  if not 0 < fraction < 1:
+    raise ValueError(f'--holdout={fraction} must be between 0 and 1, e.g. 0.1')
+  if len({r.split for r in rows}) > 1 or rows[0].split == split:
+    raise ValueError(f'--holdout: the videos are in splits already ({", ".join(sorted({r.split for r in rows}))})')
+  groups: dict[tuple, list[Row]] = {}
+  for row in rows:
+    groups.setdefault(row.labels.get('', ()), []).append(row)
+  held = set()
+  for group in groups.values():
+    held |= set(sorted({r.path for r in group}, key=digest)[: round(fraction * len(group))])
+  return [replace(r, split=split) if r.path in held else r for r in rows]
+
+
+def digest(text: str) -> str:
+  """A hash that orders rows at random, the same way everywhere."""
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_classes(rows: Sequence[Row], view: str = '') -> list[str]:
+  """Labels of a view over all rows, sorted; by value where all of them are whole numbers."""
+  names = {name for row in rows for name in row.labels.get(view, ())}
+  return sorted(names, key=int) if all(re.fullmatch(r'\d+', n) for n in names) else sorted(names)
+
+
+def read_classes(path: str) -> list[str]:
+  """Class names, one a line. Raises ValueError for a missing file or a repeated name."""
+  if not os.path.isfile(path):
+    raise ValueError(f'--classes: no file {path}; it must hold one class name a line')
+  with open(path, encoding='utf-8-sig') as file:
+    names = [line.strip() for line in file if line.strip()]
+  repeated = sorted({n for n in names if names.count(n) > 1})
+  if repeated or not names:
+    raise ValueError(f'--classes={path}: ' + (f'repeated: {", ".join(repeated)}' if repeated else 'no class in it'))
+  return names
+
+
+def set_aside(rows: Sequence[Row], classes: Sequence[str] | None) -> tuple[list[Row], list[tuple[Row, str]]]:
+  """Rows to write, and (row, reason) of those that are not: repeats of a clip within a split, and labels that a fixed
+  class list lacks."""
+  kept, aside, first = [], [], {}
+  known = None if classes is None else set(classes)
+  for row in rows:
+    key = (row.split, row.media_id)
+    unknown = [] if known is None else [n for n in row.labels.get('', ()) if n not in known]
+    if not row.path.isascii() and row.path.encode(errors='replace').decode() != row.path:
+      aside.append((row, 'name: the path is not UTF-8; rename the file'))
+    elif key in first:
+      aside.append((row, f'duplicate: of row {first[key]}'))
+    elif unknown:
+      aside.append((row, f'unknown label: {", ".join(unknown)} not in the class list'))
+    else:
+      first[key] = row.line
+      kept.append(row)
+  return kept, aside

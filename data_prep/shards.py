@@ -1,0 +1,165 @@
+"""One shard: the rows it is to hold, written to a temporary name, renamed, described by a `.done.json` beside it.
+
+A shard specification is the unit of work of every runner: it is small, it can be written again by anyone with the
+same bytes, and no frame travels between processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import google_crc32c
+
+from data_prep import rows as rows_lib
+from data_prep.sequence_example import sequence_example, tfrecord
+from data_prep.video import VideoError, read_frames
+
+CLIPS_PER_SHARD = 256
+
+
+@dataclass(frozen=True)
+class Settings:
+  """How clips are stored: short side in pixels (0 = as it is), JPEG quality, frames per second (0 = as they are)."""
+
+  short_side_px: int
+  quality: int
+  frame_rate: float
+
+
+@dataclass(frozen=True)
+class Shard:
+  """Everything a worker needs. out, root: folders; file: the shard's name; classes: view -> names."""
+
+  out: str
+  root: str
+  file: str
+  rows: tuple[rows_lib.Row, ...]
+  classes: Mapping[str, Sequence[str]]
+  settings: Settings
+  fingerprint: str
+
+
+def assign(rows: Sequence[rows_lib.Row], shards: int) -> list[list[rows_lib.Row]]:
+  """Rows of one split by shard: an even cut of their order by hash, which mixes classes.
+
+  shards: 0 = of 256 clips or so. A function of the rows alone: a video that fails leaves its shard a clip shorter.
+  """
+  shards = shards or max(1, round(len(rows) / CLIPS_PER_SHARD))
+  order = sorted(rows, key=lambda r: (rows_lib.digest(r.media_id), r.line))
+  bounds = [i * len(order) // shards for i in range(shards + 1)]
+  return [order[a:b] for a, b in zip(bounds, bounds[1:])]
+
+
+def fingerprint(content: Any) -> str:
+  """16 hex digits that change with anything in `content` (what JSON can say)."""
+  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_json(path: str, content: Any) -> None:
+  """Writes JSON under a temporary name, then renames it."""
+  temporary = f'{path}.tmp-{uuid.uuid4().hex[:8]}'
+  with open(temporary, 'w', encoding='utf-8') as file:
+    json.dump(content, file, indent=1, sort_keys=True, ensure_ascii=False)
+    file.write('\n')
+  os.replace(temporary, path)
+
+
+def sidecar(shard: Shard) -> str:
+  """Path of the description that says the shard is finished."""
+  return os.path.join(shard.out, f'{shard.file}.done.json')
+
+
+def finished(shard: Shard) -> dict[str, Any] | None:
+  """The description of a shard written earlier with the same rows, settings and versions, else None."""
+  try:
+    with open(sidecar(shard), encoding='utf-8') as file:
+      done = json.load(file)
+    size = os.path.getsize(os.path.join(shard.out, shard.file))
+  except FileNotFoundError:
+    return None
+  return done if done['fingerprint'] == shard.fingerprint and done['bytes'] == size else None
+
+
+def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[str, Any]:
+  """Writes a shard and its description, and returns the latter; `tick` is called after every row.
+
+  Description: clips, frames, duration_s, bytes, crc32c, clips_per_class (view -> counts), failures [path, split, row,
+  reason]. Memory: one clip's JPEG frames. No time of day and no path of this machine gets in, so that two runs agree.
+  """
+  path = os.path.join(shard.out, shard.file)
+  temporary = f'{path}.tmp-{uuid.uuid4().hex[:8]}'  # a runner may try the same shard twice at once
+  checksum = google_crc32c.Checksum()
+  done: dict[str, Any] = {'file': shard.file, 'fingerprint': shard.fingerprint, 'clips': 0, 'frames': 0}
+  done |= {'duration_s': 0.0, 'bytes': 0, 'failures': []}
+  done['clips_per_class'] = {view: [0] * len(names) for view, names in shard.classes.items()}
+  with open(temporary, 'wb') as file:
+    for row in shard.rows:
+      try:
+        payload, frames, duration = encode_clip(row, shard.root, shard.classes, shard.settings)
+      except Exception as e:  # whatever a decoder raises costs this row, and is listed
+        reason = str(e) if isinstance(e, VideoError) else f'error: {type(e).__name__}: {e}'
+        done['failures'].append([row.path, row.split, row.line, reason])
+      else:
+        record = tfrecord(payload)
+        file.write(record)
+        checksum.update(record)
+        done['clips'] += 1
+        done['frames'] += frames
+        done['duration_s'] += duration
+        done['bytes'] += len(record)
+        for view, names in row.labels.items():
+          for name in names:
+            done['clips_per_class'][view][shard.classes[view].index(name)] += 1
+      tick()
+    file.flush()
+    os.fsync(file.fileno())
+  done['crc32c'] = checksum.digest().hex()
+  os.replace(temporary, path)
+  write_json(sidecar(shard), done)
+  return done
+
+
+def encode_clip(
+  row: rows_lib.Row, root: str, classes: Mapping[str, Sequence[str]], settings: Settings
+) -> tuple[bytes, int, float]:
+  """(serialised SequenceExample, frames, seconds) of a row, with the keys of DMVR (MediaPipe's).
+
+  image/frame_rate is the average, frames / seconds, and 0 for an image; the clip's start and end are true times, also
+  where the frame rate varies between them. Further label views are clip/label/VIEW/{index,text}.
+  """
+  import simplejpeg
+
+  jpegs, last, times, shape = [], None, [], (0, 0)
+  frames = read_frames(
+    os.path.join(root, row.path),
+    short_side=settings.short_side_px,
+    start_s=row.start_s,
+    end_s=row.end_s,
+    frame_rate=settings.frame_rate,
+  )
+  for begin, finish, rgb in frames:
+    if rgb is not last:
+      jpeg = simplejpeg.encode_jpeg(rgb, settings.quality, 'RGB', '420')
+    jpegs.append([jpeg])
+    times, last, shape = [times[0] if times else begin, finish], rgb, rgb.shape
+  seconds = times[1] - times[0]
+  context = {
+    'clip/media_id': [row.media_id],
+    'clip/start/timestamp': [round(times[0] * 1e6)],
+    'clip/end/timestamp': [round(times[1] * 1e6)],
+    'image/height': [shape[0]],
+    'image/width': [shape[1]],
+    'image/frame_rate': [len(jpegs) / seconds if seconds else 0.0],
+    'video/filename': [row.path],
+  }
+  for view, names in row.labels.items():
+    prefix = f'clip/label/{view}/' if view else 'clip/label/'
+    context[prefix + 'index'] = [classes[view].index(name) for name in names]
+    context[prefix + 'text'] = list(names)
+  return sequence_example(context, {'image/encoded': jpegs}), len(jpegs), seconds

@@ -1,0 +1,169 @@
+"""The built-in data set `motions`: rendered and encoded as H.264 videos, then written as records like any other.
+
+  python -m data_prep.synthetic --out=data/motions [--scale=2] [--train=3000 --test=600] [--seed=0]
+
+Labels: the main view says how the actor moves (12 classes, in pairs that only time tells apart); view `appearance`
+what it looks like (12; one frame suffices); view `action` names some combinations (12; other clips are not in it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from data_prep import dataset, motions_render, rows, runners, shards, write
+from data_prep.motions_render import render_clip
+
+TRAIN_CLIPS, TEST_CLIPS = 3000, 600
+SETTINGS = shards.Settings(short_side_px=96, quality=60, frame_rate=0)
+_BATCH = 25  # clips a task
+_CRF = 25  # H.264 quality; with the JPEG quality above, the whole data set stays below 200 MB
+
+
+def prepare(
+  out: str, train_clips: int = TRAIN_CLIPS, test_clips: int = TEST_CLIPS, seed: int = 0, processes: int = 0
+) -> dict[str, Any]:
+  """The manifest of `motions` in folder `out`, made unless it is there: videos, CSV manifests, records.
+
+  An interrupted run continues. processes: 0 = one a core. Raises ValueError if `out` holds a data set made otherwise.
+  """
+  if min(train_clips, test_clips) < 1:
+    raise ValueError(f'train_clips={train_clips}, test_clips={test_clips}: both must be at least 1')
+  origin = {'generator': 'motions', 'version': motions_render.VERSION, 'seed': seed}
+  origin |= {'train_clips': train_clips, 'test_clips': test_clips}
+  found = _complete(out, origin)
+  if found:
+    return found
+  os.makedirs(out, exist_ok=True)
+  with dataset.lock(os.path.join(out, '.rendering.lock')):
+    found = _complete(out, origin)  # another process may have made it while this one waited
+    if found:
+      return found
+    _claim(out, origin)
+    sizes = {'train': train_clips, 'test': test_clips}
+    _render(out, sizes, seed, processes)
+    for split, clips in sizes.items():
+      _write_csv(out, seed, split, clips)
+    found = [row for s in sizes for row in rows.read_manifest(os.path.join(out, f'{s}.csv'), s, out)]
+    manifest = dataset.write_dataset(found, out, root=out, settings=SETTINGS, processes=processes, origin=origin)
+    os.remove(os.path.join(out, '.rendering.lock'))
+    os.remove(os.path.join(out, 'rendering.json'))
+  return manifest
+
+
+def _complete(out: str, origin: dict[str, Any]) -> dict[str, Any] | None:
+  manifest = dataset.complete_manifest(out)
+  if manifest and manifest['settings'].get('origin') != origin:
+    raise ValueError(
+      f'{out} holds another data set: {manifest["settings"].get("origin", manifest["name"])}, not {origin}; '
+      'choose another --out, or delete that folder'
+    )
+  return manifest
+
+
+def _claim(out: str, origin: dict[str, Any]) -> None:
+  """Leaves a note of what is being rendered here. Raises ValueError if an unfinished run rendered something else."""
+  path = os.path.join(out, 'rendering.json')
+  if os.path.exists(path):
+    with open(path, encoding='utf-8') as file:
+      theirs = json.load(file)
+    if theirs != origin:
+      raise ValueError(
+        f'{out} holds an unfinished data set: {theirs}, not {origin}; finish it, or delete that folder'
+      )
+  elif set(os.listdir(out)) - {'.rendering.lock'}:
+    raise ValueError(f'{out} is not empty and holds no motions data set; choose another --out')
+  shards.write_json(path, origin)
+
+
+def _render(out: str, sizes: dict[str, int], seed: int, processes: int) -> None:
+  """Writes the mp4s that are not there yet."""
+  tasks = []
+  for split, clips in sizes.items():
+    folder = os.path.join(out, 'videos', split)
+    os.makedirs(folder, exist_ok=True)
+    there = set(os.listdir(folder))
+    for name in there:
+      if not name.endswith('.mp4') or name.startswith('.'):
+        os.remove(os.path.join(folder, name))  # what an interrupted worker left
+    todo = [i for i in range(clips) if _name(seed, split, i) not in there]
+    tasks += [(out, seed, split, todo[i : i + _BATCH]) for i in range(0, len(todo), _BATCH)]
+  total = sum(sizes.values())
+  progress = runners.Progress('rendering', total, 'clips', total - sum(len(t[3]) for t in tasks))
+  runners.run_pool(_render_batch, tasks, processes, progress)
+  progress.to(total)
+  progress.close()
+
+
+def _render_batch(task: tuple[str, int, str, Sequence[int]], tick: Callable[[], None]) -> None:
+  out, seed, split, indices = task
+  for index in indices:
+    frames, _ = render_clip(seed, split, index)
+    path = os.path.join(out, 'videos', split, _name(seed, split, index))
+    temporary = os.path.join(os.path.dirname(path), f'.{os.getpid()}-{index}.mp4')
+    encode(temporary, frames)
+    os.replace(temporary, path)
+    tick()
+
+
+def encode(path: str, frames: np.ndarray) -> None:
+  """Writes frames (T, H, W, 3) uint8 as an H.264 mp4 of 12 frames per second; the same frames give the same bytes."""
+  import av
+
+  with av.open(path, 'w') as container:
+    stream = container.add_stream(
+      'libx264', rate=motions_render.FPS, options={'crf': str(_CRF), 'preset': 'veryfast'}
+    )
+    stream.height, stream.width = frames.shape[1:3]
+    stream.pix_fmt = 'yuv420p'
+    stream.time_base = Fraction(1, motions_render.FPS)
+    stream.thread_count = 1
+    for image in frames:
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
+    container.mux(stream.encode(None))
+
+
+def _name(seed: int, split: str, index: int) -> str:
+  facts = motions_render.classes_of(seed, split, index)
+  return f'{index:05}_{facts["motion"]}_{facts["texture"]}-{facts["shape"]}.mp4'
+
+
+def _write_csv(out: str, seed: int, split: str, clips: int) -> None:
+  path = os.path.join(out, f'{split}.csv')
+  with open(f'{path}.tmp', 'w', encoding='utf-8', newline='') as file:
+    writer = csv.writer(file, lineterminator='\n')
+    writer.writerow(['path', 'label', 'label:appearance', 'label:action'])
+    for i in range(clips):
+      facts = motions_render.classes_of(seed, split, i)
+      look, action = motions_render.names_of(facts)
+      writer.writerow([f'videos/{split}/{_name(seed, split, i)}', facts['motion'], look, action])
+  os.replace(f'{path}.tmp', path)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Runs the command line."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--out', required=True, help='folder of the data set, e.g. data/motions')
+  parser.add_argument('--scale', type=float, default=1.0, help='multiplies the number of clips')
+  parser.add_argument('--train', type=int, default=TRAIN_CLIPS, help='training clips, before --scale')
+  parser.add_argument('--test', type=int, default=TEST_CLIPS, help='test clips, before --scale')
+  parser.add_argument('--seed', type=int, default=0, help='another one gives other clips')
+  parser.add_argument('--processes', type=int, default=0, help='0: one a core')
+  args = parser.parse_args(argv)
+  train, test = round(args.train * args.scale), round(args.test * args.scale)
+  try:
+    manifest = prepare(args.out, train, test, args.seed, args.processes)
+  except ValueError as e:
+    raise SystemExit(f'error: {e}') from e
+  print(write.summary(manifest, args.out))
+
+
+if __name__ == '__main__':
+  main()

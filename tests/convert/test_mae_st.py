@@ -1,0 +1,150 @@
+"""Masked autoencoders and their classifiers compute what the authors' code computes; both schemes of names."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import golden_files
+from tests.convert.test_torchvision import clip
+from vjax import convert, tree
+from vjax.convert import mae_st
+from vjax.types import Mask
+
+WIDTH, DEPTH, DECODER = 192, 12, 64  # variant Ti
+
+
+def mask_of(fixture) -> Mask:
+  """The fixture's random mask: kept tokens in the order of ascending noise."""
+  noise = np.asarray(fixture['mask_noise']['values'], np.float32).reshape(fixture['mask_noise']['shape'])
+  order = np.argsort(noise, axis=1, kind='stable')
+  removed = np.asarray(fixture['outputs']['mask'], np.float32).reshape(noise.shape)
+  kept = fixture['outputs']['kept_tokens']
+  assert (np.take_along_axis(removed, order[:, :kept], 1) == 0).all()
+  return Mask(keep=order[:, :kept], restore=np.argsort(order, axis=1, kind='stable'), removed=removed)
+
+
+def outputs(fixture, model, variables, video, mask):
+  apply = jax.jit(lambda v, x: model.apply(v, x, train=False, mask=mask))
+  scores = apply(variables, video)
+  return scores if mask is None else scores[:, ::16, :16].reshape(len(scores), -1)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'mae_pretrain_base_patch16',
+    pytest.param('mae_finetune_base_patch16', marks=pytest.mark.slow),
+    pytest.param('mae_finetune_base_patch16_nocls', marks=pytest.mark.slow),
+    pytest.param('mae_pretrain_base_patch16_pix_joint', marks=pytest.mark.slow),
+  ],
+)
+def test_outputs(name):
+  fixture = golden_files.load(name)
+  weights = golden_files.weights(fixture)
+  mask = mask_of(fixture) if 'mask_noise' in fixture else None
+  model, variables = convert.load('mae_st', weights, variant='B')
+  scores = outputs(fixture, model, variables, clip(fixture), mask)
+  exact = np.reshape(fixture['float64']['logits'], scores.shape)
+  assert np.abs(np.asarray(scores) - exact).max() < 10 * fixture['float64']['max_abs_diff']
+  with jax.enable_x64(True):
+    model, _ = convert.load('mae_st', weights, variant='B', dtype=jnp.float64)
+    doubled = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+    scores = outputs(fixture, model, doubled, jnp.asarray(clip(fixture), jnp.float64), mask)
+    assert np.abs(np.asarray(scores) - exact).max() < 1e-9
+  back = convert.to_source('mae_st', variables, 'B')
+  assert set(back) == set(weights)
+  assert all(np.array_equal(back[key], weights[key]) for key in weights)
+
+
+def dictionary(scheme: str, frames: int = 4, crop: int = 32, classes: int = 0) -> dict[str, np.ndarray]:
+  """A synthetic state dict of variant Ti with a decoder of width 64 and depth 2, or a classifier."""
+  places, slots, shapes = (crop // 16) ** 2, frames // 2, {}
+
+  def dense(name, *shape):
+    shapes[f'{name}.weight'], shapes[f'{name}.bias'] = shape, shape[:1]
+
+  def blocks(name, width, depth):
+    for i in range(depth):
+      for layer in ('norm1', 'norm2'):
+        dense(f'{name}.{i}.{layer}', width)
+      for layer in 'q', 'k', 'v', 'proj':
+        dense(f'{name}.{i}.attn.{layer}', width, width)
+      dense(f'{name}.{i}.mlp.fc1', 4 * width, width)
+      dense(f'{name}.{i}.mlp.fc2', width, 4 * width)
+
+  shapes |= {'cls_token': (1, 1, WIDTH), 'pos_embed_class': (1, 1, WIDTH)}
+  shapes |= {'pos_embed_spatial': (1, places, WIDTH), 'pos_embed_temporal': (1, slots, WIDTH)}
+  dense('patch_embed.proj', WIDTH, 3, 2, 16, 16)
+  blocks('blocks', WIDTH, DEPTH)
+  dense('norm', WIDTH)
+  if classes:
+    dense('head' if scheme == 'repo' else 'head.projection', classes, WIDTH)
+  else:
+    dense('decoder_embed', DECODER, WIDTH)
+    shapes['mask_token'] = (1, 1, DECODER)
+    if scheme == 'repo':
+      shapes |= {'decoder_cls_token': (1, 1, DECODER), 'decoder_pos_embed_class': (1, 1, DECODER)}
+      shapes |= {'decoder_pos_embed_spatial': (1, places, DECODER), 'decoder_pos_embed_temporal': (1, slots, DECODER)}
+      blocks('decoder_blocks', DECODER, 2)
+      dense('decoder_norm', DECODER)
+      dense('decoder_pred', 768, DECODER)
+    else:
+      shapes['decoder_pos_embed'] = (1, 1 + places * slots, DECODER)
+      blocks('pred_head.transforms.0', DECODER, 2)
+      dense('pred_head.transforms.0.2', DECODER)
+      dense('pred_head.projections.0', 768, DECODER)
+  return {name: golden_files.weight(name, shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize('scheme', ['repo', 'released'])
+def test_both_schemes_of_a_pretrained_model_both_ways(scheme):
+  weights = dictionary(scheme)
+  model, variables = convert.load('mae_st', weights, variant='Ti')
+  assert model.head.preset == scheme and model.head.depth == 2
+  assert model.backbone.frames == 4 and model.backbone.crop == (32, 32)
+  back = convert.to_source('mae_st', variables, 'Ti')
+  assert set(back) == set(weights) and all(np.array_equal(back[name], weights[name]) for name in weights)
+
+
+def test_classifiers_fused_qkv_and_prefix_give_the_same_variables():
+  plain = dictionary('repo', classes=7)
+  fused = {f'module.{name}': array for name, array in dictionary('released', classes=7).items() if '.attn.' not in name}
+  for i in range(DEPTH):
+    fused[f'module.blocks.{i}.attn.proj.weight'] = plain[f'blocks.{i}.attn.proj.weight']
+    fused[f'module.blocks.{i}.attn.proj.bias'] = plain[f'blocks.{i}.attn.proj.bias']
+    for kind in 'weight', 'bias':
+      parts = [plain[f'blocks.{i}.attn.{part}.{kind}'] for part in 'qkv']
+      fused[f'module.blocks.{i}.attn.qkv.{kind}'] = np.concatenate(parts)
+  fused['module.head.projection.weight'] = plain['head.weight']
+  fused['module.head.projection.bias'] = plain['head.bias']
+  model, variables = convert.load('mae_st', {'model': plain, 'epoch': 3}, variant='Ti')
+  _, other = convert.load('mae_st', {'model_state': fused}, variant='Ti')
+  assert model.head.num_classes == 7
+  for name, array in tree.flatten(variables).items():
+    np.testing.assert_array_equal(array, tree.flatten(other)[name], err_msg=name)
+
+
+def test_positions_are_resized_for_other_clips():
+  weights = dictionary('released')
+  _, before = convert.load('mae_st', weights, variant='Ti')
+  model, after = convert.load('mae_st', weights, variant='Ti', frames=8, crop=48)
+  assert model.backbone.crop == 48
+  shapes = {name: array.shape for name, array in tree.flatten(after).items() if 'position' in name}
+  assert shapes['params/backbone/position_spatial'] == (1, 9, WIDTH)
+  assert shapes['params/backbone/position_temporal'] == (1, 4, WIDTH)
+  assert shapes['params/head/position'] == (1, 1 + 4 * 9, DECODER)
+  middle = after['params']['backbone']['position_spatial'][0, 4]  # of 3 x 3: between the 4 old places
+  np.testing.assert_allclose(middle, before['params']['backbone']['position_spatial'][0].mean(0), atol=1e-6)
+  assert np.array_equal(after['params']['head']['position'][:, 0], before['params']['head']['position'][:, 0])
+
+
+def test_weights_of_another_size_are_listed():
+  weights = dictionary('repo', classes=7)
+  with pytest.raises(ValueError, match='another shape: .*patch/kernel'):
+    convert.load('mae_st', weights, variant='S')
+  del weights['norm.bias']
+  weights['blocks.0.attn.rel_pos_h'] = np.zeros((3, 64), np.float32)
+  with pytest.raises(ValueError, match=r'(?s)missing: params/backbone/norm/bias.*unexpected: blocks.0.attn.rel_pos_h'):
+    convert.load('mae_st', weights, variant='Ti')
+  assert mae_st.VARIANTS['Ti']['width'] == WIDTH

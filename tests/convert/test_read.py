@@ -1,0 +1,172 @@
+"""Files are read without PyTorch, and nothing inside them runs."""
+
+import argparse
+import collections
+import io
+import os
+import pickle
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tests.convert.torch_files import Standins, Stored
+from vjax.convert import _pickle, _read
+
+
+@pytest.fixture
+def standins(monkeypatch):
+  return Standins(monkeypatch)
+
+
+def state():
+  """A state dict of views on shared storages, several types, and what trainers put beside it."""
+  flat = np.arange(24, dtype=np.float32)
+  tensors = collections.OrderedDict(
+    whole=Stored(flat, 0, (2, 3, 4), (12, 4, 1)),
+    transposed=Stored(flat, 0, (4, 6), (1, 4)),
+    part=Stored(flat, 7, (3,), (2,)),
+    half=Stored(np.array([0.5, -2], np.float16), 0, (2,), (1,), 'Half'),
+    brain=Stored(np.array([0.5, -2], ml_dtypes.bfloat16), 0, (2,), (1,), 'BFloat16'),
+    counter=Stored(np.array([7], np.int64), 0, (), (), 'Long'),
+    empty=Stored(np.zeros(0, np.float32), 0, (0, 3), (3, 1)),
+  )
+  tensors._metadata = {'version': 1}
+  beside = dict(epoch=3, best=np.float64(0.5), args=argparse.Namespace(lr=0.1), optimizer={'state': {0: {'step': 1}}})
+  return {'model': {'state_dict': tensors}, **beside}, flat
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_both_formats_with_shared_storages_strides_and_types(tmp_path, standins, legacy):
+  content, flat = state()
+  path = str(tmp_path / 'weights.pth')
+  (standins.save_legacy if legacy else standins.save)(path, content)
+  found = _read.tensors(path)
+  np.testing.assert_array_equal(found['whole'], flat.reshape(2, 3, 4))
+  np.testing.assert_array_equal(found['transposed'], flat.reshape(6, 4).T)
+  np.testing.assert_array_equal(found['part'], [7, 9, 11])
+  assert found['half'].dtype == np.float16 and found['brain'].dtype == ml_dtypes.bfloat16
+  np.testing.assert_array_equal(found['brain'].astype(np.float32), [0.5, -2])
+  assert found['counter'] == 7 and found['counter'].shape == () and found['empty'].shape == (0, 3)
+
+
+class Command:
+  def __init__(self, target):
+    self.target = target
+
+  def __reduce__(self):
+    return os.system, (f'touch {self.target}',)
+
+
+@pytest.mark.parametrize('kind', ['zip', 'legacy', 'pickle'])
+def test_code_is_refused_by_name_and_does_not_run(tmp_path, standins, kind):
+  path, target = str(tmp_path / 'weights.pth'), tmp_path / 'ran'
+  content = {'state_dict': {'a': Stored(np.zeros(2, np.float32), 0, (2,), (1,))}, 'args': Command(target)}
+  if kind == 'pickle':
+    path = str(tmp_path / 'weights.pkl')
+    with open(path, 'wb') as file:
+      pickle.dump({'blobs': {}, 'args': Command(target)}, file)
+  else:
+    (standins.save if kind == 'zip' else standins.save_legacy)(path, content)
+  with pytest.raises(ValueError, match=r'posix.system, which is not a tensor'):
+    _read.tensors(path)
+  assert not target.exists()
+
+
+@pytest.mark.parametrize(
+  'stored, message',
+  [
+    (Stored(np.zeros(4, np.float32), 0, (5,), (1,)), 'leaves its storage'),
+    (Stored(np.zeros(4, np.float32), 2, (3,), (1,)), 'leaves its storage'),
+    (Stored(np.zeros(4, np.float32), 0, (2,), (4,)), 'leaves its storage'),
+    (Stored(np.zeros(4, np.float32), 0, (10**12,), (0,)), 'leaves its storage'),  # 4 TB of zeros
+    (Stored(np.zeros(4, np.float32), -1, (2,), (1,)), 'malformed'),
+    (Stored(np.zeros(4, np.float32), 0, (2,), (-1,)), 'malformed'),
+    (Stored(np.zeros(4, np.float32), 0, (2, 2), (1,)), 'malformed'),
+  ],
+)
+def test_sizes_are_checked_against_the_bytes(tmp_path, standins, stored, message):
+  path = str(tmp_path / 'weights.pth')
+  standins.save(path, {'a': stored})
+  with pytest.raises(ValueError, match=message):
+    _read.tensors(path)
+
+
+def test_storage_of_another_length_truncation_and_compression(tmp_path, standins):
+  path = str(tmp_path / 'weights.pth')
+  flat = np.zeros(4, np.float32)
+  for compression, payload, message in (
+    (zipfile.ZIP_STORED, b'\0' * 12, 'states 4 elements and brings 12 bytes'),
+    (zipfile.ZIP_DEFLATED, b'\0' * 16, 'compressed'),
+  ):
+    data, storages = standins.dump({'a': Stored(flat, 0, (4,), (1,))}, legacy=False)
+    with zipfile.ZipFile(path, 'w', compression) as archive:
+      archive.writestr('archive/data.pkl', data)
+      archive.writestr(f'archive/data/{next(iter(storages))}', payload)
+    with pytest.raises(ValueError, match=message):
+      _read.tensors(path)
+  standins.save_legacy(path, {'a': Stored(flat, 0, (4,), (1,))})
+  with open(path, 'rb+') as file:
+    file.truncate(os.path.getsize(path) - 5)
+  with pytest.raises(ValueError, match='ends within storage'):
+    _read.tensors(path)
+
+
+@pytest.mark.parametrize(
+  'program',
+  [
+    b'\x80\x02r\xff\xff\xff\x7f.',  # a memo index of two thousand million
+    b'\x80\x04\x8e' + (2**40).to_bytes(8, 'little') + b'x.',  # bytes that are not there
+    b'(' * 100_000 + b'.',
+    b'not a pickle',
+  ],
+)
+def test_damaged_files_are_named(tmp_path, program):
+  path = tmp_path / 'weights.pth'
+  path.write_bytes(program)
+  with pytest.raises(ValueError, match='damaged|no weights found'):
+    _read.tensors(path)
+
+
+def test_numpy_arrays_of_python_2_and_3(tmp_path):
+  blobs = {'w': np.arange(6, dtype=np.float32).reshape(2, 3), 'f': np.asfortranarray(np.eye(2, 3))}
+  path = tmp_path / 'weights.pkl'
+  for protocol in (2, 4):
+    path.write_bytes(pickle.dumps({'blobs': blobs, 'lr': np.float32(0.1)}, protocol=protocol))
+    found = _read.tensors(path)
+    assert all(np.array_equal(found[name], blobs[name]) for name in blobs)
+  path.write_bytes(pickle.dumps({'blobs': {'w': np.array([print])}}, protocol=2))
+  with pytest.raises(ValueError, match='print|only numbers'):
+    _read.tensors(path)
+
+
+def test_arrays_as_python_2_wrote_them(tmp_path):
+  """Caffe2's pickles: protocol 2 with byte strings, `numpy.core.multiarray`."""
+  program = io.BytesIO()
+  program.write(b"\x80\x02}U\x05blobs}U\x01wcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R")
+  program.write(b'(K\x01K\x02\x85cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb')
+  program.write(b'\x89U\x08' + np.array([1.5, -3], '<f4').tobytes() + b'tbss.')
+  path = tmp_path / 'weights.pkl'
+  path.write_bytes(program.getvalue())
+  np.testing.assert_array_equal(_read.tensors(path)['w'], [1.5, -3])
+
+
+def test_safetensors_npz_mapping_and_prefix(tmp_path):
+  arrays = {'module.a': np.ones((2, 3), np.float32), 'module.b': np.zeros(2, ml_dtypes.bfloat16)}
+  save_file(arrays, tmp_path / 'weights.safetensors')
+  found = _read.tensors(tmp_path / 'weights.safetensors')
+  assert sorted(found) == ['a', 'b'] and found['b'].dtype == ml_dtypes.bfloat16
+  np.savez(tmp_path / 'weights.npz', a=np.arange(3))
+  np.testing.assert_array_equal(_read.tensors(tmp_path / 'weights.npz')['a'], [0, 1, 2])
+  with pytest.raises(ValueError, match='no such file'):
+    _read.tensors(tmp_path / 'nothing.pth')
+  with pytest.raises(ValueError, match="'epoch_name' is a str"):
+    _read.tensors({'a': np.ones(2), 'epoch_name': 'last'})
+
+
+def test_a_file_cannot_change_what_the_next_one_gets():
+  first, second = _pickle._allowed(), _pickle._allowed()
+  assert first['argparse', 'Namespace'] is not second['argparse', 'Namespace']
+  assert first['numpy', 'dtype'] is not second['numpy', 'dtype']

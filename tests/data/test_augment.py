@@ -1,0 +1,198 @@
+"""Windows and their ranges, crops against hand-made numbers, RandAugment against Pillow."""
+
+import collections
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from vjax.data import augment as augments
+from vjax.data import randaugment
+from vjax.data.augment import Augment
+from vjax.types import ClipSpec
+
+CLIP = ClipSpec(frames=2, stride=1, crop=224, short_side=256)
+
+
+def plans(augment, height=256, width=340, clip=CLIP, count=400, flip=True):
+  return [augments.draw(np.random.default_rng(s), augment, clip, height, width, flip) for s in range(count)]
+
+
+def picture(height=37, width=50, frames=2, seed=0) -> np.ndarray:
+  """Frames of smooth colour and some noise, no two alike."""
+  rng = np.random.default_rng(seed)
+  y, x = np.mgrid[:height, :width]
+  waves = [np.sin(x / (6 + c) + y / (9 - c) + c + t) for t in range(frames) for c in range(3)]
+  smooth = 120 + 70 * np.stack(waves, -1).reshape(height, width, frames, 3).transpose(2, 0, 1, 3)
+  return np.clip(smooth + rng.normal(0, 5, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def test_resized_windows():
+  windows = np.array([p.window for p in plans(Augment(area=(0.1, 0.3), aspect=(0.5, 2.0)))])
+  y, x, h, w = windows.T
+  assert (y >= 0).all() and (x >= 0).all() and (y + h <= 256).all() and (x + w <= 340).all()
+  area, aspect = h * w / (256 * 340), w / h
+  assert 0.09 < area.min() < 0.12 and 0.28 < area.max() < 0.31
+  assert 0.49 < aspect.min() < 0.6 and aspect.max() > 1.7
+  assert abs(np.log(aspect).mean()) < 0.1  # log-uniform
+
+
+def test_resized_falls_back_to_the_centre():
+  (plan,) = plans(Augment(area=(1.0, 1.0), aspect=(0.75, 4 / 3)), 100, 400, count=1)
+  assert plan.window.tolist() == [0, (400 - 133) // 2, 100, 133]
+
+
+@pytest.mark.parametrize('inverse', [False, True])
+def test_jitter_windows(inverse):
+  windows = np.array(
+    [p.window for p in plans(Augment(crop='jitter', short_side=(256, 320), inverse=inverse), count=2000)]
+  )
+  side = 224 * 256 / windows[:, 2]  # the short side drawn
+  assert 254 < side.min() < 258 and 316 < side.max() < 322
+  mean = 2 / (1 / 256 + 1 / 320) if inverse else 288  # the mean of 1/size is exact where 1/size is uniform
+  assert abs((1 / (1 / side).mean() if inverse else side.mean()) - mean) < 2
+  assert windows[:, 0].min() == 0 and (windows[:, 0] + windows[:, 2]).max() == 256
+  assert windows[:, 1].min() <= 1 and (windows[:, 1] + windows[:, 3]).max() >= 339
+
+
+def test_fixed_windows():
+  clip = ClipSpec(frames=1, stride=1, crop=112, short_side=128)
+  windows = np.array([p.window for p in plans(Augment(crop='fixed'), 256, 342, clip)])
+  assert set(windows[:, 2]) == {224} and set(windows[:, 3]) == {224}  # 128x171 is half of 256x342
+  assert set(windows[:, 0]) == set(range(0, 33, 2)) and windows[:, 1].max() == 118
+  with pytest.raises(ValueError, match='crop=224 px does not fit frames scaled to 128x171'):
+    plans(Augment(crop='fixed'), 256, 340, count=1)
+
+
+def test_multiscale_windows():
+  windows = [tuple(p.window.tolist()) for p in plans(Augment(crop='multiscale'), count=3000)]
+  sizes = collections.Counter((h, w) for _, _, h, w in windows)
+  scales = (256, 224, 192, 168)
+  assert set(sizes) == {(a, b) for i, a in enumerate(scales) for j, b in enumerate(scales) if abs(i - j) <= 1}
+  places = {(y, x) for y, x, h, w in windows if (h, w) == (168, 168)}
+  rows, columns = (256 - 168) // 4, (340 - 168) // 4
+  grid = {(r, c) for r in (0, 2, 4) for c in (0, 2, 4)} | {(r, c) for r in (1, 3) for c in (1, 3)}
+  assert places == {(r * rows, c * columns) for r, c in grid}
+
+
+def test_flip_and_erasing():
+  drawn = plans(Augment(erase=0.25), count=1000)
+  assert 0.45 < np.mean([p.mirror for p in drawn]) < 0.55
+  assert not any(p.mirror for p in plans(Augment(), flip=False))
+  boxes = np.array([p.erased for p in drawn if p.erased[2]])
+  assert 0.2 < len(boxes) / 1000 < 0.3
+  assert ((boxes[:, :2] + boxes[:, 2:]) <= 224).all()
+  share = boxes[:, 2] * boxes[:, 3] / 224**2
+  assert share.min() > 0.018 and share.max() < 0.34
+
+
+def test_unknown_names():
+  with pytest.raises(ValueError, match="crop='random'; Augment has: resized"):
+    Augment(crop='random')
+  with pytest.raises(ValueError, match="repeat_window='old'"):
+    Augment(repeat_window='old')
+
+
+def resize_by_hand(image, height, width):
+  """Bilinear between pixel centres, edges repeated, in float64."""
+  out = image.astype(np.float64)
+  for axis, size in ((0, height), (1, width)):
+    n = out.shape[axis]
+    at = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
+    low = np.floor(at).astype(int)
+    high, share = np.minimum(low + 1, n - 1), np.expand_dims(at - low, [1 - axis, 2])
+    out = np.take(out, low, axis) * (1 - share) + np.take(out, high, axis) * share
+  return out
+
+
+@pytest.mark.parametrize('size', [(16, 16), (60, 71), (37, 50)])
+def test_resize_is_bilinear_without_antialias(size):
+  frames = picture()
+  for image, scaled in zip(frames, augments.resize(frames, *size).numpy()):
+    assert np.abs(scaled - resize_by_hand(image, *size)).max() <= 0.51
+
+
+def test_render_cuts_resizes_mirrors_and_erases():
+  frames = picture()
+  none = {'colour': np.ones(3, np.float32), 'ops': np.zeros(0, np.int32), 'values': np.zeros(0, np.float32)}
+  window, noise = np.int32([3, 5, 20, 30]), np.int32([1, 2])
+  plan = augments.Plan(window=window, mirror=np.array(True), erased=np.int32([2, 4, 6, 5]), noise=noise, **none)
+  clip = augments.render(frames, plan, Augment(erase=1.0), 16, cut=False).numpy()
+  by_hand = np.stack([resize_by_hand(f[3:23, 5:35], 16, 16)[:, ::-1] for f in frames])
+  box = np.zeros((16, 16), bool)
+  box[2:8, 4:9] = True
+  assert np.abs(clip - by_hand)[:, ~box].max() <= 0.51
+  noise = clip[:, box].astype(np.float32)
+  assert abs(noise.mean() - 0.45 * 255) < 12 and 40 < noise.std() < 70
+  assert (noise[0] != noise[1]).any()  # fresh in every frame
+
+
+def test_crops_along_the_long_side():
+  three = ClipSpec(frames=1, stride=1, crop=256, short_side=256, crops=3)
+  assert augments.test_crops(three, 240, 321, None) == ((256, 342), [(0, 0), (0, 43), (0, 86)])
+  assert augments.test_crops(three, 321, 240, None) == ((342, 256), [(0, 0), (43, 0), (86, 0)])
+  one = ClipSpec(frames=1, stride=1, crop=224, short_side=256)
+  assert augments.test_crops(one, 256, 341, None) == ((256, 341), [(16, 59)])  # the centre rounds up
+  fixed = ClipSpec(frames=1, stride=1, crop=112, short_side=128)
+  assert augments.test_crops(fixed, 240, 320, (128, 171)) == ((128, 171), [(8, 29)])  # and here down
+  with pytest.raises(ValueError, match='crop=256 px does not fit'):
+    augments.test_crops(three, 240, 320, (128, 171))
+  with pytest.raises(ValueError, match='crops=5'):
+    augments.test_crops(ClipSpec(frames=1, stride=1, crop=8, short_side=8, crops=5), 9, 9, None)
+
+
+def by_pillow(image, name, value):
+  """The operation as timm applies it, on one Pillow image; bilinear where theirs is bicubic."""
+  geometry = {'resample': Image.BILINEAR, 'fillcolor': (128, 128, 128)}
+  affine = lambda *m: image.transform(image.size, Image.AFFINE, m, **geometry)
+  return {
+    'autocontrast': lambda: ImageOps.autocontrast(image),
+    'equalize': lambda: ImageOps.equalize(image),
+    'invert': lambda: ImageOps.invert(image),
+    'rotate': lambda: image.rotate(value, **geometry),
+    'posterize': lambda: ImageOps.posterize(image, int(value)),
+    'solarize': lambda: ImageOps.solarize(image, int(value)),
+    'solarize_add': lambda: image.point([min(255, i + int(value)) if i < 128 else i for i in range(256)] * 3),
+    'colour': lambda: ImageEnhance.Color(image).enhance(value),
+    'contrast': lambda: ImageEnhance.Contrast(image).enhance(value),
+    'brightness': lambda: ImageEnhance.Brightness(image).enhance(value),
+    'sharpness': lambda: ImageEnhance.Sharpness(image).enhance(value),
+    'shear_x': lambda: affine(1, value, 0, 0, 1, 0),
+    'shear_y': lambda: affine(1, 0, 0, value, 1, 0),
+    'translate_x': lambda: affine(1, 0, value * image.size[0], 0, 1, 0),
+    'translate_y': lambda: affine(1, 0, 0, 0, 1, value * image.size[1]),
+    'identity': lambda: image,
+  }[name]()
+
+
+@pytest.mark.parametrize('name', randaugment.NAMES)
+def test_randaugment_is_pillows(name):
+  import tensorflow as tf
+
+  frames = picture()
+  for level, sign in ((3.3, 1.0), (7.2, -1.0), (10.0, 1.0)):
+    value = randaugment.argument(name, level, sign)
+    op, frames_tf = tf.constant(randaugment.NAMES.index(name)), tf.constant(frames)
+    got = randaugment.apply(frames_tf, op, tf.constant(value, tf.float32)).numpy()
+    expected = np.stack([np.asarray(by_pillow(Image.fromarray(f), name, value)) for f in frames])
+    difference = np.abs(got.astype(int) - expected)
+    if name in ('rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y'):
+      assert np.quantile(difference, 0.9) <= 1 and np.median(difference) <= 1, (level, sign)  # edges blend otherwise
+    else:
+      assert difference.max() <= 1 and (difference > 0).mean() < 0.02, (level, sign)
+
+
+def test_randaugment_arguments():
+  assert randaugment.argument('rotate', 10, -1.0) == -30 and randaugment.argument('solarize', 10, 1.0) == 0
+  assert randaugment.argument('posterize', 7, 1.0) == 2 and randaugment.argument('solarize_add', 10, 1.0) == 110
+  assert randaugment.argument('colour', 10, -1.0) == pytest.approx(0.1)
+
+
+def test_randaugment_draws():
+  drawn = [randaugment.draw(np.random.default_rng(s), 2, 7.0, 0.5) for s in range(2000)]
+  ops = np.concatenate([o for o, _ in drawn])
+  assert 0.46 < (ops == randaugment.NAMES.index('identity')).mean() < 0.54  # each is applied half the time
+  counts = np.bincount(ops)[:-1]
+  assert len(counts) == 15 and counts.min() > 80 and counts.max() < 190
+  angles = np.concatenate([v[o == randaugment.NAMES.index('rotate')] for o, v in drawn])
+  assert abs(np.abs(angles).mean() - 21) < 1 and (angles > 0).any() and (angles < 0).any()

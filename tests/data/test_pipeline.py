@@ -1,0 +1,224 @@
+"""Batches: exact order, exact resume, the same for any number of hosts; padding, repeats, views; readable errors."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.data import make
+from vjax.data import pipeline, wire
+from vjax.data.augment import Augment
+from vjax.types import ClipSpec, DatasetSpec
+
+SPEC = DatasetSpec(name='toy', num_classes=4)
+CLIP = ClipSpec(frames=4, stride=2, crop=16, short_side=20, sampling='dense')
+PLAIN = Augment()
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  root = tmp_path_factory.mktemp('data')
+  make.dataset(root / 'toy')
+  return str(root)
+
+
+def train(data_dir, steps=3, spec=SPEC, clip=CLIP, augment=PLAIN, **settings):
+  settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1, **settings}
+  source = pipeline.open_source(data_dir, spec, 'train')
+  return list(itertools.islice(pipeline.train_batches(source, spec, clip, augment, **settings), steps))
+
+
+def same(a, b):
+  assert a.keys() == b.keys()
+  for name in a:
+    np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_batch_layout(data_dir):
+  batch = train(data_dir, 1)[0]
+  assert batch['video'].shape == (4, 4, 16, 16, 3) and batch['video'].dtype == np.uint8
+  assert batch['label'].dtype == batch['video_id'].dtype == batch['epoch'].dtype == np.int32
+  assert batch['mask'].tolist() == [1, 1, 1, 1]
+  assert (batch['label'] == batch['video_id'] % 4).all()
+  blue = batch['video'][..., 2].mean(axis=(1, 2, 3))  # tells the video
+  np.testing.assert_allclose(blue, 20 + 12 * (batch['video_id'] % 16), atol=3)
+  red = batch['video'][..., 0].mean(axis=(2, 3))  # tells the time: stride 2
+  np.testing.assert_allclose(np.diff(red[:, :2]), 16, atol=3)
+
+
+def test_same_seed_same_batches(data_dir):
+  first, again, other = train(data_dir), train(data_dir), train(data_dir, seed=8)
+  for a, b in zip(first, again):
+    same(a, b)
+  assert any((a['video_id'] != b['video_id']).any() for a, b in zip(first, other))
+
+
+def test_resume_equals_unbroken(data_dir):
+  settings = {'augment': Augment(randaug=2, erase=1.0)}
+  for a, b in zip(train(data_dir, 7, **settings)[4:], train(data_dir, 3, start_step=4, **settings)):
+    same(a, b)
+
+
+def test_every_epoch_visits_each_clip_once(data_dir):
+  batches = train(data_dir, 11)  # 44 places: four epochs of 11
+  ids = np.concatenate([b['video_id'] for b in batches]).reshape(4, 11)
+  epochs = np.concatenate([b['epoch'] for b in batches]).reshape(4, 11)
+  assert (np.sort(ids) == np.arange(11)).all() and (epochs == np.arange(4)[:, None]).all()
+  assert len({tuple(row) for row in ids}) == 4
+
+
+def test_two_hosts_read_one_global_batch(data_dir):
+  one, first, second = (train(data_dir, 3, host=h, hosts=n) for h, n in ((0, 1), (0, 2), (1, 2)))
+  for whole, a, b in zip(one, first, second):
+    same(whole, {name: np.concatenate([a[name], b[name]]) for name in whole})
+  with pytest.raises(ValueError, match='batch=4 .* 3 hosts'):
+    train(data_dir, hosts=3)
+
+
+@pytest.mark.parametrize('window', ['new', 'same'])
+def test_repeats(data_dir, window):
+  clip = dataclasses.replace(CLIP, repeats=3, stride=1)
+  batch = train(data_dir, 1, clip=clip, augment=Augment(repeat_window=window, flip=0.0))[0]
+  assert batch['video'].shape[0] == 12 and (batch['video_id'].reshape(4, 3).T == batch['video_id'][::3]).all()
+  red = batch['video'][..., 0].mean(axis=(1, 2, 3)).reshape(4, 3)
+  if window == 'same':
+    np.testing.assert_allclose(red, np.broadcast_to(red[:, :1], red.shape), atol=1)
+  else:
+    assert (np.ptp(red, axis=1) > 4).any()
+  green = batch['video'][..., 1].reshape(4, 3, -1)
+  assert (green[:, 0] != green[:, 1]).any()  # crops differ in either case
+
+
+def test_only_used_frames_are_decoded(data_dir, monkeypatch):
+  taken = []
+  whole = wire.frame
+  monkeypatch.setattr(wire, 'frame', lambda payload, span: taken.append(span) or whole(payload, span))
+  source = pipeline.open_source(data_dir, SPEC, 'train')
+  draw = pipeline._train_reader(source, SPEC, dataclasses.replace(CLIP, repeats=4), Augment(), 0)
+  jpegs, order, box, *_ = draw(0, 0)
+  assert len(taken) == len(jpegs) == len(np.unique(order)) <= 10 and order.shape == (4, 4)
+  taken.clear()
+  jpegs, *_ = pipeline._train_reader(source, SPEC, CLIP, Augment(area=(0.1, 0.1)), 0)(0, 0)
+  assert len(taken) == len(jpegs) == 4
+
+
+def test_decoding_is_cut_to_the_window(data_dir):
+  source = pipeline.open_source(data_dir, SPEC, 'train')
+  _, _, box, _, window, *_ = pipeline._train_reader(source, SPEC, CLIP, Augment(area=(0.2, 0.2)), 0)(0, 0)
+  assert box[2] * box[3] < 0.3 * 40 * 56 and window.tolist() == [[0, 0, box[2], box[3]]]
+  _, _, box, *_ = pipeline._train_reader(source, SPEC, CLIP, Augment(area=(0.2, 0.2), randaug=1), 0)(0, 0)
+  assert box.tolist() == [0, 0, 40, 56]  # RandAugment sees whole frames
+
+
+def evaluate(data_dir, spec=SPEC, clip=CLIP, **settings):
+  source = pipeline.open_source(data_dir, spec, 'train')
+  return list(pipeline.eval_batches(source, spec, clip, **{'batch': 4, 'host': 0, 'hosts': 1, **settings}))
+
+
+@pytest.mark.parametrize('batch, hosts', [(4, 1), (4, 2), (8, 4), (16, 4)])
+def test_eval_counts_every_clip_once(data_dir, batch, hosts):
+  shares = [evaluate(data_dir, batch=batch, host=h, hosts=hosts) for h in range(hosts)]
+  assert {len(s) for s in shares} == {-(-11 // batch)}
+  ids = [b['video_id'][b['mask'] == 1] for s in shares for b in s]
+  assert sorted(np.concatenate(ids)) == list(range(11))
+  for b in itertools.chain(*shares):
+    assert b['video'].shape == (batch // hosts, 1, 4, 16, 16, 3)
+    padding = b['mask'] == 0
+    assert (b['video_id'][padding] == -1).all() and not b['video'][padding].any()
+    assert {v.dtype for k, v in b.items() if k in ('label', 'video_id')} == {np.dtype(np.int32)}
+  whole = [evaluate(data_dir, batch=batch)[s]['video'] for s in range(len(shares[0]))]
+  for s, video in enumerate(whole):
+    np.testing.assert_array_equal(video, np.concatenate([share[s]['video'] for share in shares]))
+
+
+def test_eval_views(data_dir):
+  clip = dataclasses.replace(CLIP, clips=2, crops=3)
+  video = evaluate(data_dir, clip=clip)[0]['video']
+  assert video.shape == (4, 6, 4, 16, 16, 3)
+  green = video[0, :, 0, :, :, 1].mean(axis=(1, 2)).reshape(3, 2)  # rises from left to right
+  assert (np.diff(green, axis=0) > 15).all() and np.allclose(green[:, 0], green[:, 1], atol=3)
+  red = video[0, :, 0, :, :, 0].mean(axis=(1, 2)).reshape(3, 2)  # rises in time: starts 0 and n - stride*K
+  np.testing.assert_allclose(red[:, 1] - red[:, 0], 16, atol=3)
+
+
+def test_eval_fixed_size(data_dir):
+  video = evaluate(data_dir, size=(16, 24))[0]['video'][0, 0, 0]
+  expected = make.frame(0, 0, 40, 56)[:, :, 1].mean(axis=0)
+  columns = np.interp((np.arange(4, 20) + 0.5) * 56 / 24 - 0.5, np.arange(56), expected)
+  np.testing.assert_allclose(video[:, :, 1].mean(axis=0), columns, atol=3)
+
+
+def test_views_of_labels(data_dir):
+  spec = DatasetSpec(name='other', num_classes=2, folder='toy', view='even')
+  batch = train(data_dir, 1, spec=spec)[0]
+  assert (batch['label'] == batch['video_id'] % 2).all()
+  source = pipeline.open_source(data_dir, spec, 'train')
+  assert source.classes == ('even 0', 'even 1') and source.num_clips == 11
+  with pytest.raises(ValueError, match="view 'odd'.*'even'"):
+    pipeline.open_source(data_dir, dataclasses.replace(spec, view='odd'), 'train')
+
+
+def test_many_labels(tmp_path):
+  videos = [make.example(v, 4, 24, 24, {'': [v, 3]}) for v in range(3)]
+  make.folder(tmp_path / 'many', videos)
+  spec = DatasetSpec(name='many', num_classes=0, labels='many')
+  batch = train(str(tmp_path), 1, spec=spec, batch=3)[0]
+  order = np.argsort(batch['video_id'])
+  assert batch['label'][order].tolist() == [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1]]
+  padded = evaluate(str(tmp_path), spec=spec, batch=8, hosts=2, host=1)[0]
+  assert padded['label'].shape == (4, 4) and padded['mask'].sum() == 0
+  assert make.manifest(tmp_path / 'many')['labels'] == 'many'
+
+
+def test_few_clips_per_class(data_dir):
+  source = pipeline.open_source(data_dir, SPEC, 'train', per_class=2, seed=1)
+  assert np.bincount(source.index.label[source.rows]).tolist() == [2, 2, 2, 2]
+  share = pipeline.open_source(data_dir, SPEC, 'train', per_class=0.34, seed=1)
+  assert np.bincount(share.index.label[share.rows]).tolist() == [1, 1, 1, 1]
+  settings = {'batch': 4, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
+  batches = itertools.islice(pipeline.train_batches(source, SPEC, CLIP, Augment(), **settings), 2)
+  assert sorted(np.concatenate([b['video_id'] for b in batches])) == source.rows.tolist()
+
+
+def test_single_clip_source(tmp_path):
+  make.folder(tmp_path / 'toy', [make.example(0, 3, 24, 24, {'': [0]})], shards=1)
+  spec = dataclasses.replace(SPEC, num_classes=0)
+  assert train(str(tmp_path), 2, spec=spec, batch=2)[1]['epoch'].tolist() == [2, 3]
+
+
+def test_damaged_frame_is_named(tmp_path):
+  videos = [make.example(v, 4, 24, 24, {'': [0]}) for v in range(4)]
+  videos[2].feature_lists.feature_list['image/encoded'].feature[1].bytes_list.value[0] = (
+    make.example(0, 1, 24, 24, {}).feature_lists.feature_list['image/encoded'].feature[0].bytes_list.value[0][:300]
+  )
+  make.folder(tmp_path / 'bad', videos, shards=1)
+  spec = DatasetSpec(name='bad', num_classes=0)
+  clip = dataclasses.replace(CLIP, stride=1)
+  with pytest.raises(
+    ValueError, match=r'train-00000-of-00001.tfrecord: record 2 at byte \d+ \(video v2.mp4\): frame 1'
+  ):
+    train(str(tmp_path), 2, spec=spec, clip=clip, batch=2)
+  with pytest.raises(ValueError, match=r'record 2 at byte \d+ \(video v2.mp4\): frame 1'):
+    evaluate(str(tmp_path), spec=spec, clip=clip, batch=3)
+
+
+def test_missing_data_names_folder_and_command(data_dir, tmp_path):
+  spec = DatasetSpec(name='kinetics', num_classes=4, prepare='python -m data_prep.write --out=data/kinetics')
+  with pytest.raises(
+    FileNotFoundError, match=r'kinetics; to prepare it: python -m data_prep.write --out=data/kinetics'
+  ):
+    pipeline.open_source(data_dir, spec, 'train')
+  with pytest.raises(ValueError, match="split 'val' is not in .*toy; it has: train"):
+    pipeline.open_source(data_dir, SPEC, 'val')
+  with pytest.raises(ValueError, match='has 4 classes, data set toy 5'):
+    pipeline.open_source(data_dir, dataclasses.replace(SPEC, num_classes=5), 'train')
+  with pytest.raises(ValueError, match="labels='boxes'"):
+    pipeline.open_source(data_dir, dataclasses.replace(SPEC, labels='boxes'), 'train')
+
+
+@pytest.mark.parametrize('crop', ['resized', 'jitter', 'fixed', 'multiscale'])
+def test_every_crop(data_dir, crop):
+  augment = Augment(crop=crop, short_side=(20, 28), size=(20, 30), colour=(0.2, 0.2, 0.2))
+  for batch in train(data_dir, 2, augment=augment):
+    assert batch['video'].shape == (4, 4, 16, 16, 3) and batch['video'].std() > 5

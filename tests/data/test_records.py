@@ -1,0 +1,184 @@
+"""Scanning, index, manifest, reading; damage is reported with file and byte. No TensorFlow is needed to read."""
+
+import dataclasses
+import pathlib
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.data import make
+from vjax.data import records, wire
+
+
+@pytest.fixture
+def toy(tmp_path):
+  return pathlib.Path(make.dataset(tmp_path / 'toy', clips=5, frames=4, shards=2))
+
+
+def test_index_columns(toy):
+  with np.load(toy / 'train.index.npz') as index:
+    assert index['shard'].tolist() == [0, 0, 0, 1, 1] and index['shard'].dtype == np.int32
+    assert index['offset'].dtype == index['length'].dtype == np.int64 and index['offset'][0] == 12
+    assert (np.diff(index['offset'])[:2] == index['length'][:2] + 16).all()
+    assert index['frames'].tolist() == [4, 5, 4, 5, 4] and index['label'].tolist() == [0, 1, 2, 3, 0]
+    assert index['label_even'].tolist() == [0, 1, 0, 1, 0]
+    assert index['shard_bytes'].tolist() == [(toy / str(f)).stat().st_size for f in index['shard_files']]
+
+
+def test_records_are_what_tensorflow_wrote(toy):
+  import tensorflow as tf
+
+  index = records.open_index(str(toy), 'train')
+  for i, shard in enumerate(tf.data.TFRecordDataset([str(toy / f) for f in records.shard_files(toy, 'train')])):
+    payload = records.read(index, i)
+    assert payload == shard.numpy()
+    context, spans = wire.parse(payload)
+    message = tf.train.SequenceExample.FromString(payload)
+    frames = message.feature_lists.feature_list['image/encoded'].feature
+    assert [wire.frame(payload, s) for s in spans] == [f.bytes_list.value[0] for f in frames]
+    assert context['video/filename'] == [f'v{i}.mp4'.encode()] and context['clip/end/timestamp'] == [2_000_000]
+    assert context['image/frame_rate'] == [30.0] and context['clip/label/index'] == [i % 4]
+    assert wire.image_size(wire.frame(payload, spans[0])) == ((56, 40) if i % 3 == 2 else (40, 56))
+
+
+def test_values_of_every_kind():
+  import tensorflow as tf
+
+  example = tf.train.Example()
+  example.features.feature['image'].bytes_list.value.append(b'abc')
+  example.features.feature['numbers'].int64_list.value.extend([-1, 0, 2**40])
+  example.features.feature['floats'].float_list.value.extend([0.5, -2.0])
+  example.features.feature['nothing'].int64_list.value.extend([])
+  context, spans = wire.parse(example.SerializeToString())
+  assert (
+    context == {'image': [b'abc'], 'numbers': [-1, 0, 2**40], 'floats': [0.5, -2.0], 'nothing': []} and spans == []
+  )
+  with pytest.raises(ValueError, match='wire type|ends'):
+    wire.parse(b'\xff\xff\xff\xff not a message')
+
+
+def test_image_size_of_png_and_rubbish():
+  import tensorflow as tf
+
+  assert wire.image_size(tf.io.encode_png(np.zeros((5, 9, 3), np.uint8)).numpy()) == (5, 9)
+  with pytest.raises(ValueError, match='neither a JPEG nor a PNG'):
+    wire.image_size(b'GIF89a' + bytes(30))
+
+
+def test_checksum_is_crc32c():
+  assert records._crc32c(b'123456789') == 0xE3069283
+
+
+def test_manifest_from_scanning(toy):
+  manifest = make.manifest(toy)
+  assert manifest['format'] == 'vjax-1' and manifest['labels'] == 'one' and manifest['failed'] == 0
+  assert manifest['classes'] == ['class 0', 'class 1', 'class 2', 'class 3']
+  assert manifest['views'] == {'even': ['even 0', 'even 1']}
+  split = manifest['splits']['train']
+  assert (split['clips'], split['frames'], split['duration_s']) == (5, 22, 10.0)
+  assert split['clips_per_class'] == [2, 1, 1, 1] and [s['clips'] for s in split['shards']] == [3, 2]
+
+
+def test_command_builds_index_and_manifest(toy):
+  (toy / 'train.index.npz').unlink()
+  (toy / 'manifest.json').unlink()
+  (toy / 'names.txt').write_text('a\nb\nc\nd\n')
+  command = [sys.executable, '-m', 'vjax.data.records', f'--folder={toy}', f'--classes={toy / "names.txt"}']
+  subprocess.run(command, check=True, capture_output=True)
+  index = records.open_index(str(toy), 'train')
+  assert index.classes == ('a', 'b', 'c', 'd') and len(index) == 5
+
+
+def test_reading_needs_neither_tensorflow_nor_jax():
+  check = "import sys, vjax.data.records; assert not {'tensorflow', 'jax'} & set(sys.modules)"
+  subprocess.run([sys.executable, '-c', check], check=True)
+
+
+def test_missing_shards_are_named(toy):
+  (toy / 'train-00000-of-00002.tfrecord').rename(toy / 'kept')
+  with pytest.raises(ValueError, match='1 of 2 shards of train are missing: train-00000-of-00002.tfrecord'):
+    records.write_index(str(toy), 'train')
+  with pytest.raises(FileNotFoundError, match='train-00000-of-00002.tfrecord is gone'):
+    records.open_index(str(toy), 'train')
+  with pytest.raises(ValueError, match="no val-.*splits there: .*'train'"):
+    records.write_index(str(toy), 'val')
+
+
+def test_two_series_of_shards(toy):
+  (toy / 'train-00002-of-00003.tfrecord').write_bytes(b'')
+  with pytest.raises(ValueError, match=r'series of \[2, 3\]'):
+    records.write_index(str(toy), 'train')
+
+
+def test_incomplete_folders(toy, tmp_path):
+  with pytest.raises(FileNotFoundError, match='no data set in .*nowhere; to prepare it: make it'):
+    records.open_index(str(tmp_path / 'nowhere'), 'train', prepare='make it')
+  (toy / 'train.index.npz').rename(toy / 'elsewhere')
+  with pytest.raises(
+    FileNotFoundError, match='no train.index.npz; to build it: python -m vjax.data.records --folder='
+  ):
+    records.open_index(str(toy), 'train')
+  (toy / 'manifest.json').unlink()
+  with pytest.raises(FileNotFoundError, match='no manifest.json, so it is not complete'):
+    records.open_index(str(toy), 'train')
+
+
+def test_index_older_than_its_shard(toy):
+  with open(toy / 'train-00001-of-00002.tfrecord', 'ab') as f:
+    f.write(bytes(8))
+  with pytest.raises(
+    ValueError, match='train-00001-of-00002.tfrecord: index older than its shard.*vjax.data.records'
+  ):
+    records.open_index(str(toy), 'train')
+
+
+def test_shard_cut_short(toy):
+  shard = toy / 'train-00001-of-00002.tfrecord'
+  whole = shard.read_bytes()
+  for keep, message in ((len(whole) - 9, 'beyond the end of the file'), (5, 'inside a record header at byte 0')):
+    shard.write_bytes(whole[:keep])
+    with pytest.raises(ValueError, match=f'train-00001-of-00002.tfrecord.*{message}'):
+      records.write_index(str(toy), 'train')
+  shard.write_bytes(b'\0' + whole[1:])
+  with pytest.raises(ValueError, match='wrong length checksum at byte 0'):
+    records.write_index(str(toy), 'train')
+
+
+def test_damaged_payload(toy):
+  pytest.importorskip('google_crc32c')
+  index = records.open_index(str(toy), 'train')
+  path = pathlib.Path(index.files[0])
+  data = bytearray(path.read_bytes())
+  data[index.offset[1] + 100] ^= 1
+  path.write_bytes(data)
+  records.read(index, 0)
+  with pytest.raises(
+    ValueError, match=f'00000-of-00002.tfrecord: record 1 at byte {index.offset[1]}: wrong checksum'
+  ):
+    records.read(index, 1)
+
+
+def test_not_an_example(tmp_path):
+  payload = b'\xff\xff\xff'
+  length = struct.pack('<Q', len(payload))
+  crc = struct.pack('<I', records._mask(records._crc32c(length)))
+  (tmp_path / 'train-00000-of-00001.tfrecord').write_bytes(length + crc + payload + bytes(4))
+  with pytest.raises(ValueError, match='the record at byte 12 cannot be read'):
+    records.write_index(str(tmp_path), 'train')
+
+
+def test_few_files_stay_open(toy, monkeypatch):
+  index = records.open_index(str(toy), 'train')
+  files = records._Files(limit=1)
+  monkeypatch.setattr(records, '_FILES', files)
+  first = [records.read(index, i) for i in (0, 4, 0, 4)]
+  assert first[0] == first[2] and first[1] == first[3] and len(files.files) == 1
+
+
+def test_remote_paths_are_read_by_range(toy):
+  index = records.open_index(str(toy), 'train')
+  remote = dataclasses.replace(index, files=tuple(f'file://{f}' for f in index.files))
+  assert records.read(remote, 3) == records.read(index, 3)

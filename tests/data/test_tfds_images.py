@@ -1,0 +1,60 @@
+"""Image sets that TFDS prepared: a tiny one, written in the test, read as clips of one frame."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from vjax.data import pipeline
+from vjax.data.augment import Augment
+from vjax.types import ClipSpec, DatasetSpec
+
+CLIP = ClipSpec(frames=1, stride=1, crop=16, short_side=20, sampling='consecutive')
+
+
+@pytest.fixture(scope='module', params=['jpeg', 'png'])
+def prepared(request, tmp_path_factory):
+  """(data_dir, spec) of nine flat pictures in three classes, in two shards."""
+  import tensorflow_datasets as tfds
+
+  root, name = tmp_path_factory.mktemp(request.param), f'tiny_{request.param}'
+  folder = root / name / '1.0.0'
+  folder.mkdir(parents=True)
+  image = tfds.features.Image(shape=(None, None, 3), encoding_format=request.param)
+  features = tfds.features.FeaturesDict(
+    {'image': image, 'label': tfds.features.ClassLabel(names=['red', 'green', 'blue'])}
+  )
+  identity = tfds.core.dataset_info.DatasetIdentity(
+    name=name, version=tfds.core.Version('1.0.0'), data_dir=str(folder), module_name=name
+  )
+  writer = tfds.core.SequentialWriter(tfds.core.DatasetInfo(builder=identity, features=features), 5)
+  writer.initialize_splits(['train'])
+  for i in range(9):
+    picture = np.zeros((24 + i, 40 - i, 3), np.uint8)
+    picture[..., i % 3] = 200
+    writer.add_examples({'train': [{'image': picture, 'label': i % 3}]})
+  writer.close_all()
+  return str(root), DatasetSpec(name='shapes', num_classes=3, folder=f'tfds:{name}')
+
+
+def test_images_become_clips_of_one_frame(prepared):
+  root, spec = prepared
+  source = pipeline.open_source(root, spec, 'train')
+  assert source.classes == ('red', 'green', 'blue') and source.num_clips == 9
+  settings = {'batch': 3, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
+  batches = list(itertools.islice(pipeline.train_batches(source, spec, CLIP, Augment(), **settings), 3))
+  assert sorted(np.concatenate([b['video_id'] for b in batches])) == list(range(9))
+  for b in batches:
+    assert b['video'].shape == (3, 1, 16, 16, 3)
+    assert (b['video'].mean(axis=(1, 2, 3)).argmax(-1) == b['label']).all()
+  (whole,) = pipeline.eval_batches(source, spec, CLIP, batch=9, host=0, hosts=1)
+  assert whole['video'].shape == (9, 1, 1, 16, 16, 3) and np.bincount(whole['label']).tolist() == [3, 3, 3]
+  assert pipeline.open_source(root, spec, 'train').num_clips == 9  # now from the cached index
+
+
+def test_errors(prepared, tmp_path):
+  root, spec = prepared
+  with pytest.raises(ValueError, match="split 'val' is not in"):
+    pipeline.open_source(root, spec, 'val')
+  with pytest.raises(FileNotFoundError, match=r"no TFDS set 'tiny_.*; to prepare it: tfds build tiny_"):
+    pipeline.open_source(str(tmp_path), spec, 'train')

@@ -1,0 +1,153 @@
+"""Frames of real files: upright, complete, in true time; bad files fail with their reason."""
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.video import VideoError, read_frames, stored_size
+from tests.data_prep.films import CORNERS, cut, pictures, write_sound, write_video
+
+
+def read(path, short_side=0, **kwargs):
+  frames = list(read_frames(str(path), short_side=short_side, **kwargs))
+  return [(round(a, 3), round(b, 3)) for a, b, _ in frames], np.stack([rgb for *_, rgb in frames])
+
+
+def corner_colors(image):
+  """Names of the colours of the four corners, row by row."""
+  colors = np.array(list(CORNERS.values()))
+  corners = [image[y, x].astype(int) for y in (3, -4) for x in (3, -4)]
+  return [list(CORNERS)[np.abs(colors - c).sum(1).argmin()] for c in corners]
+
+
+def failure(path, **kwargs):
+  with pytest.raises(VideoError) as e:
+    read(path, **kwargs)
+  return str(e.value)
+
+
+@pytest.mark.parametrize(
+  'name, codec', [('a.mp4', 'libx264'), ('a.mkv', 'libx264'), ('a.webm', 'libvpx'), ('a.avi', 'mpeg4')]
+)
+def test_containers(tmp_path, name, codec):
+  times, video = read(write_video(tmp_path / name, codec=codec))
+  assert video.shape == (24, 48, 64, 3) and times[0][0] == 0 and times[-1][1] == pytest.approx(2, abs=1e-3)
+  assert np.abs(video[:, :10, :10].astype(int) - pictures(24)[:, :10, :10]).max() < 12
+  assert times[12][0] == pytest.approx(1, abs=1e-3)
+
+
+def test_short_side_and_odd_sizes(tmp_path):
+  path = write_video(tmp_path / 'a.mp4', height=51, width=75)
+  assert read(path)[1].shape[1:3] == (51, 75)
+  assert read(path, short_side=32)[1].shape[1:3] == (32, 47)
+  assert stored_size(1920, 1080, 256) == (455, 256) and stored_size(1080, 1920, 256) == (256, 455)
+
+
+def test_pixels_become_square(tmp_path):
+  assert read(write_video(tmp_path / 'a.mp4', aspect='3/2'))[1].shape[1:3] == (48, 96)
+
+
+@pytest.mark.parametrize(
+  'rotation, mirror, corners',
+  [
+    (0, False, 'red blue green white'),
+    (90, False, 'blue white red green'),
+    (180, False, 'white green blue red'),
+    (270, False, 'green red white blue'),
+    (0, True, 'blue red white green'),
+  ],
+)
+def test_display_matrix_is_applied(tmp_path, rotation, mirror, corners):
+  _, video = read(write_video(tmp_path / 'a.mp4', rotation=rotation, mirror=mirror))
+  assert corner_colors(video[0]) == corners.split()
+  assert video.shape[1:3] == ((64, 48) if rotation % 180 else (48, 64))
+
+
+def test_other_angles_are_refused(tmp_path):
+  assert failure(write_video(tmp_path / 'a.mp4', rotation=45)).startswith('rotated: ')
+
+
+def test_variable_frame_rate_keeps_true_times(tmp_path):
+  at = [0, 40, 80, 120, 500, 1000, 1040, 1080]
+  times, _ = read(write_video(tmp_path / 'a.mp4', frames=8, times=at))
+  assert [round(a * 1000) for a, _ in times] == at
+  assert [b for _, b in times[:-1]] == [a for a, _ in times[1:]]
+
+
+def test_resampling_shows_the_frame_of_the_time(tmp_path):
+  at = [0, 40, 80, 120, 500, 1000]
+  path = write_video(tmp_path / 'a.mp4', frames=6, times=at)
+  _, source = read(path)
+  times, video = read(path, frame_rate=10)
+  shown = [max(i for i, t in enumerate(at) if t <= 100 * k) for k in range(len(video))]
+  assert [a for a, _ in times[:10]] == [k / 10 for k in range(10)]
+  np.testing.assert_array_equal(video, source[shown])
+
+
+@pytest.mark.parametrize('start, end', [(0, 1), (0.5, 1.25), (1.5, None), (1.25, 1.75), (1.5, 2.4)])
+def test_segments(tmp_path, start, end):
+  path = write_video(tmp_path / 'a.mp4')
+  _, whole = read(path)
+  times, part = read(path, start_s=start, end_s=end)
+  stop = 24 if end is None else min(24, round(end * 12))
+  np.testing.assert_array_equal(part, whole[round(start * 12) : stop])
+  assert times[0][0] == pytest.approx(start, abs=1e-3)
+
+
+@pytest.mark.parametrize('start, end', [(3, 4), (3, None), (1, 2.9)])
+def test_segments_beyond_the_end(tmp_path, start, end):
+  assert 'segment: it' in failure(write_video(tmp_path / 'a.mp4'), start_s=start, end_s=end)
+
+
+@pytest.mark.parametrize('share', [0.4, 0.7, 0.97])
+def test_truncated_mp4(tmp_path, share):
+  source = write_video(tmp_path / 'a.mp4', movflags='faststart')
+  reason = failure(cut(tmp_path / 'b.mp4', source, share))
+  assert reason.startswith('truncated: ') and ' of 24 frames decodable' in reason
+  assert 0 <= int(reason.split()[1]) < 24
+
+
+@pytest.mark.parametrize('name, codec', [('a.mkv', 'libx264'), ('a.webm', 'libvpx'), ('a.avi', 'mpeg4')])
+@pytest.mark.parametrize('share', [0.5, 0.9])
+def test_truncated_others(tmp_path, name, codec, share):
+  source = write_video(tmp_path / name, codec=codec)
+  reason = failure(cut(tmp_path / f'b{name[1:]}', source, share))
+  assert reason.startswith('truncated: ') and ' of 24 frames decodable' in reason
+
+
+def test_damage_in_the_middle(tmp_path):
+  data = bytearray(write_video(tmp_path / 'a.mp4', movflags='faststart').read_bytes())
+  for i in range(len(data) // 2, len(data) // 2 + 600):
+    data[i] = (data[i] * 7 + 13) % 256
+  (tmp_path / 'b.mp4').write_bytes(data)
+  assert failure(tmp_path / 'b.mp4').startswith('truncated: ')
+
+
+def test_bad_files(tmp_path):
+  (tmp_path / 'empty.mp4').write_bytes(b'')
+  (tmp_path / 'noise.mp4').write_bytes(np.random.default_rng(0).bytes(5000))
+  with av.open(str(tmp_path / 'none.avi'), 'w') as container:
+    stream = container.add_stream('libx264', rate=12)
+    stream.width, stream.height = 64, 48
+    container.start_encoding()
+  assert failure(tmp_path / 'gone.mp4') == 'missing: no such file'
+  assert failure(tmp_path / 'empty.mp4') == 'empty: the file has 0 bytes'
+  assert failure(tmp_path / 'noise.mp4').startswith('unreadable: ')
+  assert failure(tmp_path / 'none.avi') == 'no frames: zero duration'
+  assert failure(write_sound(tmp_path / 'sound.mp4')) == 'no video: the file has sound only'
+  assert failure(cut(tmp_path / 'half.mp4', write_video(tmp_path / 'a.mp4'), 0.5)).startswith('unreadable: ')
+
+
+def test_images(tmp_path):
+  image = pictures(1)[0]
+  turned = Image.Exif()
+  turned[0x0112] = 6  # to be turned clockwise
+  Image.fromarray(image).save(tmp_path / 'a.png')
+  Image.fromarray(image).save(tmp_path / 'b%03d.jpg', quality=95, exif=turned)
+  times, video = read(tmp_path / 'a.png')
+  assert times == [(0, 0)]
+  np.testing.assert_array_equal(video[0], image)
+  _, video = read(tmp_path / 'b%03d.jpg', short_side=24)
+  assert video.shape == (1, 32, 24, 3) and corner_colors(video[0]) == 'green red white blue'.split()
+  assert failure(cut(tmp_path / 'c.jpg', tmp_path / 'b%03d.jpg', 0.6)).startswith('unreadable: not an image')

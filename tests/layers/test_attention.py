@@ -1,0 +1,42 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vjax.layers import attention
+
+
+@pytest.mark.parametrize(
+  'tokens, dtype, tolerance', [(5, jnp.float32, 1e-6), (33, jnp.float32, 1e-6), (9, jnp.bfloat16, 3e-2)]
+)
+def test_attend(tokens, dtype, tolerance):
+  q, k, v = (jax.random.normal(jax.random.key(i), (2, tokens, 3, 8), dtype) for i in range(3))
+  out = attention.attend(q, k, v)
+  assert out.dtype == dtype
+  a, b, c = (np.asarray(x, np.float64) for x in (q, k, v))
+  logits = np.einsum('bnhd,bmhd->bhnm', a, b) / np.sqrt(8)
+  weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  np.testing.assert_allclose(np.asarray(out, np.float64), np.einsum('bhnm,bmhd->bnhd', weights, c), atol=tolerance)
+  np.testing.assert_allclose(out, jax.nn.dot_product_attention(q, k, v), atol=tolerance)
+
+
+def test_norm_is_float32_and_exact():
+  x = 1000 + jax.random.normal(jax.random.key(0), (4, 64))
+  layer = attention.norm('norm', jnp.bfloat16)
+  out = layer.apply(layer.init(jax.random.key(0), x), x)
+  exact = np.asarray(x, np.float64)
+  exact = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-6)
+  assert out.dtype == jnp.float32
+  np.testing.assert_allclose(out, exact, atol=1e-3)  # a variance from the mean of squares would be off by 0.1
+
+
+def test_gelu_is_exact():
+  layer = attention.Mlp(1.0)
+  params = {'params': {f'fc{i}': {'kernel': jnp.eye(2), 'bias': jnp.zeros(2)} for i in (1, 2)}}
+  out = layer.apply(params, jnp.array([[[1.0, -2.0]]]))
+  np.testing.assert_allclose(out[0, 0], [0.8413447, -0.0455003], atol=1e-6)  # x * normal CDF; tanh form: 0.841192
+
+
+def test_heads_must_divide_the_width():
+  with pytest.raises(ValueError, match='does not divide'):
+    attention.Attention(3).init(jax.random.key(0), jnp.zeros((1, 2, 8)))

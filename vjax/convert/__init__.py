@@ -1,0 +1,64 @@
+"""Published PyTorch and Caffe2 weights -> models and variables of vjax, and back.
+
+One file per source, each with an ordered table of names and
+
+    build(tensors, variant, overrides) -> (VideoModel, clip shape (T, H, W), table, tensors)
+    names(variables, variant) -> table
+
+where build may also take apart what the original stores together.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vjax import rooms, tree
+from vjax.convert import _read, _table
+from vjax.types import VideoModel
+
+
+def load(
+  source: str, weights: str | os.PathLike | Mapping[str, Any], *, variant: str, **overrides: Any
+) -> tuple[VideoModel, dict[str, Any]]:
+  """The model and its variables {'params': ..., 'batch_stats': ...}, float32 NumPy, ready for `model.apply`.
+
+  source: a name of this room (torchvision, vmz, mae_st, ...). weights: a path (.pth, .pyth, .pt, .pkl, .safetensors,
+  .npz) or a mapping of the original's names to arrays; nothing in a file is executed. The number of classes is read
+  from the weights. overrides: settings of the backbone that weights cannot tell (pool1, dtype, remat, ...).
+  Raises ValueError listing every name that is missing, unexpected or of another shape.
+  """
+  tensors = _read.tensors(weights)
+  model, clip, table, tensors = rooms.find('convert', source).build(tensors, variant, overrides)
+  found = _table.forward(tensors, table, _shapes(model, clip))
+  return model, tree.unflatten(found)
+
+
+def to_source(source: str, variables: Mapping[str, Any], variant: str) -> dict[str, np.ndarray]:
+  """{name in the original: array in its layout} of variables, the inverse of `load`."""
+  arrays = {name: np.asarray(array) for name, array in tree.flatten(variables).items()}
+  return _table.backward(arrays, rooms.find('convert', source).names(arrays, variant))
+
+
+def variant_of(variants: Mapping[str, dict], variant: str) -> dict:
+  """The keyword dict of a variant. Raises ValueError listing the variants there are."""
+  if variant not in variants:
+    raise ValueError(f'variant={variant!r}: this source has {", ".join(variants)}')
+  return dict(variants[variant])
+
+
+def num_classes(tensors: Mapping[str, np.ndarray], *names: str) -> int:
+  """Rows of the classifier's weight, found under one of `names`."""
+  for name in names:
+    if name in tensors and tensors[name].ndim == 2:
+      return tensors[name].shape[0]
+  raise ValueError(f'the weights have no classifier: none of {names} is a matrix; they have {list(tensors)[:5]} ...')
+
+
+def _shapes(model: VideoModel, clip: tuple[int, int, int]) -> _table.Shapes:
+  video = jax.ShapeDtypeStruct((1, *clip, 3), jnp.float32)
+  variables = jax.eval_shape(lambda rng, x: model.init(rng, x, train=False), jax.random.key(0), video)
+  return {name: tuple(leaf.shape) for name, leaf in tree.flatten(variables).items()}

@@ -1,0 +1,102 @@
+"""Renames by an ordered table of (name in the original, name here), read in both directions.
+
+A name is a pattern: {i} stands for the same number on both sides. The first row that matches a name counts. Names here
+are 'collection/path', e.g. 'params/backbone/res2/block0/conv1/kernel'. A row with None here is a tensor of the original
+that carries nothing.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+Row = tuple[str, str | None]
+Shapes = dict[str, tuple[int, ...]]
+
+
+def norm(original: str, here: str) -> list[Row]:
+  """Rows of a BatchNorm of PyTorch."""
+  return [
+    (f'{original}.weight', f'params/{here}/scale'),
+    (f'{original}.bias', f'params/{here}/bias'),
+    (f'{original}.running_mean', f'batch_stats/{here}/mean'),
+    (f'{original}.running_var', f'batch_stats/{here}/var'),
+    (f'{original}.num_batches_tracked', None),
+  ]
+
+
+def dense(original: str, here: str, weight: str = 'kernel') -> list[Row]:
+  """Rows of a layer with weight and bias; weight='scale' for a LayerNorm."""
+  return [(f'{original}.weight', f'params/{here}/{weight}'), (f'{original}.bias', f'params/{here}/bias')]
+
+
+def forward(tensors: dict[str, np.ndarray], table: Sequence[Row], shapes: Shapes) -> dict[str, np.ndarray]:
+  """{name here: float32 array} for exactly the names in `shapes`.
+
+  Kernels go from (O, I, T, H, W) to (T, H, W, I, O) and from (O, I) to (I, O). Raises ValueError listing every name
+  that is missing, unexpected, given twice or of another shape.
+  """
+  found, unexpected, twice = {}, [], []
+  for name, array in tensors.items():
+    matched, here = _rename(name, table)
+    if not matched or (here is not None and here not in shapes):
+      unexpected.append(f'{name} {array.shape}')
+    elif here in found:
+      twice.append(f'{name} -> {here}')
+    elif here is not None:
+      found[here] = _to_here(here, array)
+  missing = [f'{name} {shape}' for name, shape in shapes.items() if name not in found]
+  other = [f'{name} {found[name].shape}, needs {shapes[name]}' for name in found if found[name].shape != shapes[name]]
+  lists = {'missing': missing, 'unexpected': unexpected, 'given twice': twice, 'of another shape': other}
+  if any(lists.values()):
+    text = ''.join(f'\n  {title}: {", ".join(names)}' for title, names in lists.items() if names)
+    raise ValueError(f'the weights do not fit the variant; choose the variant they were trained with:{text}')
+  return found
+
+
+def backward(arrays: dict[str, np.ndarray], table: Sequence[Row]) -> dict[str, np.ndarray]:
+  """{name in the original: array in its layout}, the inverse of `forward`; counters of batches come back as zeros.
+  Raises ValueError listing names without a row."""
+  inverse = [(here, original) for original, here in table if here is not None]
+  counters = [original for original, here in table if here is None]
+  found, unknown = {}, []
+  for name, array in arrays.items():
+    matched, original = _rename(name, inverse)
+    if not matched:
+      unknown.append(name)
+      continue
+    found[original] = _to_original(name, np.asarray(array))
+    counter = re.sub(r'\.running_var$', '.num_batches_tracked', original)
+    if counter != original and _rename(counter, [(row, None) for row in counters])[0]:
+      found[counter] = np.zeros((), np.int64)
+  if unknown:
+    raise ValueError(f'variables that the original does not have: {", ".join(unknown)}')
+  return found
+
+
+def _rename(name: str, table: Sequence[Row]) -> tuple[bool, str | None]:
+  """Whether a row matches, and the name on its other side."""
+  for pattern, template in table:
+    match = re.fullmatch(_regex(pattern), name)
+    if match:
+      return True, template and template.format(**match.groupdict())
+  return False, None
+
+
+def _regex(pattern: str) -> str:
+  return re.sub(r'\\\{(\w+)\\\}', r'(?P<\1>\\d+)', re.escape(pattern))
+
+
+def _to_here(name: str, array: np.ndarray) -> np.ndarray:
+  array = np.asarray(array, np.float32)
+  return np.ascontiguousarray(_transpose(name, array, {5: (2, 3, 4, 1, 0), 2: (1, 0)}))
+
+
+def _to_original(name: str, array: np.ndarray) -> np.ndarray:
+  return np.ascontiguousarray(_transpose(name, array, {5: (4, 3, 0, 1, 2), 2: (1, 0)}))
+
+
+def _transpose(name: str, array: np.ndarray, axes: dict[int, tuple[int, ...]]) -> np.ndarray:
+  return array.transpose(axes[array.ndim]) if name.endswith('/kernel') and array.ndim in axes else array
+
+

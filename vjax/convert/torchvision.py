@@ -1,0 +1,49 @@
+"""torchvision's video ResNets r3d_18, mc3_18 and r2plus1d_18 (Tran et al. 2018)."""
+
+from typing import Any
+
+import numpy as np
+
+from vjax import convert
+from vjax.convert import _table
+from vjax.heads import linear
+from vjax.models import resnet
+from vjax.types import VideoModel
+
+VARIANTS = {name.removeprefix('tv_'): settings for name, settings in resnet.VARIANTS.items() if name.startswith('tv_')}
+CLIP = (8, 112, 112)  # any clip that survives the strides; no parameter depends on it
+
+
+def table() -> list[_table.Row]:
+  """The rename table; VMZ's PyTorch release uses the same names."""
+  rows = [
+    ('stem.0.weight', 'params/backbone/stem/conv1/kernel'),
+    *_table.norm('stem.1', 'backbone/stem/norm1'),
+    ('stem.3.weight', 'params/backbone/stem/conv2/kernel'),
+    *_table.norm('stem.4', 'backbone/stem/norm2'),
+  ]
+  for layer in (1, 2, 3, 4):
+    block, here = f'layer{layer}.{{block}}', f'backbone/res{layer + 1}/block{{block}}'
+    rows += [
+      (f'{block}.conv{{i}}.0.weight', f'params/{here}/conv{{i}}/kernel'),
+      (f'{block}.conv{{i}}.0.0.weight', f'params/{here}/conv{{i}}/spatial/kernel'),
+      *_table.norm(f'{block}.conv{{i}}.0.1', f'{here}/conv{{i}}/norm'),
+      (f'{block}.conv{{i}}.0.3.weight', f'params/{here}/conv{{i}}/temporal/kernel'),
+      *_table.norm(f'{block}.conv{{i}}.1', f'{here}/norm{{i}}'),
+      (f'{block}.downsample.0.weight', f'params/{here}/shortcut/kernel'),
+      *_table.norm(f'{block}.downsample.1', f'{here}/shortcut_norm'),
+    ]
+  return rows + _table.dense('fc', 'head/linear')
+
+
+def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+  """Model, clip shape, table and tensors for `convert.load`."""
+  backbone = resnet.Backbone(**{**convert.variant_of(VARIANTS, variant), **overrides})
+  head = linear.Head(convert.num_classes(tensors, 'fc.weight'))
+  return VideoModel(backbone, head), CLIP, table(), tensors
+
+
+def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+  """The table for `convert.to_source`."""
+  convert.variant_of(VARIANTS, variant)
+  return table()

@@ -1,0 +1,73 @@
+"""VMZ: R(2+1)D, R3D and R2D of Ghadiyaram et al. 2019, from the PyTorch files (and the community's conversions, which
+share their names) or from the Caffe2 pickles."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from vjax import convert
+from vjax.convert import _table, torchvision
+from vjax.heads import linear
+from vjax.models import resnet
+from vjax.types import VideoModel
+
+VARIANTS = {name: settings for name, settings in resnet.VARIANTS.items() if not name.startswith('tv_')}
+
+
+def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
+  """The rename table of the Caffe2 blobs. Blocks are numbered through all stages; `_riv` holds the running variance
+  in spite of its name, which says inverse."""
+  settings = convert.variant_of(VARIANTS, variant)
+  stem = 'backbone/stem'
+  if settings['convs'][0] == '2plus1d':
+    rows = [
+      ('conv1_middle_w', f'params/{stem}/conv1/kernel'),
+      *_caffe2_norm('conv1_middle_spatbn_relu', f'{stem}/norm1'),
+      ('conv1_w', f'params/{stem}/conv2/kernel'),
+      *_caffe2_norm('conv1_spatbn_relu', f'{stem}/norm2'),
+    ]
+  else:
+    rows = [('conv1_w', f'params/{stem}/conv1/kernel'), *_caffe2_norm('conv1_spatbn_relu', f'{stem}/norm1')]
+  blocks = [(stage, block) for stage, depth in enumerate(settings['depths'], start=2) for block in range(depth)]
+  for i, (stage, block) in enumerate(blocks):
+    here = f'backbone/res{stage}/block{block}'
+    for j in (1, 2, 3) if settings['bottleneck'] else (1, 2):
+      plain = settings['convs'][stage - 1] != '2plus1d' or (settings['bottleneck'] and j != 2)
+      rows += [
+        (f'comp_{i}_conv_{j}_middle_w', f'params/{here}/conv{j}/spatial/kernel'),
+        *_caffe2_norm(f'comp_{i}_spatbn_{j}_middle', f'{here}/conv{j}/norm'),
+        (f'comp_{i}_conv_{j}_w', f'params/{here}/conv{j}/' + ('kernel' if plain else 'temporal/kernel')),
+        *_caffe2_norm(f'comp_{i}_spatbn_{j}', f'{here}/norm{j}'),
+      ]
+    rows += [
+      (f'shortcut_projection_{i}_w', f'params/{here}/shortcut/kernel'),
+      *_caffe2_norm(f'shortcut_projection_{i}_spatbn', f'{here}/shortcut_norm'),
+    ]
+  last = f'last_out_L{classes}'
+  return [*rows, (f'{last}_w', 'params/head/linear/kernel'), (f'{last}_b', 'params/head/linear/bias')]
+
+
+def _caffe2_norm(original: str, here: str) -> list[_table.Row]:
+  return [
+    (f'{original}_s', f'params/{here}/scale'),
+    (f'{original}_b', f'params/{here}/bias'),
+    (f'{original}_rm', f'batch_stats/{here}/mean'),
+    (f'{original}_riv', f'batch_stats/{here}/var'),
+  ]
+
+
+def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+  """Model, clip shape, table and tensors for `convert.load`. pool1 leaves no trace in the weights: files for 224 px
+  need the override pool1=True."""
+  backbone = resnet.Backbone(**{**convert.variant_of(VARIANTS, variant), **overrides})
+  last = next((name for name in tensors if re.fullmatch(r'last_out_L\d+_w', name)), None)
+  classes = convert.num_classes(tensors, last or 'fc.weight')
+  rows = caffe2_table(variant, classes) if last else torchvision.table()
+  return VideoModel(backbone, linear.Head(classes)), torchvision.CLIP, rows, tensors
+
+
+def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+  """The table for `convert.to_source`: the names of the PyTorch release."""
+  convert.variant_of(VARIANTS, variant)
+  return torchvision.table()

@@ -1,0 +1,13 @@
+"""The built-in set, labelled by verb and noun: motion and appearance together."""
+
+from vjax.types import DatasetSpec
+
+SPEC = DatasetSpec(
+  name='motions_action',
+  num_classes=0,
+  flip=False,
+  splits=('train', 'test'),
+  folder='motions',
+  view='action',
+  prepare='python -m data_prep.synthetic --out=data/motions',
+)

@@ -1,0 +1,12 @@
+"""The built-in set, labelled by what is seen: shape and texture, which one frame shows."""
+
+from vjax.types import DatasetSpec
+
+SPEC = DatasetSpec(
+  name='motions_appearance',
+  num_classes=0,
+  splits=('train', 'test'),
+  folder='motions',
+  view='appearance',
+  prepare='python -m data_prep.synthetic --out=data/motions',
+)

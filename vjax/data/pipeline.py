@@ -1,0 +1,355 @@
+"""From records to batches: parse, choose frames, decode only those, crop, batch (tf.data, uint8, on the host's CPU).
+
+Order and every random choice are functions of (seed, epoch, place in the epoch): not of workers, hosts, timing or restarts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vjax.data import augment as augments
+from vjax.data import records, sample, tfds_images, wire
+from vjax.data.augment import Augment, Plan
+from vjax.types import ClipSpec, DatasetSpec
+
+
+@dataclass(frozen=True)
+class Source:
+  """A split ready to be read. rows: the records in use, by number; images: TFDS images, in any format TensorFlow decodes."""
+
+  name: str
+  index: records.Index
+  rows: np.ndarray
+  images: bool
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    """Class names in label order."""
+    return self.index.classes
+
+  @property
+  def num_clips(self) -> int:
+    """Clips in use."""
+    return len(self.rows)
+
+  @property
+  def manifest(self) -> dict[str, Any]:
+    """What manifest.json says of the whole data set."""
+    return self.index.manifest
+
+
+def open_source(
+  data_dir: str, spec: DatasetSpec, split: str, *, per_class: float | None = None, seed: int = 0
+) -> Source:
+  """The split of a data set under data_dir/<spec.folder or spec.name>; folder 'tfds:NAME' reads what TFDS prepared there.
+
+  per_class: use only so many clips of each class (a whole number), or this share of them (below 1), chosen by `seed`.
+  Raises FileNotFoundError naming the folder looked in and the command that prepares it, ValueError where records and spec
+  disagree.
+  """
+  folder = spec.folder or spec.name
+  images = folder.startswith('tfds:')
+  if images:
+    index = tfds_images.open_index(folder.removeprefix('tfds:'), data_dir, split)
+  else:
+    index = records.open_index(f'{data_dir}/{folder}', split, spec.view, spec.prepare)
+  if spec.labels not in ('one', 'many'):
+    raise ValueError(
+      f"labels={spec.labels!r} of data set {spec.name}: this pipeline reads 'one' or 'many' labels a clip"
+    )
+  if spec.num_classes not in (0, len(index.classes)):
+    raise ValueError(f'{index.folder} has {len(index.classes)} classes, data set {spec.name} {spec.num_classes}')
+  if len(index) == 0:
+    raise ValueError(f'split {split!r} of {index.folder} is empty')
+  wrong = np.flatnonzero((index.label >= len(index.classes)) | (index.label < (0 if spec.labels == 'one' else -1)))
+  if index.classes and len(wrong):
+    label = index.label[wrong[0]]
+    raise ValueError(f'{index.where(wrong[0])}: label {label} is not one of {len(index.classes)} classes')
+  rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
+  return Source(spec.name, index, rows, images)
+
+
+def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
+  """Sorted record numbers: of every class `per_class` clips, or (below 1) that share, at least one."""
+  if per_class <= 0:
+    raise ValueError(f'per_class={per_class}; needed: a share between 0 and 1, or a whole number of clips')
+  chosen = []
+  for c in np.unique(label):
+    of_class = np.random.default_rng([seed, int(c) + 1]).permutation(np.flatnonzero(label == c))
+    count = max(1, round(per_class * len(of_class))) if per_class < 1 else int(per_class)
+    chosen.append(of_class[:count])
+  return np.sort(np.concatenate(chosen))
+
+
+def train_batches(
+  source: Source,
+  spec: DatasetSpec,
+  clip: ClipSpec,
+  augment: Augment,
+  *,
+  batch: int,
+  seed: int,
+  start_step: int,
+  host: int,
+  hosts: int,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Endless batches of this host's share of `batch` videos a step, from start_step on.
+
+  video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or (b*repeats, K) float32;
+  mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. Row r of step s is place s*batch + r of a walk through the
+  epochs, each a permutation of all clips, so a batch may lie across two. Raises ValueError if hosts do not divide `batch`.
+  """
+  tf = _tensorflow()
+  k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'many'
+  place = lambda i: (i // k) * batch + host * k + i % k
+  at = lambda p: _shuffled(tf, p % n, seed, p // n, n)
+  draw = _train_reader(source, spec, clip, augment, seed)
+  r, ops = clip.repeats, augment.randaug
+  cut = r == 1 and not ops and not source.images  # a lone window is cut while decoding
+  outputs = [(tf.string, [None]), (tf.int32, [r, clip.frames]), (tf.int32, [4]), _label_type(tf, source, spec)]
+  outputs += [(tf.int32, [r, 4]), (tf.bool, [r]), (tf.float32, [r, 3]), (tf.int32, [r, ops])]
+  outputs += [(tf.float32, [r, ops]), (tf.int32, [r, 4]), (tf.int32, [r, 2])]  # a Plan
+
+  def item(i):
+    p = place(i)
+    row = tf.gather(source.rows, at(p))
+    jpegs, order, box, label, *plans = _call(tf, draw, [row, p // n], outputs)
+    frames = _decode(tf, jpegs, box, source.images, [clip.crop, clip.crop] if cut else None)
+    plans = [Plan(*(a[j] for a in plans)) for j in range(r)]
+    clips = [augments.render(_ordered(tf, frames, order[j]), plans[j], augment, clip.crop, cut=cut) for j in range(r)]
+    return {'video': tf.stack(clips) if r > 1 else clips[0][None], 'label': label, 'video_id': row, 'epoch': p // n}
+
+  data = tf.data.Dataset.range(start_step * k, np.iinfo(np.int64).max)
+  row_of = lambda i: source.rows[int(at(tf.constant(place(i), tf.int64)))]
+  for value in _readable(tf, _batched(tf, data, item, k), source, row_of, k, start_step):
+    video = value['video'].reshape(-1, *value['video'].shape[2:])
+    label, video_id, epoch = (np.repeat(value[name], r, axis=0) for name in ('label', 'video_id', 'epoch'))
+    yield {
+      'video': video,
+      'label': label.astype(np.float32 if many else np.int32),
+      'mask': np.ones(len(video), np.float32),
+      'video_id': video_id.astype(np.int32),
+      'epoch': epoch.astype(np.int32),
+    }
+
+
+def eval_batches(
+  source: Source,
+  spec: DatasetSpec,
+  clip: ClipSpec,
+  *,
+  batch: int,
+  host: int,
+  hosts: int,
+  size: tuple[int, int] | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Every clip once, in record order: this host's share of `batch` videos a step, equally many steps on every host.
+
+  video (b, V, T, H, W, 3) uint8, view v = crop * clips + clip; label, mask, video_id (b,). Rows that only fill the last
+  batch have mask 0 and video_id -1. size: (height, width) to scale frames to, instead of clip.short_side.
+  """
+  tf = _tensorflow()
+  k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'many'
+  real = (n // batch) * k + min(max(n % batch - host * k, 0), k)  # places of this host that hold a clip
+  place = lambda i: (i // k) * batch + host * k + i % k
+  draw = _eval_reader(source, spec, clip, size)
+  outputs = [(tf.string, [None]), (tf.int32, [clip.clips, clip.frames]), (tf.int32, [4])]
+  outputs += [_label_type(tf, source, spec), (tf.int32, [2]), (tf.int32, [clip.crops, 2])]
+  shape = [clip.crops * clip.clips, clip.frames, clip.crop, clip.crop, 3]
+
+  def item(i):
+    row = tf.gather(source.rows, place(i))
+    jpegs, order, box, label, scaled, offsets = _call(tf, draw, [row], outputs)
+    frames = _decode(tf, jpegs, box, source.images, scaled)
+    views = []
+    for y, x in map(tf.unstack, tf.unstack(offsets)):
+      views.append(tf.gather(frames[:, y : y + clip.crop, x : x + clip.crop], order))
+    return {'video': tf.ensure_shape(tf.concat(views, 0), shape), 'label': label, 'video_id': row}
+
+  data = _batched(tf, tf.data.Dataset.range(real), item, k)
+  batches = _readable(tf, data, source, lambda i: source.rows[place(i) % n], k, 0)
+  nothing = {'video': np.zeros((0, *shape), np.uint8), 'video_id': np.zeros(0)}
+  nothing['label'] = np.zeros((0, len(source.classes))[: 1 + many])
+  for _ in range(-(-n // batch)):
+    yield _padded(next(batches, nothing), k, np.float32 if many else np.int32)
+
+
+def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, np.ndarray]:
+  """The batch with zeros, mask 0 and video_id -1 up to `rows`."""
+  missing = rows - len(value['video_id'])
+  pad = lambda a, fill: np.concatenate([a, np.full((missing, *a.shape[1:]), fill, a.dtype)]) if missing else a
+  return {
+    'video': pad(value['video'], 0),
+    'label': pad(value['label'], 0).astype(label),
+    'video_id': pad(value['video_id'], -1).astype(np.int32),
+    'mask': np.repeat(np.float32([1, 0]), [rows - missing, missing]),
+  }
+
+
+def _train_reader(source: Source, spec: DatasetSpec, clip: ClipSpec, augment: Augment, seed: int) -> Callable:
+  """A function (record, epoch) -> JPEGs needed (U,), frame order (repeats, T) in them, box to decode, label, plans."""
+  rule = sample.rule(clip.sampling).train
+
+  def draw(row, epoch):
+    payload, context, spans, rate = _open(source, row)
+    orders, plans = [], []
+    for repeat in range(clip.repeats):
+      time = repeat if augment.repeat_window == 'new' else 0
+      rng = np.random.default_rng([seed, int(epoch), int(row), time])
+      orders.append(rule(rng, len(spans), clip, rate))
+    jpegs, order = _needed(payload, spans, np.stack(orders))
+    height, width = wire.image_size(jpegs[0])
+    for repeat in range(clip.repeats):
+      rng = np.random.default_rng([seed, int(epoch), int(row), repeat, 1])
+      plans.append(augments.draw(rng, augment, clip, height, width, spec.flip))
+    windows = np.stack([p.window for p in plans])
+    box = np.int32([0, 0, height, width])
+    if not augment.randaug and not source.images:  # what no window shows need not be decoded
+      box[:2] = windows[:, :2].min(0)
+      box[2:] = (windows[:, :2] + windows[:, 2:]).max(0) - box[:2]
+    windows[:, :2] -= box[:2]
+    plan = Plan(windows, *(np.stack(a) for a in list(zip(*plans))[1:]))
+    return jpegs, order, box, _label(source, spec, row, context), *plan
+
+  return draw
+
+
+def _eval_reader(source: Source, spec: DatasetSpec, clip: ClipSpec, size: tuple[int, int] | None) -> Callable:
+  """A function record -> JPEGs needed (U,), frame order (clips, T), box, label, scaled size, crop offsets (crops, 2)."""
+  rule = sample.rule(clip.sampling).test
+
+  def draw(row):
+    payload, context, spans, rate = _open(source, row)
+    orders = np.stack([rule(len(spans), clip, view, rate) for view in range(clip.clips)])
+    jpegs, order = _needed(payload, spans, orders)
+    height, width = wire.image_size(jpegs[0])
+    scaled, offsets = augments.test_crops(clip, height, width, size)
+    box = np.int32([0, 0, height, width])
+    return jpegs, order, box, _label(source, spec, row, context), np.int32(scaled), np.int32(offsets)
+
+  return draw
+
+
+def _open(source: Source, row: int):
+  """(payload, context, spans of the frames, frames per second) of a record."""
+  payload = records.read(source.index, row)
+  try:
+    context, spans = wire.parse(payload)
+    if source.images:
+      spans = context['image']
+    if not spans:
+      raise ValueError(f'it has no {wire.FRAMES.decode()}')
+  except (KeyError, ValueError) as e:
+    raise ValueError(f'{source.index.where(row)} cannot be read: {e}') from e
+  return payload, context, spans, float(context.get('image/frame_rate', [0])[0])
+
+
+def _needed(payload, spans: list, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The distinct frames among `orders`, encoded, and the orders as positions among them."""
+  unique, order = np.unique(orders, return_inverse=True)
+  jpegs = [spans[u] if isinstance(spans[u], bytes) else wire.frame(payload, spans[u]) for u in unique]
+  return np.array(jpegs, dtype=object), order.reshape(orders.shape).astype(np.int32)
+
+
+def _label(source: Source, spec: DatasetSpec, row: int, context: dict[str, list]) -> np.ndarray:
+  if spec.labels == 'one':
+    return np.float32(source.index.label[row])
+  view = source.index.view
+  hot = np.zeros(len(source.classes), np.float32)
+  hot[records.label_views(context).get(view, [])] = 1
+  return hot
+
+
+def _tensorflow():
+  import tensorflow as tf
+
+  tf.config.set_visible_devices([], 'GPU')  # the accelerator is JAX's
+  return tf
+
+
+def _share(batch: int, hosts: int) -> int:
+  if batch % hosts:
+    raise ValueError(f'batch={batch} videos cannot be shared by {hosts} hosts: make it a multiple of {hosts}')
+  return batch // hosts
+
+
+def _shuffled(tf, place, seed: int, epoch, n: int):
+  """Where the clip at `place` of an epoch stands among n clips; a permutation of each epoch's places."""
+  key = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
+  return tf.random.experimental.index_shuffle(place, key, tf.constant(n - 1, tf.int64))
+
+
+def _label_type(tf, source: Source, spec: DatasetSpec):
+  return tf.float32, [len(source.classes)] if spec.labels == 'many' else []
+
+
+def _call(tf, function: Callable, inputs: list, outputs: list) -> list:
+  """Tensors that a numpy function returns; outputs: the (type, shape) of each."""
+  tensors = tf.numpy_function(function, inputs, [kind for kind, _ in outputs], stateful=False)
+  return [tf.ensure_shape(t, shape) for t, (_, shape) in zip(tensors, outputs)]
+
+
+def _decode(tf, jpegs, box, images: bool, size=None):
+  """Frames (U, h, w, 3) uint8: the box of each, resized to `size` (height, width) if given. One after the other, since
+  clips are made side by side, and each while it is in the cache."""
+
+  def frame(data):
+    if images:
+      pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
+    else:
+      pixels = tf.image.decode_and_crop_jpeg(data, box, channels=3)
+    return pixels if size is None else augments.resize(pixels[None], size[0], size[1])[0]
+
+  return tf.map_fn(frame, jpegs, parallel_iterations=1, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
+
+
+def _ordered(tf, frames, order):
+  """Frames in the order given; a copy only if that is another than theirs."""
+  count = tf.shape(frames)[0]
+  as_is = tf.logical_and(tf.equal(count, tf.size(order)), tf.reduce_all(order[1:] > order[:-1]))
+  return tf.cond(as_is, lambda: frames, lambda: tf.gather(frames, order))
+
+
+def _batched(tf, places, item: Callable, rows: int):
+  """Batches of item(place), ahead of their use, in a thread pool of their own so that JAX's threads are left alone."""
+  options = tf.data.Options()
+  options.deterministic = True
+  options.threading.private_threadpool_size = max(2, os.cpu_count() or 1)
+  options.threading.max_intra_op_parallelism = 1
+  data = places.map(tf.autograph.experimental.do_not_convert(item), tf.data.AUTOTUNE, deterministic=True)
+  return data.batch(rows).prefetch(2).with_options(options)
+
+
+def _readable(tf, data, source: Source, row_of: Callable, rows: int, step: int) -> Iterator[dict[str, np.ndarray]]:
+  """The data set's batches as numpy; a failure inside tf.data becomes a ValueError that names the record."""
+  batches = data.as_numpy_iterator()
+  while True:
+    try:
+      value = next(batches)
+    except StopIteration:
+      return
+    except tf.errors.OpError as e:
+      for i in range(step * rows, (step + 1) * rows):
+        check_record(source, row_of(i))
+      raise ValueError(f'batch {step} of {source.name} failed, though its records decode: {e.message}') from e
+    yield dict(value)
+    step += 1
+
+
+def check_record(source: Source, row: int) -> None:
+  """Reads a record and decodes all its frames. Raises ValueError naming file, record, byte, video and frame."""
+  tf = _tensorflow()
+  payload, context, spans, _ = _open(source, row)
+  name = context.get('video/filename', context.get('clip/media_id', [b'unnamed']))[0]
+  for t, span in enumerate(spans):
+    try:
+      tf.io.decode_image(span if isinstance(span, bytes) else wire.frame(payload, span), channels=3)
+    except (tf.errors.OpError, ValueError) as e:
+      reason = getattr(e, 'message', str(e)).split('\n')[0]
+      where = f'{source.index.where(row)} (video {name.decode(errors="replace")})'
+      raise ValueError(f'{where}: frame {t} cannot be decoded: {reason}; prepare the video again') from None

@@ -1,0 +1,156 @@
+"""The whole path on two cores, in minutes:  make demo
+
+Renders and encodes videos, writes records, pre-trains a masked autoencoder on them, probes it beside its untrained twin,
+trains a classifier from scratch and another from the autoencoder, tests both with several views, and writes
+runs/demo/report.html. Started again, it continues where it was.
+"""
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from vjax import metrics
+
+_ROWS = {  # title of the table's row -> run, and where its top-1 stands in result.json
+  'probe, untrained network': ('untrained', 'probe'),
+  'probe, masked autoencoder': ('mae', 'probe'),
+  'trained from scratch': ('scratch', 'test'),
+  'fine-tuned from the autoencoder': ('finetuned', 'test'),
+}
+
+
+def configs(workdir: str, short: bool) -> dict[str, Any]:
+  """{run: config}, in the order in which they must run."""
+  from configs import mae_finetune_k400, mae_k400, probe_k400
+
+  runs = {
+    'untrained': probe_k400.get_config('tiny'),
+    'mae': mae_k400.get_config('tiny'),
+    'scratch': mae_finetune_k400.get_config('tiny'),
+    'finetuned': mae_finetune_k400.get_config(f'tiny,init={workdir}/mae'),
+  }
+  if short:
+    for config in runs.values():
+      with config.unlocked():
+        if config.optim:
+          config.optim.update(total_steps=4, warmup_steps=1)
+        config.train.update(log_steps=2, save_steps=2)
+  return runs
+
+
+def run_all(runs: dict[str, Any], workdir: str, data_dir: str) -> dict[str, dict[str, Any]]:
+  """{run: result.json}, training what is not finished."""
+  from vjax import build, train
+
+  results = {}
+  for name, config in runs.items():
+    folder = f'{workdir}/{name}'
+    file = Path(folder, 'result.json')
+    if not file.exists():
+      logging.info('--- %s', name)
+      began = time.monotonic()
+      train.run(build.experiment(config, data_dir), folder)
+      logging.info('%s took %.0f s', name, time.monotonic() - began)
+    results[name] = json.loads(file.read_text())
+  return results
+
+
+def table(results: dict[str, dict[str, Any]], classes: int) -> list[tuple[str, float, float]]:
+  """Rows (what, top-1, chance)."""
+  return [(title, results[run][part]['top1'], 1 / classes) for title, (run, part) in _ROWS.items()]
+
+
+def verdict(rows: list[tuple[str, float, float]], clips: float) -> str:
+  """What the table shows, in words; `clips` test clips say how large a difference means something."""
+  untrained, probe, scratch, tuned = (top1 for _, top1, _ in rows)
+  chance, noise = rows[0][2], 2 * (0.25 / clips) ** 0.5
+
+  def compare(a: float, b: float) -> str:
+    difference = f'{100 * (a - b):+.1f} points'
+    return f'{difference}, within the noise of {clips:.0f} test clips' if abs(a - b) < noise else difference
+
+  return (
+    f'Chance is {chance:.1%}. The better classifier reaches {max(scratch, tuned):.1%}. Under the probe the autoencoder is at '
+    f'{compare(probe, untrained)} against its untrained twin; fine-tuned it is at {compare(tuned, scratch)} against training '
+    f'from scratch with equally many steps. This is one seed and a short pre-training: with so little of it, features can '
+    f'get worse before they get better. The claim itself needs the longer study, configs/studies/c4_mae.py.'
+  )
+
+
+def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir: str) -> tuple[list, str, str]:
+  """(rows of the table, verdict, path of report.html): table, curves, reconstructions, confusion matrix and example clips, in one file."""
+  from vjax import evaluate, pictures
+  from vjax.evals import views
+
+  rows_of = lambda name: [json.loads(line) for line in Path(workdir, name, 'metrics.jsonl').read_text().splitlines()]
+  served = evaluate.load(f'{workdir}/finetuned', data_dir)
+  classes = served.exp.classes
+  test = lambda: served.batches('test', clips=2, crops=1, batch=64)
+  probabilities, labels, _ = views.predictions(served.logits, test())
+  first = next(test())
+  examples = {}
+  for video, label in zip(first['video'][:, 0], first['label']):
+    examples.setdefault(classes[label], video)
+  mae = evaluate.load(f'{workdir}/mae', data_dir)
+  sheets = mae.reconstructions(first['video'][:2, 0])
+  rows = table(results, len(classes))
+  words = verdict(rows, len(labels))
+  data = served.exp.data
+  cells = ''.join(f'<tr><td>{what}<td>{top1:.1%}<td>{chance:.1%}</tr>' for what, top1, chance in rows)
+  tuning = {'from scratch': rows_of('scratch'), 'from the autoencoder': rows_of('finetuned')}
+  parts = [
+    ('Result', f'<table><tr><th>motion view<th>top-1<th>chance</tr>{cells}</table><p>{words}</p>'),
+    ('The task', pictures.html(pictures.frames(dict(sorted(examples.items()))), 'example clips')),
+    ('Pre-training', pictures.html(pictures.curves({'autoencoder': rows_of('mae')}, ('loss', 'rate')), 'curves')),
+    ('Fine-tuning', pictures.html(pictures.curves(tuning, ('loss', 'top1')), 'curves')),
+    (
+      'Reconstructions',
+      '<p>Targets are normalised patch by patch, so mean and contrast of every patch are taken from the original '
+      '(oracle statistics): only the pattern within a patch is predicted.</p>'
+      + ''.join(
+        pictures.html(pictures.reconstructions(*sheet, data.mean, data.std), 'reconstruction') for sheet in sheets
+      ),
+    ),
+    (
+      'Confusion, fine-tuned',
+      pictures.html(pictures.confusion(labels, probabilities.argmax(-1), classes), 'confusion'),
+    ),
+  ]
+  settings = '\n\n'.join(f'# {name}\n{config}' for name, config in runs.items())
+  body = ''.join(f'<h2>{title}</h2>{html}' for title, html in parts)
+  page = Path(workdir, 'report.html')
+  page.write_text(
+    '<!doctype html><meta charset="utf-8"><title>vjax demo</title><style>body{font:15px/1.5 sans-serif;max-width:62em;'
+    'margin:2em auto;padding:0 1em}table{border-collapse:collapse}td,th{padding:.3em 1.2em .3em 0;text-align:left;'
+    'border-bottom:1px solid #ddd}img{max-width:100%}pre{font-size:11px}</style><h1>vjax on the built-in data</h1>'
+    f'{body}<details><summary>Configs</summary><pre>{settings}</pre></details>'
+  )
+  return rows, words, str(page)
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Runs everything, prints the table, says where the report is."""
+  from vjax import build
+
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--workdir', default='runs/demo', help='where runs and report go')
+  parser.add_argument('--data_dir', default=build.default_data_dir(), help='folder of prepared data sets')
+  parser.add_argument('--short', action='store_true', help='a few steps of everything, for tests')
+  args: Any = parser.parse_args(argv)
+  began = time.monotonic()
+  metrics.start_log(args.workdir)
+  runs = configs(args.workdir, args.short)
+  build.render_built_in(runs['mae'], args.data_dir)
+  results = run_all(runs, args.workdir, args.data_dir)
+  rows, words, page = report(runs, results, args.workdir, args.data_dir)
+  print(f'\n{"motion view":36}  top-1   chance')
+  for what, top1, chance in rows:
+    print(f'{what:36}  {top1:5.1%}   {chance:5.1%}')
+  print(f'\n{words}\n\n{(time.monotonic() - began) / 60:.1f} minutes. Report: {page}')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,91 @@
+"""Pictures of what a run did, as matplotlib figures: training curves, reconstructions, confusion matrices, frames."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def _axes(rows: int, columns: int, width: float, height: float):
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(width, height), layout='constrained', dpi=110)
+  FigureCanvasAgg(figure)
+  return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str], split: str = 'train'):
+  """Figure with one panel for each of `names`, a line for each run; runs: {title: rows of metrics.jsonl}."""
+  figure, axes = _axes(1, len(names), 4.2 * len(names), 3)
+  for axis, name in zip(axes[0], names):
+    for title, rows in runs.items():
+      points = [(row['step'], row[name]) for row in rows if row['split'] == split and name in row]
+      if points:
+        axis.plot(*zip(*points), label=title, linewidth=1.5)
+    axis.set(title=name.replace('_', ' '), xlabel='step')
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8)
+  return figure
+
+
+def reconstructions(
+  original: np.ndarray, masked: np.ndarray, reconstruction: np.ndarray, mean: Sequence[float], std: Sequence[float]
+):
+  """Figure of one clip, arrays (T, H, W, 3) in normalised colours: rows original, masked, reconstruction; time to the
+  right.  (Feichtenhofer et al. 2022, figures 2 and 7.)"""
+  rows = {'original': original, 'masked': masked, 'reconstruction': reconstruction}
+  figure, axes = _axes(3, len(original), 1.3 * len(original), 4)
+  for line, (title, clip) in zip(axes, rows.items()):
+    pixels = np.clip(np.asarray(clip, np.float32) * np.asarray(std) + np.asarray(mean), 0, 1)
+    for axis, frame in zip(line, pixels):
+      axis.imshow(frame)
+      axis.set(xticks=[], yticks=[])
+    line[0].set_ylabel(title)
+  return figure
+
+
+def confusion(labels: np.ndarray, guesses: np.ndarray, classes: Sequence[str]):
+  """Figure of the confusion matrix (N,) against (N,): rows are true classes, in shares of each row."""
+  counts = np.zeros((len(classes), len(classes)))
+  np.add.at(counts, (labels, guesses), 1)
+  shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+  size = 2 + 0.38 * len(classes)
+  figure, axes = _axes(1, 1, size + 0.6, size)
+  axis = axes[0, 0]
+  picture = axis.imshow(shares, vmin=0, vmax=1, cmap='Blues')
+  axis.set(xlabel='predicted', ylabel='true')
+  axis.set_xticks(range(len(classes)), classes, rotation=60, ha='right', fontsize=8)
+  axis.set_yticks(range(len(classes)), classes, fontsize=8)
+  if len(classes) <= 20:
+    for i, j in zip(*np.nonzero(shares >= 0.05)):
+      axis.text(
+        j, i, f'{shares[i, j]:.0%}', ha='center', va='center', fontsize=6, color='w' if shares[i, j] > 0.5 else 'k'
+      )
+  figure.colorbar(picture, ax=axis, shrink=0.7)
+  return figure
+
+
+def frames(clips: Mapping[str, np.ndarray]):
+  """Figure with one clip (T, H, W, 3) uint8 a row, its title to the left."""
+  figure, axes = _axes(len(clips), len(next(iter(clips.values()))), 9, 1.05 * len(clips))
+  for line, (title, clip) in zip(axes, clips.items()):
+    for axis, frame in zip(line, clip):
+      axis.imshow(frame)
+      axis.set(xticks=[], yticks=[])
+    line[0].set_ylabel(title, rotation=0, ha='right', va='center', fontsize=8)
+  return figure
+
+
+def png(figure) -> bytes:
+  """The figure as a PNG file."""
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png')
+  return buffer.getvalue()
+
+
+def html(figure, title: str) -> str:
+  """The figure as an <img> that needs no file beside the page."""
+  return f'<img alt="{title}" src="data:image/png;base64,{base64.b64encode(png(figure)).decode()}">'

@@ -1,0 +1,83 @@
+"""Labels for videos of one's own:  python -m vjax.predict --workdir=runs/x clip.mp4 [...]
+
+Uses the run's newest checkpoint, its own preprocessing and test views, and its class names.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vjax import build, ckpt
+from vjax.types import ClipSpec
+
+
+class Predictor:
+  """The newest checkpoint of a workdir, answering decoded videos."""
+
+  def __init__(self, workdir: str):
+    variables, meta = ckpt.load_params(workdir)
+    self.config, self.classes = build.plain(meta['config']), meta['classes']
+    self.model = build.model(self.config, len(self.classes))
+    self.clip = ClipSpec(**self.config['clip'])
+    ckpt.check_fits(self.model, self.clip, variables, workdir)
+    if self.config['objective']['name'] != 'classify':
+      raise ValueError(
+        f'{workdir} was trained with objective {self.config["objective"]["name"]!r} and knows no labels: predict with a '
+        f'classifier, such as a fine-tuned run'
+      )
+    views = [e for e in self.config['evals'].values() if e['name'] == 'views']
+    self.views = views[0] if views else {'clips': 1, 'crops': 1}
+    self._logits = jax.jit(partial(self.model.apply, variables, train=False))
+
+  def probabilities(self, path: str) -> np.ndarray:
+    """(K,) for a video file: mean over the test views. Raises ValueError where it cannot be decoded."""
+    from data_prep import video
+    from vjax.data import pipeline
+
+    augment, data = self.config['augment'], self.config['data']
+    size = augment['size'] if augment['crop'] == 'fixed' else None
+    clip = ClipSpec(**{**self.config['clip'], 'clips': self.views['clips'], 'crops': self.views['crops']})
+    try:
+      frames, times = [], []
+      for start, _, frame in video.read_frames(path, short_side=max(clip.short_side, clip.crop)):
+        frames.append(frame)
+        times.append(start)
+    except video.VideoError as error:
+      raise ValueError(f'{path}: {error}') from error
+    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+    views = pipeline.test_views(np.stack(frames), rate, clip, size)
+    normalised = (views.astype(np.float32) / 255 - np.array(data['mean'])) / np.array(data['std'])
+    logits = np.concatenate([self._logits(normalised[i : i + 1].astype(np.float32)) for i in range(len(views))])
+    if 'average' in self.views and self.views['average'] == 'logits':
+      return np.asarray(jax.nn.softmax(logits.mean(0)))
+    return np.asarray(jax.nn.softmax(logits, axis=-1)).mean(0)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Prints the most probable labels of each video; 1 if one could not be read."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--workdir', required=True, help='of a training run, or a converted checkpoint')
+  parser.add_argument('--top', type=int, default=5, help='labels a video')
+  parser.add_argument('videos', nargs='+', help='video files')
+  args: Any = parser.parse_args(argv)
+  predictor, failed = Predictor(args.workdir), 0
+  for path in args.videos:
+    try:
+      probabilities = predictor.probabilities(path)
+    except ValueError as error:
+      print(error, file=sys.stderr)
+      failed = 1
+      continue
+    print(Path(path).name)
+    for k in np.argsort(-probabilities)[: args.top]:
+      print(f'  {probabilities[k]:6.1%}  {predictor.classes[k]}')
+  return failed
+
+
+if __name__ == '__main__':
+  sys.exit(main())
