@@ -4,55 +4,55 @@ from setuptools import find_packages, setup
 
 # Linux x86_64 has a wheel without GPU code, half the size; input pipelines need no more.
 TENSORFLOW = [
-    'tensorflow-cpu>=2.20,<2.22; sys_platform == "linux" and platform_machine == "x86_64"',
-    'tensorflow>=2.20,<2.22; sys_platform != "linux" or platform_machine != "x86_64"',
+  'tensorflow-cpu>=2.20,<2.22; sys_platform == "linux" and platform_machine == "x86_64"',
+  'tensorflow>=2.20,<2.22; sys_platform != "linux" or platform_machine != "x86_64"',
 ]
 DATA = [  # data_prep/: video files to records, on one machine or a Beam cluster
-    'apache-beam>=2.77,<3',
-    'google-crc32c>=1.5',  # Beam alone cannot write TFRecord checksums at speed
-    'simplejpeg>=1.8',
+  'apache-beam>=2.77,<3',
+  'google-crc32c>=1.5',  # Beam alone cannot write TFRecord checksums at speed
+  'simplejpeg>=1.8',
 ]
 TEST = [
-    'beartype>=0.20',
-    'hypothesis>=6.100',
-    'ipykernel>=6.29',
-    'jaxtyping>=0.3',
-    'nbclient>=0.10',
-    'nbformat>=5.10',
-    'pytest>=8.3',
-    'pytest-timeout>=2.3',
-    'ruff>=0.9',
+  'beartype>=0.20',
+  'hypothesis>=6.100',
+  'ipykernel>=6.29',
+  'jaxtyping>=0.3',
+  'nbclient>=0.10',
+  'nbformat>=5.10',
+  'pytest>=8.3',
+  'pytest-timeout>=2.3',
+  'ruff>=0.9',
 ]
 
 setup(
-    name='vjax',
-    version='0.1.0',
-    description='Video-recognition research in JAX: five landmark papers from one plain codebase',
-    license='Apache-2.0',
-    python_requires='>=3.11,<3.14',
-    packages=find_packages(include=['vjax', 'vjax.*', 'data_prep', 'data_prep.*', 'configs', 'configs.*']),
-    install_requires=[
-        'absl-py>=2.1',
-        'av>=14',  # predict reads a user's file; data_prep reads a data set's
-        'clu>=0.0.12',
-        'flax>=0.12,<0.13',
-        'jax>=0.10,<0.13',
-        'matplotlib>=3.9',
-        'ml-collections>=1.0',
-        'numpy>=2.0',
-        'optax>=0.2.5',
-        'orbax-checkpoint==0.12.*',
-        'safetensors>=0.5',
-        'scipy>=1.13',
-        'tensorboard>=2.20',  # clu.metric_writers needs it and does not say so
-        'tensorflow-datasets>=4.9.8',
-        'tqdm>=4.66',
-        *TENSORFLOW,
-    ],
-    extras_require={
-        'cuda': ['jax[cuda13]'],
-        'tpu': ['jax[tpu]'],
-        'data': DATA,
-        'test': TEST + DATA,
-    },
+  name='vjax',
+  version='0.1.0',
+  description='Video-recognition research in JAX: five landmark papers from one plain codebase',
+  license='Apache-2.0',
+  python_requires='>=3.11,<3.14',
+  packages=find_packages(include=['vjax', 'vjax.*', 'data_prep', 'data_prep.*', 'configs', 'configs.*']),
+  install_requires=[
+    'absl-py>=2.1',
+    'av>=14',  # predict reads a user's file; data_prep reads a data set's
+    'clu>=0.0.12',
+    'flax>=0.12,<0.13',
+    'jax>=0.10,<0.13',
+    'matplotlib>=3.9',
+    'ml-collections>=1.0',
+    'numpy>=2.0',
+    'optax>=0.2.5',
+    'orbax-checkpoint==0.12.*',
+    'safetensors>=0.5',
+    'scipy>=1.13',
+    'tensorboard>=2.20',  # clu.metric_writers needs it and does not say so
+    'tensorflow-datasets>=4.9.8',
+    'tqdm>=4.66',
+    *TENSORFLOW,
+  ],
+  extras_require={
+    'cuda': ['jax[cuda13]'],
+    'tpu': ['jax[tpu]'],
+    'data': DATA,
+    'test': TEST + DATA,
+  },
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-VERSION = 1  # part of a data set's settings: change it with any pixel
+VERSION = 2  # part of a data set's settings: change it with any pixel
 HEIGHT, WIDTH, FPS = 96, 128, 12
 MOTIONS = (  # drawn forwards, then its reverse
   *('right', 'left', 'down', 'up', 'grow', 'shrink'),
@@ -82,7 +82,7 @@ def render_clip(seed: int, split: str, index: int) -> tuple[np.ndarray, dict]:
   canvas = _pan(background, drift)
   mean = background.mean((0, 1))
   actors = _actors(rng, MOTIONS[2 * forward], facts['shape'], facts['texture'], frames, mean)
-  for track in [_passer_by(rng, frames, mean) for _ in range(rng.integers(2, 4))] + actors:
+  for track in [_passer_by(rng, frames, mean) for _ in range(rng.integers(1, 3))] + actors:
     _draw(canvas, track, drift)
   light = 255 * (_wave(rng, frames, 0.08)[:, None, None, None] + np.float32(rng.uniform(0.8, 1.15)))
   contrast = np.float32(rng.uniform(0.8, 1.15))
@@ -102,11 +102,11 @@ def _actors(rng, motion: str, shape: str, texture: str, frames: int, mean: np.nd
   opacity = np.ones(frames, np.float32)
   dx = dy = np.zeros(frames, np.float32)
   if motion == 'right':
-    dx = rng.uniform(0.35, 0.5) * WIDTH * (progress - 0.5)
+    dx = rng.uniform(0.45, 0.65) * WIDTH * (progress - 0.5)
   elif motion == 'down':
-    dy = rng.uniform(0.35, 0.5) * HEIGHT * (progress - 0.5)
+    dy = rng.uniform(0.45, 0.6) * HEIGHT * (progress - 0.5)
   elif motion == 'grow':
-    radius = HEIGHT * rng.uniform(0.15, 0.19) * rng.uniform(2.0, 2.6) ** (progress - 0.5)
+    radius = HEIGHT * rng.uniform(0.15, 0.19) * rng.uniform(2.4, 3.2) ** (progress - 0.5)
   elif motion == 'clockwise':  # on an orbit, one side always inwards, as on a turntable; y points down
     turn = rng.uniform(0, 2 * np.pi) + rng.uniform(0.55, 0.85) * 2 * np.pi * progress
     orbit = rng.uniform(0.2, 0.25) * HEIGHT
@@ -121,7 +121,7 @@ def _actors(rng, motion: str, shape: str, texture: str, frames: int, mean: np.nd
 
 def _approaching(rng, shape, texture, progress, radius, angle, mean) -> list[Track]:
   radius = radius * 0.85
-  gap = 2.1 * radius + rng.uniform(0.3, 0.42) * WIDTH * (1 - progress)
+  gap = 2.1 * radius + rng.uniform(0.36, 0.48) * WIDTH * (1 - progress)
   tilt = rng.uniform(-0.5, 0.5) + np.pi * rng.integers(2)
   half_x, half_y = gap / 2 * np.cos(tilt), gap / 2 * np.sin(tilt)
   far = np.array([1, -1])
@@ -162,11 +162,12 @@ def _place(rng, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray) -> tuple[np.
 
 
 def _colors(rng, mean: np.ndarray) -> np.ndarray:
-  """(2, 3) colours apart from each other and from the background's mean."""
-  while True:
-    first, second = rng.uniform(0, 1, (2, 3))
-    if min(abs(first - mean).max(), abs(second - mean).max()) > 0.3 and abs(first - second).mean() > 0.35:
-      return np.stack([first, second]).astype(np.float32)
+  """(2, 3) two colours, of eight draws those that stand out most: from each other, and by being brighter than the
+  background's mean."""
+  pairs = rng.uniform(0.3, 1, (8, 2, 3))
+  brighter = (pairs - mean).mean(2).min(1)
+  apart = np.abs(pairs[:, 0] - pairs[:, 1]).mean(1)
+  return pairs[np.argmax(np.minimum(brighter, apart))].astype(np.float32)
 
 
 def _wave(rng, frames: int, size: float) -> np.ndarray:
@@ -178,7 +179,7 @@ def _wave(rng, frames: int, size: float) -> np.ndarray:
 def _drift(rng, frames: int) -> np.ndarray:
   """(T, 2) camera shift (y, x) px: slow, straight, in any direction, with a sway."""
   direction = rng.uniform(0, 2 * np.pi)
-  way = rng.uniform(0, 0.08) * WIDTH * np.linspace(-0.5, 0.5, frames, dtype=np.float32)
+  way = rng.uniform(0, 0.05) * WIDTH * np.linspace(-0.5, 0.5, frames, dtype=np.float32)
   sway = np.stack([_wave(rng, frames, 1.5), _wave(rng, frames, 1.5)], 1)
   return (way[:, None] * np.array([np.sin(direction), np.cos(direction)]) + sway).astype(np.float32)
 

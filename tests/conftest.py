@@ -1,12 +1,25 @@
 """All tests see eight simulated CPU devices; public signatures of vjax are shape-checked (production is not)."""
 
 import os
+import pathlib
+
+import pytest
 
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 
-from jaxtyping import install_import_hook  # noqa: E402
+from jaxtyping import install_import_hook  # after the environment is set, before vjax is imported
 
 install_import_hook(['vjax.models', 'vjax.heads', 'vjax.layers'], 'beartype.beartype')
+
+
+@pytest.fixture(scope='session')
+def data_dir(tmp_path_factory) -> pathlib.Path:
+  """A folder with the built-in data set, 60 training and 36 test clips: real H.264 videos, written as records."""
+  from data_prep import synthetic
+
+  folder = tmp_path_factory.mktemp('data')
+  synthetic.prepare(str(folder / 'motions'), 60, 36, seed=0)
+  return folder

@@ -10,11 +10,12 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
-  **dict.fromkeys(['main', 'study', 'demo', 'predict'], 5),
-  **dict.fromkeys(['train', 'evaluate'], 4),
-  'build': 3,
-  **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'convert'], 2),
-  **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'macs', 'pictures'], 1),
+  **dict.fromkeys(['main', 'study', 'demo', 'predict'], 6),
+  'train': 5,  # evaluates on the way
+  'evaluate': 4,
+  **dict.fromkeys(['build', 'convert'], 3),  # both make whole models of what lies below
+  **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs'], 2),
+  **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures'], 1),
   **dict.fromkeys(['types', 'rooms', 'tree'], 0),
 }
 FILES = sorted(

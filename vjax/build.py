@@ -40,7 +40,8 @@ _NOT_SETTINGS = ('model', 'params', 'stats', 'rng', 'train', 'parent')  # what t
 @dataclass(frozen=True)
 class Data:
   """config.data. name: file in data/datasets/; split: trained on; batch: videos a step, over all devices; mean, std: of
-  RGB in [0, 1]; folder: in place of the data set's own; per_class: train on this many videos of each class (or, below 1, this share), chosen by seed."""
+  RGB in [0, 1]; folder: in place of the data set's own;
+  per_class: train on so many videos of each class, or, below 1, on this share, chosen by seed."""
 
   name: str
   split: str

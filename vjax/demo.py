@@ -73,15 +73,16 @@ def verdict(rows: list[tuple[str, float, float]], clips: float) -> str:
     return f'{difference}, within the noise of {clips:.0f} test clips' if abs(a - b) < noise else difference
 
   return (
-    f'Chance is {chance:.1%}. The better classifier reaches {max(scratch, tuned):.1%}. Under the probe the autoencoder is at '
-    f'{compare(probe, untrained)} against its untrained twin; fine-tuned it is at {compare(tuned, scratch)} against training '
-    f'from scratch with equally many steps. This is one seed and a short pre-training: with so little of it, features can '
-    f'get worse before they get better. The claim itself needs the longer study, configs/studies/c4_mae.py.'
+    f'Chance is {chance:.1%}. The better classifier reaches {max(scratch, tuned):.1%}. Under the probe the autoencoder '
+    f'is at {compare(probe, untrained)} against its untrained twin; fine-tuned it is at {compare(tuned, scratch)} '
+    f'against training from scratch with equally many steps. This is one seed and a short pre-training: with so little, '
+    f'features can get worse before they get better. The claim itself needs the longer study, configs/studies/c4_mae.py.'
   )
 
 
 def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir: str) -> tuple[list, str, str]:
-  """(rows of the table, verdict, path of report.html): table, curves, reconstructions, confusion matrix and example clips, in one file."""
+  """(rows of the table, verdict, path of report.html). The page is one file with table, curves, reconstructions, confusion
+  matrix and example clips."""
   from vjax import evaluate, pictures
   from vjax.evals import views
 

@@ -18,7 +18,9 @@ def count(function: Callable, *args: Any) -> int:
   Raises ValueError at a while loop, whose length a jaxpr does not tell.
   """
   with conv.formulation('lax'):
-    return _count(jax.make_jaxpr(lambda *args: function(*args))(*args).jaxpr)
+    # A new function: JAX would find again a trace that was made of `function` with another formulation.
+    fresh = lambda *args: function(*args)  # noqa: PLW0108
+    return _count(jax.make_jaxpr(fresh)(*args).jaxpr)
 
 
 def _count(jaxpr: core.Jaxpr) -> int:

@@ -4,6 +4,7 @@ Batches are split over both axes; parameters and optimizer state over 'fsdp' alo
 W[I, O_fsdp] and a batch X[B_(data,fsdp), ...]). On one device it is a mesh of one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,13 +15,14 @@ _ROWS = ('data', 'fsdp')
 _SMALLEST_SPLIT = 2**14  # elements; below, a gather costs more than the memory it saves
 
 
-def mesh(fsdp: int = 1) -> Mesh:
-  """Mesh (devices / fsdp, fsdp) over all devices of all hosts. Raises ValueError where fsdp does not divide them."""
-  devices = jax.device_count()
-  if fsdp < 1 or devices % fsdp:
-    raise ValueError(f'train.fsdp is {fsdp}, but there are {devices} devices: set it to a divisor of {devices}')
+def mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Mesh (devices / fsdp, fsdp) over `devices`, None = all of all hosts. Raises ValueError where fsdp does not divide
+  their number."""
+  count = jax.device_count() if devices is None else len(devices)
+  if fsdp < 1 or count % fsdp:
+    raise ValueError(f'train.fsdp is {fsdp}, but there are {count} devices: set it to a divisor of {count}')
   # Auto: linen's Dropout and plain indexing fail on explicit-sharding meshes, which are the default.
-  return jax.make_mesh((devices // fsdp, fsdp), _ROWS, axis_types=(AxisType.Auto,) * 2)
+  return jax.make_mesh((count // fsdp, fsdp), _ROWS, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def rows(mesh: Mesh) -> NamedSharding:

@@ -55,6 +55,12 @@ def train_step(
   return TrainState(step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema), metrics
 
 
+def compiled_step(exp: Experiment, mesh, state: TrainState) -> Callable:
+  """train_step under jit on the mesh: (state, global batch, rng) -> (state, metrics). The given state is used up."""
+  outputs = (shard.state_shardings(mesh, state), shard.replicated(mesh))
+  return jax.jit(partial(train_step, exp=exp, mesh=mesh), donate_argnums=0, out_shardings=outputs)
+
+
 def _accumulate(gradients: Callable, parts: Batch, rng: jax.Array):
   """Mean of gradients and statistics, merged metrics, over microbatches (count, B / count, ...). Statistics are an
   average of old and new, so their mean over microbatches is what one large batch gives."""
@@ -149,10 +155,7 @@ def run(exp: Experiment, workdir: str) -> dict[str, Any]:
   start = int(state.step)
   if jax.process_index() == 0:
     ckpt.write_json(f'{workdir}/meta.json', exp.meta)
-  shapes = shard.state_shardings(mesh, state)
-  step_fn = jax.jit(
-    partial(train_step, exp=exp, mesh=mesh), donate_argnums=0, out_shardings=(shapes, shard.replicated(mesh))
-  )
+  step_fn = compiled_step(exp, mesh, state)
   served = evaluate.Served(exp, mesh)
   log = Log(workdir, resume_step=start, total_steps=exp.total_steps)
   stop = _Stop()

@@ -109,7 +109,9 @@ def test_both_schemes_of_a_pretrained_model_both_ways(scheme):
 
 def test_classifiers_fused_qkv_and_prefix_give_the_same_variables():
   plain = dictionary('repo', classes=7)
-  fused = {f'module.{name}': array for name, array in dictionary('released', classes=7).items() if '.attn.' not in name}
+  fused = {
+    f'module.{name}': array for name, array in dictionary('released', classes=7).items() if '.attn.' not in name
+  }
   for i in range(DEPTH):
     fused[f'module.blocks.{i}.attn.proj.weight'] = plain[f'blocks.{i}.attn.proj.weight']
     fused[f'module.blocks.{i}.attn.proj.bias'] = plain[f'blocks.{i}.attn.proj.bias']
@@ -145,6 +147,8 @@ def test_weights_of_another_size_are_listed():
     convert.load('mae_st', weights, variant='S')
   del weights['norm.bias']
   weights['blocks.0.attn.rel_pos_h'] = np.zeros((3, 64), np.float32)
-  with pytest.raises(ValueError, match=r'(?s)missing: params/backbone/norm/bias.*unexpected: blocks.0.attn.rel_pos_h'):
+  with pytest.raises(
+    ValueError, match=r'(?s)missing: params/backbone/norm/bias.*unexpected: blocks.0.attn.rel_pos_h'
+  ):
     convert.load('mae_st', weights, variant='Ti')
   assert mae_st.VARIANTS['Ti']['width'] == WIDTH

@@ -145,8 +145,12 @@ def test_numpy_arrays_of_python_2_and_3(tmp_path):
 def test_arrays_as_python_2_wrote_them(tmp_path):
   """Caffe2's pickles: protocol 2 with byte strings, `numpy.core.multiarray`."""
   program = io.BytesIO()
-  program.write(b"\x80\x02}U\x05blobs}U\x01wcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R")
-  program.write(b'(K\x01K\x02\x85cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb')
+  program.write(
+    b'\x80\x02}U\x05blobs}U\x01wcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R'
+  )
+  program.write(
+    b'(K\x01K\x02\x85cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb'
+  )
   program.write(b'\x89U\x08' + np.array([1.5, -3], '<f4').tobytes() + b'tbss.')
   path = tmp_path / 'weights.pkl'
   path.write_bytes(program.getvalue())

@@ -22,7 +22,7 @@ def test_logits(name):
   check_logits('vmz', 'r2plus1d_34', name, pool1=name.endswith('pool1'))
 
 
-def variables_of(variant: str, classes: int, width: float = 1) -> dict[str, np.ndarray]:
+def variables_of(variant: str, classes: int, width: float = 1.0) -> dict[str, np.ndarray]:
   """Flat variables of a variant, every number different from its neighbours."""
   model = VideoModel(resnet.Backbone(**resnet.VARIANTS[variant], width=width), linear.Head(classes))
   video = jax.ShapeDtypeStruct((1, 8, 112, 112, 3), jnp.float32)
@@ -35,7 +35,14 @@ def variables_of(variant: str, classes: int, width: float = 1) -> dict[str, np.n
 
 @pytest.mark.parametrize(
   'variant, entries',
-  [('r2plus1d_18', 224), ('r2plus1d_34', 416), ('r2plus1d_101', 830), ('r2plus1d_152', 1238), ('r3d_18', 122), ('r2d_18', 122)],
+  [
+    ('r2plus1d_18', 224),
+    ('r2plus1d_34', 416),
+    ('r2plus1d_101', 830),
+    ('r2plus1d_152', 1238),
+    ('r3d_18', 122),
+    ('r2d_18', 122),
+  ],
 )
 def test_state_dict_entries(variant, entries):
   """6 per BatchNorm, the convolutions with them, and 2 of the classifier."""
@@ -74,8 +81,10 @@ def test_caffe2_blobs_give_the_same_variables(variant, tmp_path):
 
 def test_errors_list_names_and_variants():
   names = [(name, a.shape) for name, a in variables_of('r3d_18', 5).items()]
-  weights = convert.to_source('vmz', tree.unflatten(dict((n, np.zeros(s, np.float32)) for n, s in names)), 'r3d_18')
-  with pytest.raises(ValueError, match=r'(?s)missing: .*res2/block0/conv1/spatial/kernel.*unexpected: .*layer1.0.conv1'):
+  weights = convert.to_source('vmz', tree.unflatten({n: np.zeros(s, np.float32) for n, s in names}), 'r3d_18')
+  with pytest.raises(
+    ValueError, match=r'(?s)missing: .*res2/block0/conv1/spatial/kernel.*unexpected: .*layer1.0.conv1'
+  ):
     convert.load('vmz', weights, variant='r2plus1d_18')
   with pytest.raises(ValueError, match=r"variant='r3d': this source has .*r2plus1d_34"):
     convert.load('vmz', weights, variant='r3d')
@@ -84,7 +93,9 @@ def test_errors_list_names_and_variants():
   with pytest.raises(TypeError, match='poool'):
     convert.load('vmz', weights, variant='r3d_18', poool=True)
   weights['extra.weight'] = weights.pop('stem.1.bias')
-  with pytest.raises(ValueError, match=r'(?s)missing: params/backbone/stem/norm1/bias.*unexpected: extra.weight \(64,\)'):
+  with pytest.raises(
+    ValueError, match=r'(?s)missing: params/backbone/stem/norm1/bias.*unexpected: extra.weight \(64,\)'
+  ):
     convert.load('vmz', weights, variant='r3d_18')
 
 

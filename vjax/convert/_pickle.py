@@ -33,8 +33,15 @@ DTYPES = {
 }
 MAX_DIMENSIONS = 32
 DAMAGE = (
-  pickle.UnpicklingError, EOFError, zipfile.BadZipFile, LookupError, TypeError, AttributeError, MemoryError,
-  OverflowError, RecursionError,
+  pickle.UnpicklingError,
+  EOFError,
+  zipfile.BadZipFile,
+  LookupError,
+  TypeError,
+  AttributeError,
+  MemoryError,
+  OverflowError,
+  RecursionError,
 )
 
 
@@ -64,7 +71,9 @@ class Tensor:
     size = math.prod(self.shape)
     last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride)) if size else 0
     if size > self.storage.count or last >= max(self.storage.count, 1):
-      raise ValueError(f'tensor of shape {self.shape}, stride {self.stride} leaves its storage of {self.storage.count}')
+      raise ValueError(
+        f'tensor of shape {self.shape}, stride {self.stride} leaves its storage of {self.storage.count}'
+      )
     if self.storage.data is None:
       raise ValueError(f'the file ends before the numbers of a tensor of shape {self.shape}')
     flat = np.frombuffer(self.storage.data, self.storage.dtype)[self.offset if size else 0 :]
@@ -217,7 +226,9 @@ def _read_stream(file: mmap.mmap) -> Any:
 
   def storage(dtype, key, location, count, view=None):
     if view is not None:
-      raise ValueError('the file has views of storages, as PyTorch before 0.4 wrote: load and save it with a newer one')
+      raise ValueError(
+        'the file has views of storages, as PyTorch before 0.4 wrote: load and save it with a newer one'
+      )
     return storages.setdefault(key, Storage(dtype, count))
 
   load = lambda: _Unpickler(file, storage).load()
@@ -237,4 +248,3 @@ def _read_stream(file: mmap.mmap) -> Any:
     if len(storages[key].data) != count * storages[key].dtype.itemsize:
       raise ValueError(f'the file ends within storage {key}')
   return result
-

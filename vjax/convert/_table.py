@@ -5,6 +5,7 @@ are 'collection/path', e.g. 'params/backbone/res2/block0/conv1/kernel'. A row wi
 that carries nothing.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -77,14 +78,15 @@ def backward(arrays: dict[str, np.ndarray], table: Sequence[Row]) -> dict[str, n
 def _rename(name: str, table: Sequence[Row]) -> tuple[bool, str | None]:
   """Whether a row matches, and the name on its other side."""
   for pattern, template in table:
-    match = re.fullmatch(_regex(pattern), name)
+    match = _regex(pattern).fullmatch(name)
     if match:
       return True, template and template.format(**match.groupdict())
   return False, None
 
 
-def _regex(pattern: str) -> str:
-  return re.sub(r'\\\{(\w+)\\\}', r'(?P<\1>\\d+)', re.escape(pattern))
+@functools.cache
+def _regex(pattern: str) -> re.Pattern:
+  return re.compile(re.sub(r'\\\{(\w+)\\\}', r'(?P<\1>\\d+)', re.escape(pattern)))
 
 
 def _to_here(name: str, array: np.ndarray) -> np.ndarray:
@@ -98,5 +100,3 @@ def _to_original(name: str, array: np.ndarray) -> np.ndarray:
 
 def _transpose(name: str, array: np.ndarray, axes: dict[int, tuple[int, ...]]) -> np.ndarray:
   return array.transpose(axes[array.ndim]) if name.endswith('/kernel') and array.ndim in axes else array
-
-

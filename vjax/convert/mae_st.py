@@ -122,7 +122,9 @@ def _grid(tensors: dict, patch: tuple[int, ...], class_token: bool, overrides: d
     slots = frames // patch[0]
     places, rest = divmod(tensors['pos_embed'].shape[1] - class_token, slots)
     if rest:
-      raise ValueError(f"'pos_embed' {tensors['pos_embed'].shape} is not for frames={frames}: give its number of frames")
+      raise ValueError(
+        f"'pos_embed' {tensors['pos_embed'].shape} is not for frames={frames}: give its number of frames"
+      )
   else:
     raise ValueError("the weights have neither 'pos_embed_spatial' with 'pos_embed_temporal', nor 'pos_embed'")
   side = math.isqrt(places)

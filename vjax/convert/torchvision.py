@@ -10,7 +10,9 @@ from vjax.heads import linear
 from vjax.models import resnet
 from vjax.types import VideoModel
 
-VARIANTS = {name.removeprefix('tv_'): settings for name, settings in resnet.VARIANTS.items() if name.startswith('tv_')}
+VARIANTS = {
+  name.removeprefix('tv_'): settings for name, settings in resnet.VARIANTS.items() if name.startswith('tv_')
+}
 CLIP = (8, 112, 112)  # any clip that survives the strides; no parameter depends on it
 
 

@@ -45,6 +45,7 @@ def predictions(
     logits = np.asarray(predict(batch), np.float64)
     if logits.ndim != 3:
       raise ValueError(f'predict answers shape {logits.shape}; it must give (b, V, K), views apart')
+    _check_rows(logits, batch)
     real = np.asarray(batch['mask']) > 0
     if not np.isfinite(logits[real]).all():
       bad = np.asarray(batch['video_id'])[real][~np.isfinite(logits[real]).all((1, 2))]
@@ -67,10 +68,7 @@ def collect(
   rows: list[tuple[np.ndarray, ...]] = []
   for batch in batches:
     values = np.asarray(function(batch), np.float32)
-    if len(values) != len(batch['mask']):
-      raise ValueError(
-        f'{len(values)} answers for {len(batch["mask"])} videos: give one row a video, padding included'
-      )
+    _check_rows(values, batch)
     rows.append((values, *(np.asarray(batch[name]) for name in ('label', 'video_id', 'mask'))))
   if not rows:
     raise ValueError('there is no batch to evaluate: is the split empty?')
@@ -160,6 +158,11 @@ def check_labels(labels: Int[np.ndarray, ' n'], classes: int) -> None:
   """Raises ValueError unless all labels are in [0, classes)."""
   if labels.min() < 0 or labels.max() >= classes:
     raise ValueError(f'labels run from {labels.min()} to {labels.max()}, but there are {classes} classes')
+
+
+def _check_rows(values, batch) -> None:
+  if len(values) != len(batch['mask']):
+    raise ValueError(f'{len(values)} answers for {len(batch["mask"])} videos: give one row a video, padding included')
 
 
 def softmax(logits: Float[np.ndarray, '... k']) -> Float[np.ndarray, '... k']:

@@ -67,9 +67,11 @@ class Conv3D(nn.Module):
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u v z d']:
     """The convolved clip in `dtype`. Raises ValueError if groups do not divide the channels."""
     if x.shape[-1] % self.groups or self.features % self.groups:
-      raise ValueError(f'groups={self.groups} must divide both {x.shape[-1]} input and {self.features} output channels')
+      raise ValueError(
+        f'groups={self.groups} must divide both {x.shape[-1]} input and {self.features} output channels'
+      )
     shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
-    kernel = self.param('kernel', self.kernel_init, shape, jnp.float32).astype(self.dtype)
+    kernel = jnp.asarray(self.param('kernel', self.kernel_init, shape, jnp.float32), self.dtype)
     y = conv3d(x.astype(self.dtype), kernel, self.strides, self.padding, self.dilation, self.groups)
     if self.bias:
       y = y + self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
@@ -127,8 +129,9 @@ def _shifted(x, kernel, strides, padding, dilation, groups):
   padded = _pad(x, padding).astype(wide)
   total = 0
   for tap in itertools.product(*(range(k) for k in kernel.shape[:3])):
-    for axis, (i, n, s, d) in enumerate(zip(tap, sizes, strides, dilation)):
-      shifted = lax.slice_in_dim(shifted if axis else padded, i * d, i * d + (n - 1) * s + 1, s, axis + 1)
+    shifted = padded
+    for axis, (i, n, s, d) in enumerate(zip(tap, sizes, strides, dilation), start=1):
+      shifted = lax.slice_in_dim(shifted, i * d, i * d + (n - 1) * s + 1, s, axis)
     total = total + shifted * kernel[tap][0].astype(wide)
   return total.astype(x.dtype)
 

@@ -65,17 +65,14 @@ def _blend(x, weights):
 
 
 def _own_weight(key, height: int, width: int, mixup: float, cutmix: float, switch: float):
-  """Weight of a clip's own pixels (H, W) and their mean, which is the weight of its own targets."""
-  choose, blend, area, place = jax.random.split(jax.random.fold_in(key, _STREAM), 4)
-  whole = jnp.ones((height, width))
-  if mixup:
-    whole = whole * jax.random.beta(blend, mixup, mixup)
-  if not cutmix:
-    return whole, whole[0, 0]
-  outside = _outside_box(place, jax.random.beta(area, cutmix, cutmix), height, width)
-  cut = jax.random.uniform(choose) < switch if mixup else True
-  # The mean is the share of the clip that the clipped box leaves.
-  return jnp.where(cut, outside, whole), jnp.where(cut, outside.mean(), whole[0, 0])
+  """Weight of a clip's own pixels (H, W), and its mean, which is the weight of its own targets."""
+  choose, blend, place = jax.random.split(jax.random.fold_in(key, _STREAM), 3)
+  probability = switch if mixup and cutmix else float(cutmix > 0)
+  cut = jax.random.uniform(choose) < probability
+  a = jnp.where(cut, cutmix or mixup, mixup or cutmix)
+  share = jax.random.beta(blend, a, a)
+  outside = _outside_box(place, share, height, width)
+  return jnp.where(cut, outside, share), jnp.where(cut, outside.mean(), share)
 
 
 def _outside_box(key, share, height: int, width: int):

@@ -202,7 +202,9 @@ class Backbone(nn.Module):
 
   def _check(self, mask: Mask | None):
     if mask is not None:
-      raise ValueError('mask is given, but a ResNet has no tokens to leave out: use models/vit.py for masked training')
+      raise ValueError(
+        'mask is given, but a ResNet has no tokens to leave out: use models/vit.py for masked training'
+      )
     if len(self.depths) != 4 or len(self.convs) != 5 or not {'2d', '3d', '2plus1d'}.issuperset(self.convs):
       raise ValueError(
         f'depths={self.depths} and convs={self.convs}: give four numbers of blocks, and for the stem and each of the '
@@ -210,4 +212,3 @@ class Backbone(nn.Module):
       )
     if self.middle not in ('conv', 'block'):
       raise ValueError(f"middle={self.middle!r}: give 'conv' (VMZ) or 'block' (torchvision)")
-

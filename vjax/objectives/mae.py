@@ -111,9 +111,11 @@ def reconstruct(
   model: VideoModel,
   params: Any,
   video: Float[Array, 'b t h w c'],
-  mask: Mask,
+  mask: Mask | None = None,
   *,
   stats: Any = None,
+  ratio: float = 0.9,
+  kind: str = 'random',
   normalise: bool = True,
   target: str = 'stride',
 ) -> tuple[Array, Array, Array]:
@@ -121,8 +123,10 @@ def reconstruct(
 
   masked: removed patches are 0, the mean colour. reconstruction: predictions where removed, the original elsewhere.
   Still in normalised colours. A model of normalised targets cannot know a patch's mean and deviation; they are taken
-  from the original ("oracle statistics": captions should say so).
+  from the original ("oracle statistics": captions should say so). Without `mask` one of ratio and kind is drawn.
   """
+  if mask is None:
+    mask = masks.make(_keys(jnp.arange(len(video))), model.backbone.grid(video.shape[1:4]), ratio, kind)
   predictions = model.apply({'params': params, **(stats or {})}, video, train=False, mask=mask)
   wanted, mean, deviation = targets(model, video, predictions.shape[-1], normalise, target)
   pixels = wanted * deviation + mean

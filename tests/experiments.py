@@ -1,0 +1,26 @@
+"""Configs of the repository shrunk until a test can train them."""
+
+import importlib
+
+from vjax import build
+
+
+def shrunk(name: str, arg: str = 'tiny', **updates):
+  """The plain config configs/<name>.py:<arg>, smallest network, batch 8, six steps; updates: {'section.key': value}."""
+  config = build.plain(importlib.import_module(f'configs.{name}').get_config(arg))
+  if config['model']['name'] == 'vit':
+    config['model'] |= {'width': 32, 'depth': 2, 'heads': 2, 'patch': (2, 16, 16)}
+  else:
+    config['model'] |= {'width': 0.0625, 'bn_group_size': 2}
+  if config['head']['name'] == 'mae':
+    config['head'] |= {'width': 32, 'depth': 1, 'heads': 2}
+  config['data'] |= {'batch': 8}
+  config['train'] |= {'log_steps': 2, 'save_steps': 2, 'keep': 10}
+  if config['optim']:
+    config['optim'] |= {'rate_batch': 8, 'total_steps': 6, 'warmup_steps': 1}
+    if 'boundary_steps' in config['optim']:
+      config['optim'] |= {'boundary_steps': (4,)}
+  for place, value in updates.items():
+    section, key = place.split('.')
+    config[section] |= {key: value}
+  return config

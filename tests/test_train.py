@@ -1,0 +1,199 @@
+"""The trainer: a resumed run is the unbroken one bit for bit; devices, fsdp and accumulation change nothing."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tests.experiments import shrunk
+from vjax import build, ckpt, shard, train, tree
+
+# Values of one training run that are facts of the clock, not of the training.
+CLOCK = ('clips_per_s', 'data_wait', 'memory_gib')
+
+
+def lines(workdir) -> list[dict]:
+  rows = [json.loads(line) for line in pathlib.Path(workdir, 'metrics.jsonl').read_text().splitlines()]
+  return [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
+
+
+def arrays(workdir, step: int) -> dict[str, np.ndarray]:
+  """Everything in a checkpoint, by name."""
+  import orbax.checkpoint as ocp
+
+  with ocp.CheckpointManager(pathlib.Path(workdir).absolute() / 'checkpoints') as manager:
+    saved = manager.restore(
+      step, args=ocp.args.Composite(model=ocp.args.StandardRestore(), optimizer=ocp.args.StandardRestore())
+    )
+  leaves = jax.tree_util.tree_flatten_with_path((saved['model'], saved['optimizer']))[0]
+  return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+  return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+@pytest.mark.parametrize(
+  'config',
+  [
+    shrunk('mae_k400', **{'train.log_steps': 4}),  # a resume in the middle of a logging interval
+    shrunk('mae_finetune_k400', **{'head.dropout': 0.3, 'model.drop_path': 0.2, 'train.ema': 0.9}),
+    shrunk('r2plus1d_k400'),
+  ],
+  ids=['mae', 'classify', 'batchnorm'],
+)
+def test_resume_is_bit_identical(config, data_dir, tmp_path):
+  config['evals'] = {}
+  exp = build.experiment(config, str(data_dir))  # 60 clips, 8 a step: an epoch ends in the middle of step 8
+  train.run(exp, str(tmp_path / 'unbroken'))
+  # What a run killed after its first save leaves: checkpoint 2, and lines that the last moments wrote.
+  shutil.copytree(tmp_path / 'unbroken', tmp_path / 'killed')
+  for step in (4, 6):
+    shutil.rmtree(tmp_path / 'killed' / 'checkpoints' / str(step))
+  with open(tmp_path / 'killed' / 'metrics.jsonl', 'a') as f:
+    f.write('{"step": 5, "split": "tr')
+  train.run(exp, str(tmp_path / 'killed'))
+  assert same(arrays(tmp_path / 'unbroken', 6), arrays(tmp_path / 'killed', 6))
+  assert lines(tmp_path / 'unbroken') == lines(tmp_path / 'killed')
+  assert [row['step'] for row in lines(tmp_path / 'killed')][-1] == 6
+
+
+def losses(config, data_dir, mesh, steps=3) -> tuple[list[float], dict]:
+  exp = build.experiment(config, str(data_dir))
+  make, _ = train.init_state(exp, mesh, jax.random.key(0))
+  state = make()
+  step = train.compiled_step(exp, mesh, state)
+  batches, found = exp.train_batches(0), []
+  for _ in range(steps):
+    state, metrics = step(state, shard.to_global(mesh, next(batches)), jax.random.key(1))
+    found.append(float(metrics['loss'].compute()))
+  return found, jax.device_get(state)
+
+
+@pytest.mark.parametrize('name', ['mae_k400', 'mae_finetune_k400', 'r2plus1d_k400'])
+def test_devices_sharding_and_accumulation_agree(name, data_dir):
+  mixing = {'objective.mixup': 0.8, 'objective.cutmix': 1.0, 'objective.mix_group': 2} if 'finetune' in name else {}
+  # Plain SGD steps, because Adam turns rounding noise of tiny gradients into whole steps.
+  config = shrunk(name, **{'data.batch': 16, 'optim.rate_batch': 16, **mixing})
+  sgd = {'name': 'sgd', 'momentum': 0.9, 'nesterov': True, 'rate': 0.05}
+  config['optim'] = {k: v for k, v in config['optim'].items() if k not in ('b1', 'b2', 'eps')} | sgd
+  devices = jax.devices()
+  reference, state = losses(config, data_dir, shard.mesh(1, devices[:1]))
+  assert np.isfinite(reference).all() and len(set(reference)) == 3
+  accumulated = {**config, 'train': {**config['train'], 'accumulate': 2}}
+  others = {
+    'eight devices': losses(config, data_dir, shard.mesh(1, devices)),
+    'fsdp': losses(config, data_dir, shard.mesh(4, devices)),
+    'accumulated': losses(accumulated, data_dir, shard.mesh(1, devices[:4])),
+  }
+  for what, (found, other) in others.items():
+    np.testing.assert_allclose(found, reference, rtol=2e-5, err_msg=what)
+    for part in ('params', 'stats'):
+      for path, x in jax.tree_util.tree_flatten_with_path(getattr(state, part))[0]:
+        y = x.__class__  # noqa: F841  (kept short below)
+        del y
+        other_leaf = getattr(other, part)
+        for key in path:
+          other_leaf = other_leaf[key.key]
+        np.testing.assert_allclose(other_leaf, x, rtol=1e-3, atol=2e-5, err_msg=f'{what} {path}')
+
+
+def test_fsdp_splits_parameters_and_optimizer(data_dir):
+  config = shrunk('mae_k400')
+  config['model'] |= {'width': 128}
+  exp = build.experiment(config, str(data_dir))
+  mesh = shard.mesh(8)
+  state = train.init_state(exp, mesh, jax.random.key(0))[0]()
+  kernel = state.params['backbone']['block0']['mlp']['fc1']['kernel']
+  assert kernel.shape == (128, 512) and kernel.addressable_shards[0].data.shape == (128, 64)
+  moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == (128, 512)]
+  assert moments and all(x.addressable_shards[0].data.size == x.size // 8 for x in moments)
+
+
+def test_golden_step(data_dir):
+  """One step of the smallest MAE. If this fails, initialisation, masks, data order, loss or optimizer changed: say which in
+  the commit, and put the new values here."""
+  found, state = losses(shrunk('mae_k400'), data_dir, shard.mesh(1, jax.devices()[:1]), steps=2)
+  norm = float(np.sqrt(sum(np.sum(np.square(x)) for x in tree.flatten(state.params).values())))
+  np.testing.assert_allclose([*found, norm], GOLDEN, rtol=1e-4)
+
+
+GOLDEN = [0.0, 0.0, 0.0]
+
+
+def test_not_finite_stops_and_names_the_clips(data_dir, tmp_path):
+  config = shrunk('mae_finetune_k400', **{'optim.rate': 1e30, 'optim.clip_norm': 0.0, 'train.save_steps': 1})
+  config['evals'] = {}
+  with pytest.raises(FloatingPointError, match=r'loss is (nan|inf) at step \d, on clips \[\d+, .*checkpoint is that of step'):
+    train.run(build.experiment(config, str(data_dir)), str(tmp_path))
+
+
+def test_another_model_is_refused_with_the_names_that_differ(data_dir, tmp_path):
+  config = shrunk('mae_finetune_k400')
+  config['evals'] = {}
+  train.run(build.experiment(config, str(data_dir)), str(tmp_path))
+  config['model'] |= {'depth': 3}
+  with pytest.raises(ValueError, match='block2.*in the model only'):
+    train.run(build.experiment(config, str(data_dir)), str(tmp_path))
+
+
+def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
+  pretrain = shrunk('mae_k400')
+  pretrain['evals'] = {}
+  train.run(build.experiment(pretrain, str(data_dir)), str(tmp_path / 'mae'))
+  config = shrunk('mae_finetune_k400', f'tiny,init={tmp_path}/mae', **{'clip.frames': 16, 'clip.crop': 32})
+  exp = build.experiment(config, str(data_dir))
+  state = train.init_state(exp, shard.mesh(), jax.random.key(0))[0]()
+  params, _, report = ckpt.warm_start(
+    state.params, state.stats, exp.init_path, skip=exp.init_skip, resize=exp.resize
+  )
+  saved = ckpt.load_params(tmp_path / 'mae')[0]['params']['backbone']
+  np.testing.assert_array_equal(params['backbone']['block1']['attn']['q']['kernel'], saved['block1']['attn']['q']['kernel'])
+  assert set(report['resized']) == {'backbone/position_spatial', 'backbone/position_temporal'}
+  assert params['backbone']['position_temporal'].shape == (1, 8, 32) and saved['position_temporal'].shape == (1, 4, 32)
+  assert all(name.startswith('head/') for name in report['skipped']) and 'head/predict/kernel' in report['skipped']
+  with pytest.raises(ValueError, match=r'init.skip(.|\n)*head/linear/kernel'):
+    ckpt.warm_start(state.params, state.stats, exp.init_path, resize=exp.resize)
+
+
+def main(config: str, workdir, data_dir, *flags: str, **popen) -> subprocess.Popen:
+  return subprocess.Popen(
+    [sys.executable, '-m', 'vjax.main', f'--config=configs/{config}', f'--workdir={workdir}', f'--data_dir={data_dir}', *flags],
+    cwd=pathlib.Path(__file__).parent.parent, env={**os.environ, 'XLA_FLAGS': ''}, text=True,
+    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **popen,
+  )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_and_terminated_runs_continue_bit_identically(data_dir, tmp_path):
+  flags = ['--config.optim.total_steps=40', '--config.optim.warmup_steps=2', '--config.train.log_steps=4']
+  flags += ['--config.train.save_steps=5', '--config.data.batch=8', '--config.evals={}', '--config.train.keep=20']
+  unbroken = main('mae_k400.py:tiny', tmp_path / 'a', data_dir, *flags)
+  assert unbroken.wait(timeout=600) == 0, unbroken.stdout.read()
+
+  def start_and_wait(step: int) -> subprocess.Popen:
+    run = main('mae_k400.py:tiny', tmp_path / 'b', data_dir, *flags)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / 'b' / 'checkpoints' / str(step)).exists():
+      assert run.poll() is None and time.monotonic() < deadline, run.stdout.read()
+      time.sleep(0.02)
+    return run
+
+  killed = start_and_wait(5)
+  killed.send_signal(signal.SIGKILL)
+  assert killed.wait() == -signal.SIGKILL
+  terminated = start_and_wait(15)
+  terminated.send_signal(signal.SIGTERM)
+  assert terminated.wait(timeout=120) == train.STOPPED, terminated.stdout.read()
+  last = main('mae_k400.py:tiny', tmp_path / 'b', data_dir, *flags)
+  assert last.wait(timeout=600) == 0, last.stdout.read()
+  assert same(arrays(tmp_path / 'a', 40), arrays(tmp_path / 'b', 40))
+  assert lines(tmp_path / 'a') == lines(tmp_path / 'b')
