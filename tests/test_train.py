@@ -98,7 +98,7 @@ def test_devices_sharding_and_accumulation_agree(name, data_dir):
     np.testing.assert_allclose(found, reference, rtol=2e-5, err_msg=what)
     for part in ('params', 'stats'):
       for path, x in jax.tree_util.tree_flatten_with_path(getattr(state, part))[0]:
-        y = x.__class__  # noqa: F841  (kept short below)
+        y = x.__class__
         del y
         other_leaf = getattr(other, part)
         for key in path:
@@ -132,7 +132,9 @@ GOLDEN = [0.0, 0.0, 0.0]
 def test_not_finite_stops_and_names_the_clips(data_dir, tmp_path):
   config = shrunk('mae_finetune_k400', **{'optim.rate': 1e30, 'optim.clip_norm': 0.0, 'train.save_steps': 1})
   config['evals'] = {}
-  with pytest.raises(FloatingPointError, match=r'loss is (nan|inf) at step \d, on clips \[\d+, .*checkpoint is that of step'):
+  with pytest.raises(
+    FloatingPointError, match=r'loss is (nan|inf) at step \d, on clips \[\d+, .*checkpoint is that of step'
+  ):
     train.run(build.experiment(config, str(data_dir)), str(tmp_path))
 
 
@@ -152,13 +154,17 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
   config = shrunk('mae_finetune_k400', f'tiny,init={tmp_path}/mae', **{'clip.frames': 16, 'clip.crop': 32})
   exp = build.experiment(config, str(data_dir))
   state = train.init_state(exp, shard.mesh(), jax.random.key(0))[0]()
-  params, _, report = ckpt.warm_start(
-    state.params, state.stats, exp.init_path, skip=exp.init_skip, resize=exp.resize
-  )
+  params, _, report = ckpt.warm_start(state.params, state.stats, exp.init_path, skip=exp.init_skip, resize=exp.resize)
   saved = ckpt.load_params(tmp_path / 'mae')[0]['params']['backbone']
-  np.testing.assert_array_equal(params['backbone']['block1']['attn']['q']['kernel'], saved['block1']['attn']['q']['kernel'])
+  np.testing.assert_array_equal(
+    params['backbone']['block1']['attn']['q']['kernel'], saved['block1']['attn']['q']['kernel']
+  )
   assert set(report['resized']) == {'backbone/position_spatial', 'backbone/position_temporal'}
-  assert params['backbone']['position_temporal'].shape == (1, 8, 32) and saved['position_temporal'].shape == (1, 4, 32)
+  assert params['backbone']['position_temporal'].shape == (1, 8, 32) and saved['position_temporal'].shape == (
+    1,
+    4,
+    32,
+  )
   assert all(name.startswith('head/') for name in report['skipped']) and 'head/predict/kernel' in report['skipped']
   with pytest.raises(ValueError, match=r'init.skip(.|\n)*head/linear/kernel'):
     ckpt.warm_start(state.params, state.stats, exp.init_path, resize=exp.resize)

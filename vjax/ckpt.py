@@ -50,6 +50,11 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       Path(workdir).absolute() / 'checkpoints',
       options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
+      item_handlers={  # named here, for else metadata cannot be read before the first save or restore
+        'model': ocp.StandardCheckpointHandler(),
+        'optimizer': ocp.StandardCheckpointHandler(),
+        'interval': ocp.JsonCheckpointHandler(),
+      },
     )
 
   @property
@@ -150,7 +155,8 @@ def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[
 
   meta = read_meta(path)
   folder = Path(path).absolute() / 'checkpoints'
-  with ocp.CheckpointManager(folder) as manager:
+  handlers = {'model': ocp.StandardCheckpointHandler()}
+  with ocp.CheckpointManager(folder, item_handlers=handlers) as manager:
     step = manager.latest_step()
     if step is None:
       raise FileNotFoundError(f'no complete checkpoint in {folder}: the run has not saved yet')

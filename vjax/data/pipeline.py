@@ -353,3 +353,14 @@ def check_record(source: Source, row: int) -> None:
       reason = getattr(e, 'message', str(e)).split('\n')[0]
       where = f'{source.index.where(row)} (video {name.decode(errors="replace")})'
       raise ValueError(f'{where}: frame {t} cannot be decoded: {reason}; prepare the video again') from None
+
+
+def test_views(frames: np.ndarray, rate: float, clip: ClipSpec, size: tuple[int, int] | None = None) -> np.ndarray:
+  """Test views (V, T, crop, crop, 3) uint8 of a decoded video (N, H, W, 3), as eval_batches makes them from records.
+  rate: frames per second, 0 = unknown."""
+  rule = sample.rule(clip.sampling).test
+  orders = [rule(len(frames), clip, view, rate) for view in range(clip.clips)]
+  (height, width), offsets = augments.test_crops(clip, *frames.shape[1:3], size)
+  _tensorflow()
+  scaled = augments.resize(frames, height, width).numpy()
+  return np.stack([scaled[o][:, y : y + clip.crop, x : x + clip.crop] for y, x in offsets for o in orders])

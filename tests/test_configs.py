@@ -1,0 +1,95 @@
+"""Every config builds, tiny and whole, and its model traces; what is wrong in one is said by name."""
+
+import importlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import common
+from vjax import build, rooms
+from vjax.types import ClipSpec
+
+CONFIGS = sorted(
+  p.stem
+  for p in (pathlib.Path(__file__).parent.parent / 'configs').glob('*.py')
+  if p.stem not in ('__init__', 'common')
+)
+ARGS = {  # beside '' and 'tiny'
+  'mae_k400': ('variant=B', 'variant=H,epochs=1600'),
+  'mae_finetune_k400': ('variant=B,init=x', 'variant=H', 'data=mine', 'data=mine,tiny'),
+  'mae_finetune_ssv2': ('variant=H,init=x',),
+  'r2plus1d_k400': ('variant=r2plus1d_18,frames=8', 'variant=r2plus1d_152,init=x', 'data=mine,tiny'),
+}
+
+
+@pytest.mark.parametrize(('name', 'arg'), [(n, a) for n in CONFIGS for a in ('', 'tiny', *ARGS.get(n, ()))])
+def test_config_builds_and_traces(name, arg):
+  config = build.plain(importlib.import_module(f'configs.{name}').get_config(arg))
+  spec = build.dataset(config)
+  rooms.find('objectives', config['objective']['name'])
+  assert build.objective(config).func.__name__ == 'objective'
+  model = build.model(config, spec.num_classes or 7)
+  clip = ClipSpec(**config['clip'])
+  video = jax.ShapeDtypeStruct((1, clip.frames, clip.crop, clip.crop, 3), jnp.float32)
+  shapes = jax.eval_shape(lambda rng, x: model.init_with_output(rng, x, train=False), jax.random.key(0), video)
+  assert shapes[0].shape[0] == 1 and set(shapes[1]['params']) == {'backbone', 'head'}
+  tx, schedule, total, _ = build.optimizer(config, model, clips_per_epoch=240_000)
+  if config['optim']:
+    jax.eval_shape(tx.init, shapes[1]['params'])
+    assert total > 100 and float(schedule(total // 2)) > 0
+  for evaluation in config['evals'].values():
+    assert rooms.find('evals', evaluation['name']).READS in ('logits', 'features', 'objective')
+  doc = importlib.import_module(f'configs.{name}').__doc__
+  assert 'Command:' in doc and 'Expected:' in doc
+
+
+def test_recipes_are_the_papers():
+  optimizer = lambda name, arg, clips: build.optimizer(
+    c := build.plain(importlib.import_module(f'configs.{name}').get_config(arg)),
+    build.model(c, 400),
+    clips_per_epoch=clips,
+  )
+  # Feichtenhofer et al. 2022, table 5a: 800 effective epochs of 240k videos are 200 passes of 468.75 steps.
+  _, schedule, total, _ = optimizer('mae_k400', 'variant=B', 240_000)
+  assert total == 93_750 and float(schedule(14_062)) == pytest.approx(1.6e-3, rel=1e-3)
+  # Ghadiyaram et al. 2019, table 13: 58 passes over 246k videos, 384 clips a step; drops after 32 and 48 passes.
+  _, schedule, total, _ = optimizer('r2plus1d_k400', 'variant=r2plus1d_18,init=x', 246_000)
+  assert total == 37_156
+  rates = [float(schedule(int(p * 246_000 / 384))) for p in (0, 20, 40, 50)]
+  assert rates == pytest.approx([3e-5, 64 * 3e-5, 64 * 3e-6, 64 * 3e-7], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('section', 'key', 'message'),
+  [
+    ('optim', 'weight_decy', r"config.optim has the unknown key 'weight_decy': did you mean 'weight_decay'"),
+    ('objective', 'masking', r"config.objective has the unknown key 'masking'.*ratio"),
+    ('model', 'dept', r"config.model has the unknown key 'dept': did you mean 'depth'"),
+    ('data', 'bach', r"config.data has the unknown key 'bach': did you mean 'batch'"),
+    ('clip', 'frame', r"config.clip has the unknown key 'frame': did you mean 'frames'"),
+  ],
+)
+def test_unknown_key_is_named_with_the_nearest(section, key, message, data_dir):
+  config = build.plain(importlib.import_module('configs.mae_k400').get_config('tiny'))
+  config[section][key] = 1
+  with pytest.raises(ValueError, match=message):
+    build.experiment(config, str(data_dir))
+
+
+def test_unknown_section_and_argument():
+  config = importlib.import_module('configs.mae_k400').get_config('tiny').to_dict()
+  with pytest.raises(ValueError, match=r"unknown sections \['opt'\]"):
+    build.plain({**config, 'opt': {}})
+  with pytest.raises(ValueError, match=r"no axis 'varian'; there are \['epochs', 'tiny', 'variant'\]"):
+    importlib.import_module('configs.mae_k400').get_config('varian=L')
+  with pytest.raises(ValueError, match="variant='XXL'.*B, L, H"):
+    importlib.import_module('configs.mae_k400').get_config('variant=XXL')
+  assert common.parse_arg('tiny,rate=0.5', rate=1.0).to_dict() == {'tiny': True, 'rate': 0.5}
+
+
+def test_missing_data_names_folder_and_command(tmp_path):
+  config = build.plain(importlib.import_module('configs.mae_k400').get_config('variant=B'))
+  with pytest.raises(FileNotFoundError, match=rf'{tmp_path}/k400(.|\n)*python -m data_prep.write'):
+    build.experiment(config, str(tmp_path))
