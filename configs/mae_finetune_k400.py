@@ -52,13 +52,13 @@ def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
   """The same recipe without the heaviest augmentation, for a small network and few steps."""
   config.model = dict(common.TINY_VIT)
   config.head = dict(name='linear', dropout=0.0, kernel_std=0.01)
-  config.objective = dict(name='classify', label_smoothing=0.1)
+  config.objective = dict(name='classify')
   data = dict(name=config.data.name, folder=config.data.folder) if own_data else {}
   config.data = {**common.TINY_DATA, 'batch': 32, **data}
   config.clip = dict(common.TINY_CLIP, repeats=1)
   config.augment = dict(common.TINY_AUGMENT)
   del config.optim.total_epochs, config.optim.warmup_epochs
-  config.optim.update(rate=1e-3, rate_batch=32, clip_norm=1.0, layer_decay=1.0, total_steps=1000, warmup_steps=100)
+  config.optim.update(rate=2e-3, rate_batch=32, clip_norm=1.0, layer_decay=1.0, total_steps=900, warmup_steps=90)
   config.train = dict(dtype='float32', log_steps=50, save_steps=250)
   config.evals = dict(test={**common.TINY_VIEWS, 'split': 'val' if own_data else 'test'})
   return config

@@ -97,7 +97,7 @@ def render_clip(seed: int, split: str, index: int) -> tuple[np.ndarray, dict]:
 def _actors(rng, motion: str, shape: str, texture: str, frames: int, mean: np.ndarray) -> list[Track]:
   """The actor, or the two of 'approach', of the forward motion of a pair."""
   progress = _progress(rng, frames)
-  radius = HEIGHT * rng.uniform(0.15, 0.2) * np.ones(frames, np.float32)
+  radius = HEIGHT * rng.uniform(0.17, 0.22) * np.ones(frames, np.float32)
   angle = rng.uniform(0, 2 * np.pi) + _wave(rng, frames, 0.15)
   opacity = np.ones(frames, np.float32)
   dx = dy = np.zeros(frames, np.float32)
@@ -164,7 +164,7 @@ def _place(rng, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray) -> tuple[np.
 def _colors(rng, mean: np.ndarray) -> np.ndarray:
   """(2, 3) two colours, of eight draws those that stand out most: from each other, and by being brighter than the
   background's mean."""
-  pairs = rng.uniform(0.3, 1, (8, 2, 3))
+  pairs = rng.uniform(0.4, 1, (8, 2, 3))
   brighter = (pairs - mean).mean(2).min(1)
   apart = np.abs(pairs[:, 0] - pairs[:, 1]).mean(1)
   return pairs[np.argmax(np.minimum(brighter, apart))].astype(np.float32)

@@ -9,7 +9,7 @@ def shrunk(name: str, arg: str = 'tiny', **updates):
   """The plain config configs/<name>.py:<arg>, smallest network, batch 8, six steps; updates: {'section.key': value}."""
   config = build.plain(importlib.import_module(f'configs.{name}').get_config(arg))
   if config['model']['name'] == 'vit':
-    config['model'] |= {'width': 32, 'depth': 2, 'heads': 2, 'patch': (2, 16, 16)}
+    config['model'] |= {'width': 32, 'depth': 2, 'heads': 2, 'patch': (4, 16, 16)}
   else:
     config['model'] |= {'width': 0.0625, 'bn_group_size': 2}
   if config['head']['name'] == 'mae':

@@ -217,7 +217,7 @@ def resize_position(
   net: VideoModel, clip: ClipSpec, name: str, old: Any, shape: tuple[int, ...], source: dict
 ) -> Any:
   """Position table `old` of a checkpoint with meta `source`, resized to this model's grid."""
-  of = lambda c: net.backbone.grid((c['frames'], c['crop'], c['crop']))
+  of = lambda c: position.grid_of((c['frames'], c['crop'], c['crop']), net.backbone.patch)
   return position.resize(name, old, shape, old_grid=of(source['config']['clip']), new_grid=of(vars(clip)))
 
 

@@ -155,14 +155,14 @@ def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[
 
   meta = read_meta(path)
   folder = Path(path).absolute() / 'checkpoints'
-  handlers = {'model': ocp.StandardCheckpointHandler()}
-  with ocp.CheckpointManager(folder, item_handlers=handlers) as manager:
+  with ocp.CheckpointManager(folder) as manager:
     step = manager.latest_step()
-    if step is None:
-      raise FileNotFoundError(f'no complete checkpoint in {folder}: the run has not saved yet')
-    shapes = manager.item_metadata(step)['model'].tree
+  if step is None:
+    raise FileNotFoundError(f'no complete checkpoint in {folder}: the run has not saved yet')
+  with ocp.StandardCheckpointer() as checkpointer:
+    shapes = checkpointer.metadata(folder / str(step) / 'model').item_metadata.tree
     target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes, is_leaf=lambda x: hasattr(x, 'shape'))
-    model = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(target)))['model']
+    model = checkpointer.restore(folder / str(step) / 'model', target)
   params = model['ema'] if average and model['ema'] else model['params']
   return {'params': params, **model['stats']}, {**meta, 'step': step}
 

@@ -96,29 +96,27 @@ def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir
   for video, label in zip(first['video'][:, 0], first['label']):
     examples.setdefault(classes[label], video)
   mae = evaluate.load(f'{workdir}/mae', data_dir)
-  sheets = mae.reconstructions(first['video'][:2, 0])
   rows = table(results, len(classes))
   words = verdict(rows, len(labels))
   data = served.exp.data
   cells = ''.join(f'<tr><td>{what}<td>{top1:.1%}<td>{chance:.1%}</tr>' for what, top1, chance in rows)
   tuning = {'from scratch': rows_of('scratch'), 'from the autoencoder': rows_of('finetuned')}
+  clips = pictures.frames(dict(sorted(examples.items())))
+  sheet = pictures.reconstructions(*mae.reconstructions(first['video'][:1, 0])[0], data.mean, data.std)
+  matrix = pictures.confusion(labels, probabilities.argmax(-1), classes)
+  for name, figure in {'motions': clips, 'reconstruction': sheet, 'confusion': matrix}.items():
+    Path(workdir, f'{name}.png').write_bytes(pictures.png(figure))
   parts = [
     ('Result', f'<table><tr><th>motion view<th>top-1<th>chance</tr>{cells}</table><p>{words}</p>'),
-    ('The task', pictures.html(pictures.frames(dict(sorted(examples.items()))), 'example clips')),
+    ('The task', pictures.html(clips, 'example clips')),
     ('Pre-training', pictures.html(pictures.curves({'autoencoder': rows_of('mae')}, ('loss', 'rate')), 'curves')),
     ('Fine-tuning', pictures.html(pictures.curves(tuning, ('loss', 'top1')), 'curves')),
     (
       'Reconstructions',
-      '<p>Targets are normalised patch by patch, so mean and contrast of every patch are taken from the original '
-      '(oracle statistics): only the pattern within a patch is predicted.</p>'
-      + ''.join(
-        pictures.html(pictures.reconstructions(*sheet, data.mean, data.std), 'reconstruction') for sheet in sheets
-      ),
+      '<p>Original, what the network saw, and its reconstruction where patches were removed.</p>'
+      + pictures.html(sheet, 'reconstruction'),
     ),
-    (
-      'Confusion, fine-tuned',
-      pictures.html(pictures.confusion(labels, probabilities.argmax(-1), classes), 'confusion'),
-    ),
+    ('Confusion, fine-tuned', pictures.html(matrix, 'confusion')),
   ]
   settings = '\n\n'.join(f'# {name}\n{config}' for name, config in runs.items())
   body = ''.join(f'<h2>{title}</h2>{html}' for title, html in parts)

@@ -4,6 +4,7 @@ Uses the run's newest checkpoint, its own preprocessing and test views, and its 
 """
 
 import argparse
+import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,8 @@ class Predictor:
       )
     views = [e for e in self.config['evals'].values() if e['name'] == 'views']
     self.views = views[0] if views else {'clips': 1, 'crops': 1}
-    self._logits = jax.jit(partial(self.model.apply, variables, train=False))
+    self._variables = jax.device_put(variables)
+    self._apply = jax.jit(partial(self.model.apply, train=False))
 
   def probabilities(self, path: str) -> np.ndarray:
     """(K,) for a video file: mean over the test views. Raises ValueError where it cannot be decoded."""
@@ -51,8 +53,8 @@ class Predictor:
       raise ValueError(f'{path}: {error}') from error
     rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
     views = pipeline.test_views(np.stack(frames), rate, clip, size)
-    normalised = (views.astype(np.float32) / 255 - np.array(data['mean'])) / np.array(data['std'])
-    logits = np.concatenate([self._logits(normalised[i : i + 1].astype(np.float32)) for i in range(len(views))])
+    normalised = np.float32((views / 255 - np.array(data['mean'])) / np.array(data['std']))
+    logits = np.concatenate([self._apply(self._variables, view[None]) for view in normalised])
     if 'average' in self.views and self.views['average'] == 'logits':
       return np.asarray(jax.nn.softmax(logits.mean(0)))
     return np.asarray(jax.nn.softmax(logits, axis=-1)).mean(0)
@@ -65,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--top', type=int, default=5, help='labels a video')
   parser.add_argument('videos', nargs='+', help='video files')
   args: Any = parser.parse_args(argv)
+  logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax warns of files that it does not need
   predictor, failed = Predictor(args.workdir), 0
   for path in args.videos:
     try:
