@@ -14,7 +14,9 @@ TINY_CLIP = dict(frames=8, stride=1, crop=48, short_side=54, sampling='uniform')
 TINY_AUGMENT = dict(crop='fixed', size=(54, 54), flip=0.0)
 TINY_VIT = dict(name='vit', width=96, depth=4, heads=3, patch=(4, 8, 8))
 TINY_VIEWS = dict(name='views', split='test', clips=2, crops=1, batch=64)
-TINY_PROBE = dict(name='probe', train_split='train', test_split='test', clips=1, crops=1, batch=64)
+TINY_PROBE = dict(
+  name='probe', train_split='train', test_split='test', clips=1, crops=1, batch=64, grid=(1e-4, 1e-3, 1e-2, 1e-1)
+)
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:

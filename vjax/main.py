@@ -45,8 +45,9 @@ def main(argv: list[str]) -> None:
     experiment = build.experiment(_CONFIG.value, data_dir)
     result = (train.run if _MODE.value == 'train' else evaluate.newest)(experiment, workdir)
   except (ValueError, FileNotFoundError, FloatingPointError) as error:
-    logging.debug('traceback', exc_info=True)
-    logging.error('%s', error)  # --verbosity=1 shows where it came from
+    if flags.FLAGS.verbosity >= 1:
+      raise
+    logging.error('%s\n(--verbosity=1 shows where in the code)', error)
     sys.exit(1)
   logging.info('result: %s (in %s)', result, Path(workdir, 'result.json'))
 

@@ -15,17 +15,14 @@ from tqdm import tqdm
 
 
 def start_log(workdir: str) -> None:
-  """Log lines from INFO on go to the terminal and to workdir/log.txt."""
-  import absl.logging
-
+  """Log lines from INFO on go to the terminal, in short, and to workdir/log.txt, with their times."""
   Path(workdir).mkdir(parents=True, exist_ok=True)
-  absl.logging.set_verbosity('info')
-  logging.getLogger('jax').setLevel(logging.WARNING)
-  logging.getLogger('orbax').setLevel(logging.ERROR)
-  absl.logging.get_absl_logger().setLevel(logging.WARNING)  # Orbax writes dozens of lines a save through it
-  file = logging.FileHandler(Path(workdir, 'log.txt'))
+  terminal, file = logging.StreamHandler(), logging.FileHandler(Path(workdir, 'log.txt'))
+  terminal.setFormatter(logging.Formatter('%(message)s'))
   file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
-  logging.getLogger().addHandler(file)
+  logging.basicConfig(level=logging.INFO, handlers=[terminal, file], force=True)
+  for chatty, level in {'jax': logging.WARNING, 'absl': logging.ERROR, 'orbax': logging.ERROR}.items():
+    logging.getLogger(chatty).setLevel(level)
 
 
 class Interval:

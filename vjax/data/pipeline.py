@@ -266,6 +266,7 @@ def _label(source: Source, spec: DatasetSpec, row: int, context: dict[str, list]
 
 
 def _tensorflow():
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # else every start prints what its CPU could do
   import tensorflow as tf
 
   tf.config.set_visible_devices([], 'GPU')  # the accelerator is JAX's
