@@ -33,9 +33,11 @@ setup(
   packages=find_packages(include=['vjax', 'vjax.*', 'data_prep', 'data_prep.*', 'configs', 'configs.*']),
   install_requires=[
     'absl-py>=2.1',
-    'av>=14',  # predict reads a user's file; data_prep reads a data set's
+    'av>=18',  # predict reads a user's file; data_prep reads a data set's
     'clu>=0.0.12',
+    'etils[epath]>=1.9',  # records by range from local folders and object stores
     'flax>=0.12,<0.13',
+    'importlib-resources>=6',  # tensorflow-datasets needs it to prepare a set and does not say so
     'jax>=0.10,<0.13',
     'matplotlib>=3.9',
     'ml-collections>=1.0',
