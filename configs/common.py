@@ -19,6 +19,11 @@ TINY_PROBE = dict(
 )
 
 
+def training(**settings: Any) -> dict[str, Any]:
+  """config.train with every key there is, so that each can be set on the command line; see build.Training."""
+  return {'eval_epochs': 0.0, 'keep': 2, 'accumulate': 1, 'fsdp': 1, 'remat': False, 'ema': 0.0, **settings}
+
+
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
   """'variant=L,tiny' -> {'variant': 'L', 'tiny': True}, typed like `defaults`, which name every axis there is.
 

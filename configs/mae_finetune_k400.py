@@ -40,7 +40,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     decay_skip=('backbone/position_.*', 'backbone/class_token'), layer_decay=layer_decay,
     schedule='cosine', end=1e-6, total_epochs=epochs, warmup_epochs=5.0 * repeats,
   )  # fmt: skip
-  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500, eval_epochs=0.0, remat=arg.variant != 'B')
+  config.train = common.training(
+    dtype='bfloat16', log_steps=50, save_steps=500, eval_epochs=0.0, remat=arg.variant != 'B'
+  )
   config.init = dict(path=arg.init, skip=('head/.*',) if arg.init else ())
   config.evals = dict(test=dict(name='views', split='val', clips=7, crops=3, batch=16, average='probabilities'))
   if arg.data:
@@ -59,6 +61,6 @@ def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
   config.augment = dict(common.TINY_AUGMENT)
   del config.optim.total_epochs, config.optim.warmup_epochs
   config.optim.update(rate=2e-3, rate_batch=32, clip_norm=1.0, layer_decay=1.0, total_steps=900, warmup_steps=90)
-  config.train = dict(dtype='float32', log_steps=50, save_steps=250)
+  config.train = common.training(dtype='float32', log_steps=50, save_steps=250)
   config.evals = dict(test={**common.TINY_VIEWS, 'split': 'val' if own_data else 'test'})
   return config

@@ -28,7 +28,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     name='adamw', rate=1.6e-3, rate_batch=512, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05, clip_norm=0.02,
     schedule='cosine', end=0.0, total_epochs=arg.epochs, warmup_epochs=0.15 * arg.epochs,
   )  # fmt: skip
-  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=1000, eval_epochs=80.0, remat=arg.variant != 'B')
+  config.train = common.training(
+    dtype='bfloat16', log_steps=50, save_steps=1000, eval_epochs=80.0, remat=arg.variant != 'B'
+  )
   config.evals = dict(val=dict(name='loss', split='val', clips=1, crops=1, batch=256))
   return (tiny(config) if arg.tiny else config).lock()
 
@@ -44,6 +46,6 @@ def tiny(config: ConfigDict) -> ConfigDict:
   config.augment = dict(common.TINY_AUGMENT)
   del config.optim.total_epochs, config.optim.warmup_epochs
   config.optim.update(rate=2e-3, rate_batch=32, clip_norm=1.0, total_steps=800, warmup_steps=80)
-  config.train = dict(dtype='float32', log_steps=50, save_steps=200)
+  config.train = common.training(dtype='float32', log_steps=50, save_steps=200)
   config.evals = dict(val=dict(name='loss', split='test', clips=1, crops=1, batch=64), probe=dict(common.TINY_PROBE))
   return config

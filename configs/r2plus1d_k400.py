@@ -43,7 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   else:
     rate = dict(rate=0.01 * GPUS, warmup_start=0.01)
     config.optim.update(rate, total_examples=45e6, warmup_examples=10e6, boundary_examples=(20e6, 30e6, 40e6))
-  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500)
+  config.train = common.training(dtype='bfloat16', log_steps=50, save_steps=500)
   config.init = dict(path=arg.init, skip=('head/.*',) if arg.init else ())
   config.evals = dict(test=dict(name='views', split='val', clips=10, crops=1, batch=16, average='probabilities'))
   if arg.data:
@@ -62,6 +62,6 @@ def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
     if key.startswith(('total_', 'warmup_', 'boundary_')):
       del config.optim[key]
   config.optim.update(rate=0.1, rate_batch=32, total_steps=800, warmup_steps=80, boundary_steps=(500, 700))
-  config.train = dict(dtype='float32', log_steps=50, save_steps=200)
+  config.train = common.training(dtype='float32', log_steps=50, save_steps=200)
   config.evals = dict(test={**common.TINY_VIEWS, 'split': 'val' if own_data else 'test'})
   return config

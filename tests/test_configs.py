@@ -1,5 +1,6 @@
 """Every config builds, tiny and whole, and its model traces; what is wrong in one is said by name."""
 
+import dataclasses
 import importlib
 import pathlib
 
@@ -93,3 +94,9 @@ def test_missing_data_names_folder_and_command(tmp_path):
   config = build.plain(importlib.import_module('configs.mae_k400').get_config('variant=B'))
   with pytest.raises(FileNotFoundError, match=rf'{tmp_path}/k400(.|\n)*python -m data_prep.write'):
     build.experiment(config, str(tmp_path))
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_training_setting_is_there_for_the_command_line(name):
+  config = importlib.import_module(f'configs.{name}').get_config('tiny')
+  assert {f.name for f in dataclasses.fields(build.Training)} == set(config.train)
