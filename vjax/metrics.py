@@ -115,6 +115,7 @@ class Log:
     return (time.monotonic() - self._begin) / done * (self._total - step)
 
   def close(self) -> None:
+    """Ends bar and writers."""
     if self._bar is not None:
       self._bar.close()
     if self._lead:
