@@ -39,6 +39,7 @@ setup(
     'flax>=0.12,<0.13',
     'importlib-resources>=6',  # tensorflow-datasets needs it to prepare a set and does not say so
     'jax>=0.10,<0.13',
+    'jaxtyping>=0.3',  # shapes in signatures; checked in tests only
     'matplotlib>=3.9',
     'ml-collections>=1.0',
     'numpy>=2.0',

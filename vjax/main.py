@@ -27,7 +27,8 @@ def default_workdir(config_flag: str) -> str:
 
 
 def main(argv: list[str]) -> None:
-  """Runs the config that the flags name; status 1 with one message for what the user can mend, train.STOPPED after SIGTERM."""
+  """Runs the config that the flags name. Exits with 1 and one message for what the user can mend, with train.STOPPED after
+  SIGTERM."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}: settings are given as --config.section.name=value')
   import jax
