@@ -16,7 +16,6 @@ TEST = [
   'beartype>=0.20',
   'hypothesis>=6.100',
   'ipykernel>=6.29',
-  'jaxtyping>=0.3',
   'nbclient>=0.10',
   'nbformat>=5.10',
   'pytest>=8.3',
