@@ -8,7 +8,7 @@ KINETICS_PIXELS = dict(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))  # Py
 VMZ_PIXELS = dict(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))  # VMZ's
 # The built-in data set, 12 motions, at a size that two cores train on in minutes: 8 frames over the whole clip, the
 # whole frame squeezed to 54 x 54 px, of which a training crop takes 48 x 48. Patches are four frames long: from the motion
-# inside a patch the network learns within 1000 steps, with two frames it had not after 1000.
+# inside a patch the network learns within 1000 steps; with two frames it had barely begun.
 TINY_DATA = dict(name='motions', split='train', **KINETICS_PIXELS)
 TINY_CLIP = dict(frames=8, stride=1, crop=48, short_side=54, sampling='uniform')
 TINY_AUGMENT = dict(crop='fixed', size=(54, 54), flip=0.0)
