@@ -7,7 +7,6 @@ runs/demo/report.html. Started again, it continues where it was.
 
 import argparse
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -39,23 +38,6 @@ def configs(workdir: str, short: bool) -> dict[str, Any]:
           config.optim.update(total_steps=4, warmup_steps=1)
         config.train.update(log_steps=2, save_steps=2)
   return runs
-
-
-def run_all(runs: dict[str, Any], workdir: str, data_dir: str) -> dict[str, dict[str, Any]]:
-  """{run: result.json}, training what is not finished."""
-  from vjax import build, train
-
-  results = {}
-  for name, config in runs.items():
-    folder = f'{workdir}/{name}'
-    file = Path(folder, 'result.json')
-    if not file.exists():
-      logging.info('--- %s', name)
-      began = time.monotonic()
-      train.run(build.experiment(config, data_dir), folder)
-      logging.info('%s took %.0f s', name, time.monotonic() - began)
-    results[name] = json.loads(file.read_text())
-  return results
 
 
 def table(results: dict[str, dict[str, Any]], classes: int) -> list[tuple[str, float, float]]:
@@ -132,7 +114,7 @@ def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir
 
 def main(argv: list[str] | None = None) -> None:
   """Runs everything, prints the table, says where the report is."""
-  from vjax import build
+  from vjax import build, study
 
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', default='runs/demo', help='where runs and report go')
@@ -143,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
   metrics.start_log(args.workdir)
   runs = configs(args.workdir, args.short)
   build.render_built_in(runs['mae'], args.data_dir)
-  results = run_all(runs, args.workdir, args.data_dir)
+  results = study.run_all(runs, args.workdir, args.data_dir)
   rows, words, page = report(runs, results, args.workdir, args.data_dir)
   print(f'\n{"motion view":36}  top-1   chance')
   for what, top1, chance in rows:
