@@ -1,9 +1,11 @@
 """Clips per CPU-second of the input pipeline against the rate at which this machine decodes the same JPEG frames.
 
-  python benchmarks/input_pipeline.py [--seconds=10]
+  python -m benchmarks.input_pipeline [--seconds=10]
+  python -m benchmarks.input_pipeline --cores        clips per second on 1, 2, ... all cores
+  python -m benchmarks.input_pipeline --epochs=10    memory after each epoch, and docs/input_memory.png
 
 Videos are made here: 256x340 px, quality 95, smooth texture with grain. The bar: a ratio of 0.9.
-CPU-seconds of this process, so that other work on the machine does not count.
+Ratios are of CPU-seconds of this process, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import resource
 import tempfile
 import time
 
@@ -25,13 +28,25 @@ SETTINGS = {
     ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace'),
     Augment(area=(0.5, 1.0)),
   ),
+  '16x4, 224 px, resized on the accelerator': (
+    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace'),
+    Augment(area=(0.5, 1.0), canvas=(256, 340)),
+  ),
   '16x4, 224 px, four repeats': (
     ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace', repeats=4),
     Augment(area=(0.5, 1.0)),
   ),
+  '16x4, 224 px, four repeats, accelerator': (
+    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace', repeats=4),
+    Augment(area=(0.5, 1.0), canvas=(256, 340)),
+  ),
   '32x2, 224 px, short side 256-320': (
     ClipSpec(frames=32, stride=2, crop=224, short_side=256, sampling='dense'),
     Augment(crop='jitter'),
+  ),
+  '32x2, 224 px, short side, accelerator': (
+    ClipSpec(frames=32, stride=2, crop=224, short_side=256, sampling='dense'),
+    Augment(crop='jitter', canvas=(256, 256)),
   ),
   '32x1, 112 px of 128x171': (
     ClipSpec(frames=32, stride=1, crop=112, short_side=128, sampling='consecutive'),
@@ -77,20 +92,71 @@ def decode_rate(jpegs: list[bytes], seconds: float) -> float:
   return _rate((1 for _ in data), seconds, warm=50)
 
 
-def _rate(counts, seconds: float, warm: int) -> float:
+def _rate(counts, seconds: float, warm: int, clock=time.process_time) -> float:
   for _ in range(warm):
     next(counts)
-  done, start = 0, time.process_time()
-  while time.process_time() < start + seconds:
+  done, start = 0, clock()
+  while clock() < start + seconds:
     done += next(counts)
-  return done / (time.process_time() - start)
+  return done / (clock() - start)
+
+
+def _clips(source, spec, clip, augment):
+  batches = pipeline.train_batches(source, spec, clip, augment, batch=8, seed=0, start_step=0, host=0, hosts=1)
+  return (len(b['mask']) for b in batches)
+
+
+def ratios(source, spec, jpegs: list[bytes], seconds: float) -> None:
+  """Prints one line per setting."""
+  for name, (clip, augment) in SETTINGS.items():
+    raw = decode_rate(jpegs, seconds)
+    rate = _rate(_clips(source, spec, clip, augment), seconds, warm=6)
+    alone = raw / clip.frames
+    print(
+      f'{name:42} {rate:7.1f} clips per CPU-second   decoding alone {alone:7.1f}   ratio {rate / alone:.2f}',
+      flush=True,
+    )
+
+
+def cores(source, spec, seconds: float) -> None:
+  """Prints clips per second of the first setting on 1, 2, ... cores: this process is pinned to them."""
+  clip, augment = next(iter(SETTINGS.values()))
+  every = sorted(os.sched_getaffinity(0))
+  one, count = 0.0, 1
+  while count <= len(every):
+    os.sched_setaffinity(0, every[:count])
+    rate = _rate(_clips(source, spec, clip, augment), seconds, warm=6, clock=time.monotonic)
+    one = one or rate
+    print(f'{count:3} cores: {rate:7.1f} clips/s, {rate / one / count:.2f} of linear', flush=True)
+    count = len(every) if count < len(every) < 2 * count else 2 * count
+
+
+def memory(source, spec, epochs: int) -> None:
+  """Prints resident memory after each epoch of the first setting and draws it."""
+  from matplotlib.figure import Figure
+
+  clip, augment = next(iter(SETTINGS.values()))
+  batches = pipeline.train_batches(source, spec, clip, augment, batch=8, seed=0, start_step=0, host=0, hosts=1)
+  page = resource.getpagesize() / 2**20
+  seen = []
+  for epoch in range(epochs):
+    for _ in range(source.num_clips // 8):
+      next(batches)
+    seen.append(int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * page)
+    print(f'epoch {epoch + 1}: {seen[-1]:.0f} MiB', flush=True)
+  figure = Figure(figsize=(5, 2.5), layout='constrained')
+  axes = figure.subplots()
+  axes.plot(range(1, epochs + 1), seen, marker='o')
+  axes.set(xlabel='epoch', ylabel='resident memory, MiB', ylim=(0, max(seen) * 1.2))
+  figure.savefig('docs/input_memory.png', dpi=110)
 
 
 def main() -> None:
-  """Prints one line per setting."""
   parser = argparse.ArgumentParser(description='Input pipeline against raw JPEG decoding.')
   parser.add_argument('--seconds', type=float, default=10.0, help='CPU-seconds per line')
-  seconds = parser.parse_args().seconds
+  parser.add_argument('--cores', action='store_true', help='clips per second on 1, 2, ... cores instead')
+  parser.add_argument('--epochs', type=int, default=0, help='memory after each of so many epochs instead')
+  args = parser.parse_args()
   with tempfile.TemporaryDirectory() as root:
     folder = pathlib.Path(root) / 'bench'
     folder.mkdir()
@@ -99,13 +165,12 @@ def main() -> None:
     source = pipeline.open_source(root, spec, 'train')
     size = sum(map(len, jpegs)) / len(jpegs) / 1024
     print(f'{os.cpu_count()} cores, frames of 256x340 px and {size:.0f} KiB')
-    for name, (clip, augment) in SETTINGS.items():
-      raw = decode_rate(jpegs, seconds)
-      batches = pipeline.train_batches(source, spec, clip, augment, batch=8, seed=0, start_step=0, host=0, hosts=1)
-      rate = _rate((len(b['mask']) for b in batches), seconds, warm=6)
-      batches.close()
-      alone = raw / clip.frames
-      print(f'{name:40} {rate:7.1f} clips per CPU-second   decoding alone {alone:7.1f}   ratio {rate / alone:.2f}')
+    if args.cores:
+      cores(source, spec, args.seconds)
+    elif args.epochs:
+      memory(source, spec, args.epochs)
+    else:
+      ratios(source, spec, jpegs, args.seconds)
 
 
 if __name__ == '__main__':

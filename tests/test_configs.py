@@ -46,6 +46,14 @@ def test_config_builds_and_traces(name, arg):
   assert 'Command:' in doc and 'Expected:' in doc
 
 
+def test_rematerialisation_reaches_encoder_and_decoder():
+  config = build.plain(importlib.import_module('configs.mae_k400').get_config('tiny'))
+  for remat in (False, True):
+    config['train']['remat'] = remat
+    model = build.model(config, 5)
+    assert model.backbone.remat == model.head.remat == remat
+
+
 def test_recipes_are_the_papers():
   optimizer = lambda name, arg, clips: build.optimizer(
     c := build.plain(importlib.import_module(f'configs.{name}').get_config(arg)),

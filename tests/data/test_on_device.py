@@ -1,0 +1,75 @@
+"""Crops finished on the accelerator are those of the host, up to its rounding to whole pixel values."""
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from tests.data import make
+from tests.experiments import shrunk
+from vjax import build, shard, train
+from vjax.data import on_device, pipeline
+from vjax.data.augment import Augment
+from vjax.types import ClipSpec, DatasetSpec
+
+SPEC = DatasetSpec(name='toy', num_classes=4)
+CLIP = ClipSpec(frames=4, stride=2, crop=16, short_side=20, sampling='dense')
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  root = tmp_path_factory.mktemp('data')
+  make.dataset(root / 'toy')
+  return str(root)
+
+
+def batches(data_dir, augment, clip=CLIP, steps=3):
+  source = pipeline.open_source(data_dir, SPEC, 'train')
+  settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1}
+  return list(itertools.islice(pipeline.train_batches(source, SPEC, clip, augment, **settings), steps))
+
+
+@pytest.mark.parametrize('canvas', [(64, 64), (36, 44)], ids=['all fit', 'some are resized on the host'])
+@pytest.mark.parametrize('repeats', [1, 2])
+@pytest.mark.parametrize('colour', [(0.0, 0.0, 0.0), (0.4, 0.4, 0.4)], ids=['plain', 'colour'])
+def test_equals_the_host(data_dir, canvas, repeats, colour):
+  clip = dataclasses.replace(CLIP, repeats=repeats)
+  host = Augment(colour=colour)
+  device = dataclasses.replace(host, canvas=canvas)
+  seen = set()
+  for a, b in zip(batches(data_dir, host, clip), batches(data_dir, device, clip)):
+    assert b['video'].shape[2:4] == canvas and (a['video_id'] == b['video_id']).all()
+    seen |= {tuple(w) for w in b['window']} | {bool(m) for m in b['mirror']}
+    found = on_device.crops(b['video'], b['window'], b['mirror'], b.get('colour'), clip.crop)
+    error = np.abs(np.asarray(found) - a['video'])
+    # The host rounds once; with colour it cuts three times more, each error growing by the factors after it, up to 1.4.
+    assert error.max() <= (0.5 * 1.4**3 + 1.4**2 + 1.4 + 1 + 0.5 if any(colour) else 0.51)
+    assert error.mean() < (1.5 if any(colour) else 0.3)
+  assert {True, False} <= seen and len(seen) > 4 and ((16, 16) in seen) == (canvas == (36, 44))
+  assert any(colour) == ('colour' in b)
+
+
+def test_a_step_sees_the_same_clips(data_dir, tmp_path_factory):
+  from data_prep import synthetic
+
+  root = tmp_path_factory.mktemp('motions')
+  synthetic.prepare(str(root / 'motions'), 24, 12, seed=0)
+  losses = []
+  for canvas in (None, (96, 128)):
+    config = shrunk('mae_k400', **{'augment.canvas': canvas})
+    exp = build.experiment(config, str(root))
+    mesh = shard.mesh()
+    make_state, _ = train.init_state(exp, mesh, jax.random.key(0))
+    state = make_state()
+    step = train.compiled_step(exp, mesh, state)
+    _, metrics = step(state, shard.to_global(mesh, next(exp.train_batches(0))), jax.random.key(1))
+    losses.append(float(metrics['loss'].compute()))
+  assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0] != losses[1]
+
+
+def test_canvas_refuses_what_needs_the_crop():
+  for setting in ({'randaug': 2}, {'erase': 0.25}):
+    with pytest.raises(ValueError, match='leave canvas out'):
+      Augment(canvas=(64, 64), **setting)
