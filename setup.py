@@ -9,13 +9,15 @@ TENSORFLOW = [
 ]
 DATA = [  # data_prep/: video files to records, on one machine or a Beam cluster
   'apache-beam>=2.77,<3',
-  'google-crc32c>=1.5',  # Beam alone cannot write TFRecord checksums at speed
   'simplejpeg>=1.8',
 ]
+CLOUD = ['gcsfs>=2024.6', 's3fs>=2024.6']  # gs:// and s3:// for data and checkpoints
 TEST = [
   'beartype>=0.20',
+  'gcp-storage-emulator>=2024.8',
   'hypothesis>=6.100',
   'ipykernel>=6.29',
+  'moto[server]>=5.1',
   'nbclient>=0.10',
   'nbformat>=5.10',
   'pytest>=8.3',
@@ -36,6 +38,7 @@ setup(
     'clu>=0.0.12',
     'etils[epath]>=1.9',  # records by range from local folders and object stores
     'flax>=0.12,<0.13',
+    'google-crc32c>=1.5',  # checksums of records
     'importlib-resources>=6',  # tensorflow-datasets needs it to prepare a set and does not say so
     'jax>=0.10,<0.13',
     'jaxtyping>=0.3',  # shapes in signatures; checked in tests only
@@ -54,7 +57,9 @@ setup(
   extras_require={
     'cuda': ['jax[cuda13]'],
     'tpu': ['jax[tpu]'],
+    'bench': ['torch>=2.5'],  # benchmarks/against_torch.py
     'data': DATA,
-    'test': TEST + DATA,
+    'cloud': CLOUD,
+    'test': TEST + DATA + CLOUD,
   },
 )

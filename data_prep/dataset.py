@@ -14,7 +14,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from data_prep import runners
@@ -52,7 +51,7 @@ def write_dataset(
   names = {view: list_classes(kept, view) for view in views}
   if classes is not None:
     names[''] = list(classes)
-  described = asdict(settings) | {'shards': shards} | ({'origin': dict(origin)} if origin else {})
+  described = settings.described() | {'shards': shards} | ({'origin': dict(origin)} if origin else {})
   inputs = {_key(row): [*_key(row), row.line, sorted(row.labels.items()), _size(root, row)] for row in kept}
   mark = [FORMAT, described, names, list(inputs.values()), [[*_key(row), why] for row, why in aside]]
   mark = shards_lib.fingerprint(mark)
@@ -93,6 +92,8 @@ def complete_manifest(out: str) -> dict[str, Any] | None:
       return json.load(file)
   except FileNotFoundError:
     return None
+  except ValueError as e:
+    raise ValueError(f'{out}/manifest.json is damaged ({e}): delete the folder to write the data set again') from e
 
 
 def _find(folder: str, pattern: str) -> list[str]:
@@ -147,7 +148,7 @@ def _plan(
   for split in sorted({row.split for row in kept}):
     parts = shards_lib.assign([row for row in kept if row.split == split], shards)
     for number, part in enumerate(parts):
-      mark = [FORMAT, asdict(settings), names, [inputs[_key(row)] for row in part], versions]
+      mark = [FORMAT, settings.described(), names, [inputs[_key(row)] for row in part], versions]
       mark = shards_lib.fingerprint(mark)
       file = f'{split}-{number:05}-of-{len(parts):05}.tfrecord'
       plan.append(Shard(out, root, file, tuple(part), names, settings, mark))

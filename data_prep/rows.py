@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import math
 import os
@@ -15,6 +16,7 @@ from data_prep.video import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 EXTENSIONS = VIDEO_EXTENSIONS + IMAGE_EXTENSIONS
 SPLITS = ('train', 'val', 'test')  # names of sub-folders that are splits, not classes
 _SHOWN = 10  # bad rows quoted in one error
+_LATEST_S = 1e7  # of a segment; 115 days
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,13 @@ def read_manifest(path: str, split: str, root: str, allow_outside: bool = False)
       lines = [(i, cells) for i, cells in _numbered(csv.reader(file, strict=True)) if any(c.strip() for c in cells)]
   except FileNotFoundError as e:
     raise ValueError(f'no manifest {path}; --manifest=SPLIT:FILE takes a CSV of path,label[,start_s,end_s]') from e
+  except OSError as e:
+    raise ValueError(f'manifest {path} cannot be read ({e.strerror}); it must be a CSV file') from e
   except (UnicodeDecodeError, csv.Error) as e:
     raise ValueError(f'{path} is not a comma-separated text file in UTF-8: {e}') from e
   if not lines:
     raise ValueError(f'{path} has no rows; it needs lines of path,label[,start_s,end_s]')
+  _check_form(path, lines, root)
   columns = _columns(path, [c.strip() for c in lines[0][1]])
   lines = lines[1:] if _is_header(lines[0][1]) else lines
   rows, bad = [], []
@@ -85,6 +90,27 @@ def _is_header(cells: Sequence[str]) -> bool:
   """Whether a line names columns: 'path' is among its cells, and not as the label of some file."""
   cells = [c.strip().lower() for c in cells]
   return 'path' in cells and not any(c.endswith(EXTENSIONS) for c in cells)
+
+
+def _check_form(path: str, lines: Sequence[tuple[int, list[str]]], root: str) -> None:
+  """Raises ValueError for columns that are not separated by commas, and a first line that names columns in other words."""
+  first = [c.strip() for c in lines[0][1]]
+  if len(first) == 1 and first[0].lower() != 'path':
+    for separator in ';', '\t', '|', ' ':
+      start = first[0].split(separator)[0].strip().lower()
+      whole = first[0].lower().endswith(EXTENSIONS)
+      if separator in first[0] and not whole and (start == 'path' or start.endswith(EXTENSIONS)):
+        raise ValueError(
+          f'{path}: its columns are separated by {separator!r} ({first[0]!r}); separate them by commas: '
+          'path,label[,start_s,end_s]'
+        )
+  if len(lines) > 1 and not _is_header(first) and not any(c.lower().endswith(EXTENSIONS) for c in first):
+    below = [c.strip() for c in lines[1][1]]
+    if any(c.lower().endswith(EXTENSIONS) for c in below) and not os.path.exists(os.path.join(root, first[0])):
+      raise ValueError(
+        f'{path}: its first line ({",".join(first)}) names no file, the next one does ({",".join(below)}): if it is a '
+        'header, call its columns path,label[,start_s,end_s]; else mend or remove it'
+      )
 
 
 def _columns(path: str, first: list[str]) -> list[str]:
@@ -113,6 +139,9 @@ def _row(cells, columns, split, line, root, allow_outside) -> tuple[Row | None, 
   if len(cells) != len(columns):
     return None, [f'{len(cells)} columns ({",".join(cells)}) where {len(columns)} are due ({",".join(columns)})']
   value, problems = dict(zip(columns, cells)), []
+  for column, cell in value.items():
+    if re.search(r'[\x00-\x1f\x7f]', cell):
+      problems.append(f'column {column}: {cell!r:.80} holds a line break or control character; is a quote left open?')
   times = {}
   for column in ('start_s', 'end_s'):
     times[column], problem = _seconds(value.get(column, ''))
@@ -138,23 +167,43 @@ def _seconds(text: str) -> tuple[float | None, str]:
   if not text:
     return None, ''
   try:
-    seconds = float(text)
+    seconds = float(text) if text.isascii() and '_' not in text else None
   except ValueError:
+    seconds = None
+  if seconds is None:
     return None, 'is not a number of seconds'
-  return (seconds, '') if 0 <= seconds < math.inf else (None, 'must be 0 or more, and finite')
+  if not 0 <= seconds < math.inf:
+    return None, 'must be 0 or more, and finite'
+  return (seconds, '') if seconds <= _LATEST_S else (None, f'is more than {_LATEST_S:g} s')
 
 
 def relative_path(path: str, root: str, allow_outside: bool) -> tuple[str, str]:
   """The path relative to the video root, and what is wrong with it ('' if nothing)."""
   if not path or '\0' in path:
     return path, 'is no file name'
-  full = os.path.normpath(os.path.join(os.path.abspath(root), path))
-  inside = os.path.relpath(full, os.path.abspath(root)).replace(os.sep, '/')
-  if inside.split('/')[0] != '..':
-    return inside, ''
+  root = os.path.abspath(root)
+  given = os.path.join(root, path)
+  full, top = os.path.normpath(given), root
+  real = _real_folder(os.path.dirname(given))
+  if real != _real_folder(os.path.dirname(full)):  # 'link/..' is where the link leads, not here
+    full, top = os.path.join(real, os.path.basename(given)), _real_folder(root)
+  inside = os.path.relpath(full, top).replace(os.sep, '/')
+  if inside == '.':
+    return path, 'is no file name'
+  named_inside = inside.split('/')[0] != '..'
   if allow_outside:
-    return full.replace(os.sep, '/'), ''
-  return path, f'lies outside the video folder {root}; set --videos to a folder above it, or pass --allow_outside'
+    return inside if named_inside else full.replace(os.sep, '/'), ''
+  if not named_inside:
+    return path, f'lies outside the video folder {root}; set --videos to a folder above it, or pass --allow_outside'
+  real = os.path.realpath(full) if os.path.islink(full) else os.path.join(real, os.path.basename(full))
+  if not real.startswith(_real_folder(root).rstrip(os.sep) + os.sep):
+    return path, f'leads by a symbolic link to {real}, outside {root}; pass --allow_outside to read it'
+  return inside, ''
+
+
+@functools.lru_cache(10_000)
+def _real_folder(folder: str) -> str:
+  return os.path.realpath(folder)
 
 
 def read_folder(folder: str, split: str = 'train') -> list[Row]:
@@ -184,7 +233,21 @@ def read_folder(folder: str, split: str = 'train') -> list[Row]:
 
 
 def _subfolders(folder: str) -> list[str]:
-  return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith('.'))
+  """Names of the folders in it. Raises ValueError for symbolic links that lead nowhere or back up: a class would be lost,
+  or read twice."""
+  names = []
+  for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+    if entry.name.startswith('.') or entry.name.lower().endswith(EXTENSIONS) and not os.path.isdir(entry.path):
+      continue
+    if entry.is_symlink():
+      if not os.path.exists(entry.path):
+        raise ValueError(f'{entry.path} is a symbolic link that leads nowhere, or to itself: mend or remove it')
+      target = os.path.realpath(entry.path)
+      if os.path.commonpath([target, os.path.realpath(folder)]) == target:
+        raise ValueError(f'{entry.path} is a symbolic link back to {target}, a folder above it: remove it')
+    if os.path.isdir(entry.path):
+      names.append(entry.name)
+  return names
 
 
 def hold_out(rows: Sequence[Row], fraction: float, split: str = 'val') -> list[Row]:
@@ -220,8 +283,11 @@ def read_classes(path: str) -> list[str]:
   """Class names, one a line. Raises ValueError for a missing file or a repeated name."""
   if not os.path.isfile(path):
     raise ValueError(f'--classes: no file {path}; it must hold one class name a line')
-  with open(path, encoding='utf-8-sig') as file:
-    names = [line.strip() for line in file if line.strip()]
+  try:
+    with open(path, encoding='utf-8-sig') as file:
+      names = [line.strip() for line in file if line.strip()]
+  except UnicodeDecodeError as e:
+    raise ValueError(f'--classes={path} is not text in UTF-8: {e}; save it as UTF-8') from e
   repeated = sorted({n for n in names if names.count(n) > 1})
   if repeated or not names:
     raise ValueError(f'--classes={path}: ' + (f'repeated: {", ".join(repeated)}' if repeated else 'no class in it'))
@@ -239,10 +305,15 @@ def set_aside(rows: Sequence[Row], classes: Sequence[str] | None) -> tuple[list[
     if not row.path.isascii() and row.path.encode(errors='replace').decode() != row.path:
       aside.append((row, 'name: the path is not UTF-8; rename the file'))
     elif key in first:
-      aside.append((row, f'duplicate: of row {first[key]}'))
+      other = '' if first[key].labels == row.labels else f', there with labels {_labels(first[key])}'
+      aside.append((row, f'duplicate: of row {first[key].line}{other}'))
     elif unknown:
       aside.append((row, f'unknown label: {", ".join(unknown)} not in the class list'))
     else:
-      first[key] = row.line
+      first[key] = row
       kept.append(row)
   return kept, aside
+
+
+def _labels(row: Row) -> str:
+  return ', '.join(f'{view}:{"|".join(names)}' if view else '|'.join(names) for view, names in row.labels.items())

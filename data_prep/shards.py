@@ -11,25 +11,33 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import google_crc32c
 
 from data_prep import rows as rows_lib
 from data_prep.sequence_example import sequence_example, tfrecord
-from data_prep.video import VideoError, read_frames
+from data_prep.video import MAX_DURATION_S, VideoError, read_frames
 
 CLIPS_PER_SHARD = 256
+MOST_BYTES = (1 << 31) - (1 << 20)  # of a clip: no reader of protocol buffers takes 2 GB
 
 
 @dataclass(frozen=True)
 class Settings:
-  """How clips are stored: short side in pixels (0 = as it is), JPEG quality, frames per second (0 = as they are)."""
+  """How clips are stored: short side in pixels (0 = as it is), JPEG quality, frames per second (0 = as they are); a clip
+  of more than max_duration_s is refused."""
 
   short_side_px: int
   quality: int
   frame_rate: float
+  max_duration_s: float = MAX_DURATION_S
+
+  def described(self) -> dict[str, Any]:
+    """The settings for manifest and fingerprint, without a bound that is the usual one: data sets made before there was
+    one are still of these settings."""
+    return {k: v for k, v in asdict(self).items() if k != 'max_duration_s' or v != MAX_DURATION_S}
 
 
 @dataclass(frozen=True)
@@ -135,18 +143,24 @@ def encode_clip(
   """
   import simplejpeg
 
-  jpegs, last, times, shape = [], None, [], (0, 0)
+  jpegs, size, last, times, shape = [], 0, None, [], (0, 0)
   frames = read_frames(
     os.path.join(root, row.path),
     short_side=settings.short_side_px,
     start_s=row.start_s,
     end_s=row.end_s,
     frame_rate=settings.frame_rate,
+    max_duration_s=settings.max_duration_s,
   )
   for begin, finish, rgb in frames:
     if rgb is not last:
       jpeg = simplejpeg.encode_jpeg(rgb, settings.quality, 'RGB', '420')
     jpegs.append([jpeg])
+    size += len(jpeg)
+    if size > MOST_BYTES:
+      raise VideoError(
+        f'too large: {len(jpegs)} frames have {size} bytes, at most {MOST_BYTES}; cut it into segments'
+      )
     times, last, shape = [times[0] if times else begin, finish], rgb, rgb.shape
   seconds = times[1] - times[0]
   context = {

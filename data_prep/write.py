@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 
 from data_prep import dataset, rows, shards
+from data_prep.video import MAX_DURATION_S
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       found,
       args.out,
       root=root,
-      settings=shards.Settings(args.short_side, args.quality, args.frame_rate),
+      settings=shards.Settings(args.short_side, args.quality, args.frame_rate, args.max_duration_s),
       shards=args.shards,
       classes=rows.read_classes(args.classes) if args.classes else None,
       processes=args.processes,
@@ -117,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
   add('--short_side', type=int, default=256, help='stored pixels; 0 keeps the size')
   add('--quality', type=int, default=95, choices=range(1, 101), metavar='1..100', help='of the stored JPEG frames')
   add('--frame_rate', type=float, default=0, help='frames per second to store; 0 keeps all, with their own times')
+  add('--max_duration_s', type=float, default=MAX_DURATION_S, help='of a clip; a longer one fails, default an hour')
   add('--shards', type=int, default=0, help='per split; 0: about 256 clips each')
   add('--allow_outside', action='store_true', help='let a manifest name files outside --videos')
   add('--processes', type=int, default=0, help='of the pool; 0: one a core')

@@ -152,7 +152,10 @@ def test_duplicates_and_unknown_labels_are_set_aside():
   ]
   kept, aside = set_aside(rows, ['run', 'walk'])
   assert kept == [rows[0], rows[2], rows[4]]
-  assert aside == [(rows[1], 'duplicate: of row 1'), (rows[3], 'unknown label: fly not in the class list')]
+  assert aside == [
+    (rows[1], 'duplicate: of row 1, there with labels run'),
+    (rows[3], 'unknown label: fly not in the class list'),
+  ]
 
 
 def test_shards_are_even_mixed_and_fixed():

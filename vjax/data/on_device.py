@@ -3,7 +3,6 @@
 Resizing is a third of what the host spends on a clip; here it is two matrix products a frame.
 """
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 

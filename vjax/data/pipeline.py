@@ -6,7 +6,7 @@ Order and every random choice are functions of (seed, epoch, place in the epoch)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,9 @@ def open_source(
   if index.classes and len(wrong):
     label = index.label[wrong[0]]
     raise ValueError(f'{index.where(wrong[0])}: label {label} is not one of {len(index.classes)} classes')
+  empty = np.flatnonzero(index.frames < 1)
+  if len(empty):
+    raise ValueError(f'{index.where(empty[0])}: a clip without frames; write the shard again without it')
   rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
   return Source(spec.name, index, rows, images)
 
@@ -101,8 +104,9 @@ def train_batches(
   """Endless batches of this host's share of `batch` videos a step, from start_step on.
 
   video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or (b*repeats, K) float32;
-  mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. Row r of step s is place s*batch + r of a walk through the
-  epochs, each a permutation of all clips, so a batch may lie across two. Raises ValueError if hosts do not divide `batch`.
+  mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With augment.canvas, video is (b*repeats, T, *canvas, 3)
+  and window (b*repeats, 2), mirror (b*repeats,) and, if used, colour (b*repeats, 3) say what is left to do. Row r of step s
+  is place s*batch + r of a walk through the epochs, each a permutation of all clips, so a batch may lie across two. Raises ValueError if hosts do not divide `batch`.
   """
   tf = _tensorflow()
   k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'many'
@@ -110,6 +114,7 @@ def train_batches(
   at = lambda p: _shuffled(tf, p % n, seed, p // n, n)
   draw = _train_reader(source, spec, clip, augment, seed)
   r, ops = clip.repeats, augment.randaug
+  on_device = augment.canvas is not None
   cut = r == 1 and not ops and not source.images  # a lone window is cut while decoding
   outputs = [(tf.string, [None]), (tf.int32, [r, clip.frames]), (tf.int32, [4]), _label_type(tf, source, spec)]
   outputs += [(tf.int32, [r, 4]), (tf.bool, [r]), (tf.float32, [r, 3]), (tf.int32, [r, ops])]
@@ -119,20 +124,26 @@ def train_batches(
     p = place(i)
     row = tf.gather(source.rows, at(p))
     jpegs, order, box, label, *plans = _call(tf, draw, [row, p // n], outputs)
-    frames = _decode(tf, jpegs, box, source.images, [clip.crop, clip.crop] if cut else None)
+    frames = _decode(tf, jpegs, box, source.images, [clip.crop, clip.crop] if cut and not on_device else None)
     plans = [Plan(*(a[j] for a in plans)) for j in range(r)]
-    clips = [augments.render(_ordered(tf, frames, order[j]), plans[j], augment, clip.crop, cut=cut) for j in range(r)]
-    return {'video': tf.stack(clips) if r > 1 else clips[0][None], 'label': label, 'video_id': row, 'epoch': p // n}
+    ordered = [_ordered(tf, frames, order[j]) for j in range(r)]
+    common = {'label': label, 'video_id': row, 'epoch': p // n}
+    if on_device:
+      placed, windows = zip(*(augments.place(f, plan, augment, clip.crop, cut=cut) for f, plan in zip(ordered, plans)))
+      todo = {'window': tf.stack(windows), 'mirror': tf.stack([q.mirror for q in plans])}
+      todo |= {'colour': tf.stack([q.colour for q in plans])} if any(augment.colour) else {}
+      return {'video': _stack(tf, placed), **todo, **common}
+    clips = [augments.render(f, plan, augment, clip.crop, cut=cut) for f, plan in zip(ordered, plans)]
+    return {'video': _stack(tf, clips), **common}
 
   data = tf.data.Dataset.range(start_step * k, np.iinfo(np.int64).max)
   row_of = lambda i: source.rows[int(at(tf.constant(place(i), tf.int64)))]
   for value in _readable(tf, _batched(tf, data, item, k), source, row_of, k, start_step):
-    video = value['video'].reshape(-1, *value['video'].shape[2:])
-    label, video_id, epoch = (np.repeat(value[name], r, axis=0) for name in ('label', 'video_id', 'epoch'))
+    label, video_id, epoch = (np.repeat(value.pop(name), r, axis=0) for name in ('label', 'video_id', 'epoch'))
     yield {
-      'video': video,
+      **{name: x.reshape(-1, *x.shape[2:]) for name, x in value.items()},
       'label': label.astype(np.float32 if many else np.int32),
-      'mask': np.ones(len(video), np.float32),
+      'mask': np.ones(len(label), np.float32),
       'video_id': video_id.astype(np.int32),
       'epoch': epoch.astype(np.int32),
     }
@@ -203,7 +214,7 @@ def _train_reader(source: Source, spec: DatasetSpec, clip: ClipSpec, augment: Au
       rng = np.random.default_rng([seed, int(epoch), int(row), time])
       orders.append(rule(rng, len(spans), clip, rate))
     jpegs, order = _needed(payload, spans, np.stack(orders))
-    height, width = wire.image_size(jpegs[0])
+    height, width = _size(source, row, jpegs)
     for repeat in range(clip.repeats):
       rng = np.random.default_rng([seed, int(epoch), int(row), repeat, 1])
       plans.append(augments.draw(rng, augment, clip, height, width, spec.flip))
@@ -227,7 +238,7 @@ def _eval_reader(source: Source, spec: DatasetSpec, clip: ClipSpec, size: tuple[
     payload, context, spans, rate = _open(source, row)
     orders = np.stack([rule(len(spans), clip, view, rate) for view in range(clip.clips)])
     jpegs, order = _needed(payload, spans, orders)
-    height, width = wire.image_size(jpegs[0])
+    height, width = _size(source, row, jpegs)
     scaled, offsets = augments.test_crops(clip, height, width, size)
     box = np.int32([0, 0, height, width])
     return jpegs, order, box, _label(source, spec, row, context), np.int32(scaled), np.int32(offsets)
@@ -241,12 +252,29 @@ def _open(source: Source, row: int):
   try:
     context, spans = wire.parse(payload)
     if source.images:
-      spans = context['image']
-    if not spans:
-      raise ValueError(f'it has no {wire.FRAMES.decode()}')
-  except (KeyError, ValueError) as e:
-    raise ValueError(f'{source.index.where(row)} cannot be read: {e}') from e
-  return payload, context, spans, float(context.get('image/frame_rate', [0])[0])
+      spans = context.get('image', [])
+    if not spans or source.images and not isinstance(spans[0], bytes):
+      raise ValueError(f'it has no {"image" if source.images else wire.FRAMES.decode()}')
+    rate = records.number(context, 'image/frame_rate')
+    if rate < 0:
+      raise ValueError(f'image/frame_rate is {rate}; it must be 0 (unknown) or more')
+    labels = records.label_views(context).get(source.index.view, [])
+    if source.classes and not all(0 <= label < len(source.classes) for label in labels):
+      raise ValueError(f'labels {labels} are not all of the {len(source.classes)} classes')
+  except ValueError as e:
+    raise ValueError(f'{source.index.where(row)} cannot be read: {e}; write the shard again') from e
+  return payload, context, spans, float(rate)
+
+
+def _size(source: Source, row: int, jpegs: Sequence[bytes]) -> tuple[int, int]:
+  """(height, width) of a record's frames. Raises ValueError where they differ, or one is no picture."""
+  try:
+    sizes = {wire.image_size(jpeg) for jpeg in jpegs}
+    if len(sizes) > 1:
+      raise ValueError(f'frames of (height, width) {" and ".join(map(str, sorted(sizes)))}; a clip has one')
+  except ValueError as e:
+    raise ValueError(f'{source.index.where(row)} cannot be read: {e}; prepare the video again') from e
+  return sizes.pop()
 
 
 def _needed(payload, spans: list, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -266,7 +294,6 @@ def _label(source: Source, spec: DatasetSpec, row: int, context: dict[str, list]
 
 
 def _tensorflow():
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # else every start prints what its CPU could do
   import tensorflow as tf
 
   tf.config.set_visible_devices([], 'GPU')  # the accelerator is JAX's
@@ -309,6 +336,10 @@ def _decode(tf, jpegs, box, images: bool, size=None):
   return tf.map_fn(frame, jpegs, parallel_iterations=1, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
 
 
+def _stack(tf, clips):
+  return tf.stack(clips) if len(clips) > 1 else clips[0][None]
+
+
 def _ordered(tf, frames, order):
   """Frames in the order given; a copy only if that is another than theirs."""
   count = tf.shape(frames)[0]
@@ -346,14 +377,19 @@ def check_record(source: Source, row: int) -> None:
   """Reads a record and decodes all its frames. Raises ValueError naming file, record, byte, video and frame."""
   tf = _tensorflow()
   payload, context, spans, _ = _open(source, row)
-  name = context.get('video/filename', context.get('clip/media_id', [b'unnamed']))[0]
+  names = context.get('video/filename', []) + context.get('clip/media_id', [])
+  name = next((n for n in names if isinstance(n, bytes)), b'unnamed')
+  jpegs = []
   for t, span in enumerate(spans):
     try:
-      tf.io.decode_image(span if isinstance(span, bytes) else wire.frame(payload, span), channels=3)
+      jpegs.append(span if isinstance(span, bytes) else wire.frame(payload, span))
+      wire.image_size(jpegs[-1])
+      tf.io.decode_image(jpegs[-1], channels=3)
     except (tf.errors.OpError, ValueError) as e:
       reason = getattr(e, 'message', str(e)).split('\n')[0]
       where = f'{source.index.where(row)} (video {name.decode(errors="replace")})'
       raise ValueError(f'{where}: frame {t} cannot be decoded: {reason}; prepare the video again') from None
+  _size(source, row, jpegs)
 
 
 def test_views(frames: np.ndarray, rate: float, clip: ClipSpec, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -9,7 +9,6 @@ of the length, payload, masked crc32c of the payload.
 from __future__ import annotations
 
 import argparse
-import functools
 import hashlib
 import io
 import itertools
@@ -19,6 +18,7 @@ import os
 import re
 import struct
 import threading
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,23 +26,23 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from google_crc32c import value as _crc32c
 
+from vjax import remote
 from vjax.data import wire
-
-try:
-  import google_crc32c  # in the `data` extra; payload checksums are verified where it is installed
-except ImportError:
-  google_crc32c = None
 
 _SHARD = re.compile(r'(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.tfrecord')
 _OPEN_FILES = 64
+_HEADER = struct.Struct('<QI')  # length, masked checksum of its 8 bytes
+_MOST_CLASSES = 1_000_000  # a larger label is damage, and would ask for a list of as many names
 
 
 @dataclass(frozen=True)
 class Index:
   """Where the clips of a split are. folder, files: shards by absolute path; shard, offset, length, frames, label (N,):
   shard number, byte offset and length of the payload, frames in it, first label or -1. manifest: what the folder's
-  manifest.json says; view: which labels; classes: their names."""
+  manifest.json says; view: which labels; classes: their names. crc (N,): masked checksums of the payloads, None in indexes
+  made before they were kept; rebuild: the command that makes the index again."""
 
   folder: str
   files: tuple[str, ...]
@@ -54,6 +54,8 @@ class Index:
   manifest: dict[str, Any]
   view: str
   classes: tuple[str, ...]
+  crc: np.ndarray | None
+  rebuild: str
 
   def __len__(self) -> int:
     return len(self.offset)
@@ -67,8 +69,9 @@ def write_index(folder: str, split: str) -> str:
   """Path of the index written: `<split>.index.npz` beside the shards `<split>-00000-of-00008.tfrecord`, ....
 
   Arrays, one entry a record in shard order: shard (int32), offset and length of the payload (int64), frames (int32), label
-  (int32, the first of `clip/label/index`, -1 = none), label_VIEW of every `clip/label/VIEW/index`; shard_files and
-  shard_bytes say which files they describe. Raises ValueError for missing shards and damaged files.
+  (int32, the first of `clip/label/index`, -1 = none), label_VIEW of every `clip/label/VIEW/index`, crc (uint32) of the
+  payload as it stands in the file; shard_files and shard_bytes say which files they describe. Raises ValueError for missing
+  shards and damaged files.
   """
   folder = epath.Path(folder)
   files = shard_files(folder, split)
@@ -111,13 +114,14 @@ def scan(files: Sequence[str | epath.Path]) -> dict[str, np.ndarray]:
   """Index columns (see write_index) of TFRecord files of SequenceExamples or Examples."""
   rows, labels = [], []
   for number, file in enumerate(files):
-    for offset, payload in _payloads(epath.Path(file)):
-      context, spans = _parse(payload, file, offset)
-      rows.append((number, offset, len(payload), len(spans) or 1))  # an Example is a clip of one frame
-      labels.append({v: values[0] if values else -1 for v, values in label_views(context).items()})
-  table = np.array(rows, np.int64).reshape(-1, 4)
+    for offset, payload, crc in _payloads(epath.Path(file)):
+      context, spans, views = _parse(payload, file, offset)
+      frames = len(spans) or len(context.get('image', []))  # an Example is a clip of one frame
+      rows.append((number, offset, len(payload), frames, crc))
+      labels.append({view: values[0] if values else -1 for view, values in views.items()})
+  table = np.array(rows, np.int64).reshape(-1, 5)
   columns = {'shard': table[:, 0].astype(np.int32), 'offset': table[:, 1], 'length': table[:, 2]}
-  columns['frames'] = table[:, 3].astype(np.int32)
+  columns |= {'frames': table[:, 3].astype(np.int32), 'crc': table[:, 4].astype(np.uint32)}
   for view in sorted({''}.union(*labels)):
     name = f'label_{view}' if view else 'label'
     columns[name] = np.array([row.get(view, -1) for row in labels], np.int32)
@@ -125,14 +129,27 @@ def scan(files: Sequence[str | epath.Path]) -> dict[str, np.ndarray]:
 
 
 def label_views(context: dict[str, list]) -> dict[str, list[int]]:
-  """Label indices of a record by view; '' is the main one (also TFDS's `label`)."""
+  """Label indices of a record by view; '' is the main one (also TFDS's `label`). Raises ValueError for what is none."""
   views = {}
   for key, values in context.items():
     if key in ('label', 'clip/label/index'):
       views[''] = values
     elif key.startswith('clip/label/') and key.endswith('/index'):
       views[key[len('clip/label/') : -len('/index')]] = values
+    else:
+      continue
+    wrong = [v for v in values if not isinstance(v, int) or not -1 <= v < _MOST_CLASSES]
+    if wrong:
+      raise ValueError(f'{key} holds {wrong[0]!r:.40}; labels are whole numbers below {_MOST_CLASSES}, -1 for none')
   return views
+
+
+def number(context: dict[str, list], key: str) -> float:
+  """The first value of a record's feature, 0 if it has none. Raises ValueError for one that is no finite number."""
+  value = (context.get(key) or [0])[0]
+  if isinstance(value, bytes) or not -np.inf < value < np.inf:
+    raise ValueError(f'{key} is {value!r:.40}; it must be a finite number')
+  return value
 
 
 def open_index(folder: str, split: str, view: str = '', prepare: str = '') -> Index:
@@ -149,27 +166,49 @@ def open_index(folder: str, split: str, view: str = '', prepare: str = '') -> In
     raise FileNotFoundError(
       f'{folder} has no manifest.json, so it is not complete; to prepare or finish it: {prepare}'
     )
-  manifest = json.loads((folder / 'manifest.json').read_text())
+  manifest = _read_manifest(folder / 'manifest.json', prepare)
   if split not in manifest['splits']:
     raise ValueError(f'split {split!r} is not in {folder}; it has: {", ".join(sorted(manifest["splits"]))}')
   path = folder / f'{split}.index.npz'
   if not path.exists():
     raise FileNotFoundError(f'{folder} has no {path.name}; to build it: {rebuild}')
-  return load_index(path, folder, manifest, view, rebuild)
+  index = load_index(path, folder, manifest, view, rebuild)
+  clips = manifest['splits'][split].get('clips', len(index))
+  if clips != len(index):
+    raise ValueError(
+      f'{folder}: manifest.json counts {clips} clips of {split}, {path.name} {len(index)}: they are not of one making; '
+      f'copy both from where they were made, or delete manifest.json and run: {rebuild}'
+    )
+  return index
+
+
+def _read_manifest(path: epath.Path, prepare: str) -> dict[str, Any]:
+  try:
+    manifest = json.loads(path.read_bytes())
+    lacking = {'classes', 'views', 'splits'} - set(manifest)
+  except (ValueError, TypeError, RecursionError) as e:
+    raise ValueError(f'{path} is damaged ({e}); copy it from where it was made, or prepare again: {prepare}') from e
+  if lacking:
+    raise ValueError(f'{path} is not a manifest of records: it lacks {sorted(lacking)}; prepare again: {prepare}')
+  return manifest
 
 
 def load_index(path: epath.Path, folder: epath.Path, manifest: dict[str, Any], view: str, rebuild: str) -> Index:
   """An index read and compared with the sizes of its shards; `rebuild` is the command its errors recommend."""
-  with np.load(io.BytesIO(path.read_bytes())) as arrays:
-    columns = {k: arrays[k] for k in arrays.files}
+  columns = _columns(path, rebuild)
   names, sizes = columns.pop('shard_files'), columns.pop('shard_bytes')
   for name, size in zip(names, sizes):
     if not (folder / str(name)).exists():
       raise FileNotFoundError(
         f'{folder / str(name)} is gone, but {path.name} lists it; copy it back, or run: {rebuild}'
       )
-    if (folder / str(name)).stat().length != size:
-      raise ValueError(f'{folder / str(name)}: index older than its shard ({size} bytes expected); run: {rebuild}')
+    found = (folder / str(name)).stat().length
+    if found != size:
+      raise ValueError(
+        f'{folder / str(name)}: index older than its shard, or the shard cut short or swapped with another ({size} bytes '
+        f'expected, {found} found); copy it again, or run: {rebuild}'
+      )
+  _FILES.forget([str(folder / str(name)) for name in names])
   labels = {k.removeprefix('label').removeprefix('_'): v for k, v in columns.items() if k.startswith('label')}
   if view not in labels:
     raise ValueError(f'{folder} has no label view {view!r}; it has: {sorted(labels)}')
@@ -180,31 +219,60 @@ def load_index(path: epath.Path, folder: epath.Path, manifest: dict[str, Any], v
     manifest=manifest,
     view=view,
     classes=tuple(manifest['views'][view]) if view else tuple(manifest['classes']),
+    crc=columns.get('crc'),
+    rebuild=rebuild,
     **{k: columns[k] for k in ('shard', 'offset', 'length', 'frames')},
   )
 
 
+def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
+  """The arrays of an index file. Raises ValueError if it is damaged, or lists what its shards cannot hold."""
+  data = io.BytesIO(path.read_bytes())
+  try:
+    wrong = zipfile.ZipFile(data).testzip()  # numpy leaves checksums of what it reads in part alone
+    if wrong:
+      raise ValueError(f'wrong checksum of {wrong}')
+    data.seek(0)
+    with np.load(data, allow_pickle=False) as arrays:
+      columns = {k: arrays[k] for k in arrays.files}
+    rows = {k: columns[k] for k in columns if not k.startswith('shard_')}
+    shard, offset, length = (columns[k] for k in ('shard', 'offset', 'length'))
+    if {len(v) for v in rows.values()} != {len(columns['frames'])} or 'label' not in rows:
+      raise ValueError(f'columns of lengths { {k: len(v) for k, v in rows.items()} }')
+    sizes = columns['shard_bytes']
+    inside = (shard >= 0) & (shard < len(sizes)) & (offset >= _HEADER.size) & (length >= 0)
+    if not inside.all() or (length + 4 > sizes[shard] - offset).any():
+      raise ValueError('a record outside its shard')
+  except Exception as e:  # whatever zipfile and numpy make of damage
+    raise ValueError(f'{path} is damaged ({e}); to build it again: {rebuild}') from e
+  return columns
+
+
 def read(index: Index, i: int) -> bytes:
-  """Payload of record i: one read of exactly its bytes. Raises ValueError naming file, record and byte if it is damaged."""
+  """Payload of record i: one read of exactly its bytes. Raises ValueError naming file, record and byte if it is damaged, or
+  not the one that was indexed."""
   path, offset, length = index.files[index.shard[i]], int(index.offset[i]), int(index.length[i])
-  payload, crc = read_ranges(path, offset, (length, 4))
+  header, payload, crc = read_ranges(path, offset - _HEADER.size, (_HEADER.size, length, 4))
   if len(crc) < 4:
     raise ValueError(f'{index.where(i)}: the file ends inside its {length} bytes; write the shard again')
-  if google_crc32c and _mask(google_crc32c.value(payload)) != struct.unpack('<I', crc)[0]:
+  found, header_crc = _HEADER.unpack(header)
+  crc = struct.unpack('<I', crc)[0]
+  other = f'copy the shard again that the index was made of, or run: {index.rebuild}'
+  if _mask(_crc32c(header[:8])) != header_crc:
+    raise ValueError(f'{index.where(i)}: no record begins there: the shard is damaged, or another one; {other}')
+  if found != length:
+    raise ValueError(f'{index.where(i)}: {found} bytes where the index has {length}: another shard; {other}')
+  if _mask(_crc32c(payload)) != crc:
     raise ValueError(f'{index.where(i)}: wrong checksum, the record is damaged; write the shard again')
+  if index.crc is not None and index.crc[i] != crc:
+    raise ValueError(f'{index.where(i)}: not the record that was indexed: the shard is another one; {other}')
   return payload
 
 
 def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
   """Pieces of these lengths that follow each other in a file from `offset`; shorter at its end. The one place that reads
-  clips: local files through descriptors kept open, anything with a scheme (gs://, s3://) through TensorFlow."""
-  if '://' in path:
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(path, 'rb') as f:
-      f.seek(offset)
-      return [f.read(n) for n in lengths]
-  return _FILES.read(path, offset, lengths)
+  clips: local files through descriptors kept open, object stores by one ranged request."""
+  return remote.read_ranges(path, offset, lengths) if remote.is_remote(path) else _FILES.read(path, offset, lengths)
 
 
 class _Files:
@@ -213,6 +281,12 @@ class _Files:
   def __init__(self, limit: int):
     self.limit, self.lock = limit, threading.Lock()
     self.files: OrderedDict[str, io.FileIO] = OrderedDict()
+
+  def forget(self, paths: Sequence[str]) -> None:
+    """Opens these anew when they are read next: they may have been replaced."""
+    with self.lock:
+      for path in paths:
+        self.files.pop(path, None)
 
   def read(self, path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
     """Consecutive pieces of the file; threads read side by side."""
@@ -228,55 +302,48 @@ class _Files:
 _FILES = _Files(_OPEN_FILES)
 
 
-def _payloads(file: epath.Path) -> Iterator[tuple[int, memoryview]]:
-  """(byte offset, payload) of every record. Raises ValueError naming file and offset where the file is damaged."""
+def _payloads(file: epath.Path) -> Iterator[tuple[int, bytes, int]]:
+  """(byte offset, payload, its masked checksum) of every record. Raises ValueError naming file and offset of damage."""
   buffer, at = _contents(file), 0
   while at < len(buffer):
     if at + 12 > len(buffer):
       raise ValueError(f'{file}: ends inside a record header at byte {at}: it was cut short; write the shard again')
-    length, crc = struct.unpack('<QI', buffer[at : at + 12])
+    length, crc = _HEADER.unpack(buffer[at : at + 12])
     if _mask(_crc32c(bytes(buffer[at : at + 8]))) != crc:
       raise ValueError(f'{file}: wrong length checksum at byte {at}: not a TFRecord file, or damaged; write it again')
     if at + 16 + length > len(buffer):
       raise ValueError(
         f'{file}: the record at byte {at} needs {length} bytes, beyond the end of the file; write it again'
       )
-    yield at + 12, buffer[at + 12 : at + 12 + length]
+    payload = bytes(buffer[at + 12 : at + 12 + length])
+    crc = struct.unpack('<I', buffer[at + 12 + length : at + 16 + length])[0]
+    if _mask(_crc32c(payload)) != crc:
+      raise ValueError(
+        f'{file}: wrong checksum of the record at byte {at + 12}: it is damaged; write the shard again'
+      )
+    yield at + 12, payload, crc
     at += 16 + length
 
 
 def _contents(file: epath.Path) -> memoryview:
-  if '://' in str(file):
+  if remote.is_remote(file):
     return memoryview(file.read_bytes())
   with open(file, 'rb') as f:
     size = os.fstat(f.fileno()).st_size
     return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) if size else b'')
 
 
-def _parse(payload, file, offset: int):
+def _parse(payload: bytes, file, offset: int) -> tuple[dict[str, list], list, dict[str, list[int]]]:
+  """(context, frame spans, labels by view) of a record; a ValueError names file and byte."""
   try:
-    return wire.parse(payload)
+    context, spans = wire.parse(payload)
+    return context, spans, label_views(context)
   except ValueError as e:
     raise ValueError(f'{file}: the record at byte {offset} cannot be read: {e}') from e
 
 
 def _mask(crc: int) -> int:
   return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-@functools.cache
-def _crc_table() -> tuple[int, ...]:
-  table = range(256)
-  for _ in range(8):
-    table = [(c >> 1) ^ (0x82F63B78 if c & 1 else 0) for c in table]
-  return tuple(table)
-
-
-def _crc32c(data: bytes) -> int:
-  crc, table = 0xFFFFFFFF, _crc_table()
-  for byte in data:
-    crc = (crc >> 8) ^ table[(crc ^ byte) & 255]
-  return crc ^ 0xFFFFFFFF
 
 
 def _write(path: epath.Path, data: bytes) -> None:
@@ -297,30 +364,44 @@ def write_manifest(folder: str, classes: Sequence[str] = ()) -> str:
     counts, clips, frames, duration_us = [], [], 0, 0
     for file in shard_files(folder, split):
       clips.append(0)
-      for offset, payload in _payloads(folder / file):
-        context, spans = _parse(payload, folder / file, offset)
-        for view, labels in label_views(context).items():
-          texts = context.get(f'clip/label/{view}/text' if view else 'clip/label/text', [])
+      for offset, payload, _ in _payloads(folder / file):
+        context, spans, views = _parse(payload, folder / file, offset)
+        where = f'{folder / file}: the record at byte {offset}'
+        for view, labels in views.items():
+          if classes and not view and max(labels, default=0) >= len(classes):
+            raise ValueError(f'{where} has label {max(labels)}, but --classes names {len(classes)}: add the others')
           if view or not classes:
-            named = dict(zip(labels, (t.decode() for t in texts)))
+            named = dict(zip(labels, _texts(context, view, where)))
             names.setdefault(view, {}).update({i: named.get(i, names.get(view, {}).get(i, str(i))) for i in labels})
           many |= len(labels) > 1
           counts += labels if not view else []
         clips[-1] += 1
-        frames += len(spans) or 1
-        duration_us += context.get('clip/end/timestamp', [0])[0] - context.get('clip/start/timestamp', [0])[0]
+        frames += len(spans) or len(context.get('image', []))
+        try:
+          duration_us += number(context, 'clip/end/timestamp') - number(context, 'clip/start/timestamp')
+        except ValueError as e:
+          raise ValueError(f'{where}: {e}') from e
     described[split] = {
       'clips': sum(clips),
       'frames': frames,
       'duration_s': duration_us / 1e6,
       'shards': [_describe(folder / f, n) for f, n in zip(shard_files(folder, split), clips)],
-      'clips_per_class': np.bincount(np.array(counts, np.int64)).tolist(),
+      'clips_per_class': np.bincount(np.array([c for c in counts if c >= 0], np.int64)).tolist(),
     }
   listed = {view: _listed(indexed, f'{folder}, view {view!r}') for view, indexed in names.items()}
   manifest = {'format': 'vjax-1', 'name': folder.name, 'classes': listed.pop(''), 'labels': 'many' if many else 'one'}
   manifest |= {'views': listed, 'settings': {}, 'versions': {}, 'splits': described, 'failed': 0}
   _write(folder / 'manifest.json', json.dumps(manifest, indent=1).encode())
   return str(folder / 'manifest.json')
+
+
+def _texts(context: dict[str, list], view: str, where: str) -> list[str]:
+  """Label names that a record gives."""
+  key = f'clip/label/{view}/text' if view else 'clip/label/text'
+  try:
+    return [text.decode() for text in context.get(key, [])]
+  except (AttributeError, UnicodeDecodeError) as e:
+    raise ValueError(f'{where}: {key} is {context[key]!r:.60}, not text in UTF-8; pass names by --classes') from e
 
 
 def _describe(file: epath.Path, clips: int) -> dict[str, Any]:
@@ -343,13 +424,19 @@ def main() -> None:
   args = parser.parse_args()
   if not splits(args.folder):
     raise SystemExit(f'no <split>-?????-of-?????.tfrecord in {args.folder}')
-  classes = epath.Path(args.classes).read_text().split('\n') if args.classes else []
-  for split in splits(args.folder):
-    print(write_index(args.folder, split), flush=True)
-  if (epath.Path(args.folder) / 'manifest.json').exists():
-    print('manifest.json is there and stays as it is')
-  else:
-    print(write_manifest(args.folder, [c for c in classes if c]))
+  try:
+    classes = epath.Path(args.classes).read_bytes().decode('utf-8-sig').splitlines() if args.classes else []
+    for split in splits(args.folder):
+      print(write_index(args.folder, split), flush=True)
+      for file in shard_files(args.folder, split):
+        if not (epath.Path(args.folder) / file).stat().length:
+          print(f'careful: {file} has 0 bytes, so no clip; if it should have some, copy it again', flush=True)
+    if (epath.Path(args.folder) / 'manifest.json').exists():
+      print('manifest.json is there and stays as it is')
+    else:
+      print(write_manifest(args.folder, [c for c in classes if c]))
+  except (ValueError, FileNotFoundError) as e:
+    raise SystemExit(f'error: {e}') from e
 
 
 if __name__ == '__main__':

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 FRAMES = b'image/encoded'  # DMVR's feature list of JPEG frames; TFDS images may call theirs 'image'
+_SHIFTS = tuple(range(0, 70, 7))  # a number has at most ten bytes of seven bits
+_UINT64 = (1 << 64) - 1
 
 
 def parse(record: bytes | memoryview) -> tuple[dict[str, list], list[tuple[int, int]]]:
@@ -30,12 +32,17 @@ def parse(record: bytes | memoryview) -> tuple[dict[str, list], list[tuple[int, 
         spans += _frame_spans(record, start, end)
   except (IndexError, struct.error) as e:
     raise ValueError(f'a protocol buffer that ends too early ({e})') from e
+  except UnicodeDecodeError as e:
+    raise ValueError(f'a feature whose name {e.object!r} is not UTF-8') from e
   return context, spans
 
 
 def frame(record, span: tuple[int, int]) -> bytes:
-  """The bytes of the frame whose Feature lies at `span`."""
-  values = _values(record, *span)
+  """The bytes of the frame whose Feature lies at `span`. Raises ValueError if it holds anything else."""
+  try:
+    values = _values(record, *span)
+  except (IndexError, struct.error) as e:
+    raise ValueError(f'the frame at bytes {span} ends too early ({e})') from e
   if len(values) != 1 or not isinstance(values[0], bytes):
     raise ValueError(f'the frame at bytes {span} is not one byte string')
   return values[0]
@@ -43,7 +50,7 @@ def frame(record, span: tuple[int, int]) -> bytes:
 
 def image_size(image: bytes) -> tuple[int, int]:
   """(height, width) that the header of a JPEG or PNG states. Raises ValueError for other bytes."""
-  if image[:8] == b'\x89PNG\r\n\x1a\n':
+  if image[:8] == b'\x89PNG\r\n\x1a\n' and len(image) >= 24:
     width, height = struct.unpack('>II', image[16:24])
     return height, width
   i = 2
@@ -56,14 +63,14 @@ def image_size(image: bytes) -> tuple[int, int]:
 
 
 def _varint(buffer, i: int) -> tuple[int, int]:
-  value, shift = 0, 0
-  while True:
+  value = 0
+  for shift in _SHIFTS:
     byte = buffer[i]
     i += 1
     value |= (byte & 127) << shift
     if byte < 128:
-      return value, i
-    shift += 7
+      return value & _UINT64, i
+  raise ValueError(f'a number of more than 10 bytes before byte {i} of the record')
 
 
 def _fields(buffer, i: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -115,6 +122,8 @@ def _values(buffer, start: int, end: int) -> list[Any]:
         while c < d:
           value, c = _varint(buffer, c)
           values.append(value - (1 << 64) if value >> 63 else value)
+        if c != d:
+          raise ValueError(f'a whole number at byte {c} of the record lies across the end of its list ({d})')
   return values
 
 
@@ -133,14 +142,15 @@ def _hop(buffer, i: int, end: int) -> list[tuple[int, int]]:
   while i < end:
     if buffer[i] != 10:
       raise ValueError(f'byte {i} of the record is {buffer[i]}, not the start of a frame')
-    i, size, shift = i + 1, 0, 0
-    while True:
+    i, size = i + 1, 0
+    for shift in _SHIFTS:
       byte = buffer[i]
       i += 1
       size |= (byte & 127) << shift
       if byte < 128:
         break
-      shift += 7
+    else:
+      raise ValueError(f'a frame length of more than 10 bytes before byte {i} of the record')
     spans.append((i, i + size))
     i += size
   if i != end:
