@@ -21,7 +21,16 @@ TINY_PROBE = dict(
 
 def training(**settings: Any) -> dict[str, Any]:
   """config.train with every key there is, so that each can be set on the command line; see build.Training."""
-  return {'eval_epochs': 0.0, 'keep': 2, 'accumulate': 1, 'fsdp': 1, 'remat': False, 'ema': 0.0, **settings}
+  rest = {
+    'eval_epochs': 0.0,
+    'keep': 2,
+    'accumulate': 1,
+    'fsdp': 1,
+    'remat': False,
+    'ema': 0.0,
+    'skip_nonfinite': False,
+  }
+  return {**rest, **settings}
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:

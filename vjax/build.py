@@ -29,6 +29,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vjax import optim, rooms
+from vjax.data import on_device
 from vjax.data.augment import Augment
 from vjax.layers import position
 from vjax.types import Batch, ClipSpec, DatasetSpec, VideoModel
@@ -56,7 +57,8 @@ class Data:
 class Training:
   """config.train. dtype: of activations, parameters are float32; accumulate: microbatches a step; fsdp: devices that share
   one copy of the state; ema: weight of the old average of parameters, 0 = none; keep: newest checkpoints kept;
-  eval_epochs: between evaluations, 0 = at the end only."""
+  eval_epochs: between evaluations, 0 = at the end only; skip_nonfinite: leave out a step whose loss or gradient is not
+  finite, instead of stopping."""
 
   dtype: str
   log_steps: int
@@ -67,6 +69,7 @@ class Training:
   fsdp: int = 1
   remat: bool = False
   ema: float = 0.0
+  skip_nonfinite: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,15 @@ class Experiment:
   def clips_per_step(self) -> int:
     return self.data.batch * self.clip.repeats
 
+  def pixels(self, batch: Batch) -> jax.Array:
+    """Normalised clips (B, T, H, W, 3) float32 of a training batch."""
+    video = batch['video']
+    if 'window' in batch:
+      video = on_device.crops(video, batch['window'], batch['mirror'], batch.get('colour'), self.clip.crop)
+    return self.normalise(video)
+
   def normalise(self, video: jax.Array) -> jax.Array:
-    """uint8 RGB (..., 3) -> float32, (x / 255 - mean) / std."""
+    """RGB in 0..255 (..., 3) -> float32, (x / 255 - mean) / std."""
     return (video.astype(jnp.float32) / 255 - jnp.asarray(self.data.mean)) / jnp.asarray(self.data.std)
 
 
@@ -160,8 +170,9 @@ def model(config: dict[str, Any], num_classes: int) -> VideoModel:
     if variant not in module.VARIANTS:
       raise ValueError(f'config.model.variant is {variant!r}; {name} has {", ".join(module.VARIANTS)}')
     section = {**module.VARIANTS[variant], **section}
-  facts = dict(frames=clip.frames, crop=clip.crop, num_classes=num_classes, dtype=jnp.dtype(training.dtype))
-  backbone = unpack(module.Backbone, section, 'model', **facts, remat=training.remat)
+  facts = dict(frames=clip.frames, crop=clip.crop, num_classes=num_classes)
+  facts |= dict(dtype=jnp.dtype(training.dtype), remat=training.remat)
+  backbone = unpack(module.Backbone, section, 'model', **facts)
   # A head may ask for facts of the clip, and for settings that the backbone shares with it (a decoder's patch).
   shared = {f.name: getattr(backbone, f.name) for f in fields(backbone) if f.name in ('patch', 'class_token')}
   name, section = _section(config, 'head')
@@ -243,8 +254,8 @@ def default_data_dir() -> str:
 def render_built_in(config: ConfigDict, data_dir: str) -> None:
   """Renders the built-in data set where the config wants it and it is not there yet. In a pod the first host does."""
   folder = Path(data_dir, dataset(plain(config)).folder or config.data.name)
-  if folder.name == 'motions' and not (folder / 'manifest.json').exists():
-    if jax.process_index() == 0:
+  if folder.name == 'motions':
+    if jax.process_index() == 0 and not (folder / 'manifest.json').exists():
       from data_prep import synthetic
 
       logging.info('rendering the built-in data set into %s (once; a few minutes)', folder)

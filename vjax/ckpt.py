@@ -7,9 +7,10 @@ A checkpoint folder (a run's workdir, or what `python -m vjax.convert` writes) h
   checkpoints/<step>/interval    sums of the logging interval in progress
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,85 +20,162 @@ import numpy as np
 from vjax import tree
 from vjax.types import TrainState
 
+SAVE_TIMEOUT_S = 7200  # Orbax measures it by the time of day, which may be set an hour ahead while it waits
+
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes `value` to a temporary name, then renames: readers see the old file or the new one."""
+  """Writes `value` to a temporary name, then renames: readers see the old file or the new one. The temporary name is
+  always the same, so that what a kill leaves is overwritten by the next run."""
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-  temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
+  temporary = path.with_name(f'{path.name}.partial')
+  with open(temporary, 'w') as file:
+    file.write(json.dumps(value, indent=2, sort_keys=True) + '\n')
+    file.flush()
+    os.fsync(file.fileno())
   temporary.replace(path)
 
 
-def read_meta(path: str | os.PathLike) -> dict[str, Any]:
-  """meta.json of a checkpoint folder. Raises FileNotFoundError that says what the folder should be."""
+class Meta(dict):
+  """meta.json; asking for an entry that is not there raises ValueError naming file and entry."""
+
+  path = ''
+
+  def __missing__(self, name: str) -> Any:
+    raise ValueError(
+      f'{self.path} has no {name!r}, only {", ".join(sorted(self)) or "nothing"}: this needs the workdir of a training '
+      f'run (a converted checkpoint brings weights alone)'
+    )
+
+
+def read_meta(path: str | os.PathLike) -> Meta:
+  """meta.json of a checkpoint folder. Raises FileNotFoundError that says what the folder should be, ValueError where the
+  file is damaged or something else."""
   file = Path(path) / 'meta.json'
   if not file.is_file():
     raise FileNotFoundError(
       f'no meta.json in {Path(path).absolute()}: give the --workdir of a training run, or a folder written by '
       f'`python -m vjax.convert`'
     )
-  return json.loads(file.read_text())
+  try:
+    content = json.loads(file.read_text())
+  except (ValueError, RecursionError) as error:
+    raise ValueError(
+      f'{file} is damaged: {error}. The command of the training run writes it anew when it continues'
+    ) from error
+  if not isinstance(content, dict) or not isinstance(content.get('config', {}), dict):
+    raise ValueError(f'{file} is no description of a checkpoint: need an object with config, classes and versions')
+  meta = Meta(content)
+  meta.path = str(file)
+  return meta
 
 
 class Checkpoints:
-  """The checkpoints of one workdir. Saves are asynchronous; a save cut short leaves nothing that a later run would take."""
+  """The checkpoints of one workdir. Saves are asynchronous; a save cut short leaves nothing that a later run would take,
+  and what it leaves is removed by the next run. Errors of saving are OSErrors, raised by the next call of any method."""
 
   def __init__(self, workdir: str | os.PathLike, *, keep: int):
     import orbax.checkpoint as ocp
 
     self._ocp = ocp
+    self._folder = Path(workdir).absolute() / 'checkpoints'
     self._manager = ocp.CheckpointManager(
-      Path(workdir).absolute() / 'checkpoints',
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        enable_async_checkpointing=True,
+        cleanup_tmp_directories=True,
+        async_options=ocp.AsyncOptions(timeout_secs=SAVE_TIMEOUT_S),
+      ),
       item_handlers={  # named here, for else metadata cannot be read before the first save or restore
         'model': ocp.StandardCheckpointHandler(),
         'optimizer': ocp.StandardCheckpointHandler(),
         'interval': ocp.JsonCheckpointHandler(),
       },
     )
+    self._saving: int | None = None
 
   @property
   def latest(self) -> int | None:
     """Step of the newest complete checkpoint, or None."""
-    return self._manager.latest_step()
+    steps = complete_steps(self._folder)
+    return steps[-1] if steps else None
+
+  def last_good(self) -> str:
+    """Where a run that cannot go on will be continued, in words."""
+    step = self.latest
+    return 'there is no checkpoint yet' if step is None else f'the last good checkpoint is that of step {step}'
 
   def save(self, state: TrainState, interval: dict[str, Any]) -> None:
     """Starts writing `state` and the sums of the current logging interval."""
-    args = self._ocp.args
-    self._manager.save(
-      int(state.step),
-      args=args.Composite(
-        model=args.StandardSave({'params': state.params, 'stats': state.stats, 'ema': state.ema or {}}),
-        optimizer=args.StandardSave({'opt_state': state.opt_state, 'step': state.step}),
-        interval=args.JsonSave(interval),
-      ),
-      force=True,
-    )
+    self.wait()
+    args, step = self._ocp.args, int(state.step)
+    self._saving = step
+    with self._writing():
+      self._manager.save(
+        step,
+        args=args.Composite(
+          model=args.StandardSave({'params': state.params, 'stats': state.stats, 'ema': state.ema or {}}),
+          optimizer=args.StandardSave({'opt_state': state.opt_state, 'step': state.step}),
+          interval=args.JsonSave(interval),
+        ),
+        force=True,
+      )
+
+  def check(self) -> None:
+    """Raises what went wrong in the background since the last call; waits for nothing."""
+    if not self._manager.is_saving_in_progress():
+      self.wait()
+
+  def wait(self) -> None:
+    """Until all is written."""
+    with self._writing():
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, and ends the threads."""
+    self.wait()
+    self._manager.close()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Errors of what is written inside become OSErrors in words. Orbax and its store raise many kinds."""
+    try:
+      yield
+    except Exception as error:
+      raise OSError(
+        f'the checkpoint of step {self._saving} could not be written to {self._folder}: {_reason(error)}; '
+        f'{self.last_good()}. Make room or mend the folder, then start the same command again: it continues from there'
+      ) from error
 
   def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
     """The newest state, laid out like `target` (a tree of ShapeDtypeStructs with shardings), and interval sums.
 
     Raises ValueError listing the names that differ where the checkpoint is of another model or optimizer.
     """
-    step = self.latest
+    step, args = self.latest, self._ocp.args
     model = {'params': target.params, 'stats': target.stats, 'ema': target.ema or {}}
     optimizer = {'opt_state': target.opt_state, 'step': target.step}
-    saved = self._manager.item_metadata(step)
-    differences = _compare(model, saved['model'].tree) + _compare(optimizer, saved['optimizer'].tree)
+    with _reading(self._folder, step):
+      saved = self._manager.item_metadata(step)
+      saved = [saved[name].tree for name in ('model', 'optimizer')]
+    differences = _compare(model, saved[0]) + _compare(optimizer, saved[1])
     if differences:
       raise ValueError(
-        f'checkpoint {step} in {self._manager.directory} is of another model or optimizer; use another --workdir, or '
-        f'the config it was made with:\n' + _list(differences)
+        f'checkpoint {step} in {self._folder} is of another model or optimizer; use another --workdir, or the config it '
+        f'was made with:\n' + _list(differences)
       )
-    args = self._ocp.args
-    got = self._manager.restore(
-      step,
-      args=args.Composite(
-        model=args.StandardRestore(model), optimizer=args.StandardRestore(optimizer), interval=args.JsonRestore()
-      ),
-    )
-    model, optimizer = got['model'], got['optimizer']
+    with _reading(self._folder, step):
+      got = self._manager.restore(
+        step,
+        args=args.Composite(
+          model=args.StandardRestore(model), optimizer=args.StandardRestore(optimizer), interval=args.JsonRestore()
+        ),
+      )
+      model, optimizer, interval = got['model'], got['optimizer'], got['interval']
+      if int(optimizer['step']) != step:
+        raise ValueError(f'it holds the state after step {int(optimizer["step"])}')
+      interval = {name: [float(total), float(count)] for name, (total, count) in interval.items()}
     state = TrainState(
       step=optimizer['step'],
       params=model['params'],
@@ -105,14 +183,36 @@ class Checkpoints:
       opt_state=optimizer['opt_state'],
       ema=None if target.ema is None else model['ema'],
     )
-    return state, got['interval']
+    return state, interval
 
-  def wait(self) -> None:
-    self._manager.wait_until_finished()
 
-  def close(self) -> None:
-    self._manager.wait_until_finished()
-    self._manager.close()
+def complete_steps(folder: Path) -> list[int]:
+  """Steps of the complete checkpoints below `folder`, rising."""
+  from orbax.checkpoint import utils
+
+  return sorted(utils.checkpoint_steps(folder)) if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def _reading(folder: Path, step: int) -> Iterator[None]:
+  """Whatever goes wrong inside becomes a ValueError that says which checkpoint is damaged and which can be used."""
+  try:
+    yield
+  except (MemoryError, jax.errors.JaxRuntimeError):
+    raise  # too large for this machine, not damaged
+  except Exception as error:
+    earlier = [s for s in complete_steps(folder) if s < step]
+    remedy = (
+      f'remove {folder / str(step)} to use that of step {earlier[-1]}' if earlier else 'there is no earlier one'
+    )
+    raise ValueError(f'checkpoint {step} in {folder} is damaged: {_reason(error)}; {remedy}') from error
+
+
+def _reason(error: BaseException, longest: int = 400) -> str:
+  """An error on one line, without what libraries add about their own code. A long one loses its middle: it begins with
+  what failed and ends with what the system said."""
+  text = ' '.join(f'{error}'.split(' [source locations')[0].split()) or type(error).__name__
+  return text if len(text) <= longest else f'{text[: longest // 2]} ... {text[-longest // 2 :]}'
 
 
 def _names(x: Any) -> dict[str, tuple[int, ...]]:
@@ -146,25 +246,29 @@ def save_params(path: str | os.PathLike, variables: dict[str, Any], meta: dict[s
   write_json(Path(path) / 'meta.json', meta)
 
 
-def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[str, Any], Meta]:
   """({'params': ..., **stats} as NumPy arrays, meta) of the newest checkpoint; the moving average if kept and wanted.
 
-  Raises FileNotFoundError where the folder holds no complete checkpoint.
+  Raises FileNotFoundError where the folder holds no complete checkpoint, ValueError where that is damaged.
   """
   import orbax.checkpoint as ocp
 
   meta = read_meta(path)
   folder = Path(path).absolute() / 'checkpoints'
-  with ocp.CheckpointManager(folder) as manager:
-    step = manager.latest_step()
-  if step is None:
+  steps = complete_steps(folder)
+  if not steps:
     raise FileNotFoundError(f'no complete checkpoint in {folder}: the run has not saved yet')
-  with ocp.StandardCheckpointer() as checkpointer:
+  step = steps[-1]
+  with _reading(folder, step), ocp.StandardCheckpointer() as checkpointer:
     shapes = checkpointer.metadata(folder / str(step) / 'model').item_metadata.tree
     target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes, is_leaf=lambda x: hasattr(x, 'shape'))
     model = checkpointer.restore(folder / str(step) / 'model', target)
+    found = sorted(model)
+    if not {'params', 'stats', 'ema'} <= set(found):
+      raise ValueError(f'its model holds {found}, not params, stats and ema')
+  meta['step'] = step
   params = model['ema'] if average and model['ema'] else model['params']
-  return {'params': params, **model['stats']}, {**meta, 'step': step}
+  return {'params': params, **model['stats']}, meta
 
 
 def check_fits(model: Any, clip: Any, variables: dict[str, Any], path: str | os.PathLike) -> None:

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +18,10 @@ from vjax.build import Experiment
 from vjax.types import Batch, TrainState
 
 
+class Interrupted(Exception):
+  """An evaluation was left between two batches, because Served.leave said so."""
+
+
 class Served:
   """A model answering host batches with video uint8 (b, V, T, H, W, 3): views are folded for the network and come back
   as an axis."""
@@ -25,6 +29,7 @@ class Served:
   def __init__(self, exp: Experiment, mesh):
     self.exp, self.mesh = exp, mesh
     self.params = self.stats = None
+    self.leave: Callable[[], bool] = lambda: False
 
   def using(self, state: TrainState) -> 'Served':
     """The same model with the parameters (or their moving average) of `state`."""
@@ -58,9 +63,11 @@ class Served:
   def batches(self, split: str, *, clips: int, crops: int, batch: int) -> Iterator[Batch]:
     """Batches of a split; `batch` is rounded up so that devices share it evenly, which padding makes harmless."""
     devices = self.mesh.size
-    return self.exp.eval_batches(
-      split, replace(self.exp.clip, clips=clips, crops=crops), -(-batch // devices) * devices
-    )
+    views = replace(self.exp.clip, clips=clips, crops=crops)
+    for part in self.exp.eval_batches(split, views, -(-batch // devices) * devices):
+      if self.leave():
+        raise Interrupted
+      yield part
 
   def _global(self, batch: Batch) -> dict[str, jax.Array]:
     return shard.to_global(self.mesh, {k: v for k, v in batch.items() if k in ('video', 'label', 'mask', 'video_id')})

@@ -1,6 +1,7 @@
 """Trains or evaluates one config:  python -m vjax.main --config=configs/mae_k400.py[:axis=value,tiny]"""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -28,11 +29,12 @@ def default_workdir(config_flag: str) -> str:
 
 def main(argv: list[str]) -> None:
   """Runs the config that the flags name. Exits with 1 and one message for what the user can mend, with train.STOPPED after
-  SIGTERM."""
+  SIGTERM, with 130 after Ctrl-C."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}: settings are given as --config.section.name=value')
   import jax
 
+  jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM away from train.run
   if _COORDINATOR.value == 'auto':
     jax.distributed.initialize()
   elif _COORDINATOR.value:
@@ -41,17 +43,29 @@ def main(argv: list[str]) -> None:
 
   workdir = _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
   data_dir = _DATA_DIR.value or build.default_data_dir()
-  metrics.start_log(workdir)
   try:
+    metrics.start_log(workdir)
     build.render_built_in(_CONFIG.value, data_dir)
     experiment = build.experiment(_CONFIG.value, data_dir)
     result = (train.run if _MODE.value == 'train' else evaluate.newest)(experiment, workdir)
-  except (ValueError, FileNotFoundError, FloatingPointError) as error:
+  except (ValueError, OSError, FloatingPointError) as error:
     if flags.FLAGS.verbosity >= 1:
       raise
     logging.error('%s\n(--verbosity=1 shows where in the code)', error)
-    sys.exit(1)
+    _leave(1)
+  except KeyboardInterrupt:
+    logging.error('interrupted; the same command continues from the last checkpoint')
+    _leave(130)
   logging.info('result: %s (in %s)', result, Path(workdir, 'result.json'))
+
+
+def _leave(status: int) -> None:
+  """Ends this process at once: the usual way out waits for threads of a save that failed, and in a pod for the other hosts,
+  which wait for this one."""
+  logging.shutdown()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 if __name__ == '__main__':

@@ -1,11 +1,13 @@
 """What is logged and when: clu averages summed over an interval, written to stdout, TensorBoard and metrics.jsonl."""
 
+import contextlib
 import json
 import logging
 import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,33 @@ from tqdm import tqdm
 
 
 def start_log(workdir: str) -> None:
-  """Log lines from INFO on go to the terminal, in short, and to workdir/log.txt, with their times."""
-  Path(workdir).mkdir(parents=True, exist_ok=True)
-  terminal, file = logging.StreamHandler(), logging.FileHandler(Path(workdir, 'log.txt'))
+  """Log lines from INFO on go to the terminal, in short, and to workdir/log.txt, with their times; those of the further
+  hosts of a pod to log-1.txt, log-2.txt, ... Raises OSError where workdir cannot be written to."""
+  name = f'log-{jax.process_index()}.txt' if jax.process_index() else 'log.txt'
+  with writing(workdir):
+    Path(workdir).mkdir(parents=True, exist_ok=True)
+    terminal, file = logging.StreamHandler(), logging.FileHandler(Path(workdir, name))
+  file.handleError = lambda record: None  # of a full disk the terminal learns by what stops the run
   terminal.setFormatter(logging.Formatter('%(message)s'))
   file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
   logging.basicConfig(level=logging.INFO, handlers=[terminal, file], force=True)
-  for chatty, level in {'jax': logging.WARNING, 'absl': logging.ERROR, 'orbax': logging.ERROR}.items():
+  for chatty, level in {'jax': logging.WARNING, 'absl': logging.CRITICAL, 'orbax': logging.CRITICAL}.items():
     logging.getLogger(chatty).setLevel(level)
+  # Where a save fails, Orbax leaves one such error for every array, beside the one that it raises.
+  sys.unraisablehook = lambda e: str(e.exc_value) == 'Event loop is closed' or sys.__unraisablehook__(e)
+
+
+@contextlib.contextmanager
+def writing(workdir: str | os.PathLike) -> Iterator[None]:
+  """Whatever goes wrong inside becomes an OSError that names the folder: TensorBoard's writer raises errors of its own."""
+  try:
+    yield
+  except Exception as error:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split('\n')[0]
+    raise OSError(
+      f'cannot write to {workdir}: {reason}. Make room, or give a --workdir that can be written to; the same command '
+      f'continues from the last checkpoint'
+    ) from error
 
 
 class Interval:
@@ -48,7 +69,8 @@ class Interval:
 
 
 class Log:
-  """Writers of one run. On resume, lines of metrics.jsonl after `resume_step` are dropped: they will be made again."""
+  """Writers of one run. On resume, lines of metrics.jsonl that will be made again are dropped: those after `resume_step`,
+  and the evaluations at it. Raises OSError where workdir cannot be written to."""
 
   def __init__(self, workdir: str | os.PathLike, *, resume_step: int = 0, total_steps: int = 0):
     self._lead = jax.process_index() == 0
@@ -61,22 +83,24 @@ class Log:
       return
     from clu import metric_writers  # pulls in TensorFlow
 
-    self._writer = metric_writers.SummaryWriter(str(workdir))
-    if self._path.exists():
-      self._cut(resume_step)
+    with writing(workdir):
+      self._writer = metric_writers.SummaryWriter(str(workdir))
+      if self._path.exists():
+        self._cut(resume_step)
     if sys.stderr.isatty() and total_steps:
       self._bar = tqdm(total=total_steps, initial=resume_step, unit='step', dynamic_ncols=True)
 
   def _cut(self, last: int) -> None:
     kept = []
-    for line in self._path.read_text().splitlines():
+    for line in self._path.read_text(errors='replace').splitlines():
       try:
         row = json.loads(line)
-      except json.JSONDecodeError:
-        break  # the line that a kill cut short is the last
-      if row['step'] <= last:
+        again = row['step'] > last or row['step'] == last and row['split'] != 'train'
+      except (ValueError, TypeError, LookupError):
+        break  # the line that a kill or a full disk cut short is the last
+      if not again:
         kept.append(line)
-    temporary = self._path.with_suffix('.partial')
+    temporary = self._path.with_name('metrics.jsonl.partial')
     temporary.write_text(''.join(line + '\n' for line in kept))
     temporary.replace(self._path)
 
@@ -85,11 +109,12 @@ class Log:
     if not self._lead:
       return
     numbers = {name: float(value) for name, value in values.items() if np.isscalar(value)}
-    row = json.dumps({'step': step, 'split': split, **numbers})
-    with open(self._path, 'a') as f:
-      f.write(row + '\n')
-    self._writer.write_scalars(step, {f'{split}/{name}': value for name, value in numbers.items()})
-    self._writer.flush()
+    row = {name: value if math.isfinite(value) else None for name, value in numbers.items()}  # JSON has no NaN
+    with writing(self._path.parent):
+      with open(self._path, 'a') as f:
+        f.write(json.dumps({'step': step, 'split': split, **row}) + '\n')
+      self._writer.write_scalars(step, {f'{split}/{name}': value for name, value in numbers.items()})
+      self._writer.flush()
     text = f'step {step} {split}: ' + ', '.join(f'{name} {value:.4g}' for name, value in numbers.items())
     if split == 'train' and self._total:
       text += f', ETA {_clock(self.eta_s(step))}'
@@ -101,8 +126,9 @@ class Log:
   def images(self, step: int, name: str, image: np.ndarray) -> None:
     """One picture (H, W, 3), uint8, in TensorBoard."""
     if self._lead:
-      self._writer.write_images(step, {name: image[None]})
-      self._writer.flush()
+      with writing(self._path.parent):
+        self._writer.write_images(step, {name: image[None]})
+        self._writer.flush()
 
   def progress(self, step: int) -> None:
     """Moves the bar of a terminal."""
@@ -119,7 +145,8 @@ class Log:
     if self._bar is not None:
       self._bar.close()
     if self._lead:
-      self._writer.close()
+      with writing(self._path.parent):
+        self._writer.close()
 
 
 def _clock(seconds: float) -> str:

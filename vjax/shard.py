@@ -4,10 +4,12 @@ Batches are split over both axes; parameters and optimizer state over 'fsdp' alo
 W[I, O_fsdp] and a batch X[B_(data,fsdp), ...]). On one device it is a mesh of one.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -59,6 +61,17 @@ def to_global(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         f'multiple of the number of devices'
       )
   return {name: jax.make_array_from_process_local_data(rows(mesh), x) for name, x in batch.items()}
+
+
+@functools.cache
+def _largest(mesh: Mesh):
+  return jax.jit(jnp.max, out_shardings=replicated(mesh))
+
+
+def any_host(mesh: Mesh, here: bool) -> jax.Array:
+  """1.0 where `here` is true on any host, else 0.0: the same on all. Not waited for; all hosts must ask alike often."""
+  flags = np.full(len(mesh.local_devices), here, np.float32)
+  return _largest(mesh)(jax.make_array_from_process_local_data(rows(mesh), flags))
 
 
 def local_rows(x: jax.Array) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The training step and the loop around it. Knows no task: the objective is a function it is given."""
 
+import contextlib
 import logging
 import signal
 import sys
@@ -16,9 +17,10 @@ from clu.metrics import Average
 
 from vjax import ckpt, evaluate, optim, shard, tree
 from vjax.build import Experiment
-from vjax.metrics import Interval, Log, memory_gib
+from vjax.metrics import Interval, Log, memory_gib, writing
 from vjax.types import Batch, Metrics, TrainState
 
+MAX_SKIPPED = 20  # steps in a row that train.skip_nonfinite leaves out before it gives up
 STOPPED = 75  # exit status after SIGTERM: state is saved, start the same command again (EX_TEMPFAIL)
 
 
@@ -31,7 +33,7 @@ def train_step(
   batch = {**batch, 'rng': jax.random.split(clip_rng, batch['video'].shape[0])}
 
   def gradients(part: Batch, dropout_rng: jax.Array):
-    part = {**part, 'video': exp.normalise(part['video'])}
+    part = {**part, 'video': exp.pixels(part)}
     loss = lambda params: exp.objective(exp.model, params, state.stats, part, dropout_rng, train=True)
     (_, (metrics, stats)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
     return grads, stats, metrics
@@ -52,7 +54,18 @@ def train_step(
     'gradient_norm': Average.from_model_output(values=norm),
     'rate': Average.from_model_output(values=exp.schedule(state.step)),
   }
-  return TrainState(step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema), metrics
+  new = TrainState(step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema)
+  return _skip_nonfinite(state, new, metrics) if exp.training.skip_nonfinite else (new, metrics)
+
+
+def _skip_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+  """(new, metrics) where loss and gradient norm are finite; else the old state a step further, and metrics that count
+  nothing but the skipped step. Rates are then those of the updates made, not of the step."""
+  finite = jnp.isfinite(metrics['loss'].total) & jnp.isfinite(metrics['gradient_norm'].total)
+  choose = lambda x, y: jnp.where(finite, x, y)
+  metrics = jax.tree.map(lambda x: choose(x, jnp.zeros_like(x)), metrics)
+  metrics = {**metrics, 'skipped': Average.from_model_output(values=1.0 - finite)}
+  return jax.tree.map(choose, new, old.replace(step=new.step)), metrics
 
 
 def compiled_step(exp: Experiment, mesh, state: TrainState) -> Callable:
@@ -108,38 +121,74 @@ def _start(exp: Experiment, mesh, checkpoints: ckpt.Checkpoints, rng: jax.Array)
       state.params, state.stats, exp.init_path, skip=exp.init_skip, resize=exp.resize
     )
     logging.info('warm start from %s: %s', exp.init_path, {name: len(rows) for name, rows in report.items()})
-    ema = jax.tree.map(np.copy, params) if exp.training.ema else None
-    fresh = state.replace(params=params, stats=stats, ema=ema)
+    fresh, target = state.replace(params=params, stats=stats, ema=None), target.replace(ema=None)
     state = jax.tree.map(lambda x, t: jax.device_put(x, t.sharding), fresh, target)
+    state = state.replace(ema=jax.tree.map(jnp.copy, state.params) if exp.training.ema else None)
   return state, Interval()
 
 
 class _Stop:
   """Whether to save and leave: SIGTERM here, or on any host of a pod."""
 
-  def __init__(self):
-    self.asked = False
-    if threading.current_thread() is threading.main_thread():
-      signal.signal(signal.SIGTERM, self._ask)
+  def __init__(self, mesh):
+    self.asked, self._mesh, self._before, self._answer = False, mesh, None, None
+    self._handles = threading.current_thread() is threading.main_thread()
+    if self._handles:
+      self._before = signal.signal(signal.SIGTERM, self._ask)
 
   def _ask(self, *_) -> None:
     self.asked = True
 
-  def __call__(self, step: int) -> bool:
+  def __call__(self) -> bool:
+    """The same on all hosts, which must ask alike often. In a pod it speaks of the time of the last question: the answer
+    of this one is on its way while the device works."""
     if jax.process_count() == 1:
       return self.asked
-    from jax.experimental import multihost_utils
+    answer = self._answer is not None and float(self._answer) > 0
+    self._answer = shard.any_host(self._mesh, self.asked)
+    return answer
 
-    return multihost_utils.reached_preemption_sync_point(step)
+  def here(self) -> bool:
+    """Whether this process can leave without asking others."""
+    return self.asked and jax.process_count() == 1
+
+  def close(self) -> None:
+    """Gives the signal back; one that comes while we are leaving anyway does nothing."""
+    if self._handles:
+      signal.signal(signal.SIGTERM, signal.SIG_IGN if self.asked else self._before or signal.SIG_DFL)
 
 
-def check_finite(step: int, means: dict[str, float], ids: np.ndarray, checkpoints: ckpt.Checkpoints) -> None:
-  """Raises FloatingPointError naming step, clips and the last good checkpoint where the loss is not finite."""
-  if not np.isfinite(means['loss']):
+class _Watch:
+  """Stops a run whose numbers are no longer finite, or lets it go on where its steps skip what is not."""
+
+  def __init__(self, checkpoints: ckpt.Checkpoints, skips: bool):
+    self._checkpoints, self._skips, self._in_a_row = checkpoints, skips, 0
+    self._finite = jax.jit(lambda state: jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state)]).all())
+
+  def step(self, step: int, means: dict[str, float], ids: np.ndarray) -> None:
+    """Raises FloatingPointError naming step, clips and the last good checkpoint."""
+    clips = f'on clips {ids.tolist()} of this host (record numbers of the training split)'
+    if self._skips:
+      self._in_a_row = self._in_a_row + 1 if means['skipped'] else 0
+      if means['skipped']:
+        logging.warning('step %d was skipped: loss or gradient is not finite, %s', step, clips)
+      if self._in_a_row == MAX_SKIPPED:
+        self._stop(f'{MAX_SKIPPED} steps in a row were skipped, the last being step {step}, {clips}')
+      return
+    for name in ('loss', 'gradient_norm'):
+      if not np.isfinite(means[name]):
+        self._stop(f'{name} is {means[name]} at step {step}, {clips}')
+
+  def state(self, state: TrainState) -> None:
+    """Raises FloatingPointError for a state that is not worth saving."""
+    if not bool(self._finite(state)):
+      self._stop(f'parameters or optimizer state are not finite after step {int(state.step)}')
+
+  def _stop(self, what: str) -> None:
+    self._checkpoints.wait()
     raise FloatingPointError(
-      f'loss is {means["loss"]} at step {step}, on clips {ids.tolist()} of this host (record numbers of the training '
-      f'split); the last good checkpoint is that of step {checkpoints.latest}. Lower optim.rate, raise '
-      f'optim.warmup, or set optim.clip_norm'
+      f'{what}; {self._checkpoints.last_good()}. Lower optim.rate, raise optim.warmup, set optim.clip_norm, or have '
+      f'single bad steps left out by train.skip_nonfinite'
     )
 
 
@@ -149,57 +198,96 @@ def run(exp: Experiment, workdir: str) -> dict[str, Any]:
   Exits with status STOPPED after SIGTERM, when everything is saved.
   """
   mesh = shard.mesh(exp.training.fsdp)
-  rng = jax.random.key(exp.seed)
   checkpoints = ckpt.Checkpoints(workdir, keep=exp.training.keep)
-  state, interval = _start(exp, mesh, checkpoints, jax.random.fold_in(rng, 0))
+  stop, log = _Stop(mesh), None
+  try:
+    rng = jax.random.key(exp.seed)
+    state, interval = _start(exp, mesh, checkpoints, jax.random.fold_in(rng, 0))
+    if jax.process_index() == 0:
+      with writing(workdir):
+        ckpt.write_json(f'{workdir}/meta.json', exp.meta)
+    log = Log(workdir, resume_step=int(state.step), total_steps=exp.total_steps)
+    result = _loop(exp, mesh, state, interval, jax.random.fold_in(rng, 1), checkpoints, log, stop)
+    checkpoints.wait()
+    if jax.process_index() == 0:
+      with writing(workdir):
+        ckpt.write_json(f'{workdir}/result.json', result)
+  except BaseException as error:
+    # In a pod all hosts must close together; an error here may be nobody else's.
+    if jax.process_count() == 1 or isinstance(error, SystemExit):
+      for open_one in filter(None, (checkpoints, log)):
+        with contextlib.suppress(OSError):
+          open_one.close()
+    stop.close()
+    raise
+  for open_one in (checkpoints, log, stop):
+    open_one.close()
+  return result
+
+
+def _loop(
+  exp: Experiment,
+  mesh,
+  state: TrainState,
+  interval: Interval,
+  rng: jax.Array,
+  checkpoints: ckpt.Checkpoints,
+  log: Log,
+  stop: _Stop,
+) -> dict[str, Any]:
+  """From `state` to the last step and its evaluation."""
   start = int(state.step)
-  if jax.process_index() == 0:
-    ckpt.write_json(f'{workdir}/meta.json', exp.meta)
   step_fn = compiled_step(exp, mesh, state)
-  served = evaluate.Served(exp, mesh)
-  log = Log(workdir, resume_step=start, total_steps=exp.total_steps)
-  stop = _Stop()
-  step_rng = jax.random.fold_in(rng, 1)
+  served, watch = evaluate.Served(exp, mesh), _Watch(checkpoints, exp.training.skip_nonfinite)
+  served.leave = stop.here
+  due = lambda step: exp.eval_steps and 0 < step < exp.total_steps and step % exp.eval_steps == 0
+
+  def leave(step: int) -> None:
+    checkpoints.wait()
+    logging.warning('stopped by SIGTERM after step %d; saved. The same command continues.', step)
+    sys.exit(STOPPED)
+
+  def evaluated(step: int) -> dict[str, Any]:
+    try:
+      return evaluate.run(served.using(state), log=log, step=step)
+    except evaluate.Interrupted:
+      leave(step)
+
+  if due(start):  # the run before saved this step, and may have ended before the evaluation did
+    evaluated(start)
   batches = exp.train_batches(start)
   began, waited, steps, pending = time.monotonic(), 0.0, 0, None
-  try:
-    for step in range(start + 1, exp.total_steps + 1):
-      asked = time.monotonic()
-      host_batch = next(batches)
-      waited += time.monotonic() - asked
-      ids = host_batch['video_id']
-      state, metrics = step_fn(state, shard.to_global(mesh, host_batch), step_rng)
-      steps += 1
-      # The device works on this step while the host reads the numbers of the one before.
-      if pending is not None:
-        check_finite(pending[0], interval.add(pending[1]), pending[2], checkpoints)
-      pending = (step, metrics, ids)
-      last, leave = step == exp.total_steps, stop(step)
-      logs, saves = last or step % exp.training.log_steps == 0, last or leave or step % exp.training.save_steps == 0
-      evaluates = not last and exp.eval_steps and step % exp.eval_steps == 0
-      if logs or saves or evaluates:
-        check_finite(step, interval.add(metrics), ids, checkpoints)
-        pending = None
-      if logs:
-        seconds = time.monotonic() - began
-        clips = exp.clips_per_step * steps
-        speed = {'clips_per_s': clips / seconds, 'data_wait': waited / seconds, 'memory_gib': memory_gib()}
-        log.write(step, 'train', {**interval.means(), **speed})
-        interval, began, waited, steps = Interval(), time.monotonic(), 0.0, 0
-      log.progress(step)
-      if saves:
-        checkpoints.save(state, interval.sums)
-      if evaluates:
-        evaluate.run(served.using(state), log=log, step=step)
-        began, waited, steps = time.monotonic(), 0.0, 0
-      if leave and not last:
-        checkpoints.wait()
-        logging.warning('stopped by SIGTERM after step %d; saved. The same command continues.', step)
-        sys.exit(STOPPED)
-    result = evaluate.run(served.using(state), log=log, step=exp.total_steps)
-    if jax.process_index() == 0:
-      ckpt.write_json(f'{workdir}/result.json', result)
-    return result
-  finally:
-    checkpoints.close()
-    log.close()
+  for step in range(start + 1, exp.total_steps + 1):
+    asked = time.monotonic()
+    host_batch = next(batches)
+    waited += time.monotonic() - asked
+    ids = host_batch['video_id']
+    state, metrics = step_fn(state, shard.to_global(mesh, host_batch), rng)
+    steps += 1
+    # The device works on this step while the host reads the numbers of the one before.
+    if pending is not None:
+      watch.step(pending[0], interval.add(pending[1]), pending[2])
+    checkpoints.check()
+    pending = (step, metrics, ids)
+    last, leaving = step == exp.total_steps, stop()
+    logs, evaluates = last or step % exp.training.log_steps == 0, due(step)
+    saves = last or leaving or evaluates or step % exp.training.save_steps == 0  # evaluations may be killed
+    if logs or saves:
+      watch.step(step, interval.add(metrics), ids)
+      pending = None
+    if logs:
+      seconds = time.monotonic() - began
+      speed = {'clips_per_s': exp.clips_per_step * steps / seconds, 'data_wait': waited / seconds}
+      count = {'skipped': interval.sums['skipped'][0]} if exp.training.skip_nonfinite else {}
+      log.write(step, 'train', {**interval.means(), **count, **speed, 'memory_gib': memory_gib()})
+      interval, began, waited, steps = Interval(), time.monotonic(), 0.0, 0
+    log.progress(step)
+    if saves:
+      watch.state(state)
+      checkpoints.save(state, interval.sums)
+    if leaving and not last:
+      leave(step)
+    if evaluates:
+      evaluated(step)
+      began, waited, steps = time.monotonic(), 0.0, 0
+  return evaluated(exp.total_steps)

@@ -13,7 +13,10 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('--source', required=True, choices=rooms.names('convert'))
   parser.add_argument('--variant', required=True)
   chosen = parser.parse_args(arguments)
-  _, variables = convert.load(chosen.source, chosen.weights, variant=chosen.variant)
+  try:
+    _, variables = convert.load(chosen.source, chosen.weights, variant=chosen.variant)
+  except ValueError as error:
+    raise SystemExit(f'error: {error}') from error
   meta = {'source': chosen.source, 'variant': chosen.variant, 'weights': chosen.weights}
   ckpt.save_params(chosen.out, variables, meta)
   count = sum(array.size for name, array in tree.flatten(variables).items() if name.startswith('params/'))

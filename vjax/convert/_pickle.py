@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,8 +42,12 @@ DAMAGE = (
   AttributeError,
   MemoryError,
   OverflowError,
-  RecursionError,
+  RuntimeError,  # RecursionError too
+  AssertionError,
+  struct.error,
 )
+LARGEST = 2**63
+SLACK = 2**20  # bytes by which what a file unfolds to may exceed it
 
 
 @dataclass
@@ -67,7 +72,7 @@ class Tensor:
     """Its numbers, read-only where they share memory. Raises ValueError if the view leaves its storage."""
     integers = (self.offset, *self.shape, *self.stride)
     if len(self.shape) != len(self.stride) or len(self.shape) > MAX_DIMENSIONS or not all(map(_natural, integers)):
-      raise ValueError(f'tensor of shape {self.shape}, stride {self.stride}, offset {self.offset} is malformed')
+      raise ValueError(f'tensor of shape {_say(self.shape)}, stride {_say(self.stride)} is malformed')
     size = math.prod(self.shape)
     last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride)) if size else 0
     if size > self.storage.count or last >= max(self.storage.count, 1):
@@ -88,7 +93,7 @@ class Array:
     _, shape, dtype, fortran, data = state
     if isinstance(data, str):
       data = data.encode('latin1')  # written by Python 2
-    if not isinstance(dtype, DType) or not isinstance(data, bytes) or not all(map(_natural, shape)):
+    if not isinstance(dtype, DType) or not isinstance(data, bytes) or not all(map(_natural, tuple(shape))):
       raise ValueError('a NumPy array in the file holds Python objects or is malformed; only numbers are read')
     if math.prod(shape) * dtype.dtype.itemsize != len(data):
       raise ValueError(f'a NumPy array of shape {shape} brings {len(data)} bytes')
@@ -101,7 +106,7 @@ class DType:
   def __init__(self, name, *_):
     self.dtype = np.dtype(name if isinstance(name, str) else 'O')
     if self.dtype.kind not in 'biuf':
-      raise ValueError(f'a NumPy array in the file is of type {name!r}; only numbers are read')
+      raise ValueError(f'a NumPy array in the file is of type {_say(name)}; only numbers are read')
 
   def __setstate__(self, state):
     if state[1] in ('<', '>'):
@@ -109,7 +114,20 @@ class DType:
 
 
 def _natural(value: Any) -> bool:
-  return isinstance(value, int) and value >= 0
+  return isinstance(value, int) and 0 <= value < LARGEST
+
+
+def _say(value: Any) -> str:
+  """A short form of whatever a file holds: printed whole, nested and shared parts can be without end."""
+  if isinstance(value, (tuple, list)):
+    return f'({", ".join(_say(v) if _plain(v) else type(v).__name__ for v in value[:8])})'
+  if not _plain(value) or isinstance(value, int) and abs(value) >= LARGEST:
+    return f'some {type(value).__name__}'
+  return repr(value)[:80]
+
+
+def _plain(key: Any) -> bool:
+  return key is None or isinstance(key, (str, bytes, int, float))
 
 
 def _tensor(storage, offset, size, stride, *_):
@@ -124,25 +142,42 @@ def _scalar(dtype, data=None):
   return number.array[()]
 
 
-def _latin1(text, encoding='latin1'):
-  if encoding not in ('latin1', 'latin-1', 'iso-8859-1'):
-    raise ValueError(f'bytes in the file are encoded as {encoding!r}; only latin1 is read')
-  return text.encode('latin1')
-
-
-def _allowed() -> dict[tuple[str, str], Any]:
-  """Everything a file may name, and what it gets. Made anew for every file, so that none can alter it for the next."""
+def _allowed(size: int = 0) -> dict[tuple[str, str], Any]:
+  """Everything a file of `size` bytes may name, and what it gets. Made anew for every file, so that none can alter it for
+  the next. What copies may copy no more than the file holds: one long string can be named a million times."""
   inert = lambda name: type(name, (), {})  # a bag of attributes
+  left = size + SLACK
+
+  def spend(items):
+    nonlocal left
+    left -= len(items)
+    if left < 0:
+      raise ValueError('the file unfolds to far more than it holds')
+    return items
+
+  def encode(text, encoding='latin1'):
+    if encoding not in ('latin1', 'latin-1', 'iso-8859-1'):
+      raise ValueError(f'bytes in the file are encoded as {_say(encoding)}; only latin1 is read')
+    return spend(text).encode('latin1')
+
+  def unique(items=()):
+    if not all(map(_plain, spend(items))):
+      raise ValueError('a set in the file holds more than numbers and strings')
+    return set(items)
+
+  def ordered(pairs=()):
+    return collections.OrderedDict((_key(name), value) for name, value in spend(pairs))
+
   table = {
-    ('collections', 'OrderedDict'): collections.OrderedDict,
+    ('collections', 'OrderedDict'): ordered,
     ('torch._utils', '_rebuild_tensor'): _tensor,
     ('torch._utils', '_rebuild_tensor_v2'): _tensor,
     ('torch._utils', '_rebuild_parameter'): lambda tensor, *_: tensor,
-    ('torch', 'Size'): lambda size=(): tuple(size),
+    ('torch', 'Size'): lambda size=(): tuple(spend(size)),
     ('torch', 'device'): lambda *name: ('device', *name),
     ('torch.serialization', '_get_layout'): lambda name: name,
     ('argparse', 'Namespace'): inert('Namespace'),
-    ('_codecs', 'encode'): _latin1,
+    ('_codecs', 'encode'): encode,
     ('numpy', 'dtype'): type('DType', (DType,), {}),
     ('numpy', 'ndarray'): inert('ndarray'),
   }
@@ -150,33 +185,100 @@ def _allowed() -> dict[tuple[str, str], Any]:
     table[numpy_core, '_reconstruct'] = lambda *_: Array()
     table[numpy_core, 'scalar'] = _scalar
   for builtins in ('builtins', '__builtin__'):
-    table[builtins, 'set'] = lambda items=(): set(items)
+    table[builtins, 'set'] = unique
   for name, dtype in DTYPES.items():
     table['torch', f'{name}Storage'] = table['torch.cuda', f'{name}Storage'] = np.dtype(dtype)
   return table
 
 
-class _Unpickler(pickle._Unpickler):
-  """The pure Python one: a forged memo index costs it a dictionary entry, the C one gigabytes."""
+def _key(key: Any) -> Any:
+  """A key of a dictionary. Tuples may hold plain values only: Python hashes nested and shared ones without end."""
+  if not _plain(key) and not (isinstance(key, tuple) and all(map(_plain, key))):
+    raise ValueError('a dictionary in the file has a key that is no number, string, or tuple of such')
+  return key
 
-  def __init__(self, stream, storage: Callable):
+
+class _Unpickler(pickle._Unpickler):
+  """The pure Python one: a forged memo index costs it a dictionary entry, the C one gigabytes. It builds dictionaries,
+  lists and the objects of the table, and alters nothing else."""
+
+  dispatch = dict(pickle._Unpickler.dispatch)
+  for refused in (
+    pickle.BYTEARRAY8,
+    pickle.NEXT_BUFFER,
+    pickle.READONLY_BUFFER,
+    pickle.EXT1,
+    pickle.EXT2,
+    pickle.EXT4,
+  ):
+    del dispatch[refused[0]]
+  for refused in (pickle.FROZENSET, pickle.ADDITEMS, pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX):
+    del dispatch[refused[0]]
+
+  def __init__(self, stream, storage: Callable, size: int):
     super().__init__(stream, encoding='latin1')
-    self._table, self._storage = _allowed(), storage
+    self._table, self._storage = _allowed(size), storage
+    self._bags = tuple(value for value in self._table.values() if isinstance(value, type))
 
   def find_class(self, module, name):
     if (module, name) not in self._table:
+      asked = ''.join(c if c.isprintable() else '?' for c in f'{module}.{name}')[:200]
       raise ValueError(
-        f'the file asks for {module}.{name}, which is not a tensor and will not be run: if you trust the file, save '
+        f'the file asks for {asked}, which is not a tensor and will not be run: if you trust the file, save '
         "its state dict alone (torch.save(model.state_dict(), 'clean.pth')) and convert that"
       )
     return self._table[module, name]
 
   def persistent_load(self, pid):
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != 'storage' or not isinstance(pid[1], np.dtype):
-      raise ValueError(f'the file refers to {str(pid)[:80]!r}, which is not the storage of a tensor')
-    if not _natural(pid[4]):
-      raise ValueError(f'the file states a storage of {pid[4]!r} elements')
+      raise ValueError(f'the file refers to {_say(pid)}, which is not the storage of a tensor')
+    if not _natural(pid[4]) or not isinstance(pid[2], (str, int)):
+      raise ValueError(f'the file states a storage {_say(pid[2])} of {_say(pid[4])} elements')
     return self._storage(*pid[1:5], *pid[5:])
+
+  def load_newobj(self):
+    if not any(self.stack[-2] is bag for bag in self._bags):
+      raise ValueError('the file makes an object of what is no class')
+    super().load_newobj()
+
+  dispatch[pickle.NEWOBJ[0]] = load_newobj
+
+  def load_build(self):
+    """Attributes of a bag, of an array, of a state dict (`_metadata`): entries of its __dict__, never an assignment."""
+    state, made = self.stack.pop(), self.stack[-1]
+    if isinstance(made, (Array, DType)):
+      made.__setstate__(state)
+    elif isinstance(made, (collections.OrderedDict, *self._bags)) and isinstance(state, dict):
+      made.__dict__.update({name: value for name, value in state.items() if isinstance(name, str)})
+    else:
+      raise ValueError(f'the file sets the state of a {type(made).__name__}, which has none')
+
+  dispatch[pickle.BUILD[0]] = load_build
+
+  def load_setitem(self):
+    value, key = self.stack.pop(), self.stack.pop()
+    self._fill([key, value])
+
+  dispatch[pickle.SETITEM[0]] = load_setitem
+
+  def load_setitems(self):
+    self._fill(self.pop_mark())
+
+  dispatch[pickle.SETITEMS[0]] = load_setitems
+
+  def load_dict(self):
+    items = self.pop_mark()
+    self.append({})
+    self._fill(items)
+
+  dispatch[pickle.DICT[0]] = load_dict
+
+  def _fill(self, items):
+    made = self.stack[-1]
+    if not isinstance(made, dict) or len(items) % 2:
+      raise ValueError(f'the file sets items of a {type(made).__name__}')
+    for key, value in zip(items[::2], items[1::2]):
+      made[_key(key)] = value
 
 
 def read(path: str) -> Any:
@@ -190,8 +292,10 @@ def read(path: str) -> Any:
         return _read_zip(file, os.path.getsize(path))
       with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:  # never reads more than there is
         return _read_stream(mapped)
-  except DAMAGE as error:
-    raise ValueError(f'{path} is damaged, or no PyTorch or Caffe2 file: {error!r}') from error
+  except (*DAMAGE, OSError) as error:  # a forged place in the file is sought in vain
+    raise ValueError(f'{path} is damaged, or no PyTorch or Caffe2 file: {repr(error)[:200]}') from error
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
 
 
 def _read_zip(file: io.BufferedReader, size: int) -> Any:
@@ -217,7 +321,7 @@ def _read_zip(file: io.BufferedReader, size: int) -> Any:
         raise ValueError(f'storage {key} is used with two types')
       return storages[key]
 
-    return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
+    return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage, size).load()
 
 
 def _read_stream(file: mmap.mmap) -> Any:
@@ -231,16 +335,16 @@ def _read_stream(file: mmap.mmap) -> Any:
       )
     return storages.setdefault(key, Storage(dtype, count))
 
-  load = lambda: _Unpickler(file, storage).load()
+  load = lambda: _Unpickler(file, storage, len(file)).load()
   first = load()
   if first != LEGACY_MAGIC or isinstance(first, bool):
     return first
   version, system, result, keys = load(), load(), load(), load()
   if version != 1001 or not system.get('little_endian', True):
-    raise ValueError(f'legacy PyTorch format {version}, little_endian={system.get("little_endian")}: need 1001, True')
+    raise ValueError(f'legacy PyTorch format {_say(version)}, or big-endian; need 1001, little-endian')
   for key in keys:
-    if key not in storages:
-      raise ValueError(f'the file brings numbers of an unknown storage {key!r}')
+    if not _plain(key) or key not in storages:
+      raise ValueError(f'the file brings numbers of an unknown storage {_say(key)}')
     count = int.from_bytes(file.read(8), 'little')
     if count != storages[key].count:
       raise ValueError(f'storage {key} states {storages[key].count} elements and brings {count}')

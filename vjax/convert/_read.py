@@ -1,6 +1,8 @@
 """From a weights file, or a mapping, to {name in the original: NumPy array}."""
 
+import math
 import os
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from vjax.convert import _pickle
 # Where training scripts keep the weights among optimizer state, epoch and arguments; looked for in this order.
 SECTIONS = ('state_dict', 'model_state', 'model_state_dict', 'model', 'blobs')
 MAX_NESTING = 4
+MAX_GROWTH = 100  # of a compressed .npz; weights hardly shrink
 
 
 def tensors(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -26,11 +29,12 @@ def tensors(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.ndar
     path = os.fspath(weights)
     if not os.path.isfile(path):
       raise ValueError(f'weights={path!r}: no such file')
-    if path.endswith('.safetensors'):
-      found = safetensors.load_file(path)  # the NumPy reader of safetensors has no bfloat16
-    elif path.endswith('.npz'):
-      with np.load(path, allow_pickle=False) as archive:
-        found = dict(archive)
+    if path.endswith(('.safetensors', '.npz')):
+      try:
+        # The NumPy reader of safetensors has no bfloat16.
+        found = safetensors.load_file(path) if path.endswith('.safetensors') else _arrays(path)
+      except Exception as error:
+        raise ValueError(f'{path} is damaged, or holds more than arrays of numbers: {error}') from error
     else:
       found = _pickle.read(path)
   section = _section(found)
@@ -38,6 +42,21 @@ def tensors(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.ndar
   if arrays and all(name.startswith('module.') for name in arrays):
     arrays = {name.removeprefix('module.'): array for name, array in arrays.items()}
   return arrays
+
+
+def _arrays(path: str) -> dict[str, np.ndarray]:
+  headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+  with zipfile.ZipFile(path) as archive:
+    size = sum(info.file_size for info in archive.infolist())
+    if size > MAX_GROWTH * os.path.getsize(path):
+      raise ValueError(f'{os.path.getsize(path)} bytes would unfold to {size}')
+    for info in archive.infolist():
+      with archive.open(info) as member:
+        shape, _, dtype = headers[np.lib.format.read_magic(member)](member)
+      if math.prod(shape) * dtype.itemsize > info.file_size:
+        raise ValueError(f'{info.filename} states shape {shape} and brings {info.file_size} bytes')
+  with np.load(path, allow_pickle=False) as arrays:
+    return dict(arrays)
 
 
 def _section(found: Any) -> Mapping[str, Any]:
@@ -56,7 +75,8 @@ def _array(name: str, value: Any) -> np.ndarray:
     value = value.array()
   elif isinstance(value, _pickle.Array):
     value = value.array
-  array = np.asarray(value)
+  # Nested lists are not unfolded: shared parts could make them larger than any memory.
+  array = np.asarray(None if isinstance(value, (list, tuple, dict)) else value)
   if array.dtype.hasobject or array.dtype.kind in 'USM':
     raise ValueError(
       f'{name!r} is a {type(value).__name__}, not an array: give the mapping that holds weights only; looked for '

@@ -12,7 +12,7 @@ from vjax.heads import linear
 from vjax.models import resnet
 from vjax.types import VideoModel
 
-VARIANTS = {name: settings for name, settings in resnet.VARIANTS.items() if not name.startswith('tv_')}
+VARIANTS = {n: resnet.VARIANTS[n] for n in ('r2d_18', 'r3d_18', *(f'r2plus1d_{d}' for d in (18, 34, 101, 152)))}
 
 
 def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
@@ -20,7 +20,7 @@ def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
   in spite of its name, which says inverse."""
   settings = convert.variant_of(VARIANTS, variant)
   stem = 'backbone/stem'
-  if settings['convs'][0] == '2plus1d':
+  if settings.get('stem') == '2plus1d':
     rows = [
       ('conv1_middle_w', f'params/{stem}/conv1/kernel'),
       *_caffe2_norm('conv1_middle_spatbn_relu', f'{stem}/norm1'),
@@ -33,7 +33,7 @@ def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
   for i, (stage, block) in enumerate(blocks):
     here = f'backbone/res{stage}/block{block}'
     for j in (1, 2, 3) if settings['bottleneck'] else (1, 2):
-      plain = settings['convs'][stage - 1] != '2plus1d' or (settings['bottleneck'] and j != 2)
+      plain = settings.get('convs', ('2d',) * 4)[stage - 2] != '2plus1d' or (settings['bottleneck'] and j != 2)
       rows += [
         (f'comp_{i}_conv_{j}_middle_w', f'params/{here}/conv{j}/spatial/kernel'),
         *_caffe2_norm(f'comp_{i}_spatbn_{j}_middle', f'{here}/conv{j}/norm'),

@@ -1,0 +1,335 @@
+"""Hostile and broken checkpoints are refused in words, and nothing in them is executed."""
+
+import copy
+import json
+import os
+import pathlib
+import random
+import shutil
+import time
+import tracemalloc
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+from tests.convert.torch_files import Standins, Stored
+from tests.experiments import shrunk
+from vjax import build, ckpt, evaluate, shard, train, tree
+from vjax.convert import __main__ as convert_main
+from vjax.convert import _pickle, _read
+
+DOUBLED = 60  # times that a structure holds itself twice: 2**60 leaves if it is walked
+
+
+def run_code(canary) -> dict[str, bytes]:
+  """Pickles that touch the file `canary` if anything they name is called."""
+  touch = f'touch {canary}'.encode()
+  text = b'\x8c' + bytes([len(touch)]) + touch
+  call = lambda module, name: (
+    b'\x80\x04\x8c%c%b\x8c%c%b\x93' % (len(module), module, len(name), name) + text + b'\x85R.'
+  )
+  return {
+    'os.system': b'cos\nsystem\n(S"%b"\ntR.' % touch,
+    'eval': call(b'builtins', b'eval'),
+    'exec of Python 2': b'c__builtin__\nexec\n(S"import os; os.mknod(%r)"\ntR.' % str(canary),
+    'getattr': call(b'builtins', b'getattr'),
+    'subprocess': call(b'subprocess', b'getoutput'),
+    'INST': b'(S"%b"\nios\nsystem\n.' % touch,
+    'OBJ': b'(cos\nsystem\nS"%b"\no.' % touch,
+    'NEWOBJ': b'\x80\x02csubprocess\nPopen\n(S"%b"\nt\x81.' % touch,
+    'a name with dots': call(b'collections', b'OrderedDict.__init__.__globals__'),
+    'a loader of torch': call(b'torch.storage', b'_load_from_bytes'),
+    'the hub of torch': call(b'torch.hub', b'load'),
+    'a rebuild that calls': call(b'torch._utils', b'_rebuild_wrapper_subclass'),
+    'numpy evaluates': call(b'numpy.f2py.crackfortran', b'myeval'),
+    '__setstate__ from the file': b'\x80\x02cargparse\nNamespace\n)\x81}U\x0c__setstate__cos\nsystem\nsbU\x01ab.',
+    'defaults of our function': b'ctorch._utils\n_rebuild_tensor_v2\n(N}S"__defaults__"\n(I1\ntstb.',
+    "NumPy's own float type": b'\x80\x02ctorch\nFloatStorage\n(K\x03U\x01>NNNM\xe8\x03K\x01K\x00tb.',
+    'class of an instance': b'\x80\x02cargparse\nNamespace\n)\x81(N}U\x09__class__cnumpy\nndarray\nstb.',
+    'extension registry': b'\x80\x02\x82\x01.',
+    'another kind of reference': b'Pwhatever\n.',
+  }
+
+
+def bombs() -> dict[str, bytes]:
+  """Small files that state, or unfold to, more than any memory or life time."""
+  nested = b')' + b'2\x86' * DOUBLED
+  lists = b']q\x00' + b'(h\x00h\x00lq\x00' * DOUBLED
+  text = b'X' + (2**20).to_bytes(4, 'little') + b'a' * 2**20 + b'q\x02'
+  return {
+    'nested key': b'\x80\x02}' + nested + b'K\x01s.',
+    'nested reference': b'\x80\x02' + nested + b'Q.',
+    'nested set': b'\x80\x02cbuiltins\nset\n](' + nested + b'e\x85R.',
+    'nested lists as weights': b'\x80\x02' + lists + b'}U\x01ah\x00s.',
+    'a string copied often': b'\x80\x02c_codecs\nencode\nq\x01' + text + b'](' + b'h\x01h\x02\x85R' * 5000 + b'e.',
+    'bytes that are not there': b'\x80\x04\x8e' + (2**44).to_bytes(8, 'little') + b'x.',
+    'a bytearray that is not there': b'\x80\x05\x96' + (2**44).to_bytes(8, 'little') + b'.',
+    'a forged memo index': b'\x80\x02r\xff\xff\xff\xff.',
+    'deep nesting': b'\x80\x02' + b']' * 200_000 + b'a' * 199_999 + b'.',
+    'deep marks': b'(' * 200_000 + b'.',
+    'a dictionary in itself': b'\x80\x02}q\x00U\x05modelh\x00s.',
+    'a huge number': b'\x80\x02ctorch\nSize\n(\x8b' + (2**16).to_bytes(4, 'little') + b'\x7f' * 2**16 + b'tR.',
+  }  # fmt: skip
+
+
+def refused(path, match: str | None = None) -> None:
+  """Reading `path` as weights ends in a ValueError, soon, and in little memory."""
+  began = time.monotonic()
+  tracemalloc.start()
+  try:
+    with pytest.raises(ValueError, match=match) as caught:
+      _read.tensors(path)
+    assert str(path) in str(caught.value) or 'no weights' in str(caught.value) or 'not an array' in str(caught.value)
+    assert tracemalloc.get_traced_memory()[1] < 2**27
+  finally:
+    tracemalloc.stop()
+  assert time.monotonic() - began < 20
+
+
+@pytest.fixture
+def standins(monkeypatch):
+  return Standins(monkeypatch)
+
+
+@pytest.mark.parametrize('name', run_code('x'))
+@pytest.mark.parametrize('archive', [False, True], ids=['plain', 'zip'])
+def test_no_pickle_runs_code(name, archive, tmp_path):
+  canary, path = tmp_path / 'canary', tmp_path / 'weights.pth'
+  program = run_code(canary)[name]
+  functions = {f: f.__defaults__ for f in (_pickle._tensor, _pickle._scalar)}
+  if archive:
+    with zipfile.ZipFile(path, 'w') as file:
+      file.writestr('archive/data.pkl', program)
+  else:
+    path.write_bytes(program)
+  refused(path)
+  assert not canary.exists() and os.listdir(tmp_path) == ['weights.pth']
+  assert np.dtype('float32').itemsize == 4 and all(f.__defaults__ == old for f, old in functions.items())
+
+
+@pytest.mark.parametrize('name', bombs())
+def test_no_pickle_explodes(name, tmp_path):
+  path = tmp_path / 'weights.pth'
+  path.write_bytes(bombs()[name])
+  refused(path)
+
+
+def test_no_archive_explodes(tmp_path, standins):
+  """Compressed, overlapping, encrypted or forged zip files, and what .npz and .safetensors can claim."""
+  data, _ = standins.dump({'a': Stored(np.zeros(4, np.float32), 0, (4,), (1,))}, legacy=False)
+  path = tmp_path / 'weights.pth'
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
+    file.writestr('archive/data.pkl', data)
+    file.writestr('archive/data/0', bytes(2**26))
+  refused(path, 'compressed')
+  with zipfile.ZipFile(path, 'w') as file:
+    file.writestr('archive/data.pkl', data)
+  whole = path.read_bytes()
+  entry = whole.index(b'PK\x01\x02')
+  path.write_bytes(whole[: entry + 24] + (2**31).to_bytes(4, 'little') + whole[entry + 28 :])
+  refused(path, 'compressed')
+  path.write_bytes(whole[: entry + 8] + b'\x01\x00' + whole[entry + 10 :])
+  refused(path, 'encrypted|damaged')
+  path = tmp_path / 'weights.npz'
+  np.savez_compressed(path, a=np.zeros(2**26, np.uint8))
+  refused(path, 'unfold')
+  np.savez(path, a=np.array([print], object))
+  refused(path, 'more than arrays|allow_pickle')
+  header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d,), }" % 2**45
+  with zipfile.ZipFile(path, 'w') as file:
+    file.writestr('a.npy', b'\x93NUMPY\x01\x00' + len(header).to_bytes(2, 'little') + header)
+  refused(path)
+  path.write_bytes(whole[:50])
+  refused(path, 'damaged')
+  path = tmp_path / 'weights.safetensors'
+  for content in (b'', (2**60).to_bytes(8, 'little') + b'{}', b'\x02' + bytes(7) + b'[]'):
+    path.write_bytes(content)
+    refused(path, 'damaged')
+
+
+@pytest.mark.parametrize('legacy', [False, True], ids=['zip', 'legacy'])
+def test_files_with_flipped_and_lost_bytes_are_read_or_refused(legacy, tmp_path, standins):
+  """Any prefix, and any few changed bytes, of a good file."""
+  path, flat = tmp_path / 'weights.pth', np.arange(12, dtype=np.float32)
+  content = {'state_dict': {'a': Stored(flat, 0, (3, 4), (4, 1)), 'b': Stored(flat, 2, (3,), (2,))}, 'epoch': 3}
+  (standins.save_legacy if legacy else standins.save)(path, content)
+  whole, rng = path.read_bytes(), random.Random(0)
+  _read.tensors(path)
+  broken = [whole[:n] for n in range(0, len(whole), 3)]
+  for _ in range(400):
+    changed = bytearray(whole)
+    for _ in range(rng.choice((1, 1, 2, 8))):
+      changed[rng.randrange(len(changed))] = rng.randrange(256)
+    broken.append(bytes(changed))
+  began = time.monotonic()
+  for content in broken:
+    path.write_bytes(content)
+    try:
+      _read.tensors(path)
+    except ValueError as error:
+      assert len(str(error)) < 2000
+  assert time.monotonic() - began < 60
+
+
+def test_the_converter_ends_in_one_message(tmp_path, capsys):
+  path, canary = tmp_path / 'weights.pth', tmp_path / 'canary'
+  path.write_bytes(run_code(canary)['os.system'])
+  with pytest.raises(SystemExit, match=r'error: .*weights.pth: the file asks for os.system'):
+    convert_main.main(['--source=vmz', '--variant=r2plus1d_34', str(path), str(tmp_path / 'out')])
+  assert not canary.exists() and not (tmp_path / 'out').exists()
+
+
+@pytest.fixture(scope='module')
+def trained(data_dir, tmp_path_factory):
+  """(experiment, workdir with checkpoints 2, 4 and 6, what a restore must give)."""
+  config = shrunk('mae_finetune_k400', **{'train.ema': 0.9})
+  config['evals'] = {}
+  exp = build.experiment(config, str(data_dir))
+  workdir = tmp_path_factory.mktemp('trained')
+  train.run(exp, str(workdir))
+  target = train.init_state(exp, shard.mesh(), jax.random.key(0))[1]
+  return exp, workdir, target
+
+
+def restored(workdir, target) -> dict[str, np.ndarray]:
+  checkpoints = ckpt.Checkpoints(workdir, keep=10)
+  try:
+    state, interval = checkpoints.restore(target)
+  finally:
+    checkpoints.close()
+  assert isinstance(interval, dict)
+  leaves = jax.tree_util.tree_flatten_with_path(state)[0]
+  return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+
+
+def files_of(folder: pathlib.Path) -> list[str]:
+  return sorted(str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file())
+
+
+def damaged(workdir, target, file: str, how: str, to) -> tuple[str, str]:
+  """What resuming and what loading say after `file` of the newest checkpoint was deleted, halved or emptied: '' where
+  they still give every number."""
+  shutil.copytree(workdir, to)
+  path = to / 'checkpoints' / '6' / file
+  if how == 'deleted':
+    path.unlink()
+  else:
+    os.truncate(path, path.stat().st_size // 2 if how == 'halved' else 0)
+  answers = []
+  for read in (lambda w: restored(w, target), lambda w: tree.flatten(ckpt.load_params(w)[0])):
+    try:
+      got = read(to)
+      want = read(workdir)
+      assert got.keys() == want.keys() and all(np.array_equal(got[n], want[n]) for n in got), (file, how)
+      answers.append('')
+    except ValueError as error:
+      text = str(error)
+      assert 'checkpoint 6' in text and 'damaged' in text and len(text) < 1200, text
+      assert f'remove {to}/checkpoints/6 to use that of step 4' in text
+      answers.append(text)
+  if any(answers):
+    shutil.rmtree(to / 'checkpoints' / '6')
+    assert restored(to, target)['.step'] == 4
+  shutil.rmtree(to)
+  return answers[0], answers[1]
+
+
+@pytest.mark.parametrize('file', ['model/manifest.ocdbt', 'model/_METADATA', 'optimizer/manifest.ocdbt'])
+def test_a_half_written_checkpoint_is_refused_by_step_with_the_remedy(file, trained, tmp_path):
+  _, workdir, target = trained
+  assert damaged(workdir, target, file, 'deleted', tmp_path / 'a')[0]
+  assert damaged(workdir, target, file, 'halved', tmp_path / 'b')[0]
+
+
+def test_largest_data_file_and_interval(trained, tmp_path):
+  _, workdir, target = trained
+  newest = workdir / 'checkpoints' / '6'
+  largest = max(files_of(newest / 'model'), key=lambda f: (newest / 'model' / f).stat().st_size)
+  resumed, loaded = damaged(workdir, target, f'model/{largest}', 'halved', tmp_path / 'a')
+  assert resumed and loaded
+  resumed, loaded = damaged(workdir, target, 'interval/metadata', 'halved', tmp_path / 'b')
+  assert resumed and not loaded  # weights alone need no interval
+
+
+@pytest.mark.slow
+def test_every_file_of_a_checkpoint_may_be_lost(trained, tmp_path):
+  """Deleted, halved or emptied: either the same numbers come, or the words."""
+  _, workdir, target = trained
+  files = files_of(workdir / 'checkpoints' / '6')
+  counted = {how: sum(bool(damaged(workdir, target, f, how, tmp_path / 'x')[0]) for f in files) for how in
+             ('deleted', 'halved')}  # fmt: skip
+  assert min(counted.values()) >= len(files) // 2, counted
+
+
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    (None, 'no meta.json in'),
+    ('', 'meta.json is damaged'),
+    ('{"config": {"mod', 'meta.json is damaged'),
+    ('[' * 100_000, 'meta.json is damaged'),
+    ('[1, 2]', 'no description of a checkpoint'),
+    ('{"config": 3}', 'no description of a checkpoint'),
+    ('{"weights": "r3d.pth"}', "meta.json has no 'config', only weights"),
+    ('{}', "meta.json has no 'config', only nothing"),
+    ('{"config": {"model": {"name": "os"}}}', 'lacks'),
+  ],
+)
+def test_meta_missing_truncated_or_of_something_else(text, message, trained, data_dir, tmp_path):
+  shutil.copytree(trained[1] / 'checkpoints', tmp_path / 'checkpoints')
+  if text is not None:
+    (tmp_path / 'meta.json').write_text(text)
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    evaluate.load(str(tmp_path), str(data_dir))
+
+
+def test_model_of_a_stranger_is_not_looked_up_outside_its_room(trained, data_dir, tmp_path):
+  meta = json.loads((trained[1] / 'meta.json').read_text())
+  for section in ('model', 'objective', 'head'):
+    strange = copy.deepcopy(meta)
+    strange['config'][section]['name'] = '..convert.__main__'
+    (tmp_path / 'meta.json').write_text(json.dumps(strange))
+    with pytest.raises(ValueError, match=r"no '\.\.convert.__main__' in vjax/"):
+      evaluate.load(str(tmp_path), str(data_dir))
+
+
+def test_workdir_without_a_checkpoint(trained, tmp_path):
+  shutil.copy(trained[1] / 'meta.json', tmp_path)
+  with pytest.raises(FileNotFoundError, match='no complete checkpoint'):
+    ckpt.load_params(tmp_path)
+  assert os.listdir(tmp_path) == ['meta.json']  # looking leaves nothing behind
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'train.ema': 0.0}, '- ema/backbone.*in the checkpoint only'),
+    ({'model.width': 64}, r'! ema/backbone/.*\(32,\) in the checkpoint, \(64,\) in the model'),
+    ({'optim.name': 'sgd'}, 'opt_state.*in the checkpoint only'),
+  ],
+)
+def test_a_checkpoint_of_another_experiment_lists_what_differs(change, message, trained, data_dir):
+  config = shrunk('mae_finetune_k400', **{'train.ema': 0.9, **change})
+  if 'optim.name' in change:
+    config['optim'] = {k: v for k, v in config['optim'].items() if k not in ('b1', 'b2', 'eps')}
+    config['optim'] |= {'momentum': 0.9, 'nesterov': False}
+  exp = build.experiment(config, str(data_dir))
+  with pytest.raises(ValueError, match=f'another model or optimizer(.|\n)*({message})'):
+    restored(trained[1], train.init_state(exp, shard.mesh(), jax.random.key(0))[1])
+
+
+def test_another_mesh_reads_the_same_numbers(data_dir, tmp_path):
+  """Saved with the state split over four devices, restored whole, on one device, and split over eight."""
+  config = shrunk('mae_k400', **{'model.width': 128, 'train.fsdp': 4, 'optim.total_steps': 2})
+  config['evals'] = {}
+  exp = build.experiment(config, str(data_dir))
+  train.run(exp, str(tmp_path))
+  kernel = ".params['backbone']['block0']['mlp']['fc1']['kernel']"
+  found = []
+  for mesh in (shard.mesh(4), shard.mesh(1), shard.mesh(1, jax.devices()[:1]), shard.mesh(8)):
+    found.append(restored(tmp_path, train.init_state(exp, mesh, jax.random.key(0))[1]))
+  assert found[0][kernel].shape == (128, 512)
+  for other in found[1:]:
+    assert all(np.array_equal(other[name], found[0][name]) for name in found[0])

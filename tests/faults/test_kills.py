@@ -1,0 +1,196 @@
+"""Killed, terminated or interrupted at any instant, the same command ends where the unbroken run does, bit for bit."""
+
+import dataclasses
+import os
+import pathlib
+import random
+import signal
+import time
+
+import pytest
+
+from tests.experiments import shrunk
+from tests.faults import commands
+from tests.test_train import arrays, lines, same
+from vjax import build, train
+
+FLAGS = ['--config.optim.total_steps=24', '--config.optim.warmup_steps=2', '--config.train.log_steps=3']
+FLAGS += [
+  '--config.train.save_steps=1',
+  '--config.train.eval_epochs=1.2',
+]  # saves all the time; evaluates every 9 steps
+
+
+@pytest.fixture(scope='module')
+def unbroken(data_dir, tmp_path_factory) -> pathlib.Path:
+  workdir = tmp_path_factory.mktemp('unbroken') / 'run'
+  commands.ended(commands.train('mae', workdir, data_dir, *FLAGS))
+  return workdir
+
+
+def begun(workdir, data_dir):
+  """A training command that has saved at least one step more than there was before."""
+  before = max(commands.saved_steps(workdir), default=0)
+  run = commands.train('mae', workdir, data_dir, *FLAGS)
+  commands.wait_for(lambda: max(commands.saved_steps(workdir), default=0) > before, run, 'a save')
+  return run
+
+
+def agree(a, b, step: int = 24) -> None:
+  assert same(arrays(a, step), arrays(b, step))
+  assert lines(a) == lines(b)
+  assert (a / 'result.json').read_text() == (b / 'result.json').read_text()
+  assert commands.temporaries(b) == []
+  assert commands.saved_steps(a) == commands.saved_steps(b) == [22, 23, 24]
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(unbroken, data_dir, tmp_path):
+  """Seven kills: two anywhere from the first line of code on, five soon after a save, while others are under way."""
+  rng, workdir = random.Random(0), tmp_path / 'run'
+  for instant in ('anywhere', 'saving', 'saving', 'saving', 'anywhere', 'saving', 'saving'):
+    if instant == 'anywhere':
+      run = commands.train('mae', workdir, data_dir, *FLAGS)
+      time.sleep(rng.uniform(1, 9))
+    else:
+      run = begun(workdir, data_dir)
+      time.sleep(rng.uniform(0, 0.5))
+    run.kill()
+    commands.ended(run, -signal.SIGKILL)
+  commands.ended(commands.train('mae', workdir, data_dir, *FLAGS))
+  agree(unbroken, workdir)
+
+
+@pytest.mark.slow
+def test_signals_during_saves(unbroken, data_dir, tmp_path):
+  """SIGTERM saves and ends with 75 however often it comes; Ctrl-C ends with 130, in one line, as soon as a save under way
+  is over; both in a row do no harm."""
+  rng, workdir = random.Random(1), tmp_path / 'run'
+
+  def send(run, *signals) -> float:
+    began = time.monotonic()
+    for number in signals:
+      if run.poll() is None:
+        run.send_signal(number)
+        time.sleep(rng.uniform(0, 0.1))
+    run.wait(timeout=commands.PATIENCE_S)
+    return time.monotonic() - began
+
+  run = begun(workdir, data_dir)
+  send(run, *[signal.SIGTERM] * 4)
+  output = commands.ended(run, train.STOPPED)
+  assert 'stopped by SIGTERM after step' in output and 'Traceback' not in output
+  stopped = int(output.split('stopped by SIGTERM after step ')[1].split(';')[0])
+  assert max(commands.saved_steps(workdir)) == stopped and commands.temporaries(workdir) == []
+
+  run = begun(workdir, data_dir)
+  assert send(run, signal.SIGINT) < 30
+  output = commands.ended(run, 130)
+  assert 'interrupted; the same command continues' in output and 'Traceback' not in output
+
+  run = begun(workdir, data_dir)
+  send(run, signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT)
+  assert run.returncode in (train.STOPPED, 130, -signal.SIGINT), run.communicate()[0]
+  run.communicate()
+  commands.ended(commands.train('mae', workdir, data_dir, *FLAGS))
+  agree(unbroken, workdir)
+
+
+@pytest.fixture(scope='module')
+def evaluating(data_dir, tmp_path_factory):
+  """An experiment that evaluates in the middle, at step 4 of 8, and the workdir of its unbroken run."""
+  config = shrunk(
+    'mae_finetune_k400', **{'train.eval_epochs': 4 * 8 / 60, 'train.save_steps': 3, 'optim.total_steps': 8}
+  )
+  config['evals'] = {name: {**config['evals']['test'], 'batch': 16} for name in ('a', 'b')}
+  exp = build.experiment(config, str(data_dir))
+  assert exp.eval_steps == 4
+  workdir = tmp_path_factory.mktemp('evaluating')
+  train.run(exp, str(workdir))
+  return exp, workdir
+
+
+@pytest.mark.parametrize(
+  ('how', 'batch'),
+  [('terminated', 4), ('interrupted', 0), ('terminated', 10), ('interrupted', 6)],
+  ids=['terminated in the second', 'interrupted', 'terminated in the final, second', 'interrupted in the final'],
+)
+def test_stopped_within_an_evaluation(how, batch, evaluating, tmp_path):
+  """It is left at once, its step is saved, and it is made again: no line is missing and none comes twice."""
+  exp, unbroken = evaluating
+  seen = 0
+
+  def batches(*args):
+    nonlocal seen
+    for value in exp.eval_batches(*args):
+      if seen == batch and how == 'interrupted':
+        raise KeyboardInterrupt
+      if seen == batch:
+        os.kill(os.getpid(), signal.SIGTERM)
+      seen += 1
+      yield value
+
+  with pytest.raises(SystemExit if how == 'terminated' else KeyboardInterrupt) as stopped:
+    train.run(dataclasses.replace(exp, eval_batches=batches), str(tmp_path))
+  assert how == 'interrupted' or stopped.value.code == train.STOPPED
+  assert seen <= batch + 1 and max(commands.saved_steps(tmp_path)) == (4 if batch < 6 else 8)
+  assert signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN)
+  train.run(exp, str(tmp_path))
+  assert lines(tmp_path) == lines(unbroken) and commands.temporaries(tmp_path) == []
+  assert [(r['step'], r['split']) for r in lines(tmp_path) if r['split'] != 'train'] == [
+    (4, 'a'), (4, 'b'), (8, 'a'), (8, 'b')
+  ]  # fmt: skip
+
+
+def test_a_finished_run_started_again_changes_nothing(evaluating, tmp_path):
+  exp, unbroken = evaluating
+  first = train.run(exp, str(tmp_path))
+  assert train.run(exp, str(tmp_path)) == first
+  assert lines(tmp_path) == lines(unbroken) and same(arrays(tmp_path, 8), arrays(unbroken, 8))
+
+
+def shards(folder) -> dict[str, bytes]:
+  """What a data set consists of, by name: everything but the videos it was made from."""
+  return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(pathlib.Path(folder).glob('*')) if p.is_file()}
+
+
+@pytest.mark.slow
+def test_rendering_killed_again_and_again(tmp_path):
+  """Three kills of `data_prep.synthetic`; what it leaves is continued and taken away."""
+  command = ['-m', 'data_prep.synthetic', '--train=60', '--test=20', '--processes=2']
+  commands.ended(commands.start(*command, f'--out={tmp_path}/a'))
+  rng, videos = random.Random(3), tmp_path / 'b' / 'videos'
+  there = lambda: len(list(videos.rglob('[0-9]*.mp4')))
+  for aim in (10, 45, 80):  # the last one while records are written
+    run = commands.start(*command, f'--out={tmp_path}/b')
+    commands.wait_for(lambda aim=aim: there() >= aim, run, f'video {aim}')
+    time.sleep(rng.uniform(0, 0.2))
+    run.kill()
+    run.communicate()
+  commands.ended(commands.start(*command, f'--out={tmp_path}/b'))
+  a, b = shards(tmp_path / 'a'), shards(tmp_path / 'b')
+  assert a.keys() == b.keys() and [n for n in a if a[n] != b[n] and n != 'manifest.json'] == []
+  assert a['manifest.json'].replace(b'"name": "a"', b'"name": "b"') == b['manifest.json']
+  assert commands.temporaries(tmp_path / 'b') == []
+
+
+@pytest.mark.slow
+def test_writing_killed_again_and_again(data_dir, tmp_path):
+  """Four kills of `data_prep.write`, two workers and six shards."""
+  videos = data_dir / 'motions'
+  command = ['-m', 'data_prep.write', f'--manifest=train:{videos}/train.csv', f'--videos={videos}', '--shards=6']
+  command += ['--processes=2']
+  began = time.monotonic()
+  commands.ended(commands.start(*command, f'--out={tmp_path}/a'))
+  seconds, rng, killed = time.monotonic() - began, random.Random(2), 0
+  for part in (0.5, 0.65, 0.8, 0.95):
+    run = commands.start(*command, f'--out={tmp_path}/b')
+    time.sleep(seconds * part + rng.uniform(-0.1, 0.1))
+    killed += run.poll() is None
+    run.kill()
+    run.communicate()
+  assert killed >= 2
+  commands.ended(commands.start(*command, f'--out={tmp_path}/b'))
+  a, b = shards(tmp_path / 'a'), shards(tmp_path / 'b')
+  assert a.keys() == b.keys() and [n for n in a if a[n] != b[n] and n != 'manifest.json'] == []
+  assert commands.temporaries(tmp_path / 'b') == []

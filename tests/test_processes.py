@@ -1,0 +1,166 @@
+"""Two processes of four devices are one process of eight: losses, evaluations, checkpoints, signals, errors."""
+
+import json
+import pathlib
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tests.faults import commands, tiny
+from tests.test_train import lines, same
+from vjax import build, train
+
+FLAGS = ('--config.data.batch=16', '--config.optim.rate_batch=16', '--config.train.eval_epochs=0.8')
+CLOSE = dict(rtol=2e-4, atol=2e-5)
+
+
+def reference(config: str, data_dir, workdir, **updates) -> pathlib.Path:
+  """The same run by one process of eight devices, this one."""
+  plain = build.plain(tiny.get_config(config))
+  plain['data'] |= {'batch': 16}
+  plain['optim'] |= {'rate_batch': 16}
+  plain['train'] |= {'eval_epochs': 0.8}
+  for place, value in updates.items():
+    section, key = place.split('.')
+    plain[section] |= {key: value}
+  train.run(build.experiment(plain, str(data_dir)), str(workdir))
+  return workdir
+
+
+def arrays(workdir, step: int) -> dict[str, np.ndarray]:
+  """Everything in a checkpoint, by name, whoever has written it."""
+  import orbax.checkpoint as ocp
+
+  found = {}
+  with ocp.StandardCheckpointer() as checkpointer:
+    for item in ('model', 'optimizer'):
+      folder = pathlib.Path(workdir).absolute() / 'checkpoints' / str(step) / item
+      shapes = checkpointer.metadata(folder).item_metadata.tree
+      zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes, is_leaf=lambda x: hasattr(x, 'shape'))
+      leaves = jax.tree_util.tree_flatten_with_path(checkpointer.restore(folder, zeros))[0]
+      found |= {f'{item}{jax.tree_util.keystr(path)}': np.asarray(x) for path, x in leaves}
+  return found
+
+
+def ended(pair, status: int = 0) -> list[str]:
+  try:
+    return [commands.ended(run, status) for run in pair]
+  finally:
+    for run in pair:
+      run.kill()
+
+
+def agree(a, b, step: int = 6) -> None:
+  """Lines of metrics.jsonl, result.json and checkpoints, up to rounding."""
+  ours, theirs = lines(a), lines(b)
+  assert [(r['step'], r['split']) for r in ours] == [(r['step'], r['split']) for r in theirs]
+  for x, y in zip(ours, theirs):
+    assert x.keys() == y.keys()
+    for name in x.keys() - {'split'}:
+      np.testing.assert_allclose(y[name], x[name], **CLOSE, err_msg=f'{x["split"]} {x["step"]}: {name}')
+  ours, theirs = (json.loads((w / 'result.json').read_text()) for w in (a, b))
+  assert ours.keys() == theirs.keys() and ours['step'] == theirs['step'] == step
+  ours, theirs = arrays(a, step), arrays(b, step)
+  assert ours.keys() == theirs.keys()
+  for name in ours:
+    np.testing.assert_allclose(theirs[name], ours[name], rtol=2e-2, atol=1e-3, err_msg=name)
+
+
+def test_two_processes_equal_one(data_dir, tmp_path):
+  """Also: each of 36 test clips counts once though hosts have 20 and 16 of them, in the middle and at the end; and
+  everything is written once."""
+  pair = commands.train_on(2, 'classify', tmp_path / 'two', data_dir, *FLAGS, devices=4)
+  one = reference('classify', data_dir, tmp_path / 'one')
+  outputs = ended(pair)
+  agree(one, tmp_path / 'two')
+  assert [r['count'] for r in lines(tmp_path / 'two') if r['split'] == 'test'] == [36.0, 36.0]
+  written = sorted(p.name.split('.')[0] for p in (tmp_path / 'two').iterdir())
+  assert written == ['checkpoints', 'events', 'log', 'log-1', 'meta', 'metrics', 'result']
+  assert not any('Traceback' in text for text in outputs) and commands.temporaries(tmp_path / 'two') == []
+
+
+@pytest.mark.slow
+def test_state_split_over_hosts_and_accumulation(data_dir, tmp_path):
+  """fsdp=8 crosses the border between processes; then one process evaluates what two have written."""
+  config = 'mae'
+  flags = ('--config.train.fsdp=8', '--config.train.accumulate=2', '--config.model.width=128')
+  pair = commands.train_on(2, config, tmp_path / 'two', data_dir, *FLAGS, *flags, devices=4)
+  one = reference(config, data_dir, tmp_path / 'one', **{'train.accumulate': 2, 'model.width': 128})
+  ended(pair)
+  agree(one, tmp_path / 'two')
+  result = json.loads((tmp_path / 'two' / 'result.json').read_text())
+  (tmp_path / 'two' / 'result.json').unlink()
+  commands.ended(
+    commands.train(config, tmp_path / 'two', data_dir, *FLAGS, '--config.model.width=128', '--mode=evaluate')
+  )
+  again = json.loads((tmp_path / 'two' / 'result.json').read_text())
+  assert again.keys() == result.keys()
+  for name in again.keys() - {'step'}:
+    for number in again[name]:
+      np.testing.assert_allclose(again[name][number], result[name][number], **CLOSE)
+
+
+@pytest.mark.slow
+def test_checkpoints_travel_between_process_counts(data_dir, tmp_path):
+  """SIGTERM to one of two processes stops both with 75 and saved state; one process continues, is stopped, and two end
+  it: the same numbers as an unbroken run."""
+  more = (*FLAGS, '--config.optim.total_steps=40', '--config.train.save_steps=4')
+  workdir = tmp_path / 'run'
+
+  def stopped(runs, signalled: int) -> int:
+    before = max(commands.saved_steps(workdir), default=0)
+    commands.wait_for(lambda: max(commands.saved_steps(workdir), default=0) > before, runs[0], 'a save')
+    runs[signalled].send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    outputs = ended(runs, train.STOPPED)
+    assert time.monotonic() - began < 120
+    steps = {int(text.split('stopped by SIGTERM after step ')[1].split(';')[0]) for text in outputs}
+    assert steps == {max(commands.saved_steps(workdir))} and commands.temporaries(workdir) == []
+    return steps.pop()
+
+  first = stopped(commands.train_on(2, 'classify', workdir, data_dir, *more, devices=4), signalled=1)
+  second = stopped([commands.train('classify', workdir, data_dir, *more, devices=8)], signalled=0)
+  assert first < second < 40
+  ended(commands.train_on(2, 'classify', workdir, data_dir, *more, devices=4))
+  one = reference('classify', data_dir, tmp_path / 'one', **{'optim.total_steps': 40, 'train.save_steps': 4})
+  ours, theirs = lines(one), lines(workdir)
+  assert [(r['step'], r['split']) for r in ours] == [(r['step'], r['split']) for r in theirs]
+  for x, y in list(zip(ours, theirs))[:12]:  # later, rounding has grown
+    np.testing.assert_allclose(y['loss'], x['loss'], rtol=1e-3)
+  assert len(arrays(workdir, 40)) == len(arrays(one, 40))
+
+
+@pytest.mark.slow
+def test_two_processes_resume_bit_identically(data_dir, tmp_path):
+  """Killed both, in the middle of a logging interval; warm started from another run, with an average of parameters."""
+  commands.ended(commands.train('mae', tmp_path / 'mae', data_dir))
+  more = (
+    *FLAGS,
+    f'--config.init.path={tmp_path}/mae',
+    "--config.init.skip=('head/.*',)",
+    '--config.train.save_steps=3',
+  )
+  ended(commands.train_on(2, 'classify', tmp_path / 'a', data_dir, *more, devices=4))
+  pair = commands.train_on(2, 'classify', tmp_path / 'b', data_dir, *more, devices=4)
+  commands.wait_for(lambda: bool(commands.saved_steps(tmp_path / 'b')), pair[0], 'a save')
+  for run in pair:
+    run.kill()
+  ended(pair, -signal.SIGKILL)
+  ended(commands.train_on(2, 'classify', tmp_path / 'b', data_dir, *more, devices=4))
+  assert same(arrays(tmp_path / 'a', 6), arrays(tmp_path / 'b', 6)) and lines(tmp_path / 'a') == lines(tmp_path / 'b')
+
+
+@pytest.mark.slow
+def test_an_error_on_one_host_ends_it_at_once_in_words(data_dir, tmp_path):
+  """The process without data does not wait for the other, which learns of it from the coordinator in a minute or two."""
+  folders = (data_dir, tmp_path / 'nothing')
+  pair = commands.train_on(2, 'classify', tmp_path / 'two', folders, *FLAGS, devices=4)
+  try:
+    output = commands.ended(pair[1], 1, timeout_s=90)
+  finally:
+    for run in pair:
+      run.kill()
+  assert 'nothing/motions' in output and 'Traceback' not in output
