@@ -73,7 +73,7 @@ def main() -> None:
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from vjax import build
 
-  print('| config | parameters | state, fsdp=1 | state, fsdp=%d | saved a clip | with remat |' % args.devices)
+  print(f'| config | parameters | state, fsdp=1 | state, fsdp={args.devices} | saved a clip | with remat |')
   print('| --- | --- | --- | --- | --- | --- |')
   for variant in args.variants.split(','):
     config = build.plain(importlib.import_module(f'configs.{args.config}').get_config(f'variant={variant}'))

@@ -234,34 +234,39 @@ def _conv2d(x, kernel, strides, padding, dilation, groups):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _images(x, kernel, strides, padding, dilation):
-  """2D convolution of images, the kernel's gradient from the plain formulation."""
+  """2D convolution of images, the kernel's gradient by `_to_kernel`."""
   return _fast2d(x, kernel, strides, padding, dilation)
 
 
 def _images_backward(strides, padding, dilation, saved, dy):
   x, kernel = saved
   _, to_x = jax.vjp(lambda x: _fast2d(x, kernel, strides, padding, dilation), x)
-  _, to_kernel = jax.vjp(lambda kernel: _plain2d(x, kernel, strides, padding, dilation), kernel)
-  return *to_x(dy), *to_kernel(dy)
+  return *to_x(dy), _to_kernel(x, kernel, dy, strides, padding, dilation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _rows(x, kernel, strides, padding, dilation):
-  """kx1 convolution of (B, T, H W, C), the kernel's gradient as one matrix product per tap."""
+  """kx1 convolution of (B, T, H W, C), the kernel's gradient by `_to_kernel`."""
   return _plain2d(x, kernel, strides, padding, dilation)
 
 
 def _rows_backward(strides, padding, dilation, saved, dy):
   x, kernel = saved
   _, to_x = jax.vjp(lambda x: _plain2d(x, kernel, strides, padding, dilation), x)
-  padded = jnp.pad(x, ((0, 0), (padding[0], padding[0]), (0, 0), (0, 0)))
-  reach = (dy.shape[1] - 1) * strides[0] + 1
-  flat = dy.reshape(-1, dy.shape[-1])
-  taps = []
-  for i in range(0, kernel.shape[0] * dilation[0], dilation[0]):
-    shifted = lax.slice_in_dim(padded, i, i + reach, strides[0], 1)
+  return *to_x(dy), _to_kernel(x, kernel, dy, strides, padding, dilation)
+
+
+def _to_kernel(x, kernel, dy, strides, padding, dilation):
+  """Gradient of a 2D convolution with respect to its kernel: one matrix product per tap. XLA's, a convolution whose kernel
+  is dy, takes three times as long for 64 channels at 56x56 px, as long for 512 at 7x7."""
+  x = jnp.pad(x, ((0, 0), *((p, p) for p in padding), (0, 0)))
+  flat, taps = dy.reshape(-1, dy.shape[-1]), []
+  for tap in itertools.product(*map(range, kernel.shape[:2])):
+    shifted = x
+    for axis, (i, n, s, d) in enumerate(zip(tap, dy.shape[1:3], strides, dilation), start=1):
+      shifted = lax.slice_in_dim(shifted, i * d, i * d + (n - 1) * s + 1, s, axis)
     taps.append(shifted.reshape(-1, x.shape[-1]).T @ flat)
-  return *to_x(dy), jnp.stack(taps)[:, None].astype(kernel.dtype)
+  return jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
 
 
 _images.defvjp(lambda x, kernel, *settings: (_images(x, kernel, *settings), (x, kernel)), _images_backward)

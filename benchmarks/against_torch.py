@@ -1,0 +1,358 @@
+"""vjax against PyTorch: the same weights, the same inputs, one process, measured in turns.
+
+  python -m benchmarks.against_torch [--models=r2plus1d_18,mae_b_90] [--batch=2] [--steps=5] [--dtype=float32]
+      [--device=auto]
+
+The peers of benchmarks/peers.py get random weights; vjax gets them through vjax.convert. First, in float32, both must
+give the same output and, from one training step, the same loss and parameters. Then medians of a call of
+  inference   the whole network, forwards (of the masked autoencoder: encoder and decoder)
+  step        forwards, backwards and optimizer: SGD with momentum for R(2+1)D, AdamW for the masked autoencoder
+at 16x112x112 (R(2+1)D) and 16x224x224 px, inputs on the device. mae_SIZE_RATIO: ViT-Ti, S, B or L at 90 or 75 %, or
+'dense', where the encoder sees removed tokens as a learned one. Ratio: vjax over the fastest PyTorch; bars: 1.3 for
+dense 3D networks on a CPU, 1.0 for everything else. On a GPU PyTorch runs as it is and compiled, R(2+1)D with channels
+last; bfloat16 is autocast. Memory: the most that a call takes beyond what is there between calls. First: seconds of the
+first call, compilation included. Needs PyTorch: pip install -e '.[bench]'
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vjax import convert, optim
+from vjax.layers import mask as masks
+from vjax.models import vit
+from vjax.types import VideoModel
+
+MODELS = ('r2plus1d_18', 'mae_b_dense', 'mae_b_75', 'mae_b_90')
+RATIOS = {'dense': 0.9, '75': 0.75, '90': 0.9}
+SAVING = 4.0  # bar: a dense step over one at 90 %
+TOLERANCE = {'output': 1e-3, 'loss': 1e-3, 'step': 1e-2}  # relative, of float32; a step turns on signs near zero
+
+
+@dataclass
+class Case:
+  """One model: its peer, and what makes of the peer's weights our model and variables."""
+
+  name: str
+  peer: Any  # torch.nn.Module
+  source: str
+  variant: str
+  objective: Callable
+  optimizer: dict[str, Any]
+  ratio: float | None  # of the mask; None: no masked autoencoder
+  bar: float
+  size: dict[str, int]  # of the backbone, where it is not the variant's
+
+  def ours(self, dtype: Any) -> tuple[VideoModel, dict[str, Any]]:
+    """Model and variables with the peer's weights."""
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.peer.state_dict().items()}
+    blank = weights.pop('encoder_mask_token', None)
+    model, variables = convert.load(self.source, weights, variant=self.variant, dtype=dtype, **self.size)
+    if blank is not None:  # no published model has one, so the converter knows no name for it
+      model = VideoModel(model.backbone.clone(keep_mask_tokens=True), model.head)
+      variables['params']['backbone']['mask_token'] = blank
+    return model, variables
+
+
+def case(name: str, **sizes: Any) -> Case:
+  """The case of a name; sizes: of the masked autoencoder's peer, for tests. Raises ValueError for another name."""
+  from benchmarks import peers
+  from vjax.objectives import classify, mae
+
+  if name == 'r2plus1d_18':
+    rule = dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4)
+    peer = peers.randomise(peers.R2Plus1D18())
+    return Case(name, peer, 'torchvision', 'r2plus1d_18', classify.objective, rule, None, 1.3, {})
+  kind, _, rest = name.partition('_')
+  size, _, ratio = rest.partition('_')
+  size = size.capitalize()
+  if kind != 'mae' or size not in vit.VARIANTS or ratio not in RATIOS:
+    raise ValueError(f'--models: {name!r} is neither r2plus1d_18 nor mae_SIZE_RATIO, e.g. mae_b_90, mae_s_dense')
+  share = RATIOS[ratio]
+  rule = dict(name='adamw', b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05)
+  sizes = {**vit.VARIANTS[size], **sizes}
+  backbone = {key: sizes[key] for key in vit.VARIANTS[size]}
+  peer = peers.randomise(peers.MAE(**sizes, ratio=share, dense=ratio == 'dense'))
+  return Case(name, peer, 'mae_st', size, partial(mae.objective, ratio=share), rule, share, 1.0, backbone)
+
+
+def inputs(case: Case, batch: int, frames: int, side: int, seed: int = 0) -> dict[str, np.ndarray]:
+  """video (B, T, H, W, 3) normal, label (B,), mask (B,) ones, keys (B, 2) of the clips' randomness."""
+  rng = np.random.default_rng(seed)
+  keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), batch)))
+  video = rng.standard_normal((batch, frames, side, side, 3), np.float32)
+  return {'video': video, 'label': rng.integers(0, 400, batch), 'mask': np.ones(batch, np.float32), 'keys': keys}
+
+
+def noise(keys: Any, tokens: int) -> jax.Array:
+  """(B, N): what vjax's random mask draws for the clips' keys."""
+  return jax.vmap(lambda key: jax.random.uniform(key, (tokens,)))(jax.random.wrap_key_data(jnp.asarray(keys)))
+
+
+class Ours:
+  """vjax: `infer()` gives the output, `step()` the loss; state and inputs stay on the device."""
+
+  def __init__(self, case: Case, batch: dict[str, np.ndarray], dtype: Any, rate: float = 1e-3):
+    model, variables = case.ours(dtype)
+    batch = {**jax.device_put(batch), 'rng': jax.random.wrap_key_data(jnp.asarray(batch['keys']))}
+    tx = optim.make(variables['params'], schedule=optax.constant_schedule(rate), decayed='all', **case.optimizer)
+
+    def forward(variables, batch):
+      if case.ratio is None:
+        return model.apply(variables, batch['video'], train=False)
+      grid = model.backbone.grid(batch['video'].shape[1:4])
+      mask = masks.make(batch['rng'], grid, case.ratio, 'random')
+      return model.apply(variables, batch['video'], train=False, mask=mask)
+
+    def update(state, batch):
+      params, stats, moments = state
+      loss = lambda p: case.objective(model, p, stats, batch, jax.random.key(0), train=True)
+      (value, (_, stats)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+      updates, moments = tx.update(grads, moments, params)
+      return (optax.apply_updates(params, updates), stats, moments), value
+
+    self.batch, self.variables = batch, jax.device_put(variables)
+    params = jax.tree.map(jnp.copy, self.variables['params'])
+    stats = {name: jax.tree.map(jnp.copy, tree) for name, tree in self.variables.items() if name != 'params'}
+    self.state = (params, stats, jax.jit(tx.init)(params))
+    self.forward, self.update = jax.jit(forward), jax.jit(update, donate_argnums=0)
+
+  def infer(self) -> jax.Array:
+    return jax.block_until_ready(self.forward(self.variables, self.batch))
+
+  def step(self) -> float:
+    self.state, loss = self.update(self.state, self.batch)
+    jax.block_until_ready(self.state)
+    return float(loss)
+
+  def planned_bytes(self, what: str) -> int:
+    """Work memory of a call by the compiler's plan."""
+    function, first = {'infer': (self.forward, self.variables), 'step': (self.update, self.state)}[what]
+    return function.lower(first, self.batch).compile().memory_analysis().temp_size_in_bytes
+
+
+class Theirs:
+  """PyTorch: the same calls."""
+
+  def __init__(
+    self, case: Case, batch: dict[str, np.ndarray], dtype: str, device: str, compiled: bool, rate: float = 1e-3
+  ):
+    import torch
+
+    layout = torch.channels_last_3d if device == 'cuda' and case.ratio is None else torch.contiguous_format
+    self.peer = case.peer.to(device, memory_format=layout)
+    video = torch.from_numpy(batch['video'].transpose(0, 4, 1, 2, 3).copy()).to(device, memory_format=layout)
+    self.extra = torch.from_numpy(batch['label'])
+    if case.ratio is not None:
+      self.extra = torch.from_numpy(np.array(noise(batch['keys'], self.peer.tokens)))
+    self.video, self.extra = video, self.extra.to(device)
+    wrap = torch.compile if compiled else lambda function: function
+    self.forward = wrap(self.peer.forward)
+    self.loss = wrap(self.peer.loss)
+    rule = dict(case.optimizer)
+    if rule.pop('name') == 'sgd':
+      rule.pop('nesterov')
+      self.tx = torch.optim.SGD(self.peer.parameters(), lr=rate, **rule)
+    else:
+      betas = rule.pop('b1'), rule.pop('b2')
+      self.tx = torch.optim.AdamW(self.peer.parameters(), lr=rate, betas=betas, fused=True, **rule)
+    half = dtype == 'bfloat16'
+    self.cast = lambda: torch.autocast(device, torch.bfloat16, enabled=half)
+    self.wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
+    self.inference, self.masked = torch.inference_mode, case.ratio is not None
+
+  def infer(self) -> Any:
+    self.peer.eval()
+    with self.inference(), self.cast():
+      out = self.forward(self.video, self.extra) if self.masked else self.forward(self.video)
+    self.wait()
+    return out
+
+  def step(self) -> float:
+    self.peer.train()
+    self.tx.zero_grad(set_to_none=True)
+    with self.cast():
+      loss = self.loss(self.video, self.extra)
+    loss.backward()
+    self.tx.step()
+    self.wait()
+    return loss.item()
+
+
+def difference(ours: Any, theirs: Any) -> float:
+  """Largest difference relative to the largest of their values."""
+  ours, theirs = np.asarray(ours, np.float32), theirs.detach().float().cpu().numpy()
+  return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def check(case: Case, batch: dict[str, np.ndarray], device: str) -> dict[str, float]:
+  """Relative differences in float32, at full precision, of the outputs and after one training step; the peer is left as it
+  was. Raises ValueError where they exceed the tolerance."""
+  import torch
+
+  before = {name: tensor.clone() for name, tensor in case.peer.state_dict().items()}
+  tf32 = torch.backends.cudnn.allow_tf32
+  torch.backends.cudnn.allow_tf32 = False
+  with jax.default_matmul_precision('highest'):
+    ours = Ours(case, batch, jnp.float32, rate=1.0)  # so large that rounding of the parameters does not hide the step
+    theirs = Theirs(case, batch, 'float32', device, compiled=False, rate=1.0)
+    found = {'output': difference(ours.infer(), theirs.infer())}
+    a, b = ours.step(), theirs.step()
+    found['loss'] = abs(a - b) / abs(b)
+    _, moved = case.ours(jnp.float32)  # the peer's parameters after its step, under our names
+    start = ours.variables['params']
+    step = lambda params: np.concatenate(
+      [np.ravel(new) - np.ravel(old) for new, old in zip(jax.tree.leaves(params), jax.tree.leaves(start))]
+    )
+    x, y = step(ours.state[0]), step(moved['params'])
+    found['step'] = float(np.linalg.norm(x - y) / np.linalg.norm(y))
+  torch.backends.cudnn.allow_tf32 = tf32
+  case.peer.load_state_dict(before)
+  case.peer.zero_grad(set_to_none=True)
+  wrong = {name: value for name, value in found.items() if not value < TOLERANCE[name]}
+  if wrong:
+    raise ValueError(f'{case.name}: vjax and PyTorch differ by {wrong}, relative; {TOLERANCE} is allowed')
+  return found
+
+
+def in_turns(calls: dict[str, Callable], steps: int) -> tuple[dict[str, float], dict[str, list[float]]]:
+  """(seconds of the first call, seconds of `steps` later ones) by name, one call of each in turn; one more warms up."""
+
+  def seconds(call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+  first = {name: seconds(call) for name, call in calls.items()}
+  for call in calls.values():
+    call()
+  times = {name: [] for name in calls}
+  for _ in range(steps):
+    for name, call in calls.items():
+      times[name].append(seconds(call))
+  return first, times
+
+
+def resident_bytes(call: Callable) -> int:
+  """How far this process grew, at most, during a call; Linux, sampled every 2 ms."""
+  import ctypes
+  import resource
+
+  page, done, most = resource.getpagesize(), threading.Event(), 0
+
+  def size() -> int:
+    with open('/proc/self/statm') as file:
+      return int(file.read().split()[1]) * page
+
+  def watch() -> None:
+    nonlocal most
+    while not done.is_set():
+      most = max(most, size())
+      time.sleep(0.002)
+
+  ctypes.CDLL(None).malloc_trim(0)  # what earlier calls freed would hide growth
+  before, thread = size(), threading.Thread(target=watch)
+  thread.start()
+  call()
+  done.set()
+  thread.join()
+  return max(0, most - before)
+
+
+def memory(name: str, side: Ours | Theirs, what: str, device: str) -> int:
+  """Bytes a call takes beyond what is there between calls: seen on a CPU; on a GPU planned by XLA, seen by PyTorch."""
+  if device == 'cpu':
+    return resident_bytes(getattr(side, what))
+  if name == 'vjax':
+    return side.planned_bytes(what)
+  import torch
+
+  torch.cuda.reset_peak_memory_stats()
+  before = torch.cuda.memory_allocated()
+  getattr(side, what)()
+  return torch.cuda.max_memory_allocated() - before
+
+
+def measure(name: str, batch: int, steps: int, dtype: str, device: str) -> dict[str, dict[str, float]]:
+  """Checks one model, prints its rows; the medians in seconds, by what and by whom."""
+  chosen = case(name)
+  data = inputs(chosen, batch, 16, 112 if chosen.ratio is None else 224)
+  found = check(chosen, data, device)
+  print(f'{name}: relative difference ' + ', '.join(f'{k} {v:.1e}' for k, v in found.items()), flush=True)
+  sides: dict[str, Any] = {'vjax': Ours(chosen, data, jnp.dtype(dtype))}
+  sides['PyTorch'] = Theirs(chosen, data, dtype, device, compiled=False)
+  if device == 'cuda':
+    sides['PyTorch compiled'] = Theirs(chosen, data, dtype, device, compiled=True)
+  medians = {}
+  bar = chosen.bar if device == 'cpu' else 1.0
+  for what in ('infer', 'step'):
+    first, times = in_turns({who: getattr(side, what) for who, side in sides.items()}, steps)
+    medians[what] = {who: statistics.median(seconds) for who, seconds in times.items()}
+    best = min(value for who, value in medians[what].items() if who != 'vjax')
+    for who, side in sides.items():
+      ratio = medians[what]['vjax'] / best
+      verdict = f'{ratio:7.2f}{bar:5.1f}  {"met" if ratio <= bar else "missed"}' if who == 'vjax' else ''
+      row = f'{name:13}{"inference" if what == "infer" else "step":10}{who:17}{1e3 * medians[what][who]:10.1f}'
+      row += f'{1e3 * min(times[who]):10.1f}{first[who]:8.1f}{memory(who, side, what, device) / 2**20:9.0f}'
+      print(row + verdict, flush=True)
+  return medians
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--models', default=','.join(MODELS), help='r2plus1d_18, mae_{ti,s,b,l}_{dense,75,90}')
+  parser.add_argument('--batch', type=int, default=2, help='clips a call')
+  parser.add_argument('--steps', type=int, default=5, help='calls measured of each')
+  parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+  parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto')
+  args = parser.parse_args()
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # PyTorch needs memory of the device, too
+  try:
+    import torch
+  except ImportError:
+    raise SystemExit("error: PyTorch is not installed: pip install -e '.[bench]'") from None
+  if args.device == 'cpu':
+    jax.config.update('jax_platforms', 'cpu')
+  both = jax.default_backend() == 'gpu' and torch.cuda.is_available()
+  if args.device == 'cuda' and not both:
+    raise SystemExit(
+      f'error: --device=cuda: JAX sees {jax.default_backend()}, PyTorch CUDA: {torch.cuda.is_available()}'
+    )
+  device = 'cuda' if both else 'cpu'
+  if device == 'cpu':
+    jax.config.update('jax_platforms', 'cpu')
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  torch.set_num_threads(cores)
+  torch.backends.cuda.matmul.allow_tf32 = True  # as JAX does by itself
+  kind = jax.devices()[0].device_kind
+  print(f'{kind}, {cores} cores, {args.dtype}, {args.batch} clips; jax {jax.__version__}, torch {torch.__version__}')
+  print(
+    f'{"model":13}{"what":10}{"":17}{"median ms":>10}{"min ms":>10}{"first s":>8}{"MiB":>9}{"ratio":>7}{"bar":>5}'
+  )
+  found = {}
+  for name in args.models.split(','):
+    found[name] = measure(name, args.batch, args.steps, args.dtype, device)
+  for name in found:
+    dense = name.removesuffix('90') + 'dense'
+    if name.endswith('_90') and dense in found:
+      saved = {who: found[dense]['step'][who] / found[name]['step'][who] for who in found[name]['step']}
+      verdict = 'met' if saved['vjax'] >= SAVING else 'missed'
+      print(f'{name}: a dense step takes ' + ', '.join(f'{x:.2f} times ({who})' for who, x in saved.items()), end='')
+      print(f'; bar {SAVING} for vjax: {verdict}')
+
+
+if __name__ == '__main__':
+  main()

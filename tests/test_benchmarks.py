@@ -1,0 +1,38 @@
+"""Benchmarks import, and their PyTorch peers are the networks that vjax computes."""
+
+import importlib
+import pathlib
+
+import jax.numpy as jnp
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent.parent / 'benchmarks'
+NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if path.stem not in ('__init__', 'peers'))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_benchmarks_import(name):
+  assert importlib.import_module(f'benchmarks.{name}').main
+
+
+@pytest.mark.slow
+def test_peers_of_residual_networks():
+  pytest.importorskip('torch', reason='peers are PyTorch')
+  from benchmarks import against_torch as bench
+
+  case = bench.case('r2plus1d_18')
+  batch = bench.inputs(case, 1, 4, 16)
+  ours = bench.Ours(case, batch, jnp.float32).infer()
+  theirs = bench.Theirs(case, batch, 'float32', 'cpu', compiled=False).infer()
+  assert bench.difference(ours, theirs) < 1e-4
+
+
+@pytest.mark.parametrize('ratio', ['90', 'dense'])
+def test_peers_of_masked_autoencoders(ratio):
+  pytest.importorskip('torch', reason='peers are PyTorch')
+  from benchmarks import against_torch as bench
+
+  sizes = dict(width=24, depth=2, heads=3)
+  case = bench.case(f'mae_ti_{ratio}', **sizes, frames=4, crop=32, decoder_width=32, decoder_depth=1)
+  found = bench.check(case, bench.inputs(case, 2, 4, 32), 'cpu')
+  assert found['output'] < 1e-4 and found['loss'] < 1e-4 and found['step'] < 1e-2
