@@ -1,169 +1,151 @@
-"""Video ResNets: R3D, MC3, R(2+1)D and frame-wise R2D (Tran et al. 2018; Ghadiyaram et al. 2019, sec. 3)."""
+"""Video ResNets of one pathway: R2D, R3D, R(2+1)D, C2D, I3D, Slow, CSN, and the unified framework's TSN, TAM, TSM, S3D and
+non-local networks. Sources beside the tables."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax.layers import temporal
 from vjax.layers.conv import Conv3D
 from vjax.layers.norm import BatchNorm
+from vjax.layers.residual import KINDS, Parts, Stage, Stem
 from vjax.types import Features, Mask
 
-# Published sizes. r*: VMZ's Caffe2 and PyTorch releases (Ghadiyaram et al. 2019, table 2); tv_*: torchvision's.
-_VMZ = dict(eps=1e-3, middle='conv')
-_TORCHVISION = dict(eps=1e-5, middle='block', depths=(2, 2, 2, 2), bottleneck=False)
+_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+def _size(depth: int, **settings: Any) -> dict[str, Any]:
+  return {'depths': _DEPTHS[depth], 'bottleneck': depth >= 50, **settings}
+
+
+# VMZ's Caffe2 and PyTorch releases (Ghadiyaram et al. 2019, table 2), and torchvision's.
+_VMZ = dict(eps=1e-3, time_strides=(1, 2, 2, 2))
+_TORCHVISION = dict(middle='block', time_strides=(1, 2, 2, 2))
 VARIANTS = {
-  'r2d_18': dict(_VMZ, depths=(2, 2, 2, 2), bottleneck=False, convs=('2d',) * 5),
-  'r3d_18': dict(_VMZ, depths=(2, 2, 2, 2), bottleneck=False, convs=('3d',) * 5),
-  'r2plus1d_18': dict(_VMZ, depths=(2, 2, 2, 2), bottleneck=False, convs=('2plus1d',) * 5),
-  'r2plus1d_34': dict(_VMZ, depths=(3, 4, 6, 3), bottleneck=False, convs=('2plus1d',) * 5),
-  'r2plus1d_101': dict(_VMZ, depths=(3, 4, 23, 3), bottleneck=True, convs=('2plus1d',) * 5),
-  'r2plus1d_152': dict(_VMZ, depths=(3, 8, 36, 3), bottleneck=True, convs=('2plus1d',) * 5),
-  'tv_r3d_18': dict(_TORCHVISION, convs=('3d',) * 5),
-  'tv_mc3_18': dict(_TORCHVISION, convs=('3d', '3d', '2d', '2d', '2d')),
-  'tv_r2plus1d_18': dict(_TORCHVISION, convs=('2plus1d',) * 5),
+  'r2d_18': _size(18, **_VMZ),
+  'r3d_18': _size(18, **_VMZ, stem=3, convs=('3d',) * 4),
+  **{f'r2plus1d_{d}': _size(d, **_VMZ, stem='2plus1d', convs=('2plus1d',) * 4) for d in (18, 34, 101, 152)},
+  'tv_r3d_18': _size(18, **_TORCHVISION, stem=3, convs=('3d',) * 4),
+  'tv_mc3_18': _size(18, **_TORCHVISION, stem=3, convs=('3d', '2d', '2d', '2d')),
+  'tv_r2plus1d_18': _size(18, **_TORCHVISION, stem='2plus1d', convs=('2plus1d',) * 4),
 }
-
-
-def middle_width(inputs: int, outputs: int) -> int:
-  """Width M between the halves of a (2+1)D convolution that gives it the parameters of the 3x3x3 it replaces.
-  (Tran et al. 2018, sec. 3.5.)"""
-  return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
-
-
-class Conv2Plus1D(nn.Module):
-  """1x3x3, norm, ReLU, 3x1x1; `middle` channels between (0: what middle_width says for this convolution)."""
-
-  features: int
-  stride: int
-  middle: int
-  conv: Callable
-  norm: Callable
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
-    """The convolved clip; stride in time and space."""
-    s, middle = self.stride, self.middle or middle_width(x.shape[-1], self.features)
-    x = self.conv(middle, (1, 3, 3), strides=(1, s, s), padding=(0, 1, 1), name='spatial')(x)
-    x = nn.relu(self.norm(name='norm')(x, train=train))
-    return self.conv(self.features, (3, 1, 1), strides=(s, 1, 1), padding=(1, 0, 0), name='temporal')(x)
-
-
-class Block(nn.Module):
-  """Residual block: two convolutions of kind `kind`, or with bottleneck=True one between two 1x1x1.
-
-  features: width inside; out: width of the result. The projection shortcut is there when shape or width change.
-  """
-
-  kind: str
-  features: int
-  out: int
-  stride: int
-  bottleneck: bool
-  middle: str
-  conv: Callable
-  norm: Callable
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
-    """relu(shortcut + residual)."""
-    if self.bottleneck:
-      widths = ((None, self.features, 1), (self.kind, self.features, self.stride), (None, self.out, 1))
-    else:
-      widths = ((self.kind, self.features, self.stride), (self.kind, self.out, 1))
-    middle = middle_width(x.shape[-1], self.features) if self.middle == 'block' else 0
-    y = x
-    for i, (kind, width, stride) in enumerate(widths, start=1):
-      y = self._conv(kind, width, stride, middle, f'conv{i}')(y, train)
-      y = self.norm(name=f'norm{i}')(y, train=train)
-      y = nn.relu(y) if i < len(widths) else y
-    if self.stride != 1 or x.shape[-1] != self.out:
-      strides = (1 if self.kind == '2d' else self.stride, self.stride, self.stride)
-      x = self.conv(self.out, (1, 1, 1), strides=strides, name='shortcut')(x)
-      x = self.norm(name='shortcut_norm')(x, train=train)
-    return nn.relu(x + y)
-
-  def _conv(self, kind: str | None, width: int, s: int, middle: int, name: str) -> Callable:
-    """The convolution a kind stands for, as function(x, train)."""
-    if kind == '2plus1d':
-      return Conv2Plus1D(width, s, middle, self.conv, self.norm, name=name)
-    kernel, strides, padding = {
-      None: ((1, 1, 1), (1, 1, 1), (0, 0, 0)),
-      '2d': ((1, 3, 3), (1, s, s), (0, 1, 1)),
-      '3d': ((3, 3, 3), (s, s, s), (1, 1, 1)),
-    }[kind]
-    module = self.conv(width, kernel, strides=strides, padding=padding, name=name)
-    return lambda x, train: module(x)
-
-
-class Stage(nn.Module):
-  """`depth` blocks at one resolution; the first one strides. remat: recompute each block in the backward pass."""
-
-  depth: int
-  kind: str
-  features: int
-  out: int
-  stride: int
-  bottleneck: bool
-  middle: str
-  conv: Callable
-  norm: Callable
-  remat: bool
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
-    """The blocks one after another."""
-    block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-    for i in range(self.depth):
-      stride = 1 if i else self.stride
-      settings = (self.kind, self.features, self.out, stride, self.bottleneck, self.middle, self.conv, self.norm)
-      x = block(*settings, name=f'block{i}')(x, train)
-    return x
-
-
-class Stem(nn.Module):
-  """7x7 convolution with spatial stride 2: 3x7x7 ('3d'), 1x7x7 ('2d'), or 1x7x7 then 3x1x1 ('2plus1d')."""
-
-  kind: str
-  features: int
-  middle: int
-  conv: Callable
-  norm: Callable
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
-    """(B, T, H / 2, W / 2, features) after norm and ReLU."""
-    frames = 3 if self.kind == '3d' else 1
-    width = self.middle if self.kind == '2plus1d' else self.features
-    padding = (frames // 2, 3, 3)
-    x = self.conv(width, (frames, 7, 7), strides=(1, 2, 2), padding=padding, name='conv1')(x)
-    x = nn.relu(self.norm(name='norm1')(x, train=train))
-    if self.kind == '2plus1d':
-      x = self.conv(self.features, (3, 1, 1), padding=(1, 0, 0), name='conv2')(x)
-      x = nn.relu(self.norm(name='norm2')(x, train=train))
-    return x
+# PySlowFast's and PyTorchVideo's zoo (Feichtenhofer et al. 2019; Wang et al. 2018; Tran et al. 2019).
+_ZOO = dict(pool1=True, zero_last=True)
+for _d in (50, 101, 152):
+  _long = (3,) * 6 + (1,) * (_DEPTHS[_d][2] - 6)  # PySlowFast's "50_50": the first six blocks of res4
+  _i3d = dict(stem=5, first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''))
+  VARIANTS |= {
+    f'c2d_r{_d}': _size(_d, **_ZOO, pools=('half', '', '', '')),
+    f'c2d_nopool_r{_d}': _size(_d, **_ZOO),
+    f'i3d_3x1x1_r{_d}': _size(_d, **_ZOO, **_i3d),
+    f'i3d_nln_r{_d}': _size(_d, **_ZOO, **_i3d, nonlocals=((), (1, 3), (1, 3, 5), ())),
+    f'slow_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), (3,), (3,))),
+    f'slow_50_50_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), _long, (3,))),
+    f'ir_csn_r{_d}': _size(_d, stem=3, convs=('ir',) * 4, time_strides=(1, 2, 2, 2), pool1=True),
+    f'ip_csn_r{_d}': _size(_d, stem=3, convs=('ip',) * 4, time_strides=(1, 2, 2, 2), pool1=True),
+  }
+VARIANTS['ptv_r2plus1d_r50'] = _size(
+  50, convs=('2plus1d',) * 4, middle='same', time_first=True, time_strides=(1, 1, 2, 2), space_strides=(2, 2, 2, 2)
+)
+# The unified framework (Chen et al. 2021, sec. 3); _tp: pooling through time. Its I3D inflates the 3x3 convolutions.
+for _d in (18, 34, 50, 101, 152):
+  _frames = dict(pool1=True)
+  _space = dict(pool1=True, stem=3, convs=('3d',) * 4)
+  _split = dict(pool1=True, stem=3, convs=('2plus1d',) * 4, middle='same')
+  _2d = {
+    'tsn': {}, 'tam': dict(temporal='tam'), 'tsm': dict(temporal='tsm'),
+    'tam_dense': dict(temporal='tam', tam_dense=True),
+    'nln': dict(nonlocals=((), (1, 3), (1, 3, 5), ())),
+  }  # fmt: skip
+  VARIANTS |= {f'{name}_r{_d}': _size(_d, **_frames, **settings) for name, settings in _2d.items()}
+  VARIANTS |= {
+    f'{name}_tp_r{_d}': _size(_d, **_frames, **settings, pools=('max', 'max', 'max', ''))
+    for name, settings in _2d.items()
+  }
+  for _name, _settings in {'i3d': _space, 's3d': _split, 's3d_dw': dict(_split, depthwise=True)}.items():
+    VARIANTS[f'{_name}_r{_d}'] = _size(_d, **_settings)
+    VARIANTS[f'{_name}_tp_r{_d}'] = _size(_d, **_settings, time_strides=(1, 2, 2, 2))
+  VARIANTS[f'i3d_se_r{_d}'] = _size(_d, **_space, se=16)
+# Image pre-training (ECCV 2022, table 5); with sts='sts' its convolution. No temporal stride.
+_PLAIN = dict(pool1=True)
+VARIANTS |= {
+  'sts_slow_r50': _size(50, **_PLAIN, first=((1,), (1,), (3,), (3,)), zero_last=True, sts='sts'),
+  'sts_3x1x1_r50': _size(50, **_PLAIN, stem=3, first=((3,),) * 4, sts='sts'),
+  'sts_3x3x3_r50': _size(50, **_PLAIN, stem=3, convs=('3d',) * 4, sts='sts'),
+  'sts_ir_csn_r50': _size(50, **_PLAIN, stem=3, convs=('ir',) * 4, eps=1e-3, sts='sts'),
+  'sts_r2plus1d_r34': _size(
+    34,
+    **_PLAIN,
+    stem='2plus1d',
+    stem_middle=83,
+    convs=('2plus1d',) * 4,
+    split_shortcut=True,
+    eps=1e-3,
+    inner_eps=1e-5,
+    sts='sts',
+  ),
+}
 
 
 class Backbone(nn.Module):
   """A post-activation ResNet over clips; see VARIANTS for the published settings.
 
-  depths: blocks of res2 to res5. convs: kind of convolution of the stem and of each stage, '2d' | '3d' | '2plus1d';
-  '2d' keeps its frames apart and never strides in time. middle: whether a (2+1)D convolution takes its middle width
-  from its own input and output ('conv', VMZ) or from those of the block's first ('block', torchvision).
-  pool1: max pool after the stem (inputs of 224 px). width: multiplies every width, for tiny models.
+  depths: blocks of res2 to res5. stem: frames of the first convolution, or '2plus1d', with stem_middle channels between.
+  convs: kind of convolution of each stage, see layers.residual.KINDS. first: per stage, the frames that the first
+  convolutions of bottlenecks look at, a pattern over its blocks. time_strides, space_strides, dilations: per stage.
+  middle, depthwise, time_first, split_shortcut, se: see layers.residual.Parts. pool1: max pool after the stem.
+  pools: per stage, what follows it: 'max' or 'avg' of three frames at stride 2, 'half', the larger of two, or nothing.
+  temporal: 'tam', 'tsm' or none, before the first convolution of the blocks `where`: 'all', 'bottom' or 'top' half,
+  'uniform' (every second), or their numbers. tam_*: of layers.temporal.TAM; tsm_block: the shortcut is shifted too;
+  tam_in_shortcut: a projection shortcut sees what TAM made (first releases). nonlocals: per stage, the blocks after which a
+  non-local block follows; nonlocal_*: of layers.temporal.NonLocal.
+  sts: variant of layers.sts.STSConv in place of convolutions through time, '' = none; sts_*: its settings.
+  zero_last: branches start as zero. base: channels of the stem; width: multiplies every width, for tiny models.
   bn_group_size: clips that share BatchNorm statistics (0 = the batch). remat: recompute each block in the backward pass.
   """
 
   depths: Sequence[int]
   bottleneck: bool
-  convs: Sequence[str]
-  middle: str
-  eps: float
+  stem: int | str = 1
+  stem_middle: int = 45  # VMZ's and torchvision's constant; the rule for middle widths says 83
+  convs: Sequence[str] = ('2d',) * 4
+  first: Sequence[Sequence[int]] = ((1,),) * 4
+  time_strides: Sequence[int] = (1, 1, 1, 1)
+  space_strides: Sequence[int] = (1, 2, 2, 2)
+  dilations: Sequence[int] = (1, 1, 1, 1)
+  middle: str = 'conv'
+  depthwise: bool = False
+  time_first: bool = False
+  split_shortcut: bool = False
+  se: int = 0
   pool1: bool = False
+  pools: Sequence[str] = ('', '', '', '')
+  temporal: str = ''
+  where: str | Sequence[int] = 'all'
+  tam_taps: int = 3
+  tam_blend: str = 'sum'
+  tam_dense: bool = False
+  tam_init: str = 'ibm'
+  tam_in_shortcut: bool = False
+  tsm_fraction: int = 8
+  tsm_block: bool = False
+  nonlocals: Sequence[Sequence[int]] = ((), (), (), ())
+  nonlocal_kind: str = 'softmax'
+  nonlocal_scaled: bool = True
+  nonlocal_pool: str = 'before'
+  sts: str = ''
+  sts_ratio: tuple[int, int] = (1, 1)
+  sts_dilation: int = 2
+  sts_lines: str = 'flat'
+  zero_last: bool = False
+  base: int = 64
   width: float = 1.0
+  eps: float = 1e-5
+  inner_eps: float | None = None
   bn_group_size: int = 0
   bn_decay: float = 0.9
   remat: bool = False
@@ -171,44 +153,115 @@ class Backbone(nn.Module):
 
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
-    """maps: res5 (B, T', H', W', D); pooled: its mean (B, D), float32 at least. Raises ValueError for a mask, or a
-    `convs` or `middle` it does not know."""
+    """maps: res5 (B, T', H', W', D); pooled: its mean (B, D), float32 at least. Raises ValueError for a mask, or settings
+    it does not know."""
     self._check(mask)
-    conv = functools.partial(Conv3D, dtype=self.dtype)
-    norm = functools.partial(
-      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
-    )
+    parts, mixed = self.parts(), self.mixed()
     scale = lambda width: max(1, round(width * self.width))
-    # 45 is VMZ's and torchvision's constant; the rule for middle widths would say 83.
-    x = Stem(self.convs[0], scale(64), scale(45), conv, norm, name='stem')(video.astype(self.dtype), train)
+    attend = functools.partial(
+      temporal.NonLocal,
+      kind=self.nonlocal_kind,
+      scaled=self.nonlocal_scaled,
+      pool=self.nonlocal_pool,
+      dtype=self.dtype,
+    )
+    split = self.stem == '2plus1d'
+    frames, middle = (3, scale(self.stem_middle)) if split else (self.stem, 0)
+    x = Stem(frames, scale(self.base), middle, parts, name='stem')(video.astype(self.dtype), train)
     if self.pool1:
       x = nn.max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
-    for i, (depth, kind) in enumerate(zip(self.depths, self.convs[1:])):
-      features = scale(64 * 2**i)
+    for i, depth in enumerate(self.depths):
+      features = scale(self.base * 2**i)
       x = Stage(
         depth=depth,
-        kind=kind,
+        kind=self.convs[i],
         features=features,
         out=features * (4 if self.bottleneck else 1),
-        stride=2 if i else 1,
+        strides=(self.time_strides[i], self.space_strides[i]),
         bottleneck=self.bottleneck,
-        middle=self.middle,
-        conv=conv,
-        norm=norm,
+        parts=parts,
+        first=self.first[i],
+        dilation=self.dilations[i],
+        mixed=mixed[i],
+        nonlocals=self.nonlocals[i],
+        attend=attend,
         remat=self.remat,
         name=f'res{i + 2}',
       )(x, train)
+      if self.pools[i] == 'half':
+        x = nn.max_pool(x, (2, 1, 1), (2, 1, 1))
+      elif self.pools[i]:
+        x = temporal.pool_frames(x, self.pools[i])
     return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))
+
+  def parts(self) -> Parts:
+    """What the blocks are made of."""
+    norm = functools.partial(
+      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
+    )
+    mixes = {
+      'tam': functools.partial(
+        temporal.TAM,
+        taps=self.tam_taps,
+        blend=self.tam_blend,
+        dense=self.tam_dense,
+        init=self.tam_init,
+        dtype=self.dtype,
+      ),
+      'tsm': lambda name: functools.partial(temporal.shift, fraction=self.tsm_fraction),
+      '': None,
+    }
+    sts = dict(variant=self.sts, ratio=self.sts_ratio, dilation=self.sts_dilation, lines=self.sts_lines)
+    return Parts(
+      conv=functools.partial(Conv3D, dtype=self.dtype),
+      norm=norm,
+      inner_norm=None if self.inner_eps is None else functools.partial(norm, eps=self.inner_eps),
+      middle=self.middle,
+      depthwise=self.depthwise,
+      time_first=self.time_first,
+      split_shortcut=self.split_shortcut,
+      sts=sts if self.sts else None,
+      mix=mixes[self.temporal],
+      mix_shortcut={'tam': 'projection' * self.tam_in_shortcut, 'tsm': 'all' * self.tsm_block, '': ''}[self.temporal],
+      se=self.se,
+      last_scale=nn.initializers.zeros if self.zero_last else nn.initializers.ones,
+    )
+
+  def mixed(self) -> list[list[bool]]:
+    """Per stage and block, whether it mixes frames. TSM leaves out every second block of stages of 23 and more, as
+    released."""
+    total, rest = sum(self.depths), iter(range(sum(self.depths)))
+    halves = {
+      'all': range(total),
+      'bottom': range(total // 2),
+      'top': range(total // 2, total),
+      'uniform': range(0, total, 2),
+    }
+    chosen = halves[self.where] if isinstance(self.where, str) else self.where
+    rounds = [2 if self.temporal == 'tsm' and depth >= 23 else 1 for depth in self.depths]
+    return [
+      [bool(self.temporal) and next(rest) in chosen and i % every == 0 for i in range(depth)]
+      for depth, every in zip(self.depths, rounds)
+    ]
 
   def _check(self, mask: Mask | None):
     if mask is not None:
       raise ValueError(
         'mask is given, but a ResNet has no tokens to leave out: use models/vit.py for masked training'
       )
-    if len(self.depths) != 4 or len(self.convs) != 5 or not {'2d', '3d', '2plus1d'}.issuperset(self.convs):
-      raise ValueError(
-        f'depths={self.depths} and convs={self.convs}: give four numbers of blocks, and for the stem and each of the '
-        "four stages '2d', '3d' or '2plus1d'"
-      )
-    if self.middle not in ('conv', 'block'):
-      raise ValueError(f"middle={self.middle!r}: give 'conv' (VMZ) or 'block' (torchvision)")
+    per_stage = ('depths', 'convs', 'first', 'time_strides', 'space_strides', 'dilations', 'pools', 'nonlocals')
+    for name in per_stage:
+      if len(getattr(self, name)) != 4:
+        raise ValueError(f'{name}={getattr(self, name)}: give four values, for res2 to res5')
+    if not set(KINDS).issuperset(self.convs):
+      raise ValueError(f'convs={self.convs}: there are {", ".join(KINDS)}')
+    choices = {
+      'middle': ('conv', 'block', 'same'),
+      'temporal': ('', 'tam', 'tsm'),
+      'where': ('all', 'bottom', 'top', 'uniform'),
+      'stem': ('2plus1d',),
+    }
+    for name, allowed in choices.items():
+      value = getattr(self, name)
+      if isinstance(value, str) and value not in allowed:
+        raise ValueError(f'{name}={value!r}: it must be one of {allowed}')

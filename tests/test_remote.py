@@ -1,0 +1,143 @@
+"""Data and runs on object stores, against local emulators: s3:// (moto) and gs:// (gcp-storage-emulator)."""
+
+import itertools
+import json
+import pathlib
+import socket
+
+import numpy as np
+import pytest
+from etils import epath
+
+from tests.data import make
+from tests.experiments import shrunk
+from vjax import build, evaluate, remote, train
+from vjax.data import pipeline, records
+from vjax.data.augment import Augment
+from vjax.types import ClipSpec, DatasetSpec
+
+SPEC = DatasetSpec(name='toy', num_classes=4)
+CLIP = ClipSpec(frames=4, stride=2, crop=16, short_side=20, sampling='dense')
+
+
+def free_port() -> int:
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    return s.getsockname()[1]
+
+
+def upload(folder: pathlib.Path, url: str) -> str:
+  for file in folder.rglob('*'):
+    if file.is_file():
+      target = epath.Path(f'{url}/{file.relative_to(folder.parent)}')
+      target.write_bytes(file.read_bytes())
+  return url
+
+
+@pytest.fixture(scope='module')
+def s3():
+  """A bucket of an S3 that lives in this process."""
+  from moto.server import ThreadedMotoServer
+
+  port = free_port()
+  server = ThreadedMotoServer(port=port, verbose=False)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('AWS_ENDPOINT_URL', f'http://localhost:{port}')
+    for name in ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'):
+      patch.setenv(name, 'testing')
+    patch.setenv('AWS_DEFAULT_REGION', 'us-east-1')
+    server.start()
+    import boto3
+
+    boto3.client('s3').create_bucket(Bucket='bucket')
+    yield 's3://bucket'
+    server.stop()
+
+
+@pytest.fixture(scope='module')
+def gs():
+  """A bucket of a Google Cloud Storage that lives in this process."""
+  from gcp_storage_emulator.server import create_server
+
+  port = free_port()
+  server = create_server('localhost', port, in_memory=True, default_bucket='bucket')
+  with pytest.MonkeyPatch.context() as patch:
+    for name in ('STORAGE_EMULATOR_HOST', 'TENSORSTORE_GCS_HTTP_URL'):
+      patch.setenv(name, f'http://localhost:{port}')
+    server.start()
+    yield 'gs://bucket'
+    server.stop()
+
+
+def batches(data_dir, steps=3):
+  source = pipeline.open_source(str(data_dir), SPEC, 'train')
+  settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1}
+  train_batches = pipeline.train_batches(source, SPEC, CLIP, Augment(), **settings)
+  test = pipeline.eval_batches(source, SPEC, CLIP, batch=4, host=0, hosts=1)
+  return [*itertools.islice(train_batches, steps), *test]
+
+
+@pytest.mark.parametrize('store', ['s3', 'gs'])
+def test_records_are_read_by_range(store, request, tmp_path, monkeypatch):
+  """The same batches as from a local folder; no shard is fetched whole."""
+  make.dataset(tmp_path / 'toy')
+  url = upload(tmp_path / 'toy', request.getfixturevalue(store))
+  asked = []
+  original = remote.read_ranges
+  monkeypatch.setattr(remote, 'read_ranges', lambda *a: asked.append(sum(a[2])) or original(*a))
+  for near, far in zip(batches(tmp_path), batches(url), strict=True):
+    for name in near:
+      np.testing.assert_array_equal(near[name], far[name])
+  index = records.open_index(f'{url}/toy', 'train')
+  assert set(asked) <= {int(n) + 16 for n in index.length}
+
+
+def test_missing_and_damaged_data_are_named(s3, tmp_path):
+  with pytest.raises(FileNotFoundError, match='no data set in s3://bucket/nothing/toy'):
+    batches(f'{s3}/nothing')
+  make.dataset(tmp_path / 'toy')
+  upload(tmp_path / 'toy', f'{s3}/cut')
+  shard = epath.Path(f'{s3}/cut/toy/train-00001-of-00003.tfrecord')
+  shard.write_bytes(shard.read_bytes()[:-5])
+  with pytest.raises(ValueError, match='train-00001-of-00003.tfrecord'):
+    batches(f'{s3}/cut')
+
+
+def test_other_schemes_are_refused():
+  with pytest.raises(ValueError, match='gs://, s3://'):
+    remote.is_remote('hdfs://host/data')
+  assert not remote.is_remote('/a/folder') and remote.is_remote(epath.Path('gs://bucket/x'))
+
+
+def test_a_run_on_an_object_store_resumes_bit_for_bit(gs, data_dir, tmp_path):
+  """Interrupted and continued in gs://, it ends as the unbroken one on a local disk; everything that a run leaves is there."""
+  config = shrunk('mae_finetune_k400', **{'train.save_steps': 2})
+  whole = train.run(build.experiment(config, str(data_dir)), str(tmp_path / 'whole'))
+  exp = build.experiment(config, str(data_dir))
+  begun = build.experiment(config, str(data_dir))
+
+  def broken(start):
+    yield from itertools.islice(exp.train_batches(start), 5)
+    raise KeyboardInterrupt
+
+  object.__setattr__(begun, 'train_batches', broken)
+  workdir = f'{gs}/runs/one'
+  with pytest.raises(KeyboardInterrupt):
+    train.run(begun, workdir)
+  assert train.run(exp, workdir) == whole
+  lines = lambda text: [
+    {k: v for k, v in json.loads(line).items() if k not in ('clips_per_s', 'data_wait', 'memory_gib')}
+    for line in text.splitlines()
+  ]
+  far = epath.Path(workdir)
+  assert lines((far / 'metrics.jsonl').read_text()) == lines((tmp_path / 'whole' / 'metrics.jsonl').read_text())
+  assert json.loads((far / 'result.json').read_text()) == whole
+  assert any(p.name.startswith('events.') for p in far.iterdir())
+  again = evaluate.load(workdir, str(data_dir))
+  assert evaluate.run_one(again, 'test') == pytest.approx(whole['test'])
+
+
+def test_checkpoints_on_s3_are_refused(s3, data_dir):
+  exp = build.experiment(shrunk('mae_finetune_k400'), str(data_dir))
+  with pytest.raises(ValueError, match='mount'):
+    train.run(exp, f'{s3}/runs/one')

@@ -1,0 +1,61 @@
+"""Paths on object stores: gs:// and s3:// through fsspec, for data and checkpoints alike. Importing it makes
+`epath.Path('s3://...')` work; it needs the extra `cloud`.
+
+etils hands every URL to TensorFlow once that is installed; TensorFlow has no s3:// since 2.7 and no way to talk to an
+emulator. Orbax writes through epath, so what is said here holds for its folders too.
+"""
+
+import functools
+from collections.abc import Sequence
+
+from etils import epath
+from etils.epath import backend, gpath
+
+SCHEMES = ('gs://', 's3://')
+
+
+@epath.register_path_cls(SCHEMES)
+class ObjectPath(gpath.PosixGPath):
+  """A path on an object store."""
+
+  @property
+  def _backend(self):
+    _filesystem(str(self))  # says what to install
+    return backend.fsspec_backend
+
+
+def is_remote(path: object) -> bool:
+  """Whether a path is a URL. Raises ValueError for schemes that nothing here reads."""
+  scheme, found, _ = str(path).partition('://')
+  if found and scheme + found not in SCHEMES:
+    raise ValueError(f'{path}: vjax reads local folders and {", ".join(SCHEMES)}; copy or mount it')
+  return bool(found)
+
+
+def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
+  """Pieces of these lengths that follow each other in a file from `offset`, in one request; shorter at its end."""
+  data = _filesystem(path).cat_file(path, start=offset, end=offset + sum(lengths))
+  pieces = []
+  for length in lengths:
+    pieces.append(data[:length])
+    data = data[length:]
+  return pieces
+
+
+@functools.cache
+def _package(scheme: str):
+  import importlib
+
+  name = {'gs': 'gcsfs', 's3': 's3fs'}[scheme]
+  try:
+    importlib.import_module(name)
+  except ImportError as error:
+    raise ImportError(f'{scheme}:// needs {name}: pip install "vjax[cloud]"') from error
+
+
+def _filesystem(path: str):
+  import fsspec
+
+  scheme = path.partition('://')[0]
+  _package(scheme)
+  return fsspec.filesystem(scheme)
