@@ -62,6 +62,7 @@ def gs():
   port = free_port()
   server = create_server('localhost', port, in_memory=True, default_bucket='bucket')
   with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('TENSORSTORE_GCS_REQUEST_CONCURRENCY', '1')  # the emulator mixes up requests side by side
     for name in ('STORAGE_EMULATOR_HOST', 'TENSORSTORE_GCS_HTTP_URL'):
       patch.setenv(name, f'http://localhost:{port}')
     server.start()
@@ -110,7 +111,7 @@ def test_other_schemes_are_refused():
 
 
 def test_a_run_on_an_object_store_resumes_bit_for_bit(gs, data_dir, tmp_path):
-  """Interrupted and continued in gs://, it ends as the unbroken one on a local disk; everything that a run leaves is there."""
+  """Interrupted and continued in gs://, it ends as the unbroken one on a local disk; all that a run leaves is there."""
   config = shrunk('mae_finetune_k400', **{'train.save_steps': 2})
   whole = train.run(build.experiment(config, str(data_dir)), str(tmp_path / 'whole'))
   exp = build.experiment(config, str(data_dir))

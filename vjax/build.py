@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from vjax import optim, rooms
+from vjax import optim, remote, rooms
 from vjax.data import on_device
 from vjax.data.augment import Augment
 from vjax.layers import position
@@ -254,7 +254,7 @@ def default_data_dir() -> str:
 def render_built_in(config: ConfigDict, data_dir: str) -> None:
   """Renders the built-in data set where the config wants it and it is not there yet. In a pod the first host does."""
   folder = Path(data_dir, dataset(plain(config)).folder or config.data.name)
-  if folder.name == 'motions':
+  if folder.name == 'motions' and not remote.is_remote(data_dir):
     if jax.process_index() == 0 and not (folder / 'manifest.json').exists():
       from data_prep import synthetic
 

@@ -11,13 +11,13 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
-from vjax import tree
+from vjax import remote, tree
 from vjax.types import TrainState
 
 SAVE_TIMEOUT_S = 7200  # Orbax measures it by the time of day, which may be set an hour ahead while it waits
@@ -26,11 +26,14 @@ SAVE_TIMEOUT_S = 7200  # Orbax measures it by the time of day, which may be set 
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes `value` to a temporary name, then renames: readers see the old file or the new one. The temporary name is
   always the same, so that what a kill leaves is overwritten by the next run."""
-  path = Path(path)
+  path, text = remote.path(path), json.dumps(value, indent=2, sort_keys=True) + '\n'
+  if remote.is_remote(path):
+    path.write_text(text)  # an object is there whole or not at all
+    return
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'{path.name}.partial')
   with open(temporary, 'w') as file:
-    file.write(json.dumps(value, indent=2, sort_keys=True) + '\n')
+    file.write(text)
     file.flush()
     os.fsync(file.fileno())
   temporary.replace(path)
@@ -51,10 +54,10 @@ class Meta(dict):
 def read_meta(path: str | os.PathLike) -> Meta:
   """meta.json of a checkpoint folder. Raises FileNotFoundError that says what the folder should be, ValueError where the
   file is damaged or something else."""
-  file = Path(path) / 'meta.json'
+  file = remote.path(path) / 'meta.json'
   if not file.is_file():
     raise FileNotFoundError(
-      f'no meta.json in {Path(path).absolute()}: give the --workdir of a training run, or a folder written by '
+      f'no meta.json in {remote.path(path)}: give the --workdir of a training run, or a folder written by '
       f'`python -m vjax.convert`'
     )
   try:
@@ -78,7 +81,11 @@ class Checkpoints:
     import orbax.checkpoint as ocp
 
     self._ocp = ocp
-    self._folder = Path(workdir).absolute() / 'checkpoints'
+    if str(workdir).startswith('s3://'):
+      raise ValueError(
+        f'workdir is {workdir}: Orbax cannot write to s3://; mount the bucket, or use a folder or gs://'
+      )
+    self._folder = remote.path(workdir) / 'checkpoints'
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -186,7 +193,7 @@ class Checkpoints:
     return state, interval
 
 
-def complete_steps(folder: Path) -> list[int]:
+def complete_steps(folder: epath.Path) -> list[int]:
   """Steps of the complete checkpoints below `folder`, rising."""
   from orbax.checkpoint import utils
 
@@ -194,7 +201,7 @@ def complete_steps(folder: Path) -> list[int]:
 
 
 @contextlib.contextmanager
-def _reading(folder: Path, step: int) -> Iterator[None]:
+def _reading(folder: epath.Path, step: int) -> Iterator[None]:
   """Whatever goes wrong inside becomes a ValueError that says which checkpoint is damaged and which can be used."""
   try:
     yield
@@ -238,12 +245,12 @@ def save_params(path: str | os.PathLike, variables: dict[str, Any], meta: dict[s
   import orbax.checkpoint as ocp
 
   stats = {name: value for name, value in variables.items() if name != 'params'}
-  folder = Path(path).absolute() / 'checkpoints'
+  folder = remote.path(path) / 'checkpoints'
   with ocp.CheckpointManager(folder) as manager:
     model = jax.tree.map(np.asarray, {'params': variables['params'], 'stats': stats, 'ema': {}})
     manager.save(0, args=ocp.args.Composite(model=ocp.args.StandardSave(model)), force=True)
     manager.wait_until_finished()
-  write_json(Path(path) / 'meta.json', meta)
+  write_json(f'{path}/meta.json', meta)
 
 
 def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[str, Any], Meta]:
@@ -254,7 +261,7 @@ def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[
   import orbax.checkpoint as ocp
 
   meta = read_meta(path)
-  folder = Path(path).absolute() / 'checkpoints'
+  folder = remote.path(path) / 'checkpoints'
   steps = complete_steps(folder)
   if not steps:
     raise FileNotFoundError(f'no complete checkpoint in {folder}: the run has not saved yet')

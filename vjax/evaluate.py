@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -133,7 +132,7 @@ def newest(exp: Experiment, workdir: str) -> dict[str, Any]:
   served, step = _serve(exp, workdir)
   result = run(served, step=step)
   if jax.process_index() == 0:
-    ckpt.write_json(Path(workdir, 'result.json'), result)
+    ckpt.write_json(f'{workdir}/result.json', result)
   return result
 
 

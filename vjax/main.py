@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
   except KeyboardInterrupt:
     logging.error('interrupted; the same command continues from the last checkpoint')
     _leave(130)
-  logging.info('result: %s (in %s)', result, Path(workdir, 'result.json'))
+  logging.info('result: %s (in %s)', result, f'{workdir}/result.json')
 
 
 def _leave(status: int) -> None:

@@ -1,11 +1,13 @@
 """What is logged and when: clu averages summed over an interval, written to stdout, TensorBoard and metrics.jsonl."""
 
 import contextlib
+import functools
 import json
 import logging
 import math
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +17,18 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from vjax import remote
+
 
 def start_log(workdir: str) -> None:
   """Log lines from INFO on go to the terminal, in short, and to workdir/log.txt, with their times; those of the further
   hosts of a pod to log-1.txt, log-2.txt, ... Raises OSError where workdir cannot be written to."""
   name = f'log-{jax.process_index()}.txt' if jax.process_index() else 'log.txt'
   with writing(workdir):
-    Path(workdir).mkdir(parents=True, exist_ok=True)
-    terminal, file = logging.StreamHandler(), logging.FileHandler(Path(workdir, name))
+    folder = _local(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    _fetch(workdir, name)
+    terminal, file = logging.StreamHandler(), logging.FileHandler(folder / name)
   file.handleError = lambda record: None  # of a full disk the terminal learns by what stops the run
   terminal.setFormatter(logging.Formatter('%(message)s'))
   file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
@@ -31,6 +37,19 @@ def start_log(workdir: str) -> None:
     logging.getLogger(chatty).setLevel(level)
   # Where a save fails, Orbax leaves one such error for every array, beside the one that it raises.
   sys.unraisablehook = lambda e: str(e.exc_value) == 'Event loop is closed' or sys.__unraisablehook__(e)
+
+
+@functools.cache
+def _local(workdir: str | os.PathLike) -> Path:
+  """Where files grow line by line: in workdir, or in a folder of this process where that is an object store, which only
+  takes whole files."""
+  return Path(tempfile.mkdtemp(prefix='vjax-')) if remote.is_remote(workdir) else Path(workdir)
+
+
+def _fetch(workdir: str | os.PathLike, name: str) -> None:
+  """Brings a file of an earlier run from an object store."""
+  if remote.is_remote(workdir) and (remote.path(workdir) / name).exists():
+    (_local(workdir) / name).write_bytes((remote.path(workdir) / name).read_bytes())
 
 
 @contextlib.contextmanager
@@ -74,7 +93,7 @@ class Log:
 
   def __init__(self, workdir: str | os.PathLike, *, resume_step: int = 0, total_steps: int = 0):
     self._lead = jax.process_index() == 0
-    self._path = Path(workdir) / 'metrics.jsonl'
+    self._workdir, self._path = workdir, _local(workdir) / 'metrics.jsonl'
     self._bar = None
     self._begin = time.monotonic()
     self._first = resume_step
@@ -84,7 +103,9 @@ class Log:
     from clu import metric_writers  # pulls in TensorFlow
 
     with writing(workdir):
-      self._writer = metric_writers.SummaryWriter(str(workdir))
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      _fetch(workdir, self._path.name)
+      self._writer = metric_writers.SummaryWriter(str(self._path.parent))
       if self._path.exists():
         self._cut(resume_step)
     if sys.stderr.isatty() and total_steps:
@@ -110,7 +131,7 @@ class Log:
       return
     numbers = {name: float(value) for name, value in values.items() if np.isscalar(value)}
     row = {name: value if math.isfinite(value) else None for name, value in numbers.items()}  # JSON has no NaN
-    with writing(self._path.parent):
+    with writing(self._workdir):
       with open(self._path, 'a') as f:
         f.write(json.dumps({'step': step, 'split': split, **row}) + '\n')
       self._writer.write_scalars(step, {f'{split}/{name}': value for name, value in numbers.items()})
@@ -126,7 +147,7 @@ class Log:
   def images(self, step: int, name: str, image: np.ndarray) -> None:
     """One picture (H, W, 3), uint8, in TensorBoard."""
     if self._lead:
-      with writing(self._path.parent):
+      with writing(self._workdir):
         self._writer.write_images(step, {name: image[None]})
         self._writer.flush()
 
@@ -140,13 +161,21 @@ class Log:
     done = max(step - self._first, 1)
     return (time.monotonic() - self._begin) / done * (self._total - step)
 
+  def sync(self) -> None:
+    """Copies what was written to an object store; to be called when a checkpoint is written."""
+    if remote.is_remote(self._workdir):
+      with writing(self._workdir):
+        for file in self._path.parent.iterdir():
+          (remote.path(self._workdir) / file.name).write_bytes(file.read_bytes())
+
   def close(self) -> None:
     """Ends bar and writers."""
     if self._bar is not None:
       self._bar.close()
     if self._lead:
-      with writing(self._path.parent):
+      with writing(self._workdir):
         self._writer.close()
+    self.sync()
 
 
 def _clock(seconds: float) -> str:

@@ -6,6 +6,7 @@ emulator. Orbax writes through epath, so what is said here holds for its folders
 """
 
 import functools
+import os
 from collections.abc import Sequence
 
 from etils import epath
@@ -22,6 +23,11 @@ class ObjectPath(gpath.PosixGPath):
   def _backend(self):
     _filesystem(str(self))  # says what to install
     return backend.fsspec_backend
+
+
+def path(name: object) -> epath.Path:
+  """A path, absolute where it is local."""
+  return epath.Path(str(name)) if is_remote(name) else epath.Path(os.path.abspath(str(name)))
 
 
 def is_remote(path: object) -> bool:
@@ -58,4 +64,5 @@ def _filesystem(path: str):
 
   scheme = path.partition('://')[0]
   _package(scheme)
+  fsspec.config.conf.setdefault(scheme, {'use_listings_cache': False})  # other hosts write there too
   return fsspec.filesystem(scheme)

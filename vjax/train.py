@@ -285,6 +285,7 @@ def _loop(
     if saves:
       watch.state(state)
       checkpoints.save(state, interval.sums)
+      log.sync()
     if leaving and not last:
       leave(step)
     if evaluates:

@@ -106,7 +106,8 @@ def train_batches(
   video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or (b*repeats, K) float32;
   mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With augment.canvas, video is (b*repeats, T, *canvas, 3)
   and window (b*repeats, 2), mirror (b*repeats,) and, if used, colour (b*repeats, 3) say what is left to do. Row r of step s
-  is place s*batch + r of a walk through the epochs, each a permutation of all clips, so a batch may lie across two. Raises ValueError if hosts do not divide `batch`.
+  is place s*batch + r of a walk through the epochs, each a permutation of all clips, so a batch may lie across two. Raises
+  ValueError if hosts do not divide `batch`.
   """
   tf = _tensorflow()
   k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'many'
@@ -129,7 +130,9 @@ def train_batches(
     ordered = [_ordered(tf, frames, order[j]) for j in range(r)]
     common = {'label': label, 'video_id': row, 'epoch': p // n}
     if on_device:
-      placed, windows = zip(*(augments.place(f, plan, augment, clip.crop, cut=cut) for f, plan in zip(ordered, plans)))
+      placed, windows = zip(
+        *(augments.place(f, plan, augment, clip.crop, cut=cut) for f, plan in zip(ordered, plans))
+      )
       todo = {'window': tf.stack(windows), 'mirror': tf.stack([q.mirror for q in plans])}
       todo |= {'colour': tf.stack([q.colour for q in plans])} if any(augment.colour) else {}
       return {'video': _stack(tf, placed), **todo, **common}
