@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs import mae_finetune_k400, mae_k400, probe_k400
 
 SEEDS = (0, 1, 2)
-STEPS, WARMUP = 4000, 400  # of pre-training
+STEPS, WARMUP = 3000, 300  # of pre-training
 FEW, FEW_STEPS = 25.0, 500
 
 
