@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 
 import pytest
 
@@ -9,8 +10,13 @@ os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_p
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
+# Tests, and the processes they start, train the same small networks over and over: each is compiled once.
+_COMPILED = tempfile.TemporaryDirectory(prefix='vjax-compiled-')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
+os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
-from jaxtyping import install_import_hook  # after the environment is set, before vjax is imported
+from jaxtyping import install_import_hook  # noqa: E402 - after the environment is set, before vjax is imported
 
 install_import_hook(['vjax.models', 'vjax.heads', 'vjax.layers'], 'beartype.beartype')
 

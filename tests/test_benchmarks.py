@@ -27,7 +27,7 @@ def test_peers_of_residual_networks():
   assert bench.difference(ours, theirs) < 1e-4
 
 
-@pytest.mark.parametrize('ratio', ['90', 'dense'])
+@pytest.mark.parametrize('ratio', ['90', pytest.param('dense', marks=pytest.mark.slow)])
 def test_peers_of_masked_autoencoders(ratio):
   pytest.importorskip('torch', reason='peers are PyTorch')
   from benchmarks import against_torch as bench

@@ -122,7 +122,9 @@ def failing(name: str, when, error: OSError, monkeypatch):
   monkeypatch.setattr(os, name, fake)
 
 
-@pytest.mark.parametrize('what', ['metrics', 'events', 'result'])
+@pytest.mark.parametrize(
+  'what', ['metrics', *(pytest.param(x, marks=pytest.mark.slow) for x in ('events', 'result'))]
+)
 def test_a_full_disk_under_every_writer(what, experiment, unbroken, tmp_path, monkeypatch):
   """No space for metrics.jsonl, TensorBoard's events, result.json: words, and the next start continues."""
   from clu import metric_writers
@@ -182,6 +184,7 @@ def test_an_error_of_a_background_save_stops_the_run(experiment, unbroken, tmp_p
   assert commands.temporaries(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_data_that_vanish_in_the_middle(unbroken, data_dir, tmp_path):
   """The folder is gone after a few steps: the message names it, and the run continues when it is back."""
   shutil.copytree(data_dir, tmp_path / 'data')
@@ -207,6 +210,7 @@ def test_data_that_vanish_in_the_middle(unbroken, data_dir, tmp_path):
   assert same(arrays(tmp_path / 'run', 8), arrays(unbroken, 8)) and lines(tmp_path / 'run') == lines(unbroken)
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_the_time_of_day(experiment, unbroken, tmp_path, monkeypatch):
   """Between any two steps, saves under way, the clock is set by an hour, to and fro: same numbers, same checkpoints."""
   real, offset = time.time, [0]
@@ -273,7 +277,9 @@ def numbers(exp, mesh, steps: int):
   return found
 
 
-@pytest.mark.parametrize('layout', ['one device', 'eight devices, fsdp', 'accumulated'])
+@pytest.mark.parametrize(
+  'layout', ['eight devices, fsdp', *(pytest.param(x, marks=pytest.mark.slow) for x in ('one device', 'accumulated'))]
+)
 def test_a_bad_step_is_skipped_whole(layout, experiment):
   """Parameters, optimizer state, statistics and average stay as they were, wherever in the batch the bad clip was."""
   mesh = shard.mesh(4) if 'eight' in layout else shard.mesh(1, jax.devices()[:1])
@@ -317,7 +323,7 @@ def test_skipped_steps_are_counted_and_too_many_stop(experiment, tmp_path, monke
   assert commands.saved_steps(tmp_path / 'b')[-1] in (5, 6)
 
 
-@pytest.mark.parametrize('kind', ['loss', 'gradient'])
+@pytest.mark.parametrize('kind', [pytest.param('loss', marks=pytest.mark.slow), 'gradient'])
 def test_without_the_switch_the_last_good_checkpoint_is_good(kind, experiment, tmp_path):
   """A gradient that is not finite ruins the state of its own step: neither is saved, and the one before is named."""
   name = {'loss': 'loss', 'gradient': 'gradient_norm'}[kind]

@@ -110,6 +110,7 @@ def evaluating(data_dir, tmp_path_factory):
   return exp, workdir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('how', 'batch'),
   [('terminated', 4), ('interrupted', 0), ('terminated', 10), ('interrupted', 6)],
@@ -142,6 +143,7 @@ def test_stopped_within_an_evaluation(how, batch, evaluating, tmp_path):
   ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_finished_run_started_again_changes_nothing(evaluating, tmp_path):
   exp, unbroken = evaluating
   first = train.run(exp, str(tmp_path))

@@ -1,0 +1,46 @@
+"""Checks a published model's fixture: logits in float32 and float64, and the stages on the way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests import golden_files
+from vjax import convert
+
+
+def check(source: str, variant: str, fixture_name: str, clip=None, average=None, **overrides) -> dict:
+  """Logits in float32 within ten times the original's own rounding, in float64 to 1e-9; the fixture.
+
+  clip: makes (B, T, H, W, C) of the fixture's input. average: of logits (B, K) what the fixture holds.
+  """
+  fixture = golden_files.load(fixture_name)
+  weights = golden_files.weights(fixture)
+  x = (clip or channels_last)(golden_files.model_input(fixture['inputs'][0]['shape']))
+  model, variables = convert.load(source, weights, variant=variant, **overrides)
+  count = sum(int(np.size(a)) for a in jax.tree.leaves(variables['params']))
+  assert count == fixture['parameters'], f'{count} parameters, the original has {fixture["parameters"]}'
+  exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
+  with jax.enable_x64(True):
+    double, _ = convert.load(source, weights, variant=variant, dtype=jnp.float64, **overrides)
+    doubled = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+    logits = jax.jit(lambda v, x: double.apply(v, x, train=False))(doubled, jnp.asarray(x, jnp.float64))
+    assert logits.dtype == jnp.float64
+    assert np.abs(np.asarray(logits) - exact).max() < 1e-9 * max(1, np.abs(exact).max())
+  logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, x)
+  assert np.abs(np.asarray(logits) - exact).max() < 10 * fixture['float64']['max_abs_diff']
+  return fixture
+
+
+def channels_last(x):
+  """(B, C, T, H, W) -> (B, T, H, W, C)."""
+  return np.moveaxis(x, 1, -1)
+
+
+def frame_major(x):
+  """(B, T * 3, H, W) -> (B, T, H, W, 3)."""
+  return np.moveaxis(x.reshape(len(x), -1, 3, *x.shape[2:]), 2, -1)
+
+
+def segments(frames: int):
+  """(B * T, 3, H, W) -> (B, T, H, W, 3)."""
+  return lambda x: np.moveaxis(x.reshape(-1, frames, *x.shape[1:]), 2, -1)

@@ -1,0 +1,101 @@
+"""The unified framework's TSN, TAM, I3D and S3D on ResNets and InceptionV1 (Chen et al. 2021), from the authors' files."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from vjax import convert
+from vjax.convert import _table
+from vjax.heads import linear
+from vjax.models import inception, resnet
+from vjax.types import VideoModel
+
+CLIP = (8, 64, 64)
+_RESNETS = {
+  name: settings
+  for name, settings in resnet.VARIANTS.items()
+  if re.fullmatch(r'(tsn|tam|tam_dense|i3d|s3d|s3d_dw)(_tp)?_r\d+', name)
+}
+VARIANTS = {**_RESNETS, **{f'{name}_inception': settings for name, settings in inception.VARIANTS.items()}}
+
+
+def table(variant: str) -> list[_table.Row]:
+  """The rename table."""
+  rows = _inception() if variant.endswith('_inception') else _resnet(*_shape(variant))
+  return rows + _table.dense('fc', 'head/linear')
+
+
+def _shape(variant: str) -> tuple[bool, bool]:
+  """(bottleneck, whether S3D) of a ResNet."""
+  return convert.variant_of(VARIANTS, variant)['bottleneck'], variant.startswith('s3d')
+
+
+def _resnet(bottleneck: bool, split: bool) -> list[_table.Row]:
+  rows = [('conv1.weight', 'params/backbone/stem/conv1/kernel'), *_table.norm('bn1', 'backbone/stem/norm1')]
+  for layer in (1, 2, 3, 4):
+    block, here = f'layer{layer}.{{block}}', f'backbone/res{layer + 1}/block{{block}}'
+    for i in (2,) if bottleneck and split else (1, 2) if split else ():
+      rows += [
+        (f'{block}.conv{i}.weight', f'params/{here}/conv{i}/spatial/kernel'),
+        *_table.norm(f'{block}.bn{i}', f'{here}/conv{i}/norm'),
+        (f'{block}.conv{i}_t.weight', f'params/{here}/conv{i}/temporal/kernel'),
+        *_table.norm(f'{block}.bn{i}_t', f'{here}/norm{i}'),
+      ]
+    rows += [
+      (f'{block}.conv{{i}}.weight', f'params/{here}/conv{{i}}/kernel'),
+      *_table.norm(f'{block}.bn{{i}}', f'{here}/norm{{i}}'),
+      (f'{block}.downsample.0.weight', f'params/{here}/shortcut/kernel'),
+      *_table.norm(f'{block}.downsample.1', f'{here}/shortcut_norm'),
+      (f'{block}.tam.weight', f'params/{here}/mix/kernel'),
+    ]
+  return rows
+
+
+def _inception() -> list[_table.Row]:
+  units = {f'conv{i}': f'conv{i}' for i in (1, 2, 3)}
+  for name in inception.MODULES:
+    branches = {'branch1': 'branch1', 'branch4.1': 'branch4'}
+    for b in ('branch2', 'branch3'):
+      branches |= {f'{b}.0': f'{b}_reduce', f'{b}.1': b}
+    units |= {f'inception{name}.{theirs}': f'inception{name}/{ours}' for theirs, ours in branches.items()}
+  rows = []
+  for theirs, ours in units.items():
+    here = f'backbone/{ours}'
+    rows += [
+      (f'{theirs}.conv.weight', f'params/{here}/conv/kernel'),
+      *_table.norm(f'{theirs}.bn', f'{here}/norm'),
+      *_table.dense(f'{theirs}.conv_t', f'{here}/conv_t'),
+      *_table.norm(f'{theirs}.bn_t', f'{here}/norm_t'),
+    ]
+  return rows + [(f'tam{n}.weight', f'params/backbone/tam{n}/kernel') for n in ('1', '2', '3', *inception.MODULES)]
+
+
+def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+  """Model, clip shape, table and tensors for `convert.load`. Taps other than three are read from the weights."""
+  tensors, taps = _together(tensors)
+  module = inception if variant.endswith('_inception') else resnet
+  settings = {**convert.variant_of(VARIANTS, variant), **({'tam_taps': taps} if taps else {}), **overrides}
+  head = linear.Head(convert.num_classes(tensors, 'fc.weight'))
+  return VideoModel(module.Backbone(**settings), head), CLIP, table(variant), tensors
+
+
+def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
+  """Tensors with an axis of time, the taps of a TAM as one kernel, without the trainer's prefix; and how many taps."""
+  found, taps = {}, {}
+  for name, array in tensors.items():
+    name, array = name.removeprefix('module.'), np.asarray(array)
+    match = re.fullmatch(r'(.*tam\w*)\.(?:(prev|curr|next)_se|blending_layers\.(\d+))\.fc1\.weight', name)
+    if match:
+      place = match[3] if match[2] is None else ('prev', 'curr', 'next').index(match[2])
+      taps.setdefault(match[1], {})[int(place)] = array[:, :, 0, 0]
+    else:
+      found[name] = array[:, :, None] if array.ndim == 4 else array
+  for name, kernels in taps.items():
+    found[f'{name}.weight'] = np.stack([kernels[i] for i in sorted(kernels)], axis=-1)[..., None, None]
+  return found, max((len(kernels) for kernels in taps.values()), default=0)
+
+
+def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+  """The table for `convert.to_source`: the framework's names, kernels of five axes, a TAM's taps together."""
+  return table(variant)

@@ -1,0 +1,181 @@
+"""InceptionV1 over clips: frame-wise (TSN), with TAM, as I3D and as S3D.
+
+(Szegedy et al. 2015 with batch norm; Carreira & Zisserman 2017; Xie et al. 2018; in the form of Chen et al. 2021, sec. 3,
+which is torchvision's: the branch that is called 5x5 has 3x3 kernels.)
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vjax.layers import temporal
+from vjax.layers.conv import Conv3D, Triple
+from vjax.layers.norm import BatchNorm
+from vjax.types import Features, Mask
+
+# Of each module: 1x1, (1x1 before 3x3, 3x3), (1x1 before the second 3x3, it), 1x1 after the pool.
+MODULES = {
+  '3a': (64, (96, 128), (16, 32), 32),
+  '3b': (128, (128, 192), (32, 96), 64),
+  '4a': (192, (96, 208), (16, 48), 64),
+  '4b': (160, (112, 224), (24, 64), 64),
+  '4c': (128, (128, 256), (24, 64), 64),
+  '4d': (112, (144, 288), (32, 64), 64),
+  '4e': (256, (160, 320), (32, 128), 128),
+  '5a': (256, (160, 320), (32, 128), 128),
+  '5b': (384, (192, 384), (48, 128), 128),
+}
+KINDS = ('2d', 'i3d', 's3d')
+VARIANTS = {
+  'tsn': dict(kind='2d'),
+  'tam': dict(kind='2d', tam=True),
+  'tam_dense': dict(kind='2d', tam=True, tam_dense=True),
+  'i3d': dict(kind='i3d'),
+  's3d': dict(kind='s3d'),
+  's3d_dw': dict(kind='s3d', depthwise=True),
+}
+VARIANTS |= {f'{name}_tp': dict(settings, pool_time='max') for name, settings in VARIANTS.items()}
+
+
+class Unit(nn.Module):
+  """Convolution, norm, ReLU; of kind 's3d' and longer than a frame: 1x3x3 and 3x1x1, each with norm and ReLU.
+
+  split_bias: whether the 3x1x1 has a bias, as the released S3D's has.
+  """
+
+  features: int
+  kernel: Triple
+  kind: str
+  strides: Triple = (1, 1, 1)
+  depthwise: bool = False
+  conv: Any = Conv3D
+  norm: Any = BatchNorm
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
+    t, h, w = self.kernel
+    split = self.kind == 's3d' and h == 3
+    kernel = (1, h, w) if split or self.kind == '2d' else self.kernel
+    padding = tuple(k // 2 for k in kernel)
+    x = self.conv(self.features, kernel, strides=self.strides, padding=padding, name='conv')(x)
+    x = nn.relu(self.norm(name='norm')(x, train=train))
+    if split:
+      groups = self.features if self.depthwise else 1
+      x = self.conv(self.features, (t, 1, 1), padding=(t // 2, 0, 0), groups=groups, bias=True, name='conv_t')(x)
+      x = nn.relu(self.norm(name='norm_t')(x, train=train))
+    return x
+
+
+class Module(nn.Module):
+  """The four branches of an inception module, side by side along the channels."""
+
+  widths: tuple
+  unit: Any
+  kind: str
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t h w d']:
+    one, two, three, four = self.widths
+    point = lambda width, name: self.unit(width, (1, 1, 1), name=name)
+    wide = lambda width, name: self.unit(width, (3, 3, 3), name=name)
+    branches = [point(one, 'branch1')(x, train)]
+    for name, (narrow, width) in (('branch2', two), ('branch3', three)):
+      y = point(narrow, f'{name}_reduce')(x, train)
+      branches.append(wide(width, name)(y, train))
+    frames = 1 if self.kind == '2d' else 3
+    pooled = nn.max_pool(x, (frames, 3, 3), (1, 1, 1), ((frames // 2,) * 2, (1, 1), (1, 1)))
+    branches.append(point(four, 'branch4')(pooled, train))
+    return jnp.concatenate(branches, axis=-1)
+
+
+class Backbone(nn.Module):
+  """InceptionV1.
+
+  kind: '2d', 'i3d' or 's3d'. pool_time: 'max' or 'avg', three halvings of the frames, '' = none. tam: mix frames after
+  conv1 to conv3 and every module; tam_*: see layers.temporal.TAM. depthwise: S3D's temporal convolutions have one group a
+  channel. legacy_pool4: I3D's last pool is two frames long and drops one (the paper's 33.6 GMACs).
+  width: multiplies every width, for tiny models.
+
+  DIFFERS(paper): S3D's last pool is two frames long without padding, so without pool_time the last stage has a frame less,
+  as released.
+  """
+
+  kind: str = '2d'
+  pool_time: str = ''
+  tam: bool = False
+  tam_taps: int = 3
+  tam_blend: str = 'sum'
+  tam_dense: bool = False
+  tam_init: str = 'ibm'
+  depthwise: bool = False
+  legacy_pool4: bool = False
+  width: float = 1.0
+  eps: float = 1e-3
+  bn_group_size: int = 0
+  bn_decay: float = 0.9
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
+    """maps: the last module's (B, T', H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises ValueError for
+    a mask, or a kind or pool_time it does not know."""
+    if mask is not None:
+      raise ValueError('mask is given, but InceptionV1 has no tokens to leave out: use models/vit.py')
+    if self.kind not in KINDS or self.pool_time not in ('', 'max', 'avg') or (self.tam and self.kind != '2d'):
+      raise ValueError(
+        f"kind={self.kind!r}, pool_time={self.pool_time!r}, tam={self.tam}: need one of {KINDS}, 'max', 'avg' or '', and "
+        f"tam only with '2d'"
+      )
+    scale = lambda width: max(1, round(width * self.width))
+    norm = functools.partial(
+      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
+    )
+    conv = functools.partial(Conv3D, dtype=self.dtype)
+    unit = functools.partial(Unit, kind=self.kind, depthwise=self.depthwise, conv=conv, norm=norm)
+    first = {'2d': 1, 'i3d': 7, 's3d': 3}[self.kind]
+    x = unit(scale(64), (first, 7, 7), strides=(1, 2, 2), name='conv1')(video.astype(self.dtype), train)
+    x = self._pool(self._mixed(x, 'tam1'), 1)
+    x = self._mixed(unit(scale(64), (1, 1, 1), name='conv2')(x, train), 'tam2')
+    x = self._mixed(unit(scale(192), (3, 3, 3), name='conv3')(x, train), 'tam3')
+    x = self._pool(x, 2)
+    for name, widths in MODULES.items():
+      widths = tuple(tuple(map(scale, w)) if isinstance(w, tuple) else scale(w) for w in widths)
+      x = self._mixed(Module(widths, unit, self.kind, name=f'inception{name}')(x, train), f'tam{name}')
+      if name in ('3b', '4e'):
+        x = self._pool(x, 3 if name == '3b' else 4)
+    return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))
+
+  def _mixed(self, x, name: str):
+    if not self.tam:
+      return x
+    settings = dict(taps=self.tam_taps, blend=self.tam_blend, dense=self.tam_dense, init=self.tam_init)
+    return temporal.TAM(**settings, dtype=self.dtype, name=name)(x)
+
+  def _pool(self, x, number: int):
+    """pool1 to pool4."""
+    if self.kind == '2d':
+      size = 2 if number == 4 else 3
+      x = _ceil_max_pool(x, size)
+      return temporal.pool_frames(x, self.pool_time) if self.pool_time and number > 1 else x
+    if number == 1:
+      return nn.max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
+    pool = nn.avg_pool if self.pool_time == 'avg' else nn.max_pool
+    strides = (2 if self.pool_time else 1, 2, 2)
+    if number == 4 and self.kind == 's3d':
+      return pool(x, (2, 2, 2), strides)
+    if number == 4 and self.legacy_pool4:
+      return pool(x, (2, 3, 3), strides, ((0, 0), (1, 1), (1, 1)))
+    return pool(x, (3, 3, 3), strides, ((1, 1),) * 3)
+
+
+def _ceil_max_pool(x, size: int):
+  """Max pool of stride 2 that covers every pixel: the last window may reach beyond the edge, but starts inside."""
+  beyond = []
+  for length in x.shape[2:4]:
+    count = -(-(length - size) // 2) + 1
+    count -= (count - 1) * 2 >= length
+    beyond.append((0, max(0, (count - 1) * 2 + size - length)))
+  return nn.max_pool(x, (1, size, size), (1, 2, 2), ((0, 0), *beyond))
