@@ -44,6 +44,7 @@ for _d in (50, 101, 152):
     f'i3d_3x1x1_r{_d}': _size(_d, **_ZOO, **_i3d),
     f'i3d_nln_r{_d}': _size(_d, **_ZOO, **_i3d, nonlocals=((), (1, 3), (1, 3, 5), ())),
     f'slow_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), (3,), (3,))),
+    f'slow_nln_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), (3,), (3,)), nonlocals=((), (1, 3), (1, 3, 5), ())),
     f'slow_50_50_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), _long, (3,))),
     f'ir_csn_r{_d}': _size(_d, stem=3, convs=('ir',) * 4, time_strides=(1, 2, 2, 2), pool1=True),
     f'ip_csn_r{_d}': _size(_d, stem=3, convs=('ip',) * 4, time_strides=(1, 2, 2, 2), pool1=True),

@@ -1,0 +1,36 @@
+"""The zoos' networks of one pathway compute what the originals do."""
+
+import pytest
+
+from tests.convert import zoo
+
+FIXTURES = {  # fixture -> source, variant, settings
+  'sf_C2D_8x8_R50': ('slowfast', 'c2d_r50', {}),
+  'sf_I3D_8x8_R50': ('slowfast', 'i3d_3x1x1_r50', {}),
+  'sf_I3D_NLN_8x8_R50': ('slowfast', 'i3d_nln_r50', {}),
+  'sf_SLOW_8x8_R50': ('slowfast', 'slow_r50', {}),
+  'sf_SLOW_NLN_dot_8x8_R50': (
+    'slowfast', 'slow_nln_r50', {'nonlocals': ((), (1,), (), ()), 'nonlocal_kind': 'dot'},
+  ),
+  'ptv_slow_r50': ('pytorchvideo', 'slow_r50', {}),
+  'ptv_csn_r50': ('pytorchvideo', 'ir_csn_r50', {}),
+  'ptv_r2plus1d_r50': ('pytorchvideo', 'ptv_r2plus1d_r50', {}),
+  'mm_tsm_resnet18': ('mmaction', 'tsm_r18', {}),
+  'mm_tsm_resnet50': ('mmaction', 'tsm_r50', {}),
+  'mm_tsm_resnet50_block': ('mmaction', 'tsm_r50', {'tsm_block': True}),
+  'mm_tsm_resnet50_tpool': ('mmaction', 'tsm_r50', {'pools': ('max', '', '', '')}),
+  'sts_slowonly_r50': ('sts', 'sts_slow_r50', {}),
+  'sts_off_slowonly_r50': ('sts', 'sts_slow_r50', {'sts': ''}),
+  'sts_resnet50_3x1x1': ('sts', 'sts_3x1x1_r50', {}),
+  'dense_resnet50_3x3x3': ('sts', 'sts_3x3x3_r50', {'sts': ''}),
+  'sts_ircsn_r50': ('sts', 'sts_ir_csn_r50', {}),
+  'sts_off_ircsn_r50': ('sts', 'sts_ir_csn_r50', {'sts': ''}),
+  'sts_r2plus1d_r34': ('sts', 'sts_r2plus1d_r34', {}),
+}  # fmt: skip
+QUICK = ('sf_SLOW_NLN_dot_8x8_R50', 'ptv_csn_r50', 'mm_tsm_resnet18', 'sts_ircsn_r50')
+
+
+@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES])
+def test_logits(name):
+  source, variant, settings = FIXTURES[name]
+  zoo.check(source, variant, name, zoo.segments(8) if source == 'mmaction' else None, **settings)

@@ -1,0 +1,76 @@
+"""MMAction 0.x: SlowOnly, ResNet3d, R(2+1)D, CSN and TSM; the image pre-training paper (ECCV 2022) uses its names."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from vjax import convert
+from vjax.convert import _table
+from vjax.heads import linear
+from vjax.models import resnet
+from vjax.types import VideoModel
+
+CLIP = (8, 64, 64)
+_NAMES = r'(sts_\w+|slow_r\d+|i[rp]_csn_r\d+|tsm(_tp)?_r\d+|tsn_r\d+)'
+VARIANTS = {name: settings for name, settings in resnet.VARIANTS.items() if re.fullmatch(_NAMES, name)}
+
+
+def table() -> list[_table.Row]:
+  """The rename table; block numbers and stages are the same everywhere."""
+  stem = 'backbone/stem'
+  rows = [
+    ('backbone.conv1.conv.weight', f'params/{stem}/conv1/kernel'),
+    ('backbone.conv1.conv.conv_s.weight', f'params/{stem}/conv1/kernel'),
+    *_table.norm('backbone.conv1.conv.bn_s', f'{stem}/norm1'),
+    ('backbone.conv1.conv.conv_t.weight', f'params/{stem}/conv2/kernel'),
+  ]
+  for layer in (1, 2, 3, 4):
+    block, here = f'backbone.layer{layer}.{{block}}', f'backbone/res{layer + 1}/block{{block}}'
+    rows += [
+      (f'{block}.conv{{i}}.conv.conv_s.weight', f'params/{here}/conv{{i}}/spatial/kernel'),
+      *_table.norm(f'{block}.conv{{i}}.conv.bn_s', f'{here}/conv{{i}}/norm'),
+      (f'{block}.conv{{i}}.conv.conv_t.weight', f'params/{here}/conv{{i}}/temporal/kernel'),
+      (f'{block}.conv{{i}}.conv.net.weight', f'params/{here}/conv{{i}}/kernel'),
+      (f'{block}.conv{{i}}.conv.weight', f'params/{here}/conv{{i}}/kernel'),
+      *_table.norm(f'{block}.conv{{i}}.bn', f'{here}/norm{{i}}'),
+      (f'{block}.downsample.conv.conv_s.weight', f'params/{here}/shortcut_spatial/kernel'),
+      *_table.norm(f'{block}.downsample.conv.bn_s', f'{here}/shortcut_middle_norm'),
+      (f'{block}.downsample.conv.conv_t.weight', f'params/{here}/shortcut/kernel'),
+      (f'{block}.downsample.conv.weight', f'params/{here}/shortcut/kernel'),
+      *_table.norm(f'{block}.downsample.bn', f'{here}/shortcut_norm'),
+    ]
+  return rows + _table.dense('cls_head.fc_cls', 'head/linear')
+
+
+def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+  """Model, clip shape, table and tensors for `convert.load`."""
+  settings = {**convert.variant_of(VARIANTS, variant), **overrides}
+  tensors = {_plain(name, settings): _five_axes(np.asarray(array)) for name, array in tensors.items()}
+  rows = [('backbone.conv1.bn', 'norm2' if settings.get('stem') == '2plus1d' else 'norm1')]
+  rows = _table.norm(rows[0][0], f'backbone/stem/{rows[0][1]}') + table()
+  head = linear.Head(convert.num_classes(tensors, 'cls_head.fc_cls.weight'))
+  return VideoModel(resnet.Backbone(**settings), head), CLIP, rows, tensors
+
+
+def _plain(name: str, settings: dict[str, Any]) -> str:
+  """Names without the wrappers of CSN's convolutions (a sequence) and of TSM's blocks (a net)."""
+  if settings.get('convs', ('2d',))[0] == 'ir':
+    return re.sub(r'\.conv2\.0\.', '.conv2.', name)
+  if settings.get('convs', ('2d',))[0] == 'ip':
+    name = re.sub(r'\.conv2\.0\.conv\.', '.conv2.pointwise.', name)
+    return re.sub(r'\.conv2\.1\.', '.conv2.', name)
+  return re.sub(r'^(backbone\.layer\d)\.net\.', r'\1.', name)
+
+
+def _five_axes(array: np.ndarray) -> np.ndarray:
+  return array[:, :, None] if array.ndim == 4 else array
+
+
+def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+  """The table for `convert.to_source`."""
+  split = convert.variant_of(VARIANTS, variant).get('stem') == '2plus1d'
+  rows = [row for row in table() if '.net.' not in row[0]]
+  if not split:
+    rows = [row for row in rows if 'conv_s' not in row[0] and 'conv_t' not in row[0] and 'bn_s' not in row[0]]
+  return _table.norm('backbone.conv1.bn', f'backbone/stem/{"norm2" if split else "norm1"}') + rows

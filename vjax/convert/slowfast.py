@@ -1,0 +1,80 @@
+"""PySlowFast's model zoo: C2D, I3D, Slow, with and without non-local blocks (Feichtenhofer et al. 2019; Wang et al. 2018),
+from its PyTorch files or the Caffe2 pickles."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from vjax import convert
+from vjax.convert import _table
+from vjax.heads import linear
+from vjax.models import resnet
+from vjax.types import VideoModel
+
+CLIP = (8, 64, 64)
+VARIANTS = {
+  name: settings
+  for name, settings in resnet.VARIANTS.items()
+  if re.fullmatch(r'(c2d|c2d_nopool|i3d_3x1x1|i3d_nln|slow|slow_nln|slow_50_50)_r\d+', name)
+}
+
+
+def table() -> list[_table.Row]:
+  """The rename table of the PyTorch files."""
+  rows = [
+    ('s1.pathway0_stem.conv.weight', 'params/backbone/stem/conv1/kernel'),
+    *_table.norm('s1.pathway0_stem.bn', 'backbone/stem/norm1'),
+  ]
+  for stage in (2, 3, 4, 5):
+    block, here = f's{stage}.pathway0_res{{block}}', f'backbone/res{stage}/block{{block}}'
+    for i, letter in enumerate('abc', start=1):
+      rows += [
+        (f'{block}.branch2.{letter}.weight', f'params/{here}/conv{i}/kernel'),
+        *_table.norm(f'{block}.branch2.{letter}_bn', f'{here}/norm{i}'),
+      ]
+    rows += [
+      (f'{block}.branch1.weight', f'params/{here}/shortcut/kernel'),
+      *_table.norm(f'{block}.branch1_bn', f'{here}/shortcut_norm'),
+    ]
+    attend, here = f's{stage}.pathway0_nonlocal{{block}}', f'backbone/res{stage}/nonlocal{{block}}'
+    for name in ('theta', 'phi', 'g', 'out'):
+      rows += _table.dense(f'{attend}.conv_{name}', f'{here}/{name}')
+    rows += _table.norm(f'{attend}.bn', f'{here}/norm')
+  return rows + _table.dense('head.projection', 'head/linear')
+
+
+def caffe2_name(blob: str) -> str | None:
+  """The PyTorch file's name of a Caffe2 blob; None for what is no weight (momentum, learning rate, counters)."""
+  if 'momentum' in blob or blob in ('lr', 'model_iter'):
+    return None
+  ends = {'s': 'weight', 'b': 'bias', 'rm': 'running_mean', 'riv': 'running_var', 'w': 'weight'}
+  match = re.fullmatch(r'(conv1|res_conv1_bn)_(s|b|rm|riv|w)', blob)
+  if match:
+    return f's1.pathway0_stem.{"conv" if match[1] == "conv1" else "bn"}.{ends[match[2]]}'
+  match = re.fullmatch(r'res(\d)_(\d+)_branch(1|2[abc])(_bn)?_(s|b|rm|riv|w)', blob)
+  if match:
+    stage, block, branch, norm, end = match.groups()
+    branch = 'branch1' if branch == '1' else f'branch2.{branch[1]}'
+    return f's{stage}.pathway0_res{block}.{branch}{norm or ""}.{ends[end]}'
+  match = re.fullmatch(r'nonlocal_conv(\d)_(\d+)_(theta|phi|g|out|bn)_(s|b|rm|riv|w)', blob)
+  if match:
+    stage, block, part, end = match.groups()
+    return f's{stage}.pathway0_nonlocal{block}.{part if part == "bn" else f"conv_{part}"}.{ends[end]}'
+  match = re.fullmatch(r'pred_(w|b)', blob)
+  return f'head.projection.{ends[match[1]]}' if match else blob
+
+
+def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+  """Model, clip shape, table and tensors for `convert.load`."""
+  settings = {**convert.variant_of(VARIANTS, variant), **overrides}
+  if any(name.endswith('_riv') for name in tensors):
+    tensors = {new: array for name, array in tensors.items() if (new := caffe2_name(name)) is not None}
+  head = linear.Head(convert.num_classes(tensors, 'head.projection.weight'))
+  return VideoModel(resnet.Backbone(**settings), head), CLIP, table(), tensors
+
+
+def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+  """The table for `convert.to_source`."""
+  convert.variant_of(VARIANTS, variant)
+  return table()
