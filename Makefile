@@ -10,10 +10,10 @@ demo: $(VENV)/.data
 	$(BIN)/python -m vjax.demo --workdir=runs/demo --data_dir=data
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
 
 test-all: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ TEST = [
   'nbformat>=5.10',
   'pytest>=8.3',
   'pytest-timeout>=2.3',
+  'pytest-xdist>=3.6',  # the suite on all cores
   'ruff>=0.9',
 ]
 

@@ -11,12 +11,13 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 # Tests, and the processes they start, train the same small networks over and over: each is compiled once.
-_COMPILED = tempfile.TemporaryDirectory(prefix='vjax-compiled-')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers inherit it
+  _COMPILED = tempfile.TemporaryDirectory(prefix='vjax-compiled-')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
-from jaxtyping import install_import_hook  # noqa: E402 - after the environment is set, before vjax is imported
+from jaxtyping import install_import_hook
 
 install_import_hook(['vjax.models', 'vjax.heads', 'vjax.layers'], 'beartype.beartype')
 

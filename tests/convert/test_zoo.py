@@ -12,6 +12,7 @@ FIXTURES = {  # fixture -> source, variant, settings
   'sf_SLOW_NLN_dot_8x8_R50': (
     'slowfast', 'slow_nln_r50', {'nonlocals': ((), (1,), (), ()), 'nonlocal_kind': 'dot'},
   ),
+  'sf_X3D_S': ('slowfast', 'x3d_s', {}),
   'ptv_slow_r50': ('pytorchvideo', 'slow_r50', {}),
   'ptv_csn_r50': ('pytorchvideo', 'ir_csn_r50', {}),
   'ptv_r2plus1d_r50': ('pytorchvideo', 'ptv_r2plus1d_r50', {}),

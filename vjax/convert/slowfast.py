@@ -1,5 +1,5 @@
-"""PySlowFast's model zoo: C2D, I3D, Slow, with and without non-local blocks (Feichtenhofer et al. 2019; Wang et al. 2018),
-from its PyTorch files or the Caffe2 pickles."""
+"""PySlowFast's model zoo: C2D, I3D, Slow, with and without non-local blocks, and X3D, from its PyTorch
+files or the Caffe2 pickles.  (Wang et al. 2018; Feichtenhofer et al. 2019; Feichtenhofer 2020.)"""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from vjax import convert
 from vjax.convert import _table
 from vjax.heads import linear
-from vjax.models import resnet
+from vjax.models import resnet, x3d
 from vjax.types import VideoModel
 
 CLIP = (8, 64, 64)
@@ -18,6 +18,7 @@ VARIANTS = {
   for name, settings in resnet.VARIANTS.items()
   if re.fullmatch(r'(c2d|c2d_nopool|i3d_3x1x1|i3d_nln|slow|slow_nln|slow_50_50)_r\d+', name)
 }
+VARIANTS |= {f'x3d_{name}': settings for name, settings in x3d.VARIANTS.items()}
 
 
 def table() -> list[_table.Row]:
@@ -26,6 +27,25 @@ def table() -> list[_table.Row]:
     ('s1.pathway0_stem.conv.weight', 'params/backbone/stem/conv1/kernel'),
     *_table.norm('s1.pathway0_stem.bn', 'backbone/stem/norm1'),
   ]
+  return rows + _blocks() + _table.dense('head.projection', 'head/linear')
+
+
+def x3d_table() -> list[_table.Row]:
+  """The rename table of X3D."""
+  return [
+    ('s1.pathway0_stem.conv_xy.weight', 'params/backbone/stem_space/kernel'),
+    ('s1.pathway0_stem.conv.weight', 'params/backbone/stem_time/kernel'),
+    *_table.norm('s1.pathway0_stem.bn', 'backbone/stem_norm'),
+    *_blocks(),
+    ('head.conv_5.weight', 'params/backbone/conv5/kernel'),
+    *_table.norm('head.conv_5_bn', 'backbone/norm5'),
+    ('head.lin_5.weight', 'params/head/hidden/kernel'),
+    *_table.dense('head.projection', 'head/linear'),
+  ]
+
+
+def _blocks() -> list[_table.Row]:
+  rows = []
   for stage in (2, 3, 4, 5):
     block, here = f's{stage}.pathway0_res{{block}}', f'backbone/res{stage}/block{{block}}'
     for i, letter in enumerate('abc', start=1):
@@ -37,11 +57,13 @@ def table() -> list[_table.Row]:
       (f'{block}.branch1.weight', f'params/{here}/shortcut/kernel'),
       *_table.norm(f'{block}.branch1_bn', f'{here}/shortcut_norm'),
     ]
+    for part, layer in {'fc1': 'reduce', 'fc2': 'expand'}.items():
+      rows += _table.dense(f'{block}.branch2.se.{part}', f'{here}/se/{layer}')
     attend, here = f's{stage}.pathway0_nonlocal{{block}}', f'backbone/res{stage}/nonlocal{{block}}'
     for name in ('theta', 'phi', 'g', 'out'):
       rows += _table.dense(f'{attend}.conv_{name}', f'{here}/{name}')
     rows += _table.norm(f'{attend}.bn', f'{here}/norm')
-  return rows + _table.dense('head.projection', 'head/linear')
+  return rows
 
 
 def caffe2_name(blob: str) -> str | None:
@@ -70,11 +92,17 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   settings = {**convert.variant_of(VARIANTS, variant), **overrides}
   if any(name.endswith('_riv') for name in tensors):
     tensors = {new: array for name, array in tensors.items() if (new := caffe2_name(name)) is not None}
-  head = linear.Head(convert.num_classes(tensors, 'head.projection.weight'))
-  return VideoModel(resnet.Backbone(**settings), head), CLIP, table(), tensors
+  classes = convert.num_classes(tensors, 'head.projection.weight')
+  if not variant.startswith('x3d'):
+    return VideoModel(resnet.Backbone(**settings), linear.Head(classes)), CLIP, table(), tensors
+  # Linear layers are stored as 1x1x1 convolutions.
+  flat = lambda name, array: array.reshape(array.shape[:2]) if re.search(r'se\.fc\d\.weight|lin_5', name) else array
+  tensors = {name: flat(name, np.asarray(array)) for name, array in tensors.items()}
+  hidden = tensors['head.lin_5.weight'].shape[0] if 'head.lin_5.weight' in tensors else x3d.HIDDEN
+  return VideoModel(x3d.Backbone(**settings), linear.Head(classes, hidden=hidden)), CLIP, x3d_table(), tensors
 
 
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
   convert.variant_of(VARIANTS, variant)
-  return table()
+  return x3d_table() if variant.startswith('x3d') else table()

@@ -23,12 +23,14 @@ class Head(nn.Module):
   2022); None: uniform within +-sqrt(3 / fan_in) (VMZ). Biases start at 0.
   window: (t, h, w) of the average pool of the fully convolutional form: the classifier looks at every position of
   the pooled map, and at test time the *probabilities* of the positions are averaged (VMZ: 7x7 pixels, T / 8 frames).
+  hidden: width of a layer without bias, 'hidden', and a ReLU before the dropout (X3D: 2048).
   """
 
   num_classes: int
   dropout: float = 0.0
   kernel_std: float | None = None
   window: Sequence[int] | None = None
+  hidden: int = 0
 
   @nn.compact
   def __call__(self, features: Features, *, train: bool) -> Float[Array, 'b k']:
@@ -36,6 +38,9 @@ class Head(nn.Module):
     probabilities, so that their softmax is that average. Raises ValueError if the map is smaller than the window."""
     x = features.pooled if self.window is None else self._positions(features)  # (B, D) or (B, P, D)
     x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+    if self.hidden:
+      start = nn.initializers.he_normal()
+      x = nn.relu(nn.Dense(self.hidden, use_bias=False, dtype=x.dtype, kernel_init=start, name='hidden')(x))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     init = uniform_fan_in() if self.kernel_std is None else nn.initializers.normal(self.kernel_std)
     scores = nn.Dense(self.num_classes, dtype=x.dtype, kernel_init=init, name='linear')(x)

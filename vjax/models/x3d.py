@@ -1,0 +1,136 @@
+"""X3D: one network grown along several axes (Feichtenhofer, CVPR 2020, tables 2 and 3), as PySlowFast builds it."""
+
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vjax.layers.conv import Conv3D
+from vjax.layers.norm import BatchNorm
+from vjax.layers.residual import Parts
+from vjax.layers.temporal import SqueezeExcite
+from vjax.types import Features, Mask
+
+# Frames, stride and crop, which the network does not depend on, stand in the configs.
+VARIANTS = {
+  'xs': dict(wide=2.0, deep=2.2),
+  's': dict(wide=2.0, deep=2.2),
+  'm': dict(wide=2.0, deep=2.2),
+  'l': dict(wide=2.0, deep=5.0),
+  'xl': dict(wide=2.9, deep=5.0),
+}
+DEPTHS, BASE = (1, 2, 5, 3), 12
+HIDDEN = 2048  # of the head's layer before the classifier
+SQUEEZE = 1 / 16  # of the inner width, rounded to eights
+
+
+def rounded(width: int | float, divisor: int = 8) -> int:
+  """The nearest multiple of `divisor`, at least one, and never less than nine tenths of the width."""
+  near = max(divisor, int(width + divisor / 2) // divisor * divisor)
+  return near + divisor if near < 0.9 * width else near
+
+
+def widths(wide: float) -> list[int]:
+  """Output widths of res2 to res5."""
+  base = [BASE]
+  for _ in DEPTHS[1:]:
+    base.append(rounded(base[-1] * 2))
+  return [rounded(width * wide) for width in base]
+
+
+class Block(nn.Module):
+  """Residual block: 1x1x1 to an inner width, depthwise 3x3x3, in every second block squeeze-excitation, swish, 1x1x1."""
+
+  out: int
+  inner: int
+  stride: int
+  squeezed: bool
+  shortcut_norm: bool
+  parts: Parts
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t u v d']:
+    parts, s = self.parts, self.stride
+    y = parts.conv(self.inner, (1, 1, 1), name='conv1')(x)
+    y = nn.relu(parts.norm(name='norm1')(y, train=train))
+    y = parts.through_time(self.inner, (3, 3, 3), (1, s, s), self.inner, name='conv2')(y)
+    y = parts.norm(name='norm2')(y, train=train)
+    if self.squeezed:
+      y = SqueezeExcite(rounded(self.inner * SQUEEZE), parts.conv.keywords['dtype'], name='se')(y)
+    y = parts.conv(self.out, (1, 1, 1), name='conv3')(nn.swish(y))
+    y = parts.norm(name='norm3', scale_init=parts.last_scale)(y, train=train)
+    if s != 1 or x.shape[-1] != self.out:
+      changes = x.shape[-1] != self.out
+      x = parts.conv(self.out, (1, 1, 1), strides=(1, s, s), name='shortcut')(x)
+      if changes or self.shortcut_norm:
+        x = parts.norm(name='shortcut_norm')(x, train=train)
+    return nn.relu(x + y)
+
+
+class Stage(nn.Module):
+  """`depth` blocks at one resolution; the first one strides."""
+
+  depth: int
+  out: int
+  inner: int
+  shortcut_norm: bool
+  parts: Parts
+  remat: bool
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t u v d']:
+    block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+    for i in range(self.depth):
+      settings = (self.out, self.inner, 1 if i else 2, i % 2 == 0, self.shortcut_norm, self.parts)
+      x = block(*settings, name=f'block{i}')(x, train)
+    return x
+
+
+class Backbone(nn.Module):
+  """X3D up to the last inner width, pooled; the rest is the head's (heads.linear with `hidden`).
+
+  wide, deep: factors of widths and depths. expansion: inner over outer width. shortcut_norm: norm on the first shortcut,
+  which changes no width (PySlowFast has it, PyTorchVideo not). sts: see models.resnet. width: multiplies every width, for
+  tiny models.
+  """
+
+  wide: float = 2.0
+  deep: float = 2.2
+  expansion: float = 2.25
+  shortcut_norm: bool = True
+  sts: str = ''
+  sts_ratio: tuple[int, int] = (1, 1)
+  sts_lines: str = 'flat'
+  zero_last: bool = True
+  width: float = 1.0
+  eps: float = 1e-5
+  bn_group_size: int = 0
+  bn_decay: float = 0.9
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
+    """maps: conv5 (B, T, H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises ValueError for a mask."""
+    if mask is not None:
+      raise ValueError('mask is given, but X3D has no tokens to leave out: use models/vit.py for masked training')
+    norm = functools.partial(
+      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
+    )
+    sts = dict(variant=self.sts, ratio=self.sts_ratio, lines=self.sts_lines) if self.sts else None
+    start = nn.initializers.zeros if self.zero_last else nn.initializers.ones
+    parts = Parts(conv=functools.partial(Conv3D, dtype=self.dtype), norm=norm, sts=sts, last_scale=start)
+    scale = lambda width: max(8, round(width * self.width / 8) * 8) if self.width != 1 else width
+    stem = scale(rounded(BASE * self.wide))
+    x = parts.conv(stem, (1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1), name='stem_space')(video.astype(self.dtype))
+    x = parts.conv(stem, (5, 1, 1), padding=(2, 0, 0), groups=stem, name='stem_time')(x)
+    x = nn.relu(norm(name='stem_norm')(x, train=train))
+    inner = 0
+    for stage, (depth, out) in enumerate(zip(DEPTHS, map(scale, widths(self.wide))), start=2):
+      inner, blocks = int(self.expansion * out), math.ceil(depth * self.deep)
+      x = Stage(blocks, out, inner, self.shortcut_norm, parts, self.remat, name=f'res{stage}')(x, train)
+    x = nn.relu(norm(name='norm5')(parts.conv(inner, (1, 1, 1), name='conv5')(x), train=train))
+    return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))
