@@ -8,12 +8,14 @@ import numpy as np
 from vjax import convert
 from vjax.convert import _table
 from vjax.heads import linear
-from vjax.models import resnet
+from vjax.models import resnet, slowfast, x3d
 from vjax.types import VideoModel
 
 CLIP = (8, 64, 64)
 _NAMES = r'(sts_\w+|slow_r\d+|i[rp]_csn_r\d+|tsm(_tp)?_r\d+|tsn_r\d+)'
 VARIANTS = {name: settings for name, settings in resnet.VARIANTS.items() if re.fullmatch(_NAMES, name)}
+VARIANTS |= {f'sts_slowfast_{n[4:]}': settings for n, settings in slowfast.VARIANTS.items() if n.startswith('sts_')}
+VARIANTS |= {'sts_x3d_s': dict(x3d.VARIANTS['s'], sts='sts')}
 
 
 def table() -> list[_table.Row]:
@@ -43,9 +45,50 @@ def table() -> list[_table.Row]:
   return rows + _table.dense('cls_head.fc_cls', 'head/linear')
 
 
+def x3d_table() -> list[_table.Row]:
+  """The rename table of X3D."""
+  rows = [
+    ('backbone.conv1_s.conv.weight', 'params/backbone/stem_space/kernel'),
+    ('backbone.conv1_t.conv.weight', 'params/backbone/stem_time/kernel'),
+    *_table.norm('backbone.conv1_t.bn', 'backbone/stem_norm'),
+    ('backbone.conv5.conv.weight', 'params/backbone/conv5/kernel'),
+    *_table.norm('backbone.conv5.bn', 'backbone/norm5'),
+    ('cls_head.fc1.weight', 'params/head/hidden/kernel'),
+    *_table.dense('cls_head.fc2', 'head/linear'),
+  ]
+  for layer in (1, 2, 3, 4):
+    block, here = f'backbone.layer{layer}.{{block}}', f'backbone/res{layer + 1}/block{{block}}'
+    rows += _table.dense(f'{block}.se_module.fc1', f'{here}/se/reduce')
+    rows += _table.dense(f'{block}.se_module.fc2', f'{here}/se/expand')
+  return rows + table()
+
+
+def slowfast_table() -> list[_table.Row]:
+  """The rename table of two pathways."""
+  rows = _table.dense('cls_head.fc_cls', 'head/linear')
+  rows += [('backbone.slow_path.conv1_lateral.conv.weight', 'params/backbone/lateral1/conv/kernel')]
+  for layer in (1, 2, 3):
+    lateral = f'backbone.slow_path.layer{layer}_lateral.conv.weight'
+    rows += [(lateral, f'params/backbone/lateral{layer + 1}/conv/kernel')]
+  for path in ('slow', 'fast'):
+    within = lambda name, path=path: name.replace('backbone.', f'backbone.{path}_path.', 1)
+    ours = lambda name, path=path: name and re.sub(r'backbone/(res|stem)', rf'backbone/{path}_\1', name)
+    single = _table.norm('backbone.conv1.bn', 'backbone/stem/norm1') + table()
+    rows += [(within(theirs), ours(here)) for theirs, here in single if theirs.startswith('backbone.')]
+  return rows
+
+
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`."""
   settings = {**convert.variant_of(VARIANTS, variant), **overrides}
+  if variant == 'sts_x3d_s':
+    flat = lambda name, array: array.reshape(array.shape[:2]) if '.se_module.' in name and array.ndim == 5 else array
+    tensors = {name: flat(name, np.asarray(array)) for name, array in tensors.items()}
+    classes = convert.num_classes(tensors, 'cls_head.fc2.weight')
+    return VideoModel(x3d.Backbone(**settings), linear.Head(classes, hidden=x3d.HIDDEN)), CLIP, x3d_table(), tensors
+  if variant.startswith('sts_slowfast'):
+    head = linear.Head(convert.num_classes(tensors, 'cls_head.fc_cls.weight'))
+    return VideoModel(slowfast.Backbone(**settings), head), (32, 64, 64), slowfast_table(), tensors
   tensors = {_plain(name, settings): _five_axes(np.asarray(array)) for name, array in tensors.items()}
   rows = [('backbone.conv1.bn', 'norm2' if settings.get('stem') == '2plus1d' else 'norm1')]
   rows = _table.norm(rows[0][0], f'backbone/stem/{rows[0][1]}') + table()
@@ -70,6 +113,9 @@ def _five_axes(array: np.ndarray) -> np.ndarray:
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
   split = convert.variant_of(VARIANTS, variant).get('stem') == '2plus1d'
+  if variant == 'sts_x3d_s' or variant.startswith('sts_slowfast'):
+    rows = x3d_table() if variant == 'sts_x3d_s' else slowfast_table()
+    return [row for row in rows if not re.search(r'\.net\.|conv_[st]|bn_s', row[0])]
   rows = [row for row in table() if '.net.' not in row[0]]
   if not split:
     rows = [row for row in rows if 'conv_s' not in row[0] and 'conv_t' not in row[0] and 'bn_s' not in row[0]]

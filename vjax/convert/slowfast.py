@@ -9,7 +9,7 @@ import numpy as np
 from vjax import convert
 from vjax.convert import _table
 from vjax.heads import linear
-from vjax.models import resnet, x3d
+from vjax.models import resnet, slowfast, x3d
 from vjax.types import VideoModel
 
 CLIP = (8, 64, 64)
@@ -19,6 +19,7 @@ VARIANTS = {
   if re.fullmatch(r'(c2d|c2d_nopool|i3d_3x1x1|i3d_nln|slow|slow_nln|slow_50_50)_r\d+', name)
 }
 VARIANTS |= {f'x3d_{name}': settings for name, settings in x3d.VARIANTS.items()}
+VARIANTS |= {f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if not n.startswith('sts')}
 
 
 def table() -> list[_table.Row]:
@@ -44,10 +45,28 @@ def x3d_table() -> list[_table.Row]:
   ]
 
 
-def _blocks() -> list[_table.Row]:
+def slowfast_table() -> list[_table.Row]:
+  """The rename table of two pathways."""
+  rows = []
+  for number, name in enumerate(('slow', 'fast')):
+    stem = f's1.pathway{number}_stem'
+    rows += [
+      (f'{stem}.conv.weight', f'params/backbone/{name}_stem/conv1/kernel'),
+      *_table.norm(f'{stem}.bn', f'backbone/{name}_stem/norm1'),
+      *_blocks(number, f'{name}_'),
+    ]
+  return [
+    *rows,
+    ('s{i}_fuse.conv_f2s.weight', 'params/backbone/lateral{i}/conv/kernel'),
+    *_table.norm('s{i}_fuse.bn', 'backbone/lateral{i}/norm'),
+    *_table.dense('head.projection', 'head/linear'),
+  ]
+
+
+def _blocks(pathway: int = 0, prefix: str = '') -> list[_table.Row]:
   rows = []
   for stage in (2, 3, 4, 5):
-    block, here = f's{stage}.pathway0_res{{block}}', f'backbone/res{stage}/block{{block}}'
+    block, here = f's{stage}.pathway{pathway}_res{{block}}', f'backbone/{prefix}res{stage}/block{{block}}'
     for i, letter in enumerate('abc', start=1):
       rows += [
         (f'{block}.branch2.{letter}.weight', f'params/{here}/conv{i}/kernel'),
@@ -71,14 +90,18 @@ def caffe2_name(blob: str) -> str | None:
   if 'momentum' in blob or blob in ('lr', 'model_iter'):
     return None
   ends = {'s': 'weight', 'b': 'bias', 'rm': 'running_mean', 'riv': 'running_var', 'w': 'weight'}
+  match = re.fullmatch(r't_(?:pool(1)|res(\d)_\d+_branch2c_bn)_subsample(_bn)?_(s|b|rm|riv|w)', blob)
+  if match:  # a lateral, named after the last fast layer before it
+    return f's{match[1] or match[2]}_fuse.{"bn" if match[3] else "conv_f2s"}.{ends[match[4]]}'
+  pathway, blob = (1, blob[2:]) if blob.startswith('t_') else (0, blob)
   match = re.fullmatch(r'(conv1|res_conv1_bn)_(s|b|rm|riv|w)', blob)
   if match:
-    return f's1.pathway0_stem.{"conv" if match[1] == "conv1" else "bn"}.{ends[match[2]]}'
+    return f's1.pathway{pathway}_stem.{"conv" if match[1] == "conv1" else "bn"}.{ends[match[2]]}'
   match = re.fullmatch(r'res(\d)_(\d+)_branch(1|2[abc])(_bn)?_(s|b|rm|riv|w)', blob)
   if match:
     stage, block, branch, norm, end = match.groups()
     branch = 'branch1' if branch == '1' else f'branch2.{branch[1]}'
-    return f's{stage}.pathway0_res{block}.{branch}{norm or ""}.{ends[end]}'
+    return f's{stage}.pathway{pathway}_res{block}.{branch}{norm or ""}.{ends[end]}'
   match = re.fullmatch(r'nonlocal_conv(\d)_(\d+)_(theta|phi|g|out|bn)_(s|b|rm|riv|w)', blob)
   if match:
     stage, block, part, end = match.groups()
@@ -93,6 +116,8 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   if any(name.endswith('_riv') for name in tensors):
     tensors = {new: array for name, array in tensors.items() if (new := caffe2_name(name)) is not None}
   classes = convert.num_classes(tensors, 'head.projection.weight')
+  if variant.startswith('slowfast'):
+    return VideoModel(slowfast.Backbone(**settings), linear.Head(classes)), (32, 64, 64), slowfast_table(), tensors
   if not variant.startswith('x3d'):
     return VideoModel(resnet.Backbone(**settings), linear.Head(classes)), CLIP, table(), tensors
   # Linear layers are stored as 1x1x1 convolutions.
@@ -105,4 +130,4 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
   convert.variant_of(VARIANTS, variant)
-  return x3d_table() if variant.startswith('x3d') else table()
+  return {'x3d': x3d_table, 'slowfast': slowfast_table}.get(variant.split('_')[0], table)()

@@ -101,8 +101,8 @@ class STSConv(nn.Module):
 
 
 def static_width(features: int, ratio: tuple[int, int]) -> int:
-  """Number of static among `features` outputs, rounded down to an even number."""
-  return features * ratio[0] // sum(ratio) // 2 * 2
+  """Number of static among `features` outputs: half of them, or another share, rounded down to an even number."""
+  return features // 2 if ratio[0] == ratio[1] else features * ratio[0] // sum(ratio) // 2 * 2
 
 
 def _along(x, taps, stride: int, groups: int, lines: str):
