@@ -69,8 +69,9 @@ class Backbone(nn.Module):
 
   depths: blocks of res2 to res5. alpha: fast frames for one slow frame; clip.frames are the fast ones. fusion: frames that
   a lateral looks at; fusion_norm: norm and ReLU after it. long: blocks of res4 that look through time, 0 = all.
-  slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head). space_strides, dilations: of the stages
-  (detection: res5 at stride 1 and dilation 2). sts: see models.resnet. width: multiplies every width, for tiny models.
+  slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head). space_strides, dilations:
+  of the stages (detection: res5 at stride 1 and dilation 2). sts: see models.resnet. width: multiplies every width, for
+  tiny models.
   """
 
   depths: Sequence[int]
