@@ -84,7 +84,8 @@ LAYOUTS = {'eight devices': (1, 8, 1), 'fsdp': (4, 8, 1), 'accumulated': (1, 4, 
 @pytest.mark.parametrize(
   ('name', 'layouts'),
   [
-    *((name, ['all at once']) for name in ('mae_k400', 'mae_finetune_k400', 'r2plus1d_k400')),
+    *((name, ['all at once']) for name in ('mae_k400', 'mae_finetune_k400')),
+    pytest.param('r2plus1d_k400', ['all at once'], marks=pytest.mark.slow),
     *(
       pytest.param(name, ['eight devices', 'fsdp', 'accumulated'], marks=pytest.mark.slow)
       for name in ('mae_k400', 'mae_finetune_k400', 'r2plus1d_k400')
