@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from tests.experiments import shrunk
 from vjax import study
 
 STUDY = """'''Two seeds.'''
@@ -50,6 +51,13 @@ def test_a_result_of_another_config_is_not_taken(trained, data_dir):
   runs['tuned_0']['optim']['rate'] = 1.0
   with pytest.raises(ValueError, match=r'tuned_0 holds a run of another config: optim/rate differ'):
     study.run_all(runs, work, str(data_dir))
+
+
+def test_a_run_waits_for_the_one_it_starts_from(data_dir, tmp_path):
+  runs = {'first': shrunk('mae_k400'), 'second': shrunk('mae_finetune_k400')}
+  runs['second']['init'] = {'path': f'{tmp_path}/first', 'skip': ('head/.*',)}
+  with pytest.raises(ValueError, match='second starts from first, which is not finished'):
+    study.run_all(runs, str(tmp_path), str(data_dir), only='second')
 
 
 def test_table_says_what_is_missing():

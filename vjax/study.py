@@ -59,6 +59,7 @@ def run_all(runs: dict[str, Any], workdir: str, data_dir: str, only: str = '*') 
   for name, config in runs.items():
     folder = Path(workdir, name)
     if name in todo:
+      _check_start(name, config, runs, workdir)
       eta = (
         f', about {(time.monotonic() - began) / trained * (len(todo) - trained) / 60:.0f} min left' if trained else ''
       )
@@ -71,6 +72,15 @@ def run_all(runs: dict[str, Any], workdir: str, data_dir: str, only: str = '*') 
     if result is not None:
       results[name] = result
   return results
+
+
+def _check_start(name: str, config: Any, runs: dict[str, Any], workdir: str) -> None:
+  """Raises ValueError where a run would start from another of the study that is not finished."""
+  source = Path(build.plain(config).get('init', {}).get('path', ''))
+  if source.parent == Path(workdir) and source.name in runs and not finished(runs[source.name], source):
+    raise ValueError(
+      f'{name} starts from {source.name}, which is not finished: run that first (--only={source.name})'
+    )
 
 
 def cell(value: Any) -> str:
