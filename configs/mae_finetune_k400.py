@@ -60,7 +60,9 @@ def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
   config.clip = dict(common.TINY_CLIP, repeats=1)
   config.augment = dict(common.TINY_AUGMENT)
   del config.optim.total_epochs, config.optim.warmup_epochs
-  config.optim.update(rate=2e-3, rate_batch=32, clip_norm=1.0, layer_decay=1.0, total_steps=700, warmup_steps=70)
+  config.optim.update(
+    rate=2e-3, rate_batch=32, b2=0.95, clip_norm=1.0, layer_decay=1.0, total_steps=600, warmup_steps=60
+  )
   config.train = common.training(dtype='float32', log_steps=50, save_steps=250)
   config.evals = dict(test={**common.TINY_VIEWS, 'split': 'val' if own_data else 'test'})
   return config
