@@ -21,14 +21,12 @@ FIXTURES = {  # fixture -> source, variant, settings
   'ptv_r2plus1d_r50': ('pytorchvideo', 'ptv_r2plus1d_r50', {}),
   'mm_tsm_resnet18': ('mmaction', 'tsm_r18', {}),
   'mm_tsm_resnet50': ('mmaction', 'tsm_r50', {}),
-  'mm_tsm_resnet50_block': ('mmaction', 'tsm_r50', {'tsm_block': True}),
   'mm_tsm_resnet50_tpool': ('mmaction', 'tsm_r50', {'pools': ('max', '', '', '')}),
   'sts_slowonly_r50': ('sts', 'sts_slow_r50', {}),
   'sts_off_slowonly_r50': ('sts', 'sts_slow_r50', {'sts': ''}),
   'sts_resnet50_3x1x1': ('sts', 'sts_3x1x1_r50', {}),
   'dense_resnet50_3x3x3': ('sts', 'sts_3x3x3_r50', {'sts': ''}),
   'sts_ircsn_r50': ('sts', 'sts_ir_csn_r50', {}),
-  'sts_off_ircsn_r50': ('sts', 'sts_ir_csn_r50', {'sts': ''}),
   'sts_r2plus1d_r34': ('sts', 'sts_r2plus1d_r34', {}),
 }  # fmt: skip
 QUICK = ('sf_SLOW_NLN_dot_8x8_R50', 'ptv_csn_r50', 'mm_tsm_resnet18', 'sts_ircsn_r50')
