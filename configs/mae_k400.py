@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.objective = dict(name='mae', ratio=0.9, kind='random', normalise=True, target='stride')
   config.data = dict(name='k400', split='train', batch=512, **common.KINETICS_PIXELS)
   config.clip = dict(frames=16, stride=4, crop=224, short_side=256, sampling='linspace', repeats=4)
-  config.augment = dict(crop='resized', area=(0.5, 1.0), flip=0.5, canvas=(256, 400))
+  config.augment = dict(crop='resized', area=(0.5, 1.0), flip=0.5)
   config.optim = dict(
     name='adamw', rate=1.6e-3, rate_batch=512, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05, clip_norm=0.02,
     schedule='cosine', end=0.0, total_epochs=arg.epochs, warmup_epochs=0.15 * arg.epochs,

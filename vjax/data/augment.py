@@ -31,8 +31,8 @@ class Augment:
   erase: probability of filling one box with noise, of `erase_area` and `erase_aspect`.
   repeat_window: whether the repeats of one video are 'new' times or the 'same' frames.
   canvas: None: clips leave the host as crops; (height, width): as the pixels of their window, on canvases of this size, to
-  be resized, mirrored and coloured on the accelerator (data.on_device), which spares the host a third of its work; windows
-  that are larger are resized on the host first. Not with randaug or erase, whose order or box needs the crop.
+  be resized, mirrored and coloured on the accelerator (data.on_device); benchmarks/input_pipeline.py says what it saves;
+  windows that are larger are resized on the host first. Not with randaug or erase, whose order or box needs the crop.
   """
 
   crop: str = 'resized'

@@ -1,6 +1,6 @@
 """Windows of decoded frames -> training crops, on the accelerator: what augment.render does on the host, in floats.
 
-Resizing is a third of what the host spends on a clip; here it is two matrix products a frame.
+Resizing is two matrix products a frame here.
 """
 
 import jax.numpy as jnp
