@@ -47,11 +47,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.evals = dict(test=dict(name='views', split='val', clips=7, crops=3, batch=16, average='probabilities'))
   if arg.data:
     config.data.update(name='custom', folder=arg.data)
-  return (tiny(config, own_data=bool(arg.data)) if arg.tiny else config).lock()
+  if arg.tiny:
+    config = tiny(config, own_data=bool(arg.data))
+    config.optim.update(rate=2e-3, b2=0.95, clip_norm=1.0)
+  return config.lock()
 
 
 def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
-  """The same recipe without the heaviest augmentation, for a small network and few steps."""
+  """The same recipe without the heaviest augmentation, for a small network and few steps; the rate stays to be set."""
   config.model = dict(common.TINY_VIT)
   config.head = dict(name='linear', dropout=0.0, kernel_std=0.01)
   config.objective = dict(name='classify')
@@ -60,9 +63,7 @@ def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
   config.clip = dict(common.TINY_CLIP, repeats=1)
   config.augment = dict(common.TINY_AUGMENT)
   del config.optim.total_epochs, config.optim.warmup_epochs
-  config.optim.update(
-    rate=2e-3, rate_batch=32, b2=0.95, clip_norm=1.0, layer_decay=1.0, total_steps=600, warmup_steps=60
-  )
+  config.optim.update(rate_batch=32, layer_decay=1.0, total_steps=600, warmup_steps=60)
   config.train = common.training(dtype='float32', log_steps=50, save_steps=250)
   config.evals = dict(test={**common.TINY_VIEWS, 'split': 'val' if own_data else 'test'})
   return config

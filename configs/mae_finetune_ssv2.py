@@ -38,5 +38,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.evals = dict(test=dict(name='views', split='val', clips=1, crops=3, batch=16, average='probabilities'))
   if arg.tiny:
     config = mae_finetune_k400.tiny(config, own_data=False)
-    config.optim.update(rate=0.05, clip_norm=0.0)
+    config.optim.rate = 0.05
   return config.lock()
