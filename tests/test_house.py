@@ -11,12 +11,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
   'demo': 7,  # a study with a report
-  **dict.fromkeys(['main', 'study', 'predict'], 6),
+  **dict.fromkeys(['main', 'study', 'predict', 'zoo'], 6),
   'train': 5,  # evaluates on the way
   'evaluate': 4,
   **dict.fromkeys(['build', 'convert'], 3),  # both make whole models of what lies below
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs'], 2),
-  **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures'], 1),
+  **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures', 'inflate'], 1),
   **dict.fromkeys(['types', 'rooms', 'tree', 'remote'], 0),
 }
 FILES = sorted(

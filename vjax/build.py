@@ -8,7 +8,7 @@ A config has these sections; a key that nothing takes is an error that says what
   data       see Data; clip: types.ClipSpec; augment: data.augment.Augment
   optim      rate at rate_batch videos a step, schedule, durations, and what optim.schedule and optim.make take
   train      see Training
-  init       path and skip of a warm start; may be left out
+  init       see Init; may be left out
   evals      {name: {name: file in evals/, ...}}, run at the end and every train.eval_epochs
 """
 
@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from vjax import optim, remote, rooms
+from vjax import inflate, optim, remote, rooms
 from vjax.data import on_device
 from vjax.data.augment import Augment
 from vjax.layers import position
@@ -70,6 +70,17 @@ class Training:
   remat: bool = False
   ema: float = 0.0
   skip_nonfinite: bool = False
+
+
+@dataclass(frozen=True)
+class Init:
+  """config.init. path: workdir or converted checkpoint to start from, '' = none; skip: names that may differ (regular
+  expressions); inflate: how kernels of an image network become those of a video network, a mode of inflate.MODES or the
+  factors of three frames, '' = not at all."""
+
+  path: str = ''
+  skip: tuple[str, ...] = ()
+  inflate: str | tuple[float, ...] = ''
 
 
 @dataclass(frozen=True)
@@ -224,10 +235,15 @@ def objective(config: dict[str, Any]) -> Callable:
   return partial(function, **section)
 
 
-def resize_position(
-  net: VideoModel, clip: ClipSpec, name: str, old: Any, shape: tuple[int, ...], source: dict
+def resize(
+  net: VideoModel, clip: ClipSpec, mode: str | tuple, name: str, old: Any, shape: tuple[int, ...], source: dict
 ) -> Any:
-  """Position table `old` of a checkpoint with meta `source`, resized to this model's grid."""
+  """`old` of a checkpoint with meta `source`, resized for this model: a position table to its grid, the kernel of an image
+  network to its frames by config.init.inflate. None for anything else."""
+  if mode and inflate.fits(old.shape, shape):
+    return inflate.fit(name, old, shape, mode)
+  if 'position' not in name:
+    return None
   of = lambda c: position.grid_of((c['frames'], c['crop'], c['crop']), net.backbone.patch)
   return position.resize(name, old, shape, old_grid=of(source['config']['clip']), new_grid=of(vars(clip)))
 
@@ -279,7 +295,7 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
   net = model(config, len(source.classes))
   tx, schedule, total, freeze = optimizer(config, net, clips_per_epoch=source.num_clips)
-  init = config['init'] if 'init' in config else {'path': '', 'skip': ()}
+  init = unpack(Init, config.get('init', {}), 'init')
   epoch_steps = source.num_clips / (data.batch * clip.repeats)
 
   def train_batches(start_step: int) -> Iterator[Batch]:
@@ -297,8 +313,8 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
   return Experiment(
     seed=config['seed'], model=net, objective=objective(config), tx=tx, schedule=schedule, total_steps=total,
     eval_steps=round(training.eval_epochs * epoch_steps), clip=clip, data=data, training=training,
-    classes=tuple(source.classes), freeze=freeze, init_path=init['path'],
-    init_skip=init['skip'], resize=partial(resize_position, net, clip),
+    classes=tuple(source.classes), freeze=freeze, init_path=init.path,
+    init_skip=init.skip, resize=partial(resize, net, clip, init.inflate),
     evals=config['evals'], meta=describe(config, source.classes), train_batches=train_batches, eval_batches=eval_batches,
   )  # fmt: skip
 

@@ -293,12 +293,13 @@ def warm_start(
   path: str | os.PathLike,
   *,
   skip: Sequence[str] = (),
-  resize: Callable[[str, np.ndarray, tuple[int, ...], dict[str, Any]], np.ndarray] | None = None,
+  resize: Callable[[str, np.ndarray, tuple[int, ...], dict[str, Any]], np.ndarray | None] | None = None,
 ) -> tuple[Any, Any, dict[str, list[str]]]:
   """Parameters and statistics taken from the checkpoint in `path`, and a report {loaded, resized, skipped}.
 
   Every name must match in both directions, unless a regular expression of `skip` matches it whole. `resize(name, array,
-  shape, meta)` adapts position tables of another length. Raises ValueError with the lists of names that do not fit.
+  shape, meta)` adapts what has another shape (position tables, kernels of images), or answers None. Raises ValueError with
+  the lists of names that do not fit.
   """
   loaded, meta = load_params(path)
   source = tree.flatten(loaded.pop('params'))
@@ -321,10 +322,8 @@ def warm_start(
       elif tuple(given[name].shape) == tuple(wanted[name].shape):
         result[name] = np.asarray(given[name], wanted[name].dtype)
         report['loaded'].append(name)
-      elif resize is not None and 'position' in name:
-        result[name] = np.asarray(
-          resize(name, np.asarray(given[name]), tuple(wanted[name].shape), meta), wanted[name].dtype
-        )
+      elif resize is not None and (fitted := resize(name, given[name], tuple(wanted[name].shape), meta)) is not None:
+        result[name] = np.asarray(fitted, wanted[name].dtype)
         report['resized'].append(name)
       else:
         wrong.append(

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from absl import app, flags
@@ -19,6 +20,7 @@ _PROCESSES = flags.DEFINE_integer(
 )
 _PROCESS = flags.DEFINE_integer('process_id', None, 'With --coordinator=host:port: which one this is, from 0.')
 flags.mark_flag_as_required('config')
+_PARSERS = ('ml_collections', 'absl')  # whose errors speak of the command line
 
 
 def default_workdir(config_flag: str) -> str:
@@ -59,6 +61,23 @@ def main(argv: list[str]) -> None:
   logging.info('result: %s (in %s)', result, f'{workdir}/result.json')
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+  """The flags read by absl; what is wrong with them, or with a config's argument, in one message."""
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+    cause = error.__context__ if isinstance(error, flags.Error) and error.__context__ else error
+    inside = traceback.extract_tb(cause.__traceback__)[-1].filename
+    if not isinstance(cause, ValueError | OSError | flags.Error) and not any(part in inside for part in _PARSERS):
+      raise  # a mistake inside a config file: where it is matters
+    text = str(cause)
+    if 'Traceback' in text and 'ValueError: ' in text:  # what a config says of its argument
+      text = text.rpartition('ValueError: ')[2]
+    if isinstance(cause, KeyError | AttributeError):
+      text = 'there is no ' + text.replace('\\n', '. ').replace('\n', '. ').replace("\\'", '').strip("'")
+    sys.exit(f'{" ".join(argv[1:])}: {text.strip()}')
+
+
 def _leave(status: int) -> None:
   """Ends this process at once: the usual way out waits for threads of a save that failed, and in a pod for the other hosts,
   which wait for this one."""
@@ -69,4 +88,4 @@ def _leave(status: int) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

@@ -21,12 +21,14 @@ FIXTURES = {  # fixture -> source, variant, settings
   'ptv_r2plus1d_r50': ('pytorchvideo', 'ptv_r2plus1d_r50', {}),
   'mm_tsm_resnet18': ('mmaction', 'tsm_r18', {}),
   'mm_tsm_resnet50': ('mmaction', 'tsm_r50', {}),
+  'mm_tsm_resnet50_block': ('mmaction', 'tsm_r50', {'tsm_block': True}),
   'mm_tsm_resnet50_tpool': ('mmaction', 'tsm_r50', {'pools': ('max', '', '', '')}),
   'sts_slowonly_r50': ('sts', 'sts_slow_r50', {}),
   'sts_off_slowonly_r50': ('sts', 'sts_slow_r50', {'sts': ''}),
   'sts_resnet50_3x1x1': ('sts', 'sts_3x1x1_r50', {}),
   'dense_resnet50_3x3x3': ('sts', 'sts_3x3x3_r50', {'sts': ''}),
   'sts_ircsn_r50': ('sts', 'sts_ir_csn_r50', {}),
+  'sts_off_ircsn_r50': ('sts', 'sts_ir_csn_r50', {'sts': ''}),
   'sts_r2plus1d_r34': ('sts', 'sts_r2plus1d_r34', {}),
 }  # fmt: skip
 QUICK = ('sf_SLOW_NLN_dot_8x8_R50', 'ptv_csn_r50', 'mm_tsm_resnet18', 'sts_ircsn_r50')
@@ -36,3 +38,16 @@ QUICK = ('sf_SLOW_NLN_dot_8x8_R50', 'ptv_csn_r50', 'mm_tsm_resnet18', 'sts_ircsn
 def test_logits(name):
   source, variant, settings = FIXTURES[name]
   zoo.check(source, variant, name, zoo.segments(8) if source == 'mmaction' else None, **settings)
+
+
+@pytest.mark.parametrize(
+  ('name', 'variant', 'probes'),
+  [
+    ('sf_AVA_SLOW_8x8_R50', 'slow_r50', ('s5[0]',)),
+    ('sf_AVA_SLOWFAST_32x2_R50', 'slowfast_r50_8x8', ('s5[0]', 's5[1]')),
+  ],
+)
+@pytest.mark.slow
+def test_features_for_detection(name, variant, probes):
+  """res5 keeps the resolution of res4, with dilation instead."""
+  zoo.check_maps('slowfast', variant, name, probes, space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))

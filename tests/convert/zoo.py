@@ -31,6 +31,29 @@ def check(source: str, variant: str, fixture_name: str, clip=None, average=None,
   return fixture
 
 
+def check_maps(source: str, variant: str, fixture_name: str, probes: tuple[str, ...], **overrides) -> None:
+  """The backbone's maps have the shape, statistics and first values of the original's stages `probes`, in float64."""
+  fixture = golden_files.load(fixture_name)
+  video = channels_last(golden_files.model_input(fixture['inputs'][0]['shape']))
+  with jax.enable_x64(True):
+    model, variables = convert.load(
+      source, golden_files.weights(fixture), variant=variant, dtype=jnp.float64, **overrides
+    )
+    variables = {kind: tree['backbone'] for kind, tree in variables.items()}
+    variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+    features = jax.jit(lambda v, x: model.backbone.apply(v, x, train=False))(
+      variables, jnp.asarray(video, jnp.float64)
+    )
+  assert len(features.maps) == len(probes)
+  for ours, name in zip(features.maps, probes, strict=True):
+    ours, probe = np.moveaxis(np.asarray(ours), -1, 1), fixture['probes'][name]
+    noise = 10 * fixture['float64']['probe_max_abs_diff'][name]
+    assert list(ours.shape) == probe['shape']
+    np.testing.assert_allclose(ours.ravel()[:8], probe['first8'], atol=noise)
+    assert abs(ours.mean() - probe['mean']) < noise and abs(ours.std() - probe['std']) < noise
+    assert abs(np.abs(ours).max() - probe['absmax']) < noise
+
+
 def channels_last(x):
   """(B, C, T, H, W) -> (B, T, H, W, C)."""
   return np.moveaxis(x, 1, -1)

@@ -221,3 +221,28 @@ def test_errors():
     shapes_of(model_of('r3d_18', middle='both'), clip(8, 32))
   with pytest.raises(ValueError, match='add the batch axis'):
     jax.eval_shape(lambda: model_of('r3d_18').init(jax.random.key(0), jnp.zeros((8, 32, 32, 3)), train=False))
+
+
+def test_sliding_window_over_two_pathways():
+  """PySlowFast's test: at every place the means of both pathways, the probabilities averaged; and frames by themselves."""
+  rng = np.random.default_rng(0)
+  slow, fast = (jnp.asarray(rng.normal(size=(2, t, 3, 4, d)), jnp.float32) for t, d in ((2, 6), (8, 3)))
+  head = linear.Head(5, window=(0, 2, 2))
+  features = Features(maps=(slow, fast), pooled=None)
+  variables = head.init(jax.random.key(0), features, train=False)
+  dense = lambda x: x @ variables['params']['linear']['kernel'] + variables['params']['linear']['bias']
+  places = [
+    jnp.concatenate([x[:, :, i : i + 2, j : j + 2].mean((1, 2, 3)) for x in (slow, fast)], -1)
+    for i in range(2) for j in range(3)
+  ]  # fmt: skip
+  expected = np.mean([jax.nn.softmax(dense(x)) for x in places], axis=0)
+  np.testing.assert_allclose(jax.nn.softmax(head.apply(variables, features, train=False)), expected, rtol=1e-5)
+  with pytest.raises(ValueError, match='positions must'):
+    linear.Head(5, window=(1, 2, 2)).init(jax.random.key(0), features, train=False)
+  by_frame = linear.Head(5, window=(1, 0, 0), average='logits')
+  one = Features(maps=(slow,), pooled=None)
+  variables = by_frame.init(jax.random.key(0), one, train=False)
+  dense = lambda x: x @ variables['params']['linear']['kernel'] + variables['params']['linear']['bias']
+  np.testing.assert_allclose(
+    by_frame.apply(variables, one, train=False), dense(slow.mean((1, 2, 3))), rtol=1e-5, atol=1e-6
+  )

@@ -1,4 +1,5 @@
-"""The unified framework's TSN, TAM, I3D and S3D on ResNets and InceptionV1 (Chen et al. 2021), from the authors' files."""
+"""The unified framework's TSN, TAM, I3D and S3D on ResNets and InceptionV1 (Chen et al. 2021), and bLResNet-TAM (Fan et al.
+2019), from the authors' files; torchvision's image ResNets are its tsn_r*."""
 
 import re
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from vjax import convert
 from vjax.convert import _table
 from vjax.heads import linear
-from vjax.models import inception, resnet
+from vjax.models import blresnet, inception, resnet
 from vjax.types import VideoModel
 
 CLIP = (8, 64, 64)
@@ -17,11 +18,17 @@ _RESNETS = {
   for name, settings in resnet.VARIANTS.items()
   if re.fullmatch(r'(tsn|tam|tam_dense|i3d|s3d|s3d_dw)(_tp)?_r\d+', name)
 }
-VARIANTS = {**_RESNETS, **{f'{name}_inception': settings for name, settings in inception.VARIANTS.items()}}
+VARIANTS = {
+  **_RESNETS,
+  **{f'{name}_inception': settings for name, settings in inception.VARIANTS.items()},
+  **{f'blresnet_{name}': settings for name, settings in blresnet.VARIANTS.items()},
+}
 
 
 def table(variant: str) -> list[_table.Row]:
   """The rename table."""
+  if variant.startswith('blresnet'):
+    return _blresnet() + _table.dense('new_fc', 'head/linear')
   rows = _inception() if variant.endswith('_inception') else _resnet(*_shape(variant))
   return rows + _table.dense('fc', 'head/linear')
 
@@ -71,24 +78,63 @@ def _inception() -> list[_table.Row]:
   return rows + [(f'tam{n}.weight', f'params/backbone/tam{n}/kernel') for n in ('1', '2', '3', *inception.MODULES)]
 
 
+def _blresnet() -> list[_table.Row]:
+  units = {'conv1': ('conv1', 'bn1'), 'big': ('b_conv0', 'bn_b0'), 'join': ('bl_init', 'bn_bl_init')}
+  units |= {f'little{i}': (f'l_conv{i}', f'bn_l{i}') for i in (0, 1, 2)}
+  rows = [('tam.weight', 'params/backbone/mix/kernel')]
+  for ours, (conv, norm) in units.items():
+    rows += [(f'{conv}.weight', f'params/backbone/{ours}/kernel'), *_table.norm(norm, f'backbone/{ours}_norm')]
+  for layer in (1, 2, 3):
+    here = f'backbone/stage{layer}'
+    rows += [
+      (f'layer{layer}.tam.weight', f'params/{here}/mix/kernel'),
+      (f'layer{layer}.little_e.0.weight', f'params/{here}/widen/kernel'),
+      *_table.norm(f'layer{layer}.little_e.1', f'{here}/widen_norm'),
+    ]
+    for part in ('big', 'little', 'fusion'):
+      rows += _bottleneck(f'layer{layer}.{part}.{{block}}', f'{here}/{part}/block{{block}}')
+  return rows + _bottleneck('layer4.{block}', 'backbone/stage4/block{block}')
+
+
+def _bottleneck(theirs: str, here: str) -> list[_table.Row]:
+  rows = [(f'{theirs}.tam.weight', f'params/{here}/mix/kernel')]
+  for conv, norm, ours in (
+    *((f'conv{i}', f'bn{i}', f'{i}') for i in (1, 2, 3)),
+    ('downsample.0', 'downsample.1', ''),
+  ):
+    names = (f'conv{ours}', f'norm{ours}') if ours else ('shortcut', 'shortcut_norm')
+    rows += [
+      (f'{theirs}.{conv}.weight', f'params/{here}/{names[0]}/kernel'),
+      *_table.norm(f'{theirs}.{norm}', f'{here}/{names[1]}'),
+    ]
+  return rows
+
+
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`. Taps other than three are read from the weights."""
   tensors, taps = _together(tensors)
-  module = inception if variant.endswith('_inception') else resnet
+  little = variant.startswith('blresnet')
+  module = blresnet if little else inception if variant.endswith('_inception') else resnet
   settings = {**convert.variant_of(VARIANTS, variant), **({'tam_taps': taps} if taps else {}), **overrides}
-  head = linear.Head(convert.num_classes(tensors, 'fc.weight'))
+  head = linear.Head(convert.num_classes(tensors, 'new_fc.weight' if little else 'fc.weight'))
   return VideoModel(module.Backbone(**settings), head), CLIP, table(variant), tensors
 
 
 def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
   """Tensors with an axis of time, the taps of a TAM as one kernel, without the trainer's prefix; and how many taps."""
   found, taps = {}, {}
+  tensors = {n.removeprefix('module.').removeprefix('baseline_model.'): np.asarray(a) for n, a in tensors.items()}
+  pooled = {
+    n.partition('.2.')[0] for n in tensors if '.downsample.2.' in n
+  }  # their first place is a pool without weights
   for name, array in tensors.items():
-    name, array = name.removeprefix('module.'), np.asarray(array)
-    match = re.fullmatch(r'(.*tam\w*)\.(?:(prev|curr|next)_se|blending_layers\.(\d+))\.fc1\.weight', name)
+    before, _, after = name.partition('.downsample.')
+    if f'{before}.downsample' in pooled:
+      name = f'{before}.downsample.{int(after[0]) - 1}{after[1:]}'
+    match = re.fullmatch(r'(.*tam\w*)\.(?:(prev|curr|next)(?:_se)?|blending_layers\.(\d+))(?:\.fc1)?\.weight', name)
     if match:
       place = match[3] if match[2] is None else ('prev', 'curr', 'next').index(match[2])
-      taps.setdefault(match[1], {})[int(place)] = array[:, :, 0, 0]
+      taps.setdefault(match[1], {})[int(place)] = array.reshape(len(array), -1)
     else:
       found[name] = array[:, :, None] if array.ndim == 4 else array
   for name, kernels in taps.items():

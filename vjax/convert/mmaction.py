@@ -15,7 +15,7 @@ CLIP = (8, 64, 64)
 _NAMES = r'(sts_\w+|slow_r\d+|i[rp]_csn_r\d+|tsm(_tp)?_r\d+|tsn_r\d+)'
 VARIANTS = {name: settings for name, settings in resnet.VARIANTS.items() if re.fullmatch(_NAMES, name)}
 VARIANTS |= {f'sts_slowfast_{n[4:]}': settings for n, settings in slowfast.VARIANTS.items() if n.startswith('sts_')}
-VARIANTS |= {'sts_x3d_s': dict(x3d.VARIANTS['s'], sts='sts')}
+VARIANTS |= {'sts_x3d_s': x3d.VARIANTS['sts_s']}
 
 
 def table() -> list[_table.Row]:
@@ -103,7 +103,7 @@ def _plain(name: str, settings: dict[str, Any]) -> str:
   if settings.get('convs', ('2d',))[0] == 'ip':
     name = re.sub(r'\.conv2\.0\.conv\.', '.conv2.pointwise.', name)
     return re.sub(r'\.conv2\.1\.', '.conv2.', name)
-  return re.sub(r'^(backbone\.layer\d)\.net\.', r'\1.', name)
+  return re.sub(r'^(backbone\.layer\d\.\d+)\.net\.', r'\1.', name)
 
 
 def _five_axes(array: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ VARIANTS = {
   for name, settings in resnet.VARIANTS.items()
   if re.fullmatch(r'(c2d|c2d_nopool|i3d_3x1x1|i3d_nln|slow|slow_nln|slow_50_50)_r\d+', name)
 }
-VARIANTS |= {f'x3d_{name}': settings for name, settings in x3d.VARIANTS.items()}
+VARIANTS |= {f'x3d_{n}': settings for n, settings in x3d.VARIANTS.items() if not n.startswith('sts')}
 VARIANTS |= {f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if not n.startswith('sts')}
 
 

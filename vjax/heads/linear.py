@@ -21,8 +21,9 @@ class Head(nn.Module):
 
   kernel_std: weights start as N(0, kernel_std^2), e.g. 2e-5 to fine-tune a masked autoencoder (Feichtenhofer et al.
   2022); None: uniform within +-sqrt(3 / fan_in) (VMZ). Biases start at 0.
-  window: (t, h, w) of the average pool of the fully convolutional form: the classifier looks at every position of
-  the pooled map, and at test time the *probabilities* of the positions are averaged (VMZ: 7x7 pixels, T / 8 frames).
+  window: (t, h, w) of the average pool of the fully convolutional form, 0 = the whole axis: dropout and classifier look at
+  every position of the pooled maps, and at test time `average` of the positions is taken: 'probabilities' (VMZ: T / 8
+  frames, 7x7; PySlowFast: all frames, 7x7) or 'logits' (Chen et al. 2021: every frame by itself, (1, 0, 0)).
   hidden: width of a layer without bias, 'hidden', and a ReLU before the dropout (X3D: 2048).
   """
 
@@ -30,12 +31,16 @@ class Head(nn.Module):
   dropout: float = 0.0
   kernel_std: float | None = None
   window: Sequence[int] | None = None
+  average: str = 'probabilities'
   hidden: int = 0
 
   @nn.compact
   def __call__(self, features: Features, *, train: bool) -> Float[Array, 'b k']:
     """Scores (B, K) before softmax, float32 at least. With a window and train=False they are logarithms of the averaged
-    probabilities, so that their softmax is that average. Raises ValueError if the map is smaller than the window."""
+    probabilities, so that their softmax is that average, or averaged logits. Raises ValueError if a map is smaller than the
+    window, if maps have different numbers of positions, or for an unknown average."""
+    if self.average not in ('probabilities', 'logits'):
+      raise ValueError(f"average={self.average!r}: it must be 'probabilities' or 'logits'")
     x = features.pooled if self.window is None else self._positions(features)  # (B, D) or (B, P, D)
     x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
     if self.hidden:
@@ -46,19 +51,25 @@ class Head(nn.Module):
     scores = nn.Dense(self.num_classes, dtype=x.dtype, kernel_init=init, name='linear')(x)
     if self.window is None:
       return scores
-    if train:
+    if train or self.average == 'logits':
       return scores.mean(1)
     return jax.nn.logsumexp(jax.nn.log_softmax(scores), axis=1) - math.log(scores.shape[1])
 
   def _positions(self, features: Features) -> Float[Array, 'b p d']:
-    """Means over every window of the map."""
-    if len(features.maps) != 1:
-      raise ValueError(f'window={self.window} needs a backbone with one map, this one has {len(features.maps)}')
-    x = features.maps[0]
-    if any(size < n for size, n in zip(x.shape[1:4], self.window)):
+    """Means over every window of the maps, side by side."""
+    means = []
+    for x in features.maps:
+      window = tuple(n or size for n, size in zip(self.window, x.shape[1:4]))
+      if any(size < n for size, n in zip(x.shape[1:4], window)):
+        raise ValueError(
+          f'the map is {x.shape[1:4]} (time, height, width), smaller than window={self.window}: test with more frames '
+          'or pixels, or set window=None for the plain mean'
+        )
+      x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+      means.append(nn.avg_pool(x, window).reshape(x.shape[0], -1, x.shape[-1]))
+    if len({x.shape[1] for x in means}) > 1:
       raise ValueError(
-        f'the map is {x.shape[1:4]} (time, height, width), smaller than window={self.window}: test with more frames '
-        'or pixels, or set window=None for the plain mean'
+        f'window={self.window} fits {[x.shape[1] for x in means]} times into the maps of the pathways: their positions must '
+        f'correspond, give 0 for the axis of time'
       )
-    x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
-    return nn.avg_pool(x, self.window).reshape(x.shape[0], -1, x.shape[-1])
+    return jnp.concatenate(means, axis=-1)

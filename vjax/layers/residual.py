@@ -21,7 +21,8 @@ class Parts:
   conv, norm: makers of convolutions and norms; inner_norm: of those inside a (2+1)D convolution. middle: width between the
   halves of a (2+1)D convolution: 'conv', from its own input and output (VMZ), 'block', from those of the block's first
   (torchvision), or 'same', its output's (S3D). time_first: the temporal half comes first (PyTorchVideo). depthwise: it
-  has one group a channel. split_shortcut: a projection is two pointwise convolutions too (MMAction).
+  has one group a channel. split_shortcut: a projection is two pointwise convolutions too (MMAction). pooled_shortcut: one
+  that strides averages 3x3 pixels first, and is no more than that where the width stays (bLResNet).
   sts: settings of STSConv for every convolution of a block that looks through time, None = plain. mix: makes what mixes
   frames before the first convolution. mix_shortcut: whether 'all' shortcuts see mixed frames too, a 'projection', or none
   (''). se: squeeze-excitation at the end of the branch, to a part of so many of its width. last_scale: how the scale of a
@@ -35,6 +36,7 @@ class Parts:
   time_first: bool = False
   depthwise: bool = False
   split_shortcut: bool = False
+  pooled_shortcut: bool = False
   sts: dict[str, Any] | None = None
   mix: Callable | None = None
   mix_shortcut: str = ''
@@ -95,8 +97,8 @@ class Block(nn.Module):
 
   kind: '2d' 1x3x3, which never strides in time; '3d' 3x3x3; '2plus1d'; 'ir' depthwise 3x3x3; 'ip' the same after a 1x1x1.
   features: width inside; out: of the result. strides: (time, space). first: frames that a bottleneck's first convolution
-  looks at. dilation: in space, of '2d'. mixed: whether parts.mix is there. The projection shortcut is there when shape or
-  width change.
+  looks at. dilation: in space, of '2d'. mixed: whether parts.mix is there. last_relu: a ReLU after the sum. The projection
+  shortcut is there when shape or width change.
   """
 
   kind: str
@@ -108,6 +110,7 @@ class Block(nn.Module):
   dilation: int
   mixed: bool
   parts: Parts
+  last_relu: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
@@ -129,7 +132,8 @@ class Block(nn.Module):
       y = self._normed(self._conv(self.out, (1, 1), middle, 'conv2')(y, train), 'norm2', train, last=True)
     if parts.se:
       y = SqueezeExcite(self.out // parts.se, parts.conv.keywords['dtype'], name='se')(y)
-    return nn.relu(self._shortcut(x, (t, s, s), train) + y if projects else x + y)
+    y = self._shortcut(x, (t, s, s), train) + y if projects else x + y
+    return nn.relu(y) if self.last_relu else y
 
   def _shortcut(self, x, strides: Triple, train: bool):
     parts, (t, s, _) = self.parts, strides
@@ -138,6 +142,11 @@ class Block(nn.Module):
       x = parts.conv(middle, (1, 1, 1), strides=(1, s, s), name='shortcut_spatial')(x)
       x = nn.relu((parts.inner_norm or parts.norm)(name='shortcut_middle_norm')(x, train=train))
       strides = (t, 1, 1)
+    if parts.pooled_shortcut and s > 1:
+      x = nn.avg_pool(x, (1, 3, 3), (1, s, s), ((0, 0), (1, 1), (1, 1)))
+      strides = (t, 1, 1)
+      if x.shape[-1] == self.out:
+        return x
     x = parts.conv(self.out, (1, 1, 1), strides=strides, name='shortcut')(x)
     return parts.norm(name='shortcut_norm')(x, train=train)
 
@@ -169,7 +178,7 @@ class Block(nn.Module):
 class Stage(nn.Module):
   """`depth` blocks at one resolution; the first one strides. first: frames of the first convolutions, a pattern that
   repeats over the blocks. mixed: which blocks mix frames. nonlocals: blocks after which a non-local block follows, made by
-  `attend`. remat: recompute each block in the backward pass."""
+  `attend`. last_relu: whether the last block ends in a ReLU. remat: recompute each block in the backward pass."""
 
   depth: int
   kind: str
@@ -183,6 +192,7 @@ class Stage(nn.Module):
   mixed: Sequence[bool] = ()
   nonlocals: Sequence[int] = ()
   attend: Callable = NonLocal
+  last_relu: bool = True
   remat: bool = False
 
   @nn.compact
@@ -200,6 +210,7 @@ class Stage(nn.Module):
         dilation=self.dilation,
         mixed=bool(self.mixed) and self.mixed[i],
         parts=self.parts,
+        last_relu=self.last_relu or i < self.depth - 1,
         name=f'block{i}',
       )(x, train)
       if i in self.nonlocals:

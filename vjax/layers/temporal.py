@@ -21,27 +21,27 @@ class TAM(nn.Module):
   channel, zeros beyond the clip. Tap i looks at frame t + i - taps // 2.
 
   blend: 'sum' or 'max' of the weighted frames. dense: every tap is a full C x C map ("Conv." of the paper's table 5).
-  init: 'ibm': each tap N(0, 2 / C), as released, which makes nothing of pre-trained features at the start; 'identity':
+  start: 'ibm': each tap N(0, 2 / C), as released, which makes nothing of pre-trained features at the start; 'identity':
   the middle tap 1, the others 0.
   """
 
   taps: int = 3
   blend: str = 'sum'
   dense: bool = False
-  init: str = 'ibm'
+  start: str = 'ibm'
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w c']:
-    """The clip with its frames mixed. Raises ValueError for an even number of taps or an unknown blend or init."""
-    if self.taps % 2 == 0 or self.blend not in ('sum', 'max') or self.init not in ('ibm', 'identity'):
+    """The clip with its frames mixed. Raises ValueError for an even number of taps or an unknown blend or start."""
+    if self.taps % 2 == 0 or self.blend not in ('sum', 'max') or self.start not in ('ibm', 'identity'):
       raise ValueError(
-        f"taps={self.taps}, blend={self.blend!r}, init={self.init!r}: need an odd number, 'sum' or 'max', 'ibm' or "
+        f"taps={self.taps}, blend={self.blend!r}, start={self.start!r}: need an odd number, 'sum' or 'max', 'ibm' or "
         f"'identity'"
       )
     channels, reach = x.shape[-1], self.taps // 2
     shape = (self.taps, 1, 1, channels if self.dense else 1, channels)
-    kernel = jnp.asarray(self.param('kernel', self._start, shape, jnp.float32), self.dtype)
+    kernel = jnp.asarray(self.param('kernel', self._first, shape, jnp.float32), self.dtype)
     x, groups = x.astype(self.dtype), 1 if self.dense else channels
     if self.blend == 'sum':
       return nn.relu(conv3d(x, kernel, padding=(reach, 0, 0), groups=groups))
@@ -49,8 +49,8 @@ class TAM(nn.Module):
     weighted = [conv3d(padded[:, i : i + x.shape[1]], kernel[i : i + 1], groups=groups) for i in range(self.taps)]
     return nn.relu(functools.reduce(jnp.maximum, weighted))
 
-  def _start(self, rng, shape, dtype):
-    if self.init == 'ibm':
+  def _first(self, rng, shape, dtype):
+    if self.start == 'ibm':
       return jax.random.normal(rng, shape, dtype) * (2 / shape[-1]) ** 0.5
     middle = jnp.eye(shape[-1]) if self.dense else jnp.ones(shape[-2:])
     return jnp.zeros(shape, dtype).at[self.taps // 2, 0, 0].set(middle)

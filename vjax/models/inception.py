@@ -151,7 +151,7 @@ class Backbone(nn.Module):
   def _mixed(self, x, name: str):
     if not self.tam:
       return x
-    settings = dict(taps=self.tam_taps, blend=self.tam_blend, dense=self.tam_dense, init=self.tam_init)
+    settings = dict(taps=self.tam_taps, blend=self.tam_blend, dense=self.tam_dense, start=self.tam_init)
     return temporal.TAM(**settings, dtype=self.dtype, name=name)(x)
 
   def _pool(self, x, number: int):

@@ -206,7 +206,7 @@ class Backbone(nn.Module):
         taps=self.tam_taps,
         blend=self.tam_blend,
         dense=self.tam_dense,
-        init=self.tam_init,
+        start=self.tam_init,
         dtype=self.dtype,
       ),
       'tsm': lambda name: functools.partial(temporal.shift, fraction=self.tsm_fraction),
@@ -239,7 +239,7 @@ class Backbone(nn.Module):
       'uniform': range(0, total, 2),
     }
     chosen = halves[self.where] if isinstance(self.where, str) else self.where
-    rounds = [2 if self.temporal == 'tsm' and depth >= 23 else 1 for depth in self.depths]
+    rounds = [2 if self.temporal == 'tsm' and depth >= 23 and not self.tsm_block else 1 for depth in self.depths]
     return [
       [bool(self.temporal) and next(rest) in chosen and i % every == 0 for i in range(depth)]
       for depth, every in zip(self.depths, rounds)

@@ -96,8 +96,9 @@ class Backbone(nn.Module):
 
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
-    """maps: res5 of slow (B, T / alpha, H', W', 2048) and fast (B, T, H', W', 256); pooled: their means side by side
-    (B, 2304), float32 at least. Raises ValueError for a mask, or frames that alpha does not divide."""
+    """maps: res5 of slow (B, T / alpha, H', W', 2048) and fast (B, T, H', W', 256), or the other way round with fast_first;
+    pooled: their means side by side (B, 2304), float32 at least. Raises ValueError for a mask, or frames that alpha does not
+    divide."""
     if mask is not None:
       raise ValueError(
         'mask is given, but SlowFast has no tokens to leave out: use models/vit.py for masked training'
@@ -135,5 +136,5 @@ class Backbone(nn.Module):
       if i < 3:
         slow = Lateral(self.alpha, self.fusion, self.fusion_norm, parts, name=f'lateral{i + 2}')(slow, fast, train)
     mean = lambda x: x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))
-    means = [mean(fast), mean(slow)] if self.fast_first else [mean(slow), mean(fast)]
-    return Features(maps=(slow, fast), pooled=jnp.concatenate(means, axis=-1))
+    maps = (fast, slow) if self.fast_first else (slow, fast)
+    return Features(maps=maps, pooled=jnp.concatenate([mean(x) for x in maps], axis=-1))

@@ -21,6 +21,7 @@ VARIANTS = {
   'm': dict(wide=2.0, deep=2.2),
   'l': dict(wide=2.0, deep=5.0),
   'xl': dict(wide=2.9, deep=5.0),
+  'sts_s': dict(wide=2.0, deep=2.2, sts='sts'),
 }
 DEPTHS, BASE = (1, 2, 5, 3), 12
 HIDDEN = 2048  # of the head's layer before the classifier

@@ -1,0 +1,150 @@
+"""Image networks and video networks: kernels out of one another."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vjax import ckpt, inflate, tree, zoo
+
+SMALL = dict(width=0.125, depths=(1, 1, 1, 1))
+
+
+def kernel(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_modes():
+  k = kernel(1, 3, 3, 2, 4)
+  np.testing.assert_allclose(inflate.inflate(k, 5).sum(0), k[0], rtol=1e-6)
+  np.testing.assert_array_equal(inflate.inflate(k, 3, 'repeat'), np.concatenate([k, k, k]))
+  np.testing.assert_array_equal(inflate.inflate(k, 3, 'centre'), np.concatenate([0 * k, k, 0 * k]))
+  np.testing.assert_allclose(
+    inflate.inflate(k, 3, (1 / 9, 1 / 3, 1 / 9)), np.concatenate([k / 9, k / 3, k / 9]), rtol=1e-6
+  )
+  np.testing.assert_array_equal(inflate.inflate(k, 5, (1 / 9, 1 / 3, 1 / 9))[[0, 1, 3, 4]], 0)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'frames', 'mode', 'message'),
+  [((3, 1, 1, 2, 2), 3, 'mean', 'single frame'), ((1, 1, 1, 2, 2), 2, 'centre', 'no middle'),
+   ((1, 1, 1, 2, 2), 3, 'average', 'mean, repeat, centre')],
+)  # fmt: skip
+def test_refusals(shape, frames, mode, message):
+  with pytest.raises(ValueError, match=message):
+    inflate.inflate(kernel(*shape), frames, mode)
+
+
+def test_more_inputs_become_zeros():
+  fitted = inflate.fit('conv', kernel(1, 1, 1, 4, 6), (3, 1, 1, 7, 6), 'mean')
+  np.testing.assert_allclose(fitted[:, :, :, :4].sum(0), kernel(1, 1, 1, 4, 6)[0], rtol=1e-6)
+  assert fitted.shape == (3, 1, 1, 7, 6) and not fitted[:, :, :, 4:].any()
+  with pytest.raises(ValueError, match='not the kernel of a frame'):
+    inflate.fit('conv', kernel(1, 1, 1, 4, 6), (3, 1, 1, 4, 8))
+
+
+def init(net, video, seed=0):
+  return jax.jit(lambda rng, x: net.init(rng, x, train=False))(jax.random.key(seed), video)
+
+
+def answer(net, variables, video, **settings):
+  return jax.jit(lambda v, x: net.apply(v, x, train=False, **settings))(variables, video)
+
+
+def randomized(net, video):
+  """Variables with statistics and scales that are not those of the start."""
+  variables = init(net, video)
+  change = lambda name, x: x * (1 + 0.1 * jnp.abs(jax.random.normal(jax.random.key(len(name)), x.shape)))
+  return tree.map_named(change, variables)
+
+
+def inflated(image, video_shapes, mode):
+  fit = lambda name, x: inflate.fit(name, x, video_shapes[name].shape, mode) if x.ndim == 5 else x
+  return tree.map_named(fit, image)
+
+
+@pytest.mark.parametrize(('mode', 'middle_only'), [('centre', False), ('mean', True)])
+def test_a_still_clip_is_answered_like_its_picture(mode, middle_only):
+  """I3D out of TSN: with 'centre' in all frames; with 'mean' in those that no padding reaches."""
+  still = jnp.broadcast_to(jax.random.normal(jax.random.key(3), (1, 1, 32, 32, 3)), (1, 24, 32, 32, 3))
+  image, video = (zoo.network('resnet', f'{kind}_r18', 24, 32, 5, **SMALL) for kind in ('tsn', 'i3d'))
+  variables = randomized(image, still)
+  shapes = tree.flatten(jax.eval_shape(lambda: video.init(jax.random.key(0), still, train=False)))
+  expected = answer(image, variables, still, method='features').maps[0]
+  found = answer(video, inflated(variables, shapes, mode), still, method='features').maps[0]
+  frames = slice(9, 15) if middle_only else slice(None)  # nine convolutions through time
+  np.testing.assert_allclose(found[:, frames], expected[:, frames], rtol=1e-4, atol=1e-5)
+
+
+def test_repeat_equals_mean_under_batch_statistics():
+  clip = jax.random.normal(jax.random.key(3), (4, 8, 32, 32, 3))
+  image, video = (zoo.network('resnet', f'{kind}_r18', 8, 32, 5, **SMALL) for kind in ('tsn', 'i3d'))
+  variables = init(image, clip)
+  shapes = tree.flatten(jax.eval_shape(lambda: video.init(jax.random.key(0), clip, train=False)))
+  train = jax.jit(lambda v: video.apply(v, clip, train=True, mutable=['batch_stats'])[0])
+  logits = [train(inflated(variables, shapes, mode)) for mode in ('mean', 'repeat')]
+  np.testing.assert_allclose(*logits, rtol=2e-2, atol=2e-3)
+
+
+def test_slices_of_a_video_network_are_image_networks():
+  """The middle slice answers one frame as the whole network does; every slice goes back to where it came from."""
+  net = zoo.network('resnet', 'i3d_r18', 1, 32, 5, **SMALL)
+  image = zoo.network('resnet', 'tsn_r18', 1, 32, 5, **SMALL)
+  frame = jax.random.normal(jax.random.key(3), (2, 1, 32, 32, 3))
+  variables = randomized(net, frame)
+  middle = inflate.temporal_slice(variables, 1)
+  np.testing.assert_allclose(answer(image, middle, frame), answer(net, variables, frame), rtol=1e-5, atol=1e-6)
+  for index in (0, 1, 2):
+    one_hot = tuple(float(i == index) for i in range(3))
+    cut = inflate.temporal_slice({'a': {'kernel': kernel(3, 3, 3, 2, 2)}}, index)['a']['kernel']
+    back = inflate.inflate(cut, 3, one_hot)
+    np.testing.assert_array_equal(back[index], kernel(3, 3, 3, 2, 2)[index])
+  with pytest.raises(ValueError, match='index=3'):
+    inflate.temporal_slice(variables, 3)
+
+
+DEEP = ('resnet/sts_slow_r50', 'resnet/sts_3x1x1_r50', 'resnet/sts_3x3x3_r50', 'resnet/sts_r2plus1d_r34', 'x3d/sts_s')
+
+
+@pytest.mark.parametrize('name', ['resnet/sts_ir_csn_r50', *(pytest.param(n, marks=pytest.mark.slow) for n in DEEP)])
+def test_sts_with_zeroed_side_slices_is_the_plain_network_and_sees_frames_alone(name):
+  model, variant = name.split('/')
+  small = SMALL if model == 'resnet' else dict(width=0.5, deep=0.2)
+  sts = zoo.network(model, variant, 4, 32, 5, **small)
+  plain = zoo.network(model, variant, 4, 32, 5, **small, sts='')
+  clip = jax.random.normal(jax.random.key(3), (2, 4, 32, 32, 3))
+  variables = inflate.middle_only(randomized(sts, clip))
+  whole = answer(sts, variables, clip)
+  np.testing.assert_allclose(whole, answer(plain, variables, clip), rtol=1e-4, atol=1e-5)
+  frames = answer(sts, variables, clip.reshape(8, 1, 32, 32, 3)).reshape(2, 4, -1)
+  if model == 'resnet':  # X3D's head is not linear
+    np.testing.assert_allclose(whole, frames.mean(1), rtol=1e-4, atol=1e-5)
+
+
+def test_static_outputs_may_keep_their_side_slices():
+  cleared = inflate.middle_only({'a': {'kernel': kernel(3, 3, 3, 2, 4)}}, static={'a/kernel': 2})['a']['kernel']
+  np.testing.assert_array_equal(cleared[..., :2], kernel(3, 3, 3, 2, 4)[..., :2])
+  assert not cleared[[0, 2]][..., 2:].any() and cleared[1].all()
+
+
+def test_warm_start_from_an_image_network(tmp_path):
+  """init.inflate: kernels through time are made of the checkpoint's; the rest is loaded as it is."""
+  from vjax import build
+
+  image, video = (zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 'i3d'))
+  clip = jnp.zeros((1, 4, 32, 32, 3))
+  variables = init(image, clip)
+  ckpt.save_params(tmp_path, variables, {'config': {}, 'classes': []})
+  wanted = init(video, clip, seed=1)
+  resize = lambda *args: build.resize(video, None, 'mean', *args)
+  params, stats, report = ckpt.warm_start(
+    wanted['params'], {'batch_stats': wanted['batch_stats']}, tmp_path, resize=resize
+  )
+  old, new = tree.flatten(variables['params']), tree.flatten(params)
+  assert len(report['resized']) == 9 and not report['skipped']
+  for name, array in old.items():
+    np.testing.assert_allclose(
+      new[name].sum(0) if array.ndim == 5 else new[name], array[0] if array.ndim == 5 else array, rtol=1e-5
+    )
+  with pytest.raises(ValueError, match='in the model'):
+    ckpt.warm_start(wanted['params'], {'batch_stats': wanted['batch_stats']}, tmp_path)

@@ -1,0 +1,128 @@
+"""bLResNet with TAM: of every two frames one is seen at half the resolution, the other by a thin branch.
+
+(Fan et al., More is less, NeurIPS 2019; Chen et al., Big-Little Net, ICLR 2019; alpha = 2, beta = 4 as released.)
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vjax.layers.conv import Conv3D
+from vjax.layers.norm import BatchNorm
+from vjax.layers.residual import Parts, Stage
+from vjax.layers.temporal import TAM
+from vjax.types import Features, Mask
+
+VARIANTS = {
+  '50': dict(depths=(3, 4, 6, 3)),
+  '101': dict(depths=(4, 8, 18, 3)),
+}
+
+
+class BigLittle(nn.Module):
+  """Frames mixed; the first of each pair through depth - 1 bottlenecks at half the resolution, the second through few thin
+  ones; their sum through one more, which strides. One map for each pair of frames."""
+
+  depth: int
+  out: int
+  stride: int
+  alpha: int
+  beta: int
+  mix: Callable
+  parts: Parts
+  remat: bool
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
+    stage = functools.partial(Stage, kind='2d', bottleneck=True, parts=self.parts, remat=self.remat)
+    x, thin = self.mix(name='mix')(x), self.out // self.alpha
+    big = stage(self.depth - 1, features=self.out // 4, out=self.out, strides=(1, 2), last_relu=False, name='big')
+    few = max(1, self.depth // self.beta - 1)
+    little = stage(few, features=thin // 4, out=thin, strides=(1, 1), name='little')
+    y = self.parts.conv(self.out, (1, 1, 1), name='widen')(little(x[:, 1::2], train))
+    y = self.parts.norm(name='widen_norm')(y, train=train)
+    y = nn.relu(nearest(big(x[:, ::2], train), y.shape[2:4]) + y)
+    return stage(1, features=self.out // 4, out=self.out, strides=(1, self.stride), name='fusion')(y, train)
+
+
+class Backbone(nn.Module):
+  """Big-little stages with TAM before each, then plain bottlenecks with TAM inside, on one map for two frames.
+
+  depths: blocks of the four stages. alpha: the little branch is so many times thinner; beta: and shorter. tam: False
+  leaves out what mixes frames; tam_*: of layers.temporal.TAM. width: multiplies every width, for tiny models.
+  """
+
+  depths: Sequence[int]
+  alpha: int = 2
+  beta: int = 4
+  tam: bool = True
+  tam_taps: int = 3
+  tam_blend: str = 'sum'
+  tam_init: str = 'ibm'
+  zero_last: bool = True
+  base: int = 64
+  width: float = 1.0
+  eps: float = 1e-5
+  bn_group_size: int = 0
+  bn_decay: float = 0.9
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
+    """maps: the last stage's (B, T / 2, H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises ValueError
+    for a mask, and for an odd number of frames."""
+    if mask is not None:
+      raise ValueError(
+        'mask is given, but bLResNet has no tokens to leave out: use models/vit.py for masked training'
+      )
+    if video.shape[1] % 2:
+      raise ValueError(f'video has {video.shape[1]} frames: bLResNet takes them in pairs, give an even number')
+    base = max(8, round(self.base * self.width / 8) * 8)
+    norm = functools.partial(
+      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
+    )
+    tam = functools.partial(TAM, taps=self.tam_taps, blend=self.tam_blend, start=self.tam_init, dtype=self.dtype)
+    mix = tam if self.tam else lambda name: lambda x: x
+    start = nn.initializers.zeros if self.zero_last else nn.initializers.ones
+    conv = functools.partial(Conv3D, dtype=self.dtype)
+    parts = Parts(conv, norm, mix=mix, mix_shortcut='projection', last_scale=start, pooled_shortcut=True)
+    x = self._stem(video.astype(self.dtype), base, mix, parts, train)
+    for i, (depth, stride) in enumerate(zip(self.depths[:3], (2, 2, 1))):
+      settings = dict(stride=stride, alpha=self.alpha, beta=self.beta, mix=mix, parts=parts, remat=self.remat)
+      x = BigLittle(depth, 4 * base * 2**i, **settings, name=f'stage{i + 1}')(twice(x), train)
+    mixed = (self.tam,) * self.depths[3]
+    stage = functools.partial(Stage, kind='2d', bottleneck=True, parts=parts, mixed=mixed, remat=self.remat)
+    x = stage(self.depths[3], features=8 * base, out=32 * base, strides=(1, 2), name='stage4')(x, train)
+    return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))
+
+  def _stem(self, x, base: int, mix: Callable, parts: Parts, train: bool):
+    """One map of a quarter of the resolution for each pair of frames."""
+
+    def unit(x, width, kernel, stride, name, relu=True):
+      x = parts.conv(
+        width, (1, kernel, kernel), strides=(1, stride, stride), padding=(0, kernel // 2, kernel // 2), name=name
+      )(x)
+      x = parts.norm(name=f'{name}_norm')(x, train=train)
+      return nn.relu(x) if relu else x
+
+    x = mix(name='mix')(unit(x, base, 7, 2, 'conv1'))
+    big = unit(x[:, ::2], base, 3, 2, 'big', relu=False)
+    little = unit(x[:, 1::2], base // self.alpha, 3, 1, 'little0')
+    little = unit(unit(little, base // self.alpha, 3, 2, 'little1'), base, 1, 1, 'little2', relu=False)
+    return unit(nn.relu(big + little), base, 1, 1, 'join')
+
+
+def twice(x: Float[Array, 'b t h w c']) -> Float[Array, 'b u h w c']:
+  """Every frame two times in a row."""
+  return jnp.repeat(x, 2, axis=1)
+
+
+def nearest(x: Float[Array, 'b t h w c'], size: tuple[int, int]) -> Float[Array, 'b t v z c']:
+  """Frames (H, W) enlarged to `size` by repeating pixels: output pixel i shows floor(i H / size)."""
+  rows, columns = (jnp.arange(n) * old // n for n, old in zip(size, x.shape[2:4]))
+  return x[:, :, rows][:, :, :, columns]
