@@ -40,3 +40,9 @@ def test_logits(name):
   variant, settings = FIXTURES[name]
   clip = zoo.frame_major if variant.startswith(('tsn', 'tam')) else zoo.channels_last
   zoo.check('ibm', variant, name, clip, **settings)
+
+
+@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES])
+def test_back_to_the_originals_names(name):
+  variant, settings = FIXTURES[name]
+  zoo.check_names('ibm', variant, name, **settings)

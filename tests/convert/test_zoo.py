@@ -19,6 +19,8 @@ FIXTURES = {  # fixture -> source, variant, settings
   'ptv_slow_r50': ('pytorchvideo', 'slow_r50', {}),
   'ptv_csn_r50': ('pytorchvideo', 'ir_csn_r50', {}),
   'ptv_r2plus1d_r50': ('pytorchvideo', 'ptv_r2plus1d_r50', {}),
+  'ptv_slowfast_r50': ('pytorchvideo', 'slowfast_r50_8x8', {}),
+  'ptv_x3d_s': ('pytorchvideo', 'x3d_s', {}),
   'mm_tsm_resnet18': ('mmaction', 'tsm_r18', {}),
   'mm_tsm_resnet50': ('mmaction', 'tsm_r50', {}),
   'mm_tsm_resnet50_block': ('mmaction', 'tsm_r50', {'tsm_block': True}),
@@ -51,3 +53,18 @@ def test_logits(name):
 def test_features_for_detection(name, variant, probes):
   """res5 keeps the resolution of res4, with dilation instead."""
   zoo.check_maps('slowfast', variant, name, probes, space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
+
+
+SHORT = ('sf_X3D_S', 'sts_x3d_s', 'ptv_csn_r50', 'sts_ircsn_r50', 'mm_tsm_resnet18', 'sts_r2plus1d_r34')
+WRAPPED = (
+  'mm_tsm_resnet50_block',
+  'mm_tsm_resnet50_tpool',
+)  # the same parameters as mm_tsm_resnet50 under other names
+
+
+@pytest.mark.parametrize(
+  'name', [n if n in SHORT else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES if n not in WRAPPED]
+)
+def test_back_to_the_originals_names(name):
+  source, variant, settings = FIXTURES[name]
+  zoo.check_names(source, variant, name, **settings)

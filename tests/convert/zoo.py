@@ -31,6 +31,16 @@ def check(source: str, variant: str, fixture_name: str, clip=None, average=None,
   return fixture
 
 
+def check_names(source: str, variant: str, fixture_name: str, **overrides) -> None:
+  """What `convert.to_source` makes of the variables is the original's file: every name, shape and value."""
+  weights = golden_files.weights(golden_files.load(fixture_name))
+  _, variables = convert.load(source, weights, variant=variant, **overrides)
+  tensors = convert.to_source(source, variables, variant)
+  assert sorted(tensors) == sorted(weights)
+  for name, array in tensors.items():
+    np.testing.assert_array_equal(array, weights[name], err_msg=name)
+
+
 def check_maps(source: str, variant: str, fixture_name: str, probes: tuple[str, ...], **overrides) -> None:
   """The backbone's maps have the shape, statistics and first values of the original's stages `probes`, in float64."""
   fixture = golden_files.load(fixture_name)

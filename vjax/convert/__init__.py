@@ -4,8 +4,9 @@ One file per source, each with an ordered table of names and
 
     build(tensors, variant, overrides) -> (VideoModel, clip shape (T, H, W), table, tensors)
     names(variables, variant) -> table
+    restore(tensors, variant) -> tensors        (only where it does something)
 
-where build may also take apart what the original stores together.
+where build may also bring tensors into another form, and restore brings them back.
 """
 
 import os
@@ -40,7 +41,9 @@ def load(
 def to_source(source: str, variables: Mapping[str, Any], variant: str) -> dict[str, np.ndarray]:
   """{name in the original: array in its layout} of variables, the inverse of `load`."""
   arrays = {name: np.asarray(array) for name, array in tree.flatten(variables).items()}
-  return _table.backward(arrays, rooms.find('convert', source).names(arrays, variant))
+  module = rooms.find('convert', source)
+  tensors = _table.backward(arrays, module.names(arrays, variant))
+  return module.restore(tensors, variant) if hasattr(module, 'restore') else tensors
 
 
 def variant_of(variants: Mapping[str, dict], variant: str) -> dict:

@@ -75,6 +75,22 @@ def backward(arrays: dict[str, np.ndarray], table: Sequence[Row]) -> dict[str, n
   return found
 
 
+def matrices(tensors: dict[str, np.ndarray], pattern: str) -> dict[str, np.ndarray]:
+  """Pointwise convolutions whose names match, as matrices (O, I)."""
+  flat = lambda name, x: x.reshape(x.shape[:2]) if re.fullmatch(pattern, name) else x
+  return {name: flat(name, np.asarray(array)) for name, array in tensors.items()}
+
+
+def pointwise(tensors: dict[str, np.ndarray], pattern: str) -> dict[str, np.ndarray]:
+  """The inverse of `matrices`."""
+  return {name: x[:, :, None, None, None] if re.fullmatch(pattern, name) else x for name, x in tensors.items()}
+
+
+def pictures(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Kernels of one frame without its axis, as image networks hold them."""
+  return {name: x[:, :, 0] if x.ndim == 5 and x.shape[2] == 1 else x for name, x in tensors.items()}
+
+
 def _rename(name: str, table: Sequence[Row]) -> tuple[bool, str | None]:
   """Whether a row matches, and the name on its other side."""
   for pattern, template in table:

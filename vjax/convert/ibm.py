@@ -143,5 +143,26 @@ def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], in
 
 
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
-  """The table for `convert.to_source`: the framework's names, kernels of five axes, a TAM's taps together."""
+  """The table for `convert.to_source`."""
   return table(variant)
+
+
+def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+  """What the original stores in another form: the taps of a TAM one by one, kernels of frames without an axis of time."""
+  found = {}
+  for name, array in tensors.items():
+    if not re.search(r'\btam\w*\.weight$', name):
+      found[name] = array
+      continue
+    base, taps = name.removesuffix('.weight'), array.shape[2]
+    for i in range(taps):
+      if variant.startswith('blresnet'):
+        tap = f'{base}.{("prev", "curr", "next")[i]}.weight'
+      else:
+        tap = (
+          f'{base}.{("prev", "curr", "next")[i]}_se.fc1.weight'
+          if taps == 3
+          else f'{base}.blending_layers.{i}.fc1.weight'
+        )
+      found[tap] = array[:, :, i]
+  return found if re.match(r'i3d|s3d', variant) else _table.pictures(found)

@@ -82,8 +82,7 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   """Model, clip shape, table and tensors for `convert.load`."""
   settings = {**convert.variant_of(VARIANTS, variant), **overrides}
   if variant == 'sts_x3d_s':
-    flat = lambda name, array: array.reshape(array.shape[:2]) if '.se_module.' in name and array.ndim == 5 else array
-    tensors = {name: flat(name, np.asarray(array)) for name, array in tensors.items()}
+    tensors = _table.matrices(tensors, _POINTWISE)
     classes = convert.num_classes(tensors, 'cls_head.fc2.weight')
     return VideoModel(x3d.Backbone(**settings), linear.Head(classes, hidden=x3d.HIDDEN)), CLIP, x3d_table(), tensors
   if variant.startswith('sts_slowfast'):
@@ -103,7 +102,7 @@ def _plain(name: str, settings: dict[str, Any]) -> str:
   if settings.get('convs', ('2d',))[0] == 'ip':
     name = re.sub(r'\.conv2\.0\.conv\.', '.conv2.pointwise.', name)
     return re.sub(r'\.conv2\.1\.', '.conv2.', name)
-  return re.sub(r'^(backbone\.layer\d\.\d+)\.net\.', r'\1.', name)
+  return re.sub(r'^(backbone\.layer\d)(?:\.net)?(\.\d+)(?:\.net)?\.', r'\1\2.', name)
 
 
 def _five_axes(array: np.ndarray) -> np.ndarray:
@@ -116,7 +115,27 @@ def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   if variant == 'sts_x3d_s' or variant.startswith('sts_slowfast'):
     rows = x3d_table() if variant == 'sts_x3d_s' else slowfast_table()
     return [row for row in rows if not re.search(r'\.net\.|conv_[st]|bn_s', row[0])]
-  rows = [row for row in table() if '.net.' not in row[0]]
-  if not split:
-    rows = [row for row in rows if 'conv_s' not in row[0] and 'conv_t' not in row[0] and 'bn_s' not in row[0]]
+  other = r'\.net\.|backbone\.conv1\.conv\.weight' if split else r'\.net\.|conv_[st]|bn_s'
+  rows = [row for row in table() if not re.search(other, row[0])]
   return _table.norm('backbone.conv1.bn', f'backbone/stem/{"norm2" if split else "norm1"}') + rows
+
+
+_POINTWISE = r'.*\.se_module\.fc\d\.weight'  # linear layers of X3D that are 1x1x1 convolutions there
+
+
+def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+  """What the original stores in another form, under the names that its wrappers give (of TSM, those of 'blockres')."""
+  if variant == 'sts_x3d_s':
+    return _table.pointwise(tensors, _POINTWISE)
+  if '_csn_' in variant:
+    last = '1' if 'ip_' in variant else '0'
+    for pattern, name in {
+      r'\.conv2\.pointwise\.': '.conv2.0.conv.',
+      r'\.conv2\.(conv|bn)\.': rf'.conv2.{last}.\1.',
+    }.items():
+      tensors = {re.sub(pattern, name, old): array for old, array in tensors.items()}
+    return tensors
+  if variant.startswith('tsm'):
+    shifted = lambda name: re.sub(r'(layer\d\.\d+\.conv1\.conv)\.weight', r'\1.net.weight', name)
+    return {shifted(name): array for name, array in _table.pictures(tensors).items()}
+  return _table.pictures(tensors) if variant.startswith('tsn') else tensors

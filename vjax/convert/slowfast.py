@@ -120,9 +120,7 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
     return VideoModel(slowfast.Backbone(**settings), linear.Head(classes)), (32, 64, 64), slowfast_table(), tensors
   if not variant.startswith('x3d'):
     return VideoModel(resnet.Backbone(**settings), linear.Head(classes)), CLIP, table(), tensors
-  # Linear layers are stored as 1x1x1 convolutions.
-  flat = lambda name, array: array.reshape(array.shape[:2]) if re.search(r'se\.fc\d\.weight|lin_5', name) else array
-  tensors = {name: flat(name, np.asarray(array)) for name, array in tensors.items()}
+  tensors = _table.matrices(tensors, _POINTWISE)
   hidden = tensors['head.lin_5.weight'].shape[0] if 'head.lin_5.weight' in tensors else x3d.HIDDEN
   return VideoModel(x3d.Backbone(**settings), linear.Head(classes, hidden=hidden)), CLIP, x3d_table(), tensors
 
@@ -131,3 +129,11 @@ def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
   convert.variant_of(VARIANTS, variant)
   return {'x3d': x3d_table, 'slowfast': slowfast_table}.get(variant.split('_')[0], table)()
+
+
+_POINTWISE = r'.*\.se\.fc\d\.weight|head\.lin_5\.weight'  # linear layers of X3D that are 1x1x1 convolutions there
+
+
+def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+  """What the original stores in another form."""
+  return _table.pointwise(tensors, _POINTWISE) if variant.startswith('x3d') else tensors

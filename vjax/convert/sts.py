@@ -3,4 +3,4 @@
 from vjax.convert import mmaction
 
 VARIANTS = {name: settings for name, settings in mmaction.VARIANTS.items() if name.startswith('sts_')}
-build, names = mmaction.build, mmaction.names
+build, names, restore = mmaction.build, mmaction.names, mmaction.restore
