@@ -58,7 +58,7 @@ setup(
   extras_require={
     'cuda': ['jax[cuda13]'],
     'tpu': ['jax[tpu]'],
-    'bench': ['torch>=2.5'],  # benchmarks/against_torch.py
+    'bench': ['torch>=2.5', 'torchvision', 'pytorchvideo>=0.1.5'],  # benchmarks/against_torch.py and its peers
     'data': DATA,
     'cloud': CLOUD,
     'test': TEST + DATA + CLOUD,

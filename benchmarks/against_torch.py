@@ -1,13 +1,14 @@
 """vjax against PyTorch: the same weights, the same inputs, one process, measured in turns.
 
-  python -m benchmarks.against_torch [--models=r2plus1d_18,mae_b_90] [--batch=2] [--steps=5] [--dtype=float32]
+  python -m benchmarks.against_torch [--models=r2plus1d_18,mae_b_90,x3d_s] [--batch=2] [--steps=5] [--dtype=float32]
       [--device=auto]
 
 The peers of benchmarks/peers.py get random weights; vjax gets them through vjax.convert. First, in float32, both must
 give the same output and, from one training step, the same loss and parameters. Then medians of a call of
   inference   the whole network, forwards (of the masked autoencoder: encoder and decoder)
   step        forwards, backwards and optimizer: SGD with momentum for R(2+1)D, AdamW for the masked autoencoder
-at 16x112x112 (R(2+1)D) and 16x224x224 px, inputs on the device. mae_SIZE_RATIO: ViT-Ti, S, B or L at 90 or 75 %, or
+at 16x112x112 (R(2+1)D), 16x224x224 px (autoencoders) or what benchmarks/cnn_peers.py says of the other CNNs (--models=zoo:
+all of them), inputs on the device. mae_SIZE_RATIO: ViT-Ti, S, B or L at 90 or 75 %, or
 'dense', where the encoder sees removed tokens as a learned one. Ratio: vjax over the fastest PyTorch; bars: 1.3 for
 dense 3D networks on a CPU, 1.0 for everything else. On a GPU PyTorch runs as it is and compiled, R(2+1)D with channels
 last; bfloat16 is autocast. Memory: the most that a call takes beyond what is there between calls. First: seconds of the
@@ -55,6 +56,7 @@ class Case:
   ratio: float | None  # of the mask; None: no masked autoencoder
   bar: float
   size: dict[str, int]  # of the backbone, where it is not the variant's
+  clip: tuple[int, int] = (16, 224)  # frames, side
 
   def ours(self, dtype: Any) -> tuple[VideoModel, dict[str, Any]]:
     """Model and variables with the peer's weights."""
@@ -75,12 +77,20 @@ def case(name: str, **sizes: Any) -> Case:
   if name == 'r2plus1d_18':
     rule = dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4)
     peer = peers.randomise(peers.R2Plus1D18())
-    return Case(name, peer, 'torchvision', 'r2plus1d_18', classify.objective, rule, None, 1.3, {})
+    return Case(name, peer, 'torchvision', 'r2plus1d_18', classify.objective, rule, None, 1.3, {}, (16, 112))
+  from benchmarks import cnn_peers
+
+  if name in cnn_peers.SETTINGS:
+    rule = dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4)
+    source, variant, clip, bar = cnn_peers.SETTINGS[name]
+    peer = peers.randomise(cnn_peers.make(name))
+    return Case(name, peer, source, variant, classify.objective, rule, None, bar, {}, clip)
   kind, _, rest = name.partition('_')
   size, _, ratio = rest.partition('_')
   size = size.capitalize()
   if kind != 'mae' or size not in vit.VARIANTS or ratio not in RATIOS:
-    raise ValueError(f'--models: {name!r} is neither r2plus1d_18 nor mae_SIZE_RATIO, e.g. mae_b_90, mae_s_dense')
+    cnns = ', '.join(('r2plus1d_18', *cnn_peers.SETTINGS))
+    raise ValueError(f'--models: {name!r} is none of {cnns}, nor mae_SIZE_RATIO, e.g. mae_b_90, mae_s_dense')
   share = RATIOS[ratio]
   rule = dict(name='adamw', b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05)
   sizes = {**vit.VARIANTS[size], **sizes}
@@ -289,7 +299,7 @@ def memory(name: str, side: Ours | Theirs, what: str, device: str) -> int:
 def measure(name: str, batch: int, steps: int, dtype: str, device: str) -> dict[str, dict[str, float]]:
   """Checks one model, prints its rows; the medians in seconds, by what and by whom."""
   chosen = case(name)
-  data = inputs(chosen, batch, 16, 112 if chosen.ratio is None else 224)
+  data = inputs(chosen, batch, *chosen.clip)
   found = check(chosen, data, device)
   print(f'{name}: relative difference ' + ', '.join(f'{k} {v:.1e}' for k, v in found.items()), flush=True)
   sides: dict[str, Any] = {'vjax': Ours(chosen, data, jnp.dtype(dtype))}
@@ -343,7 +353,9 @@ def main() -> None:
     f'{"model":13}{"what":10}{"":17}{"median ms":>10}{"min ms":>10}{"first s":>8}{"MiB":>9}{"ratio":>7}{"bar":>5}'
   )
   found = {}
-  for name in args.models.split(','):
+  from benchmarks import cnn_peers
+
+  for name in args.models.replace('zoo', ','.join(cnn_peers.SETTINGS)).split(','):
     found[name] = measure(name, args.batch, args.steps, args.dtype, device)
   for name in found:
     dense = name.removesuffix('90') + 'dense'

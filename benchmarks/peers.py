@@ -19,7 +19,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
       if name.endswith('running_var') or (name.endswith('weight') and tensor.ndim == 1):
         tensor.uniform_(0.5, 1.5)
       elif name.endswith('weight'):
-        tensor.normal_(std=(2 / tensor[0].numel()) ** 0.5 if tensor.ndim == 5 else tensor.shape[1] ** -0.5)
+        tensor.normal_(std=(2 / tensor[0].numel()) ** 0.5 if tensor.ndim > 2 else tensor.shape[1] ** -0.5)
       elif tensor.is_floating_point():
         tensor.normal_(std=0.1)
   return model

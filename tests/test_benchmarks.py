@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'benchmarks'
-NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if path.stem not in ('__init__', 'peers'))
+NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if path.stem not in ('__init__', 'peers', 'cnn_peers'))
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -22,6 +22,24 @@ def test_peers_of_residual_networks():
 
   case = bench.case('r2plus1d_18')
   batch = bench.inputs(case, 1, 4, 16)
+  ours = bench.Ours(case, batch, jnp.float32).infer()
+  theirs = bench.Theirs(case, batch, 'float32', 'cpu', compiled=False).infer()
+  assert bench.difference(ours, theirs) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['tam_r50', 'slowfast_4x16', 'i3d_r50', 'slow_r50', 'csn_50', 'x3d_s'])
+def test_peers_of_the_zoo(name, monkeypatch):
+  pytest.importorskip('torch', reason='peers are PyTorch')
+  from benchmarks import against_torch as bench
+  from benchmarks import cnn_peers
+
+  if name != 'tam_r50':
+    pytest.importorskip('pytorchvideo', reason="they are PyTorchVideo's")
+  small = cnn_peers.SETTINGS[name]._replace(clip=(8, 64))
+  monkeypatch.setitem(cnn_peers.SETTINGS, name, small)
+  case = bench.case(name)
+  batch = bench.inputs(case, 1, *case.clip)
   ours = bench.Ours(case, batch, jnp.float32).infer()
   theirs = bench.Theirs(case, batch, 'float32', 'cpu', compiled=False).infer()
   assert bench.difference(ours, theirs) < 1e-4

@@ -3,6 +3,8 @@
 import dataclasses
 import importlib
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -77,12 +79,13 @@ def test_recipes_are_the_papers():
     ('objective', 'masking', r"config.objective has the unknown key 'masking'.*ratio"),
     ('model', 'dept', r"config.model has the unknown key 'dept': did you mean 'depth'"),
     ('data', 'bach', r"config.data has the unknown key 'bach': did you mean 'batch'"),
+    ('init', 'skp', r"config.init has the unknown key 'skp': did you mean 'skip'"),
     ('clip', 'frame', r"config.clip has the unknown key 'frame': did you mean 'frames'"),
   ],
 )
 def test_unknown_key_is_named_with_the_nearest(section, key, message, data_dir):
   config = build.plain(importlib.import_module('configs.mae_k400').get_config('tiny'))
-  config[section][key] = 1
+  config.setdefault(section, {})[key] = 1
   with pytest.raises(ValueError, match=message):
     build.experiment(config, str(data_dir))
 
@@ -108,3 +111,24 @@ def test_missing_data_names_folder_and_command(tmp_path):
 def test_every_training_setting_is_there_for_the_command_line(name):
   config = importlib.import_module(f'configs.{name}').get_config('tiny')
   assert {f.name for f in dataclasses.fields(build.Training)} == set(config.train)
+
+
+@pytest.mark.parametrize(
+  ('flag', 'message'),
+  [
+    ('--config.optim.rat=3', '--config.optim.rat=3: there is no rat. Did you mean "rate" instead of "rat"?'),
+    ('--config.optim.rate=fast', "--config.optim.rate=fast: could not convert string to float: 'fast'"),
+    ('--wordir=x', "--wordir=x: Unknown command line flag 'wordir'. Did you mean: workdir ?"),
+    (
+      '--config=configs/mae_k400.py:tin',
+      "tin: config argument 'tin': there is no axis 'tin'; there are ['epochs', 'tiny', 'variant']",
+    ),
+  ],
+)
+def test_wrong_flags_are_answered_in_one_line(flag, message):
+  config = '--config=configs/mae_k400.py:tiny'
+  command = [sys.executable, '-m', 'vjax.main', *([] if flag.startswith('--config=') else [config]), flag]
+  root = pathlib.Path(__file__).parent.parent
+  found = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+  assert found.returncode == 1
+  assert found.stderr.strip().endswith(message) and len(found.stderr.strip().splitlines()) == 1

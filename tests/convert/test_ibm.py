@@ -1,8 +1,15 @@
 """The unified framework's networks compute what the authors' do."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tests.convert import zoo
+from vjax import convert, tree
+from vjax.heads import linear
+from vjax.models import blresnet
+from vjax.types import VideoModel
 
 FIXTURES = {  # fixture -> variant, settings
   'ibm_tsn_resnet18': ('tsn_r18', {}),
@@ -46,3 +53,30 @@ def test_logits(name):
 def test_back_to_the_originals_names(name):
   variant, settings = FIXTURES[name]
   zoo.check_names('ibm', variant, name, **settings)
+
+
+def test_blresnet_tam_there_and_back():
+  """Names of the release: pairs of frames before stages, taps of their own, averages before strided shortcuts."""
+  settings = dict(width=0.125)
+  net = VideoModel(blresnet.Backbone(**blresnet.VARIANTS['50'], **settings), linear.Head(5))
+  video = jnp.zeros((1, 8, 64, 64, 3))
+  shapes = jax.eval_shape(lambda rng, x: net.init(rng, x, train=False), jax.random.key(0), video)
+  rng = np.random.default_rng(0)
+  variables = tree.map_named(lambda name, x: rng.normal(size=x.shape).astype(np.float32), shapes)
+  tensors = convert.to_source('ibm', variables, 'blresnet_50')
+  expected = {
+    'b_conv0.weight': (8, 8, 3, 3), 'l_conv0.weight': (4, 8, 3, 3), 'bl_init.weight': (8, 8, 1, 1),
+    'tam.prev.weight': (8, 1, 1, 1), 'layer1.tam.next.weight': (8, 1, 1, 1), 'layer1.little_e.0.weight': (32, 16, 1, 1),
+    'layer4.0.tam.curr.weight': (128, 1, 1, 1), 'new_fc.weight': (5, 256),
+  }  # fmt: skip
+  assert {name: tensors[name].shape for name in expected} == expected
+  strided = {  # as released: place 0 of these is an average pool
+    name: name.replace('downsample.1', 'downsample.2').replace('downsample.0', 'downsample.1')
+    for name in tensors
+    if 'downsample' in name and not name.startswith('layer1.little') and '.little.' not in name
+  }
+  released = {f'module.baseline_model.{strided.get(name, name)}': array for name, array in tensors.items()}
+  for form in (tensors, released):
+    _, back = convert.load('ibm', form, variant='blresnet_50', **settings)
+    for name, array in tree.flatten(variables).items():
+      np.testing.assert_array_equal(tree.flatten(back)[name], array)

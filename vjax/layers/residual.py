@@ -1,5 +1,6 @@
 """Residual blocks of video networks, from one set of parts: every published 3D ResNet is a table over these."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from vjax.layers.conv import Triple
+from vjax.layers.conv import Conv3D, Triple
+from vjax.layers.norm import BatchNorm
 from vjax.layers.sts import STSConv
 from vjax.layers.temporal import NonLocal, SqueezeExcite
 
@@ -50,6 +52,24 @@ class Parts:
       return STSConv(features, kernel, strides, groups, name=name, **settings)
     padding = tuple(k // 2 for k in kernel)
     return self.conv(features, kernel, strides=strides, padding=padding, groups=groups, name=name)
+
+
+def parts_of(net: nn.Module, **special: Any) -> Parts:
+  """Parts by the settings that backbones share: eps (inner_eps inside (2+1)D convolutions), bn_group_size, bn_decay, dtype,
+  zero_last, and sts with sts_ratio, sts_lines, sts_dilation; and what is special to one of them."""
+  norm = functools.partial(
+    BatchNorm, group_size=net.bn_group_size, bn_decay=net.bn_decay, eps=net.eps, dtype=net.dtype
+  )
+  kinds = {'variant': 'sts', 'ratio': 'sts_ratio', 'lines': 'sts_lines', 'dilation': 'sts_dilation'}
+  sts = {name: getattr(net, ours) for name, ours in kinds.items() if hasattr(net, ours)}
+  return Parts(
+    conv=functools.partial(Conv3D, dtype=net.dtype),
+    norm=norm,
+    inner_norm=functools.partial(norm, eps=net.inner_eps) if getattr(net, 'inner_eps', None) else None,
+    sts=sts if sts.get('variant') else None,
+    last_scale=nn.initializers.zeros if net.zero_last else nn.initializers.ones,
+    **special,
+  )
 
 
 def middle_width(inputs: int, outputs: int) -> int:

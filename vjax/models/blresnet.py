@@ -11,9 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers.conv import Conv3D
-from vjax.layers.norm import BatchNorm
-from vjax.layers.residual import Parts, Stage
+from vjax.layers.residual import Parts, Stage, parts_of
 from vjax.layers.temporal import TAM
 from vjax.types import Features, Mask
 
@@ -83,14 +81,9 @@ class Backbone(nn.Module):
     if video.shape[1] % 2:
       raise ValueError(f'video has {video.shape[1]} frames: bLResNet takes them in pairs, give an even number')
     base = max(8, round(self.base * self.width / 8) * 8)
-    norm = functools.partial(
-      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
-    )
     tam = functools.partial(TAM, taps=self.tam_taps, blend=self.tam_blend, start=self.tam_init, dtype=self.dtype)
     mix = tam if self.tam else lambda name: lambda x: x
-    start = nn.initializers.zeros if self.zero_last else nn.initializers.ones
-    conv = functools.partial(Conv3D, dtype=self.dtype)
-    parts = Parts(conv, norm, mix=mix, mix_shortcut='projection', last_scale=start, pooled_shortcut=True)
+    parts = parts_of(self, mix=mix, mix_shortcut='projection', pooled_shortcut=True)
     x = self._stem(video.astype(self.dtype), base, mix, parts, train)
     for i, (depth, stride) in enumerate(zip(self.depths[:3], (2, 2, 1))):
       settings = dict(stride=stride, alpha=self.alpha, beta=self.beta, mix=mix, parts=parts, remat=self.remat)

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vjax.layers import temporal
-from vjax.layers.conv import Conv3D
-from vjax.layers.norm import BatchNorm
-from vjax.layers.residual import KINDS, Parts, Stage, Stem
+from vjax.layers.residual import KINDS, Parts, Stage, Stem, parts_of
 from vjax.types import Features, Mask
 
 _DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -197,9 +195,6 @@ class Backbone(nn.Module):
 
   def parts(self) -> Parts:
     """What the blocks are made of."""
-    norm = functools.partial(
-      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
-    )
     mixes = {
       'tam': functools.partial(
         temporal.TAM,
@@ -212,20 +207,15 @@ class Backbone(nn.Module):
       'tsm': lambda name: functools.partial(temporal.shift, fraction=self.tsm_fraction),
       '': None,
     }
-    sts = dict(variant=self.sts, ratio=self.sts_ratio, dilation=self.sts_dilation, lines=self.sts_lines)
-    return Parts(
-      conv=functools.partial(Conv3D, dtype=self.dtype),
-      norm=norm,
-      inner_norm=None if self.inner_eps is None else functools.partial(norm, eps=self.inner_eps),
+    return parts_of(
+      self,
       middle=self.middle,
       depthwise=self.depthwise,
       time_first=self.time_first,
       split_shortcut=self.split_shortcut,
-      sts=sts if self.sts else None,
       mix=mixes[self.temporal],
       mix_shortcut={'tam': 'projection' * self.tam_in_shortcut, 'tsm': 'all' * self.tsm_block, '': ''}[self.temporal],
       se=self.se,
-      last_scale=nn.initializers.zeros if self.zero_last else nn.initializers.ones,
     )
 
   def mixed(self) -> list[list[bool]]:

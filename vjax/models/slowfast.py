@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vjax.layers.conv import Conv3D
-from vjax.layers.norm import BatchNorm
-from vjax.layers.residual import Parts, Stage, Stem
+from vjax.layers.residual import Parts, Stage, Stem, parts_of
 from vjax.types import Features, Mask
 
 _R50, _R101 = dict(depths=(3, 4, 6, 3)), dict(depths=(3, 4, 23, 3))
@@ -103,12 +101,7 @@ class Backbone(nn.Module):
       raise ValueError(
         'mask is given, but SlowFast has no tokens to leave out: use models/vit.py for masked training'
       )
-    norm = functools.partial(
-      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
-    )
-    sts = dict(variant=self.sts, ratio=self.sts_ratio, lines=self.sts_lines) if self.sts else None
-    start = nn.initializers.zeros if self.zero_last else nn.initializers.ones
-    parts = Parts(conv=functools.partial(Conv3D, dtype=self.dtype), norm=norm, sts=sts, last_scale=start)
+    parts = parts_of(self)
     base = max(RATIO, round(64 * self.width / RATIO) * RATIO)
     video = video.astype(self.dtype)
     indices = slow_indices(video.shape[1], self.alpha, self.slow_frames)

@@ -1,6 +1,5 @@
 """X3D: one network grown along several axes (Feichtenhofer, CVPR 2020, tables 2 and 3), as PySlowFast builds it."""
 
-import functools
 import math
 from typing import Any
 
@@ -8,9 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers.conv import Conv3D
-from vjax.layers.norm import BatchNorm
-from vjax.layers.residual import Parts
+from vjax.layers.residual import Parts, parts_of
 from vjax.layers.temporal import SqueezeExcite
 from vjax.types import Features, Mask
 
@@ -118,20 +115,15 @@ class Backbone(nn.Module):
     """maps: conv5 (B, T, H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises ValueError for a mask."""
     if mask is not None:
       raise ValueError('mask is given, but X3D has no tokens to leave out: use models/vit.py for masked training')
-    norm = functools.partial(
-      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
-    )
-    sts = dict(variant=self.sts, ratio=self.sts_ratio, lines=self.sts_lines) if self.sts else None
-    start = nn.initializers.zeros if self.zero_last else nn.initializers.ones
-    parts = Parts(conv=functools.partial(Conv3D, dtype=self.dtype), norm=norm, sts=sts, last_scale=start)
+    parts = parts_of(self)
     scale = lambda width: max(8, round(width * self.width / 8) * 8) if self.width != 1 else width
     stem = scale(rounded(BASE * self.wide))
     x = parts.conv(stem, (1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1), name='stem_space')(video.astype(self.dtype))
     x = parts.conv(stem, (5, 1, 1), padding=(2, 0, 0), groups=stem, name='stem_time')(x)
-    x = nn.relu(norm(name='stem_norm')(x, train=train))
+    x = nn.relu(parts.norm(name='stem_norm')(x, train=train))
     inner = 0
     for stage, (depth, out) in enumerate(zip(DEPTHS, map(scale, widths(self.wide))), start=2):
       inner, blocks = int(self.expansion * out), math.ceil(depth * self.deep)
       x = Stage(blocks, out, inner, self.shortcut_norm, parts, self.remat, name=f'res{stage}')(x, train)
-    x = nn.relu(norm(name='norm5')(parts.conv(inner, (1, 1, 1), name='conv5')(x), train=train))
+    x = nn.relu(parts.norm(name='norm5')(parts.conv(inner, (1, 1, 1), name='conv5')(x), train=train))
     return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))

@@ -1,0 +1,155 @@
+"""PyTorch peers of the CNN zoo: PyTorchVideo's networks, and TAM-ResNet-50 under its authors' names (theirs is no package).
+
+Videos are (B, 3, T, H, W). Needs PyTorch and PyTorchVideo: pip install -e '.[bench]'
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.peers import CLASSES
+
+I3D = ((3, 1, 1), [(3, 1, 1), (1, 1, 1)], [(3, 1, 1), (1, 1, 1)], [(1, 1, 1), (3, 1, 1)])
+
+
+class Setting(NamedTuple):
+  """What vjax calls the network, the clip (frames, side), and the bar for vjax's time over PyTorch's."""
+
+  source: str
+  variant: str
+  clip: tuple[int, int]
+  bar: float
+
+
+SETTINGS = {
+  'x3d_s': Setting('pytorchvideo', 'x3d_s', (13, 160), 1.0),
+  'csn_50': Setting('pytorchvideo', 'ir_csn_r50', (8, 224), 1.0),
+  'tam_r50': Setting('ibm', 'tam_r50', (8, 224), 1.0),
+  'slow_r50': Setting('pytorchvideo', 'slow_r50', (8, 224), 1.3),
+  'slowfast_4x16': Setting('pytorchvideo', 'slowfast_r50_4x16', (32, 224), 1.3),
+  'i3d_r50': Setting('pytorchvideo', 'i3d_3x1x1_r50', (8, 224), 1.3),
+}
+
+
+class Classifier(nn.Module):
+  """One of PyTorchVideo's networks with a loss; its parameters keep their names."""
+
+  def __init__(self, network: nn.Module):
+    super().__init__()
+    self.blocks = network.blocks
+    self.alpha = 8 if hasattr(network.blocks[0], 'multipathway_blocks') else 0
+
+  def forward(self, video: Tensor) -> Tensor:
+    x: Any = video
+    if self.alpha:
+      frames = np.linspace(0, video.shape[2] - 1, video.shape[2] // self.alpha).astype(int)
+      x = [video[:, :, frames], video]
+    for block in self.blocks:
+      x = block(x)
+    return x
+
+  def loss(self, video: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy."""
+    return F.cross_entropy(self(video).float(), label)
+
+
+def make(name: str) -> nn.Module:
+  """The peer of a name in SETTINGS, with the weights of its start."""
+  frames, side = SETTINGS[name].clip
+  if name == 'tam_r50':
+    return TAM(frames)
+  from pytorchvideo.models import create_csn, create_resnet, create_slowfast, create_x3d
+
+  every = dict(model_num_class=CLASSES, dropout_rate=0.0)
+  pool = dict(head_pool_kernel_size=(frames, side // 32, side // 32))
+  if name == 'x3d_s':
+    network = create_x3d(input_clip_length=frames, input_crop_size=side, head_activation=None, **every)
+  elif name == 'csn_50':
+    network = create_csn(model_depth=50, stem_pool=nn.MaxPool3d, **every, head_pool_kernel_size=(1, 7, 7))
+  elif name == 'slowfast_4x16':
+    pools = ((frames // 8, side // 32, side // 32), (frames, side // 32, side // 32))
+    widths = dict(slowfast_channel_reduction_ratio=(8,), slowfast_conv_channel_fusion_ratio=2)
+    fusion = dict(slowfast_fusion_conv_kernel_size=(5, 1, 1), slowfast_fusion_conv_stride=(8, 1, 1))
+    network = create_slowfast(head_pool_kernel_sizes=pools, **widths, **fusion, **every)
+  elif name == 'i3d_r50':
+    pool['head_pool_kernel_size'] = (frames // 2, side // 32, side // 32)
+    halve = dict(stage1_pool=nn.MaxPool3d, stage1_pool_kernel_size=(2, 1, 1))
+    network = create_resnet(stem_conv_kernel_size=(5, 7, 7), stage_conv_a_kernel_size=I3D, **halve, **every, **pool)
+  else:
+    slow = ((1, 1, 1), (1, 1, 1), (3, 1, 1), (3, 1, 1))
+    network = create_resnet(stem_conv_kernel_size=(1, 7, 7), stage_conv_a_kernel_size=slow, **every, **pool)
+  return Classifier(network)
+
+
+class Tap(nn.Module):
+  """One weight a channel."""
+
+  def __init__(self, channels: int):
+    super().__init__()
+    self.fc1 = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+
+
+class Blend(nn.Module):
+  """ReLU of three neighbouring frames, weighted by channel; frames are folded into the batch."""
+
+  def __init__(self, channels: int, frames: int):
+    super().__init__()
+    self.frames = frames
+    self.prev_se, self.curr_se, self.next_se = Tap(channels), Tap(channels), Tap(channels)
+
+  def forward(self, x: Tensor) -> Tensor:
+    x = x.unflatten(0, (-1, self.frames))
+    none = torch.zeros_like(x[:, :1])
+    earlier, later = torch.cat([none, x[:, :-1]], 1), torch.cat([x[:, 1:], none], 1)
+    taps = ((self.prev_se, earlier), (self.curr_se, x), (self.next_se, later))
+    return F.relu(sum(tap.fc1(y.flatten(0, 1)) for tap, y in taps))
+
+
+class Bottleneck(nn.Module):
+  """TAM, then 1x1, 3x3 with the stride, 1x1; the shortcut sees what came in."""
+
+  def __init__(self, inputs: int, inner: int, stride: int, frames: int):
+    super().__init__()
+    self.tam = Blend(inputs, frames)
+    self.conv1, self.bn1 = nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner)
+    self.conv2, self.bn2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False), nn.BatchNorm2d(inner)
+    self.conv3, self.bn3 = nn.Conv2d(inner, 4 * inner, 1, bias=False), nn.BatchNorm2d(4 * inner)
+    self.downsample = None
+    if stride != 1 or inputs != 4 * inner:
+      shortcut = nn.Conv2d(inputs, 4 * inner, 1, stride, bias=False)
+      self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(4 * inner))
+
+  def forward(self, x: Tensor) -> Tensor:
+    shortcut = x if self.downsample is None else self.downsample(x)
+    y = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(self.tam(x)))))))
+    return F.relu(shortcut + self.bn3(self.conv3(y)))
+
+
+class TAM(nn.Module):
+  """ResNet-50 on frames with TAM in every block; scores are the mean over frames."""
+
+  def __init__(self, frames: int):
+    super().__init__()
+    self.frames = frames
+    self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+    inputs = 64
+    for number, depth in enumerate((3, 4, 6, 3), start=1):
+      inner, blocks = 32 * 2**number, []
+      for i in range(depth):
+        blocks.append(Bottleneck(inputs, inner, 2 if number > 1 and i == 0 else 1, frames))
+        inputs = 4 * inner
+      setattr(self, f'layer{number}', nn.Sequential(*blocks))
+    self.fc = nn.Linear(inputs, CLASSES)
+
+  def forward(self, video: Tensor) -> Tensor:
+    x = video.transpose(1, 2).flatten(0, 1)
+    x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+    x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+    return self.fc(x.mean((2, 3))).unflatten(0, (-1, self.frames)).mean(1)
+
+  def loss(self, video: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy."""
+    return F.cross_entropy(self(video).float(), label)
