@@ -61,26 +61,27 @@ def make(name: str) -> nn.Module:
   frames, side = SETTINGS[name].clip
   if name == 'tam_r50':
     return TAM(frames)
-  from pytorchvideo.models import create_csn, create_resnet, create_slowfast, create_x3d
+  from pytorchvideo.models import create_csn, create_resnet, create_slowfast, x3d
 
   every = dict(model_num_class=CLASSES, dropout_rate=0.0)
-  pool = dict(head_pool_kernel_size=(frames, side // 32, side // 32))
   if name == 'x3d_s':
-    network = create_x3d(input_clip_length=frames, input_crop_size=side, head_activation=None, **every)
+    network = x3d.create_x3d(input_clip_length=frames, input_crop_size=side, head_activation=None, **every)
   elif name == 'csn_50':
-    network = create_csn(model_depth=50, stem_pool=nn.MaxPool3d, **every, head_pool_kernel_size=(1, 7, 7))
+    network = create_csn(model_depth=50, stem_pool=nn.MaxPool3d, **every)
   elif name == 'slowfast_4x16':
-    pools = ((frames // 8, side // 32, side // 32), (frames, side // 32, side // 32))
     widths = dict(slowfast_channel_reduction_ratio=(8,), slowfast_conv_channel_fusion_ratio=2)
     fusion = dict(slowfast_fusion_conv_kernel_size=(5, 1, 1), slowfast_fusion_conv_stride=(8, 1, 1))
-    network = create_slowfast(head_pool_kernel_sizes=pools, **widths, **fusion, **every)
+    network = create_slowfast(**widths, **fusion, **every)
   elif name == 'i3d_r50':
-    pool['head_pool_kernel_size'] = (frames // 2, side // 32, side // 32)
     halve = dict(stage1_pool=nn.MaxPool3d, stage1_pool_kernel_size=(2, 1, 1))
-    network = create_resnet(stem_conv_kernel_size=(5, 7, 7), stage_conv_a_kernel_size=I3D, **halve, **every, **pool)
+    network = create_resnet(stem_conv_kernel_size=(5, 7, 7), stage_conv_a_kernel_size=I3D, **halve, **every)
   else:
     slow = ((1, 1, 1), (1, 1, 1), (3, 1, 1), (3, 1, 1))
-    network = create_resnet(stem_conv_kernel_size=(1, 7, 7), stage_conv_a_kernel_size=slow, **every, **pool)
+    network = create_resnet(stem_conv_kernel_size=(1, 7, 7), stage_conv_a_kernel_size=slow, **every)
+  for module in list(network.modules()):  # pools of any clip: these are made for one size
+    for child, pool in list(module.named_children()):
+      if isinstance(pool, nn.AvgPool3d):
+        setattr(module, child, nn.AdaptiveAvgPool3d(1))
   return Classifier(network)
 
 

@@ -33,8 +33,8 @@ CASES = [  # input (B, T, H, W, C), kernel (kT, kH, kW, C / groups, D), strides;
   ((*CLIP, 64), (3, 3, 3, 64, 128), (2, 2, 2)),
 ]
 FITS = {  # which formulations say anything new about a kind of kernel
-  'depthwise': ('lax', 'shifted'),
-  'pointwise': ('lax', 'strided', 'folded'),
+  'depthwise': ('lax', 'shifted', 'framed'),
+  'pointwise': ('lax', 'product'),
   'spatial': ('lax', 'folded'),
   'temporal': ('lax', 'flattened'),
   'full': ('lax', 'taps'),

@@ -33,6 +33,11 @@ def training(**settings: Any) -> dict[str, Any]:
   return {**rest, **settings}
 
 
+def warm_start(path: str) -> dict[str, Any]:
+  """config.init from a workdir or converted checkpoint, all but its head; '' = from scratch; see build.Init."""
+  return {'path': path, 'skip': ('head/.*',) if path else (), 'inflate': ''}
+
+
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
   """'variant=L,tiny' -> {'variant': 'L', 'tiny': True}, typed like `defaults`, which name every axis there is.
 

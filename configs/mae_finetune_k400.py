@@ -43,7 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.train = common.training(
     dtype='bfloat16', log_steps=50, save_steps=500, eval_epochs=0.0, remat=arg.variant != 'B'
   )
-  config.init = dict(path=arg.init, skip=('head/.*',) if arg.init else ())
+  config.init = common.warm_start(arg.init)
   config.evals = dict(test=dict(name='views', split='val', clips=7, crops=3, batch=16, average='probabilities'))
   if arg.data:
     config.data.update(name='custom', folder=arg.data)

@@ -34,7 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     schedule='cosine', end=0.0, total_epochs=40.0, warmup_epochs=3.0,
   )  # fmt: skip
   config.train = common.training(dtype='bfloat16', log_steps=50, save_steps=500, remat=True)
-  config.init = dict(path=arg.init, skip=('head/.*',) if arg.init else ())
+  config.init = common.warm_start(arg.init)
   config.evals = dict(test=dict(name='views', split='val', clips=1, crops=3, batch=16, average='probabilities'))
   if arg.tiny:
     config = mae_finetune_k400.tiny(config, own_data=False)

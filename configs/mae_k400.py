@@ -45,7 +45,7 @@ def tiny(config: ConfigDict) -> ConfigDict:
   config.clip = dict(common.TINY_CLIP, repeats=1)
   config.augment = dict(common.TINY_AUGMENT)
   del config.optim.total_epochs, config.optim.warmup_epochs
-  config.optim.update(rate=2e-3, rate_batch=32, clip_norm=1.0, total_steps=400, warmup_steps=40)
+  config.optim.update(rate=2e-3, rate_batch=32, clip_norm=1.0, total_steps=250, warmup_steps=25)
   config.train = common.training(dtype='float32', log_steps=50, save_steps=200)
   config.evals = dict(val=dict(name='loss', split='test', clips=1, crops=1, batch=64), probe=dict(common.TINY_PROBE))
   return config

@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.head = dict(name='linear')
   config.objective = dict(name='classify')
   config.optim = {}
-  config.init = dict(path=arg.init, skip=('head/.*',) if arg.init else ())
+  config.init = common.warm_start(arg.init)
   probe = dict(name='probe', train_split='train', test_split='val', clips=arg.clips, crops=1, batch=32)
   config.evals = dict(probe=dict(common.TINY_PROBE) if arg.tiny else probe)
   return config.lock()

@@ -44,7 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     rate = dict(rate=0.01 * GPUS, warmup_start=0.01)
     config.optim.update(rate, total_examples=45e6, warmup_examples=10e6, boundary_examples=(20e6, 30e6, 40e6))
   config.train = common.training(dtype='bfloat16', log_steps=50, save_steps=500)
-  config.init = dict(path=arg.init, skip=('head/.*',) if arg.init else ())
+  config.init = common.warm_start(arg.init)
   config.evals = dict(test=dict(name='views', split='val', clips=10, crops=1, batch=16, average='probabilities'))
   if arg.data:
     config.data.update(name='custom', folder=arg.data)

@@ -63,7 +63,9 @@ def inflated(image, video_shapes, mode):
   return tree.map_named(fit, image)
 
 
-@pytest.mark.parametrize(('mode', 'middle_only'), [('centre', False), ('mean', True)])
+@pytest.mark.parametrize(
+  ('mode', 'middle_only'), [('centre', False), pytest.param('mean', True, marks=pytest.mark.slow)]
+)
 def test_a_still_clip_is_answered_like_its_picture(mode, middle_only):
   """I3D out of TSN: with 'centre' in all frames; with 'mean' in those that no padding reaches."""
   still = jnp.broadcast_to(jax.random.normal(jax.random.key(3), (1, 1, 32, 32, 3)), (1, 24, 32, 32, 3))
@@ -76,6 +78,7 @@ def test_a_still_clip_is_answered_like_its_picture(mode, middle_only):
   np.testing.assert_allclose(found[:, frames], expected[:, frames], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_repeat_equals_mean_under_batch_statistics():
   clip = jax.random.normal(jax.random.key(3), (4, 8, 32, 32, 3))
   image, video = (zoo.network('resnet', f'{kind}_r18', 8, 32, 5, **SMALL) for kind in ('tsn', 'i3d'))

@@ -1,6 +1,7 @@
 """Two processes of four devices are one process of eight: losses, evaluations, checkpoints, signals, errors."""
 
 import json
+import os
 import pathlib
 import signal
 import time
@@ -164,3 +165,22 @@ def test_an_error_on_one_host_ends_it_at_once_in_words(data_dir, tmp_path):
     for run in pair:
       run.kill()
   assert 'nothing/motions' in output and 'Traceback' not in output
+
+
+@pytest.mark.slow
+def test_slurms_variables_are_enough(data_dir, tmp_path):
+  """`--coordinator=auto` under what `srun` sets, two tasks on one node."""
+  node = dict(
+    SLURM_JOB_ID=str(os.getpid()), SLURM_STEP_NODELIST='localhost', SLURM_STEP_NUM_NODES='1', SLURM_NTASKS='2'
+  )
+  pair = [
+    commands.train(
+      'classify', tmp_path / 'two', data_dir, *FLAGS, '--coordinator=auto', devices=4,
+      variables={**node, 'SLURM_PROCID': str(i), 'SLURM_LOCALID': str(i)},
+    )
+    for i in (0, 1)
+  ]  # fmt: skip
+  ended(pair)
+  result = json.loads((tmp_path / 'two' / 'result.json').read_text())
+  assert result['step'] == 6 and result['test']['count'] == 36
+  assert (tmp_path / 'two' / 'log-1.txt').exists()

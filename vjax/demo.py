@@ -114,6 +114,8 @@ def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir
 
 def main(argv: list[str] | None = None) -> None:
   """Runs everything, prints the table, says where the report is."""
+  import jax
+
   from vjax import build, study
 
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -123,6 +125,9 @@ def main(argv: list[str] | None = None) -> None:
   args: Any = parser.parse_args(argv)
   began = time.monotonic()
   metrics.start_log(args.workdir)
+  jax.config.update(
+    'jax_compilation_cache_dir', str(Path(args.workdir, 'compiled').absolute())
+  )  # both classifiers are one
   runs = configs(args.workdir, args.short)
   build.render_built_in(runs['mae'], args.data_dir)
   results = study.run_all(runs, args.workdir, args.data_dir)

@@ -144,13 +144,6 @@ class Log:
     else:
       logging.info(text)
 
-  def images(self, step: int, name: str, image: np.ndarray) -> None:
-    """One picture (H, W, 3), uint8, in TensorBoard."""
-    if self._lead:
-      with writing(self._workdir):
-        self._writer.write_images(step, {name: image[None]})
-        self._writer.flush()
-
   def progress(self, step: int) -> None:
     """Moves the bar of a terminal."""
     if self._bar is not None:

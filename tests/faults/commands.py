@@ -17,12 +17,12 @@ def environment(devices: int = 1, **more: str) -> dict[str, str]:
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT), **more}
 
 
-def start(*command: str, devices: int = 1, **settings) -> subprocess.Popen:
-  """`python command...` from the root of the repository, its output in one pipe."""
+def start(*command: str, devices: int = 1, variables: dict[str, str] | None = None, **settings) -> subprocess.Popen:
+  """`python command...` from the root of the repository, its output in one pipe; variables: of its environment."""
   return subprocess.Popen(
     [sys.executable, *map(str, command)],
     cwd=ROOT,
-    env=environment(devices),
+    env=environment(devices, **(variables or {})),
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,

@@ -178,20 +178,18 @@ def test_rendering_killed_again_and_again(tmp_path):
 
 @pytest.mark.slow
 def test_writing_killed_again_and_again(data_dir, tmp_path):
-  """Four kills of `data_prep.write`, two workers and six shards."""
+  """Four kills of `data_prep.write`, two workers and six shards, the first before any is there."""
   videos = data_dir / 'motions'
   command = ['-m', 'data_prep.write', f'--manifest=train:{videos}/train.csv', f'--videos={videos}', '--shards=6']
   command += ['--processes=2']
-  began = time.monotonic()
   commands.ended(commands.start(*command, f'--out={tmp_path}/a'))
-  seconds, rng, killed = time.monotonic() - began, random.Random(2), 0
-  for part in (0.5, 0.65, 0.8, 0.95):
+  rng, there = random.Random(2), lambda: len(list((tmp_path / 'b').glob('*.tfrecord')))
+  for aim in (0, 1, 2, 4):  # shards that are there when it is killed
     run = commands.start(*command, f'--out={tmp_path}/b')
-    time.sleep(seconds * part + rng.uniform(-0.1, 0.1))
-    killed += run.poll() is None
+    commands.wait_for(lambda aim=aim: (tmp_path / 'b').exists() and there() >= aim, run, f'shard {aim}')
+    time.sleep(rng.uniform(0, 0.1))
     run.kill()
     run.communicate()
-  assert killed >= 2
   commands.ended(commands.start(*command, f'--out={tmp_path}/b'))
   a, b = shards(tmp_path / 'a'), shards(tmp_path / 'b')
   assert a.keys() == b.keys() and [n for n in a if a[n] != b[n] and n != 'manifest.json'] == []

@@ -25,7 +25,7 @@ HE = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 # gpu, tpu: not measured yet; depthwise follows from grouped 3D convolutions being a known weak spot of cuDNN too.
 TABLE = {
   'cpu': dict(
-    depthwise='shifted', pointwise='strided', spatial='folded', temporal='flattened', full='taps', grouped='taps'
+    depthwise='framed', pointwise='product', spatial='folded', temporal='flattened', full='taps', grouped='taps'
   ),
   'gpu': dict(depthwise='shifted', pointwise='lax', spatial='lax', temporal='lax', full='lax', grouped='lax'),
   'tpu': dict(depthwise='shifted', pointwise='lax', spatial='lax', temporal='lax', full='lax', grouped='lax'),
@@ -136,12 +136,21 @@ def _shifted(x, kernel, strides, padding, dilation, groups):
   return total.astype(x.dtype)
 
 
-def _strided(x, kernel, strides, padding, dilation, groups):
-  """1x1x1: take the strided positions first; the gradient of a strided 3D convolution is what takes the time."""
-  if kernel.shape[:3] != (1, 1, 1):
+def _framed(x, kernel, strides, padding, dilation, groups):
+  """Depthwise: the same sum, its gradients by hand: with respect to the clip the same sum again, with respect to a kernel
+  through space frame by frame, so that a frame stays in the cache for all taps; three to six times faster."""
+  if kind(kernel.shape, x.shape[-1], groups) != 'depthwise' or kernel.shape[1:3] == (1, 1) or dilation != (1, 1, 1):
+    return _shifted(x, kernel, strides, padding, dilation, groups)
+  return _depthwise(x, kernel, tuple(strides), tuple(padding))
+
+
+def _product(x, kernel, strides, padding, dilation, groups):
+  """1x1x1: a matrix product at the strided positions; the gradients of such a convolution take XLA up to eight times as
+  long, those of a strided 3D one even longer."""
+  if kernel.shape[:3] != (1, 1, 1) or groups > 1:
     return _lax(x, kernel, strides, padding, dilation, groups)
   x = _pad(x, padding)[:, :: strides[0], :: strides[1], :: strides[2]]
-  return _lax(x, kernel, (1, 1, 1), (0, 0, 0), dilation, groups)
+  return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0, 0]).reshape(*x.shape[:-1], -1)
 
 
 def _folded(x, kernel, strides, padding, dilation, groups):
@@ -180,7 +189,9 @@ def _flattened(x, kernel, strides, padding, dilation, groups):
   return y.reshape(*y.shape[:2], *x.shape[2:4], y.shape[-1])
 
 
-FORMULATIONS = dict(lax=_lax, shifted=_shifted, strided=_strided, folded=_folded, flattened=_flattened, taps=_taps)
+FORMULATIONS = dict(
+  lax=_lax, shifted=_shifted, framed=_framed, product=_product, folded=_folded, flattened=_flattened, taps=_taps
+)
 
 
 def _size(n: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -222,7 +233,7 @@ def _fast2d(x, kernel, strides, padding, dilation):
   return _plain2d(x, kernel, strides, padding, dilation)
 
 
-# Two gradients are written by hand, since what is fastest forwards is not what is fastest for the kernel's gradient.
+# Three gradients are written by hand, since what is fastest forwards is not what is fastest for the kernel's gradient.
 # They cost forward-mode differentiation (`jax.jvp`); `formulation('lax')` has it.
 
 
@@ -256,6 +267,43 @@ def _rows_backward(strides, padding, dilation, saved, dy):
   return *to_x(dy), _to_kernel(x, kernel, dy, strides, padding, dilation)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x, kernel, strides, padding):
+  """Depthwise convolution, its gradients as `_framed` says."""
+  return _shifted(x, kernel, strides, padding, (1, 1, 1), x.shape[-1])
+
+
+def _depthwise_backward(strides, padding, saved, dy):
+  x, kernel = saved
+  reach = [
+    (k - 1 - p, n + p - (m - 1) * s - 1, s - 1)
+    for k, p, n, m, s in zip(kernel.shape, padding, x.shape[1:4], dy.shape[1:4], strides)
+  ]
+  apart = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *reach, (0, 0, 0)])
+  to_x = _shifted(apart, kernel[::-1, ::-1, ::-1], (1, 1, 1), (0, 0, 0), (1, 1, 1), x.shape[-1])
+  return to_x, _frame_by_frame(x, kernel, dy, strides, padding)
+
+
+def _frame_by_frame(x, kernel, dy, strides, padding):
+  """Gradient of a depthwise convolution with respect to its kernel: for every frame of dy, the sum over its pixels of it
+  times the pixels that a tap sees."""
+  wide, x, (b, t, h, w, c) = jnp.promote_types(jnp.float32, x.dtype), _pad(x, padding), dy.shape
+  size = (1, kernel.shape[0], *x.shape[2:])
+
+  def add(total, i):
+    here = lax.dynamic_slice(dy, (i // t, i % t, 0, 0, 0), (1, 1, h, w, c))[0, 0].astype(wide)
+    seen = lax.dynamic_slice(x, (i // t, i % t * strides[0], 0, 0, 0), size)[0].astype(wide)
+    sums = []
+    for frame, row, column in itertools.product(*map(range, kernel.shape[:3])):
+      shifted = lax.slice_in_dim(seen[frame], row, row + (h - 1) * strides[1] + 1, strides[1], 0)
+      shifted = lax.slice_in_dim(shifted, column, column + (w - 1) * strides[2] + 1, strides[2], 1)
+      sums.append((shifted * here).sum((0, 1)))
+    return total + jnp.stack(sums), None
+
+  total, _ = lax.scan(add, jnp.zeros((kernel[..., 0, 0].size, c), wide), jnp.arange(b * t))
+  return total.reshape(kernel.shape).astype(kernel.dtype)
+
+
 def _to_kernel(x, kernel, dy, strides, padding, dilation):
   """Gradient of a 2D convolution with respect to its kernel: one matrix product per tap. XLA's, a convolution whose kernel
   is dy, takes three times as long for 64 channels at 56x56 px, as long for 512 at 7x7."""
@@ -269,5 +317,6 @@ def _to_kernel(x, kernel, dy, strides, padding, dilation):
   return jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
 
 
+_depthwise.defvjp(lambda x, kernel, *settings: (_depthwise(x, kernel, *settings), (x, kernel)), _depthwise_backward)
 _images.defvjp(lambda x, kernel, *settings: (_images(x, kernel, *settings), (x, kernel)), _images_backward)
 _rows.defvjp(lambda x, kernel, *settings: (_rows(x, kernel, *settings), (x, kernel)), _rows_backward)
