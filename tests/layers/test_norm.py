@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vjax.layers.norm import BatchNorm
+from vjax.layers.norm import BatchNorm, normalised
 
 
 def example(batch=8):
@@ -61,3 +61,20 @@ def test_batch_that_no_group_divides():
   x, variables = example(batch=6)
   with pytest.raises(ValueError, match='group_size=4 does not divide the batch of 6'):
     BatchNorm(group_size=4).apply(variables, x, train=True, mutable=['batch_stats'])
+
+
+def test_gradient_is_that_of_the_formula():
+  """Against JAX's own differentiation, in float64."""
+  with jax.enable_x64(True):
+    rng = np.random.default_rng(1)
+    x, dy = (jnp.asarray(rng.normal(size=(3, 20, 5)) + 2, jnp.float64) for _ in range(2))
+    scale, bias = (jnp.asarray(rng.normal(size=5), jnp.float64) for _ in range(2))
+
+    def plain(x, scale, bias):
+      mean = x.mean(1, keepdims=True)
+      return (x - mean) / jnp.sqrt(jnp.square(x - mean).mean(1, keepdims=True) + 1e-3) * scale + bias
+
+    wanted = jax.vjp(plain, x, scale, bias)[1](dy)
+    found = jax.vjp(lambda *args: normalised(*args, 1e-3)[0], x, scale, bias)[1](dy)
+    for a, b in zip(found, wanted):
+      np.testing.assert_allclose(a, b, atol=1e-12)
