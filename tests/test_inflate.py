@@ -106,10 +106,18 @@ def test_slices_of_a_video_network_are_image_networks():
     inflate.temporal_slice(variables, 3)
 
 
-DEEP = ('resnet/sts_slow_r50', 'resnet/sts_3x1x1_r50', 'resnet/sts_3x3x3_r50', 'resnet/sts_r2plus1d_r34', 'x3d/sts_s')
+NETWORKS = (
+  'resnet/sts_ir_csn_r50',
+  'resnet/sts_slow_r50',
+  'resnet/sts_3x1x1_r50',
+  'resnet/sts_3x3x3_r50',
+  'resnet/sts_r2plus1d_r34',
+  'x3d/sts_s',
+)
 
 
-@pytest.mark.parametrize('name', ['resnet/sts_ir_csn_r50', *(pytest.param(n, marks=pytest.mark.slow) for n in DEEP)])
+@pytest.mark.slow
+@pytest.mark.parametrize('name', NETWORKS)
 def test_sts_with_zeroed_side_slices_is_the_plain_network_and_sees_frames_alone(name):
   model, variant = name.split('/')
   small = SMALL if model == 'resnet' else dict(width=0.5, deep=0.2)

@@ -309,6 +309,7 @@ def test_the_switch_costs_nothing_when_off(experiment):
   assert 'is_finite' in traced(True) and 'is_finite' not in traced(False)
 
 
+@pytest.mark.slow
 def test_skipped_steps_are_counted_and_too_many_stop(experiment, tmp_path, monkeypatch, caplog):
   """Logged with step and clips; metrics hold the others' means and the number skipped; after several in a row it ends."""
   exp = broken(experiment, {2: 'loss', 3: 'gradient', 5: 'loss'}, skip_nonfinite=True, log_steps=4)

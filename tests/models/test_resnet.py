@@ -187,6 +187,7 @@ def test_initial_weights():
   assert np.std(small['params']['linear']['kernel']) == pytest.approx(2e-5, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_train_step_of_a_tiny_model_groups_remat_and_types():
   """Gradients do not depend on remat; every parameter gets one; bfloat16 stays inside."""
   video = jnp.asarray(np.random.default_rng(0).standard_normal((4, 2, 16, 16, 3)), jnp.float32)

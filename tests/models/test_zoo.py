@@ -48,7 +48,12 @@ def logits(net, video):
 
 @pytest.mark.parametrize(
   ('module', 'variant', 'blind'),
-  [(resnet, 'tsn_r18', True), (inception, 'tsn', True), (resnet, 'tam_r18', False), (resnet, 'tsm_r18', False)],
+  [
+    (resnet, 'tsn_r18', True),
+    pytest.param(inception, 'tsn', True, marks=pytest.mark.slow),
+    (resnet, 'tam_r18', False),
+    (resnet, 'tsm_r18', False),
+  ],
 )
 def test_what_sees_the_order_of_frames(module, variant, blind):
   settings = {'zero_last': False} if module is resnet else {}
@@ -102,6 +107,7 @@ def test_identity_start_of_tam():
 
 
 @pytest.mark.parametrize('variant', ['i3d_r18', 's3d_r18'])
+@pytest.mark.slow
 def test_without_side_slices_a_network_averages_its_frames(variant):
   """With the middle slice alone, a network without stride in time sees each frame by itself."""
   net = model(resnet, variant, 5, width=0.125, time_strides=(1, 1, 1, 1), zero_last=False)
