@@ -35,7 +35,7 @@ setup(
   packages=find_packages(include=['vjax', 'vjax.*', 'data_prep', 'data_prep.*', 'configs', 'configs.*']),
   install_requires=[
     'absl-py>=2.1',
-    'av>=18',  # predict reads a user's file; data_prep reads a data set's
+    'av>=18,<19',  # 19 lost metadata_errors; predict reads a user's file; data_prep reads a data set's
     'clu>=0.0.12',
     'etils[epath]>=1.9',  # records by range from local folders and object stores
     'flax>=0.12,<0.13',

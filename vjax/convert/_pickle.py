@@ -221,6 +221,7 @@ class _Unpickler(pickle._Unpickler):
     self._bags = tuple(value for value in self._table.values() if isinstance(value, type))
 
   def find_class(self, module, name):
+    """What a name of the table stands for. Raises ValueError for any other."""
     if (module, name) not in self._table:
       asked = ''.join(c if c.isprintable() else '?' for c in f'{module}.{name}')[:200]
       raise ValueError(
@@ -230,6 +231,7 @@ class _Unpickler(pickle._Unpickler):
     return self._table[module, name]
 
   def persistent_load(self, pid):
+    """The storage that (kind, dtype, key, device, elements, ...) names. Raises ValueError for anything else."""
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != 'storage' or not isinstance(pid[1], np.dtype):
       raise ValueError(f'the file refers to {_say(pid)}, which is not the storage of a tensor')
     if not _natural(pid[4]) or not isinstance(pid[2], (str, int)):
