@@ -138,15 +138,15 @@ def _shifted(x, kernel, strides, padding, dilation, groups):
 
 def _framed(x, kernel, strides, padding, dilation, groups):
   """Depthwise: the same sum, its gradients by hand: with respect to the clip the same sum again, with respect to a kernel
-  through space frame by frame, so that a frame stays in the cache for all taps; three to six times faster."""
+  through space frame by frame, so that a frame stays in the cache for all taps."""
   if kind(kernel.shape, x.shape[-1], groups) != 'depthwise' or kernel.shape[1:3] == (1, 1) or dilation != (1, 1, 1):
     return _shifted(x, kernel, strides, padding, dilation, groups)
   return _depthwise(x, kernel, tuple(strides), tuple(padding))
 
 
 def _product(x, kernel, strides, padding, dilation, groups):
-  """1x1x1: a matrix product at the strided positions; the gradients of such a convolution take XLA up to eight times as
-  long, those of a strided 3D one even longer."""
+  """1x1x1: a matrix product at the strided positions; XLA takes longer for the gradients of
+  such a convolution, those of a strided 3D one above all."""
   if kernel.shape[:3] != (1, 1, 1) or groups > 1:
     return _lax(x, kernel, strides, padding, dilation, groups)
   x = _pad(x, padding)[:, :: strides[0], :: strides[1], :: strides[2]]

@@ -61,14 +61,14 @@ class BatchNorm(nn.Module):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def normalised(x, scale, bias, eps: float):
   """(x (G, N, C) normalised over N, times scale (C,), plus bias; means and biased variances (G, 1, C), which pass no
-  gradient on). The gradient is written down: XLA's of the same lines takes CPUs ten times as long."""
+  gradient on). The gradient is written down: XLA's of the same lines takes CPUs many times as long."""
   mean = _mean(x)
   var = _mean(jnp.square(x - mean))
   return (x - mean) * (jax.lax.rsqrt(var + eps) * scale) + bias, mean, var
 
 
 def _mean(x):
-  """Over N; with one group over both axes, since XLA's loop for sums over a middle axis is forty times slower on CPUs."""
+  """Over N; with one group over both axes, since XLA's loop for a product summed over a middle axis is far slower on CPUs."""
   return x.mean((0, 1) if x.shape[0] == 1 else 1, keepdims=True)
 
 
