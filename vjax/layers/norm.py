@@ -68,7 +68,7 @@ def normalised(x, scale, bias, eps: float):
 
 
 def _mean(x):
-  """Over N; with one group over both axes, since XLA's loop for a product summed over a middle axis is far slower on CPUs."""
+  """Over N; with one group over both axes, since XLA sums products over a middle axis far slower on CPUs."""
   return x.mean((0, 1) if x.shape[0] == 1 else 1, keepdims=True)
 
 
