@@ -91,6 +91,30 @@ def pictures(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return {name: x[:, :, 0] if x.ndim == 5 and x.shape[2] == 1 else x for name, x in tensors.items()}
 
 
+def split_qkv(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Fused query, key and value layers taken apart."""
+  split = {}
+  for name, array in tensors.items():
+    if '.attn.qkv.' in name and array.shape[0] % 3 == 0:
+      for part, third in zip('qkv', np.split(array, 3)):
+        split[name.replace('.qkv.', f'.{part}.')] = third
+    else:
+      split[name] = array
+  return split
+
+
+def join_qkv(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The inverse of `split_qkv`."""
+  joined = {}
+  for name, array in tensors.items():
+    match = re.fullmatch(r'(.*\.attn\.)([qkv])(\.weight|\.bias)', name)
+    if not match:
+      joined[name] = array
+    elif match[2] == 'q':
+      joined[f'{match[1]}qkv{match[3]}'] = np.concatenate([tensors[match[1] + part + match[3]] for part in 'qkv'])
+  return joined
+
+
 def _rename(name: str, table: Sequence[Row]) -> tuple[bool, str | None]:
   """Whether a row matches, and the name on its other side."""
   for pattern, template in table:

@@ -69,7 +69,7 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   Frames and crop come from the position tables; overridden, the tables are resized. A joint table does not tell time
   from space: frames=16 unless overridden, and it keeps its size.
   """
-  tensors = _split_qkv(tensors)
+  tensors = _table.split_qkv(tensors)
   kernel = tensors.get('patch_embed.proj.weight')
   if kernel is None or kernel.ndim != 5:
     raise ValueError("the weights have no 'patch_embed.proj.weight' of five dimensions: not a video MAE")
@@ -99,18 +99,6 @@ def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   depth = len({name.split('/')[2] for name in variables if name.startswith('params/head/block')})
   own = 'params/head/class_token' in variables
   return table('repo' if own or not depth else 'released', depth)
-
-
-def _split_qkv(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Fused query, key and value layers taken apart."""
-  split = {}
-  for name, array in tensors.items():
-    if '.attn.qkv.' in name and array.shape[0] % 3 == 0:
-      for part, third in zip('qkv', np.split(array, 3)):
-        split[name.replace('.qkv.', f'.{part}.')] = third
-    else:
-      split[name] = array
-  return split
 
 
 def _grid(tensors: dict, patch: tuple[int, ...], class_token: bool, overrides: dict) -> tuple[int, int, int]:

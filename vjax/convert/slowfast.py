@@ -1,6 +1,7 @@
-"""PySlowFast's model zoo: C2D, I3D, Slow, with and without non-local blocks, and X3D, from its PyTorch
-files or the Caffe2 pickles.  (Wang et al. 2018; Feichtenhofer et al. 2019; Feichtenhofer 2020.)"""
+"""PySlowFast's model zoo: C2D, I3D, Slow, with and without non-local blocks, SlowFast, X3D and MViT, from its PyTorch
+files or the Caffe2 pickles.  (Wang et al. 2018; Feichtenhofer et al. 2019; Feichtenhofer 2020; Li et al. 2022.)"""
 
+import math
 import re
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from vjax import convert
 from vjax.convert import _table
 from vjax.heads import linear
-from vjax.models import resnet, slowfast, x3d
+from vjax.layers import position
+from vjax.models import mvit, resnet, slowfast, x3d
 from vjax.types import VideoModel
 
 CLIP = (8, 64, 64)
@@ -20,6 +22,7 @@ VARIANTS = {
 }
 VARIANTS |= {f'x3d_{n}': settings for n, settings in x3d.VARIANTS.items() if not n.startswith('sts')}
 VARIANTS |= {f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if not n.startswith('sts')}
+VARIANTS |= {f'mvit_{n}': settings for n, settings in mvit.VARIANTS.items() if n.startswith('v')}
 
 
 def table() -> list[_table.Row]:
@@ -61,6 +64,23 @@ def slowfast_table() -> list[_table.Row]:
     *_table.norm('s{i}_fuse.bn', 'backbone/lateral{i}/norm'),
     *_table.dense('head.projection', 'head/linear'),
   ]
+
+
+def mvit_table(widen: str = 'proj') -> list[_table.Row]:
+  """The rename table of MViT; widen: what projects a skip that gets wider."""
+  block, here = 'blocks.{i}', 'backbone/block{i}'
+  rows = [('cls_token', 'params/backbone/class_token')]
+  rows += [(f'pos_embed_{part}', f'params/backbone/position_{part}') for part in ('spatial', 'temporal', 'class')]
+  rows += _table.dense('patch_embed.proj', 'backbone/patch') + _table.dense('norm', 'backbone/norm', 'scale')
+  rows += _table.dense(f'{block}.norm{{n}}', f'{here}/norm{{n}}', 'scale')
+  rows += _table.dense(f'{block}.mlp.fc{{n}}', f'{here}/mlp/fc{{n}}') + _table.dense(f'{block}.{widen}', f'{here}/proj')
+  rows += _table.dense(f'{block}.attn.proj', f'{here}/attn/proj')
+  for part in 'qkv':
+    rows += _table.dense(f'{block}.attn.{part}', f'{here}/attn/{part}')
+    rows += [(f'{block}.attn.pool_{part}.weight', f'params/{here}/attn/pool_{part}/kernel')]
+    rows += _table.dense(f'{block}.attn.norm_{part}', f'{here}/attn/pool_{part}/norm', 'scale')
+  rows += [(f'{block}.attn.rel_pos_{axis}', f'params/{here}/attn/relative_{axis}') for axis in 'thw']
+  return rows + _table.dense('head.projection', 'head/linear')
 
 
 def _blocks(pathway: int = 0, prefix: str = '') -> list[_table.Row]:
@@ -116,6 +136,10 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   if any(name.endswith('_riv') for name in tensors):
     tensors = {new: array for name, array in tensors.items() if (new := caffe2_name(name)) is not None}
   classes = convert.num_classes(tensors, 'head.projection.weight')
+  if variant.startswith('mvit'):
+    backbone, tensors = mvit_backbone(tensors, settings, overrides)
+    clip = (backbone.frames, backbone.crop, backbone.crop)
+    return VideoModel(backbone, linear.Head(classes)), clip, mvit_table(), tensors
   if variant.startswith('slowfast'):
     return VideoModel(slowfast.Backbone(**settings), linear.Head(classes)), (32, 64, 64), slowfast_table(), tensors
   if not variant.startswith('x3d'):
@@ -125,10 +149,36 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   return VideoModel(x3d.Backbone(**settings), linear.Head(classes, hidden=hidden)), CLIP, x3d_table(), tensors
 
 
+def mvit_backbone(
+  tensors: dict[str, np.ndarray], settings: dict[str, Any], overrides: dict[str, Any]
+) -> tuple[mvit.Backbone, dict[str, np.ndarray]]:
+  """(MViT, its tensors). Frames and crop come from the position tables; overridden, the tables are resized."""
+  tensors = _table.split_qkv(tensors)
+  size = lambda name: tensors[name].shape[1 if name.startswith('pos') else 0]
+  if 'pos_embed_temporal' in tensors and 'pos_embed_spatial' in tensors:
+    old = size('pos_embed_temporal'), math.isqrt(size('pos_embed_spatial'))
+  elif 'blocks.0.attn.rel_pos_t' in tensors and 'blocks.0.attn.rel_pos_h' in tensors:
+    old = tuple((size(f'blocks.0.attn.rel_pos_{axis}') + 1) // 2 for axis in 'th')
+  else:
+    raise ValueError("the weights have neither 'pos_embed_temporal' and 'pos_embed_spatial' nor relative positions: no MViT")
+  clip = dict(frames=old[0] * mvit.PATCH[0], crop=old[1] * mvit.PATCH[1])
+  net = mvit.Backbone(**{**settings, **clip, 'class_token': 'cls_token' in tensors, **overrides})
+  resized = dict(tensors)
+  for name, array in tensors.items():
+    match = re.fullmatch(r'pos_embed_(spatial|temporal)|blocks\.(\d+)\.attn\.rel_pos_([thw])', name)
+    if match and match[1]:
+      grid = net.layers()[0].grid
+      rows = grid[0] if match[1] == 'temporal' else grid[1] * grid[2]
+      resized[name] = position.resize(f'position_{match[1]}', array, (1, rows, array.shape[2]))
+    elif match and int(match[2]) < sum(net.depths):
+      resized[name] = position.resize_temporal(array, net.layers()[int(match[2])].rows['thw'.index(match[3])])
+  return net, resized
+
+
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
   convert.variant_of(VARIANTS, variant)
-  return {'x3d': x3d_table, 'slowfast': slowfast_table}.get(variant.split('_')[0], table)()
+  return {'x3d': x3d_table, 'slowfast': slowfast_table, 'mvit': mvit_table}.get(variant.split('_')[0], table)()
 
 
 _POINTWISE = r'.*\.se\.fc\d\.weight|head\.lin_5\.weight'  # linear layers of X3D that are 1x1x1 convolutions there
@@ -136,4 +186,6 @@ _POINTWISE = r'.*\.se\.fc\d\.weight|head\.lin_5\.weight'  # linear layers of X3D
 
 def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
   """What the original stores in another form."""
+  if variant.startswith('mvit'):
+    return _table.join_qkv(tensors)
   return _table.pointwise(tensors, _POINTWISE) if variant.startswith('x3d') else tensors

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax.layers import relative
 from vjax.layers.drop import DropPath
+from vjax.layers.position import Grid
 
-EPSILON = 1e-6  # of every LayerNorm of a ViT
+EPSILON = 1e-6  # of the LayerNorms of a ViT
 Initializer = Any
 
 
@@ -34,20 +36,27 @@ def uniform(bound: float) -> Initializer:
 
 
 def attend(
-  query: Float[Array, 'b n h d'], key: Float[Array, 'b m h d'], value: Float[Array, 'b m h d']
-) -> Float[Array, 'b n h d']:
-  """softmax(query key^T / sqrt(d)) value per head, (B, N, heads, d); the softmax in at least float32.
+  query: Float[Array, 'b n h d'],
+  key: Float[Array, 'b m h d'],
+  value: Float[Array, 'b m h e'],
+  scale: float | None = None,
+) -> Float[Array, 'b n h e']:
+  """softmax(scale * query key^T) value per head, (B, N, heads, d); the softmax in at least float32. scale=None: 1 / sqrt(d).
 
   The one place that chooses a formulation. On a CPU: matrix products with heads first, which took 0.5 to 0.9 of the
   time of `jax.nn.dot_product_attention`, forward and with gradient, for 17 to 1569 tokens. On CUDA in half precision:
   the fused cuDNN kernel. Elsewhere XLA's.
   """
+  scale = query.shape[-1] ** -0.5 if scale is None else scale
   if jax.default_backend() == 'cpu':
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))  # (B, heads, N, d)
-    logits = jnp.matmul(q * q.shape[-1] ** -0.5, k.swapaxes(2, 3))
+    logits = jnp.matmul(q if scale == 1 else q * scale, k.swapaxes(2, 3))
     weights = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
     return jnp.matmul(weights.astype(v.dtype), v).swapaxes(1, 2)
-  return jax.nn.dot_product_attention(query, key, value, implementation='cudnn' if _fused(query) else None)
+  width = -(-query.shape[-1] // 8) * 8  # the kernels want one width for all three, a multiple of 8
+  q, k, v = (jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[-1]),)) for x in (query, key, value))
+  y = jax.nn.dot_product_attention(q, k, v, scale=scale, implementation='cudnn' if _fused(q) else None)
+  return y[..., : value.shape[-1]]
 
 
 def _fused(query: Array) -> bool:
@@ -59,18 +68,24 @@ def _fused(query: Array) -> bool:
   return cuda and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
 
 
-def norm(name: str, dtype: Any, bias_init: Initializer = nn.initializers.zeros) -> nn.LayerNorm:
-  """LayerNorm of ViTs: eps 1e-6, computed and returned in at least float32; variance in two passes, as PyTorch."""
+def norm(
+  name: str, dtype: Any, bias_init: Initializer = nn.initializers.zeros, eps: float = EPSILON
+) -> nn.LayerNorm:
+  """LayerNorm of ViTs: eps 1e-6 unless given, computed and returned in at least float32; variance in two passes, as PyTorch."""
   dtype = jnp.promote_types(dtype, jnp.float32)
-  return nn.LayerNorm(epsilon=EPSILON, dtype=dtype, bias_init=bias_init, use_fast_variance=False, name=name)
+  return nn.LayerNorm(epsilon=eps, dtype=dtype, bias_init=bias_init, use_fast_variance=False, name=name)
 
 
 class Attention(nn.Module):
-  """Self-attention with separate q, k, v and an output projection, all with bias: (B, N, D) -> (B, N, D)."""
+  """Self-attention with separate q, k, v and an output projection, all with bias: (B, N, D) -> (B, N, D).
+
+  relative: token grid of tables of relative positions, which start at 0 (so that a pre-trained network stays what it is);
+  None: no such tables."""
 
   heads: int
   initial: Init = Init()
   dtype: Any = jnp.float32
+  relative: Grid | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
@@ -81,23 +96,29 @@ class Attention(nn.Module):
       width, dtype=self.dtype, kernel_init=self.initial.kernel, bias_init=self.initial.bias, name=name
     )
     split = lambda y: y.reshape(*y.shape[:2], self.heads, width // self.heads)
-    y = attend(split(dense('q')(x)), split(dense('k')(x)), split(dense('v')(x)))
-    return dense('proj')(y.reshape(x.shape))
+    q, k, v = (split(dense(name)(x)) for name in 'qkv')
+    scale = (width // self.heads) ** -0.5
+    if self.relative is not None:
+      grids = (self.relative, self.relative)
+      tables = relative.tables(self, relative.rows(*grids), width // self.heads, nn.initializers.zeros)
+      (q, k), scale = relative.extended(q, k, tables, grids, scale), 1.0
+    return dense('proj')(attend(q, k, v, scale).reshape(x.shape))
 
 
 class Mlp(nn.Module):
-  """Two linear layers around an exact (erf) GELU: (B, N, D) -> (B, N, D), inner width `ratio` * D."""
+  """Two linear layers around an exact (erf) GELU: (B, N, D) -> (B, N, features or D), inner width `ratio` * D."""
 
   ratio: float
   initial: Init = Init()
   dtype: Any = jnp.float32
+  features: int | None = None
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
+  def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n e']:
     dense = lambda width, name: nn.Dense(
       width, dtype=self.dtype, kernel_init=self.initial.kernel, bias_init=self.initial.bias, name=name
     )
-    return dense(x.shape[-1], 'fc2')(gelu(dense(int(x.shape[-1] * self.ratio), 'fc1')(x)))
+    return dense(self.features or x.shape[-1], 'fc2')(gelu(dense(int(x.shape[-1] * self.ratio), 'fc1')(x)))
 
 
 class Block(nn.Module):
@@ -111,12 +132,13 @@ class Block(nn.Module):
   drop_path: float = 0.0
   initial: Init = Init()
   dtype: Any = jnp.float32
+  relative: Grid | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d'], train: bool) -> Float[Array, 'b n d']:
     drop = DropPath(self.drop_path, name='drop')
     y = norm('norm1', self.dtype, self.initial.norm_bias)(x)
-    x = x + drop(Attention(self.heads, self.initial, self.dtype, name='attn')(y), train)
+    x = x + drop(Attention(self.heads, self.initial, self.dtype, self.relative, name='attn')(y), train)
     y = norm('norm2', self.dtype, self.initial.norm_bias)(x)
     return x + drop(Mlp(self.mlp_ratio, self.initial, self.dtype, name='mlp')(y), train)
 
@@ -131,12 +153,13 @@ def blocks(
   init: Init,
   dtype: Any,
   remat: bool,
+  relative: Grid | None = None,
 ) -> Float[Array, 'b n d']:
   """x (B, N, D) through 'block0', 'block1', ... of the enclosing compact module, one per drop rate in `rates`.
 
-  remat: activations inside a block are computed again in the backward pass, not stored.
+  relative: grid of their tables of relative positions. remat: activations inside a block are computed again in the backward pass, not stored.
   """
   module = nn.remat(Block, static_argnums=(2,)) if remat else Block
   for i, rate in enumerate(rates):
-    x = module(heads, mlp_ratio, rate, init, dtype, name=f'block{i}')(x, train)
+    x = module(heads, mlp_ratio, rate, init, dtype, relative, name=f'block{i}')(x, train)
   return x

@@ -62,6 +62,7 @@ class Conv3D(nn.Module):
   bias: bool = False
   dtype: Any = jnp.float32
   kernel_init: Callable = HE
+  bias_init: Callable = nn.initializers.zeros
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u v z d']:
@@ -74,7 +75,7 @@ class Conv3D(nn.Module):
     kernel = jnp.asarray(self.param('kernel', self.kernel_init, shape, jnp.float32), self.dtype)
     y = conv3d(x.astype(self.dtype), kernel, self.strides, self.padding, self.dilation, self.groups)
     if self.bias:
-      y = y + self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+      y = y + self.param('bias', self.bias_init, (self.features,), jnp.float32).astype(self.dtype)
     return y
 
 

@@ -77,6 +77,11 @@ def _matrix(old: int, new: int, offsets: tuple[int, ...], weigh: Callable, clamp
   return matrix
 
 
+def linear(old: int, new: int) -> np.ndarray:
+  """Matrix (new, old) of linear interpolation, half-pixel centres, the edges repeated."""
+  return _matrix(old, new, (0, 1), lambda d: 1 - np.abs(d), clamp=True)
+
+
 def _cubic(x: np.ndarray) -> np.ndarray:
   a, x = BICUBIC_A, np.abs(x)
   near = ((a + 2) * x - (a + 3)) * x * x + 1
@@ -99,8 +104,7 @@ def resize_temporal(x: Any, new: int) -> np.ndarray:
   x = np.asarray(x)
   if x.shape[-2] == new:
     return x
-  matrix = _matrix(x.shape[-2], new, (0, 1), lambda d: 1 - np.abs(d), clamp=True)
-  return np.einsum('st,...td->...sd', matrix, x).astype(x.dtype)
+  return np.einsum('st,...td->...sd', linear(x.shape[-2], new), x).astype(x.dtype)
 
 
 def resize_joint(x: Any, old: Grid, new: Grid) -> np.ndarray:

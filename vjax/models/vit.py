@@ -54,7 +54,7 @@ class Backbone(nn.Module):
   not the other way round), or 'class', the normed class token. drop_path: rate of the last block, rising linearly
   from 0. keep_mask_tokens: masked tokens stay in the encoder as a learned token (the paper's slow ablation).
   init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and biases of 0.02 in linear layers and block
-  norms). drop_first: the mean leaves out the first token although there is no class token, as the published
+  norms). relative: tables of relative positions in every block too (the paper's detector). drop_first: the mean leaves out the first token although there is no class token, as the published
   classifier does.
   """
 
@@ -71,6 +71,7 @@ class Backbone(nn.Module):
   drop_path: float = 0.0
   keep_mask_tokens: bool = False
   init_style: str = 'repo'
+  relative: bool = False
   drop_first: bool = False
   dtype: Any = jnp.float32
   remat: bool = False
@@ -90,7 +91,7 @@ class Backbone(nn.Module):
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
     """Features of clips (B, T, H, W, 3); with a mask, only its kept tokens are embedded and encoded, in its order."""
-    self._check()
+    self._check(mask)
     grid = self.grid(video.shape[1:4])
     released = self.init_style == 'released'
     small = nn.initializers.normal(0.02)  # not cut off: torch's trunc_normal_(std=0.02) cuts at +-2, 100 sigma
@@ -114,8 +115,9 @@ class Backbone(nn.Module):
       x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)).astype(x.dtype), x], axis=1)
     rates = drop.linear_rates(self.drop_path, self.depth)
     x = attention.blocks(
-      x, self.heads, rates, train, mlp_ratio=self.mlp_ratio, init=init, dtype=self.dtype, remat=self.remat
-    )
+      x, self.heads, rates, train, mlp_ratio=self.mlp_ratio, init=init, dtype=self.dtype, remat=self.remat,
+      relative=grid if self.relative else None,
+    )  # fmt: skip
     return self._features(x, mask, grid)
 
   def _features(self, x: Float[Array, 'b n d'], mask: Mask | None, grid: tuple[int, int, int]) -> Features:
@@ -133,7 +135,9 @@ class Backbone(nn.Module):
     maps = tokens[:, start:].reshape(len(x), *grid, self.width) if mask is None else None
     return Features(maps=None if maps is None else (maps,), pooled=pooled, tokens=tokens, mask=mask, grid=grid)
 
-  def _check(self) -> None:
+  def _check(self, mask: Mask | None) -> None:
+    if self.relative and mask is not None and not self.keep_mask_tokens:
+      raise ValueError('relative=True needs all tokens of the grid: pre-train without it, or with keep_mask_tokens')
     if self.pool not in ('mean', 'class') or (self.pool == 'class' and not self.class_token):
       raise ValueError(f"pool is {self.pool!r}; it must be 'mean', or 'class' together with class_token=True")
     if self.init_style not in ('repo', 'released'):

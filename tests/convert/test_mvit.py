@@ -1,0 +1,72 @@
+"""MViT's published weights: PySlowFast's and MultiTrain's, resized, and with the head of one data set of several."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import golden_files
+from tests.convert import zoo
+from vjax import convert, tree
+
+FIXTURES = {  # fixture -> source, variant
+  'sf_MVIT_B_16x4_CONV': ('slowfast', 'mvit_v1_b_16x4'),
+  'sf_MVITv2_S_16x4': ('slowfast', 'mvit_v2_s_16x4'),
+  'mt_MVITV2_FULL_B_16x4': ('multitrain', 'b_16x4'),
+}
+
+
+@pytest.mark.parametrize(
+  'name', [n if n == 'sf_MVITv2_S_16x4' else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES]
+)
+def test_logits(name):
+  zoo.check(*FIXTURES[name], name)
+
+
+@pytest.mark.parametrize('name', FIXTURES)
+def test_back_to_the_originals_names(name):
+  zoo.check_names(*FIXTURES[name], name)
+
+
+@pytest.mark.parametrize('name', ['mt_multi_FULL_B_16x4', 'mt_multi_FULL_B_16x4_addpred'])
+@pytest.mark.slow
+def test_heads_of_several_data_sets(name):
+  """One at a time; the fixture holds the scores of all, side by side."""
+  fixture = golden_files.load(name)
+  weights = golden_files.weights(fixture)
+  video = zoo.channels_last(golden_files.model_input(fixture['inputs'][0]['shape']))
+  scores = []
+  with jax.enable_x64(True):
+    for dataset in ('kinetics', 'ssv2'):
+      model, variables = convert.load('multitrain', weights, variant='b_16x4', dataset=dataset, dtype=jnp.float64)
+      variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+      scores.append(jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(variables, jnp.asarray(video, jnp.float64)))
+  exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
+  np.testing.assert_allclose(np.concatenate(scores, axis=1), exact, atol=1e-9)
+
+
+def test_a_head_must_be_named():
+  weights = golden_files.weights(golden_files.load('mt_multi_FULL_B_16x4_addpred'))
+  with pytest.raises(ValueError, match="dataset=None: the weights have heads for kinetics, ssv2"):
+    convert.load('multitrain', weights, variant='b_16x4')
+  single = golden_files.weights(golden_files.load('mt_MVITV2_FULL_B_16x4'))
+  with pytest.raises(ValueError, match='of one data set'):
+    convert.load('multitrain', single, variant='b_16x4', dataset='kinetics')
+  with pytest.raises(ValueError, match='missing|unexpected'):
+    convert.load('multitrain', single, variant='half_b_16x4')
+
+
+def test_positions_are_resized_for_other_clips():
+  single = golden_files.weights(golden_files.load('mt_MVITV2_FULL_B_16x4'))
+  model, variables = convert.load('multitrain', single, variant='b_16x4', crop=96, frames=32)
+  assert model.backbone.crop == 96
+  flat = tree.flatten(variables)
+  assert flat['params/backbone/position_spatial'].shape == (1, 24 * 24, 96)
+  assert flat['params/backbone/position_temporal'].shape == (1, 16, 96)
+  official = golden_files.weights(golden_files.load('sf_MVITv2_S_16x4'))
+  _, variables = convert.load('slowfast', official, variant='mvit_v2_s_16x4', crop=96)
+  flat = tree.flatten(variables)
+  assert flat['params/backbone/block0/attn/relative_h'].shape == (47, 96)
+  assert flat['params/backbone/block0/attn/relative_t'].shape == (15, 96)
+  old = official['blocks.0.attn.rel_pos_h']
+  np.testing.assert_allclose(flat['params/backbone/block0/attn/relative_h'][23], old[15], atol=1e-6)  # the same place

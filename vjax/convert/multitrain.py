@@ -1,0 +1,75 @@
+"""MultiTrain's MViT (Liang et al. 2022): trained on one data set, or the backbone of several with the head of one.
+
+What only training needs (projections between data sets, the expander of the informative loss) is left out.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from vjax import convert
+from vjax.convert import _table, slowfast
+from vjax.heads import linear, mlp
+from vjax.models import mvit
+from vjax.types import VideoModel
+
+VARIANTS = {
+  name.removeprefix('multitrain_'): settings
+  for name, settings in mvit.VARIANTS.items()
+  if settings['flavour'].startswith('multitrain')
+}
+
+
+def table() -> list[_table.Row]:
+  """The rename table."""
+  return [
+    *slowfast.mvit_table('proj_max_pool'),
+    *_table.dense('head.fc1', 'head/fc1'),
+    *_table.dense('head.fc2', 'head/fc2'),
+  ]
+
+
+def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+  """Model, clip shape, table and tensors for `convert.load`. overrides: also `dataset`, whose head to take, needed where
+  there are several. Raises ValueError listing them."""
+  settings, overrides = convert.variant_of(VARIANTS, variant), dict(overrides)
+  tensors = _one_head(tensors, overrides.pop('dataset', None))
+  if 'head.fc2.weight' in tensors:
+    head = mlp.Head(convert.num_classes(tensors, 'head.fc2.weight'), hidden=len(tensors['head.fc1.weight']))
+  else:
+    head = linear.Head(convert.num_classes(tensors, 'head.projection.weight'))
+  backbone, tensors = slowfast.mvit_backbone(tensors, settings, overrides)
+  clip = (backbone.frames, backbone.crop, backbone.crop)
+  return VideoModel(backbone, head), clip, table(), tensors
+
+
+def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+  """The table for `convert.to_source`."""
+  convert.variant_of(VARIANTS, variant)
+  return table()
+
+
+def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+  """What the original stores in another form."""
+  return _table.join_qkv(tensors)
+
+
+def _one_head(tensors: dict[str, np.ndarray], dataset: str | None) -> dict[str, np.ndarray]:
+  """The tensors with the head of one data set, called 'head.fc1' and 'head.fc2', or 'head.projection' where it is linear."""
+  found = {name: re.fullmatch(r'head\.heads\.(\w+?)(\.fc\d)?\.(weight|bias)', name) for name in tensors}
+  datasets = sorted({match[1] for match in found.values() if match})
+  if not datasets:
+    if dataset is not None:
+      raise ValueError(f'dataset={dataset!r}: these weights are of one data set, leave it out')
+    return tensors
+  if dataset not in datasets:
+    raise ValueError(f'dataset={dataset!r}: the weights have heads for {", ".join(datasets)}; name one')
+  kept = {}
+  for name, array in tensors.items():
+    match = found[name]
+    if match and match[1] == dataset:
+      kept[f'head{match[2] or ".projection"}.{match[3]}'] = array
+    elif not match and not name.startswith(('head.cross_dataset_heads.', 'expander.')):
+      kept[name] = array
+  return kept

@@ -1,0 +1,281 @@
+"""Multiscale vision transformers: attention on pooled queries, keys and values, wider and coarser from stage to stage.
+
+Fan et al. 2021 (MViT), Li et al. 2022 (MViTv2), and the one of Liang et al. 2022 (MultiTrain) without class token.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vjax.layers import attention, conv, drop, position, relative
+from vjax.layers.position import Grid
+from vjax.types import Features
+
+PATCH = (2, 4, 4)  # strides of the patch embedding, whose kernel is 3x7x7
+
+
+@dataclass(frozen=True)
+class Flavour:
+  """What differs between the papers' blocks.
+
+  positions: 'separable' tables added to the tokens, or 'relative' ones in every block. widen: where a stage gets wider, in
+  the 'attention' of its first block or in the 'mlp' of the block before. raw_skip: a skip that widens projects x, not norm(x).
+  pool_all: queries pass a convolution in every block, not only where they lose resolution. add_query: attention adds the
+  pooled queries to its output. eps: of the norms after pooling. official: starts as PySlowFast does.
+  """
+
+  positions: str
+  widen: str
+  raw_skip: bool
+  pool_all: bool
+  add_query: bool
+  eps: float
+  official: bool
+
+
+FLAVOURS = {
+  'v1': Flavour('separable', 'mlp', False, False, False, 1e-6, True),
+  'v2': Flavour('relative', 'attention', False, True, True, 1e-6, True),
+  'multitrain': Flavour('separable', 'attention', True, True, True, 1e-5, False),
+  # DIFFERS(paper): the release's configs of MiT, ActivityNet and SSv2 leave two of MViTv2's changes out
+  'multitrain_half': Flavour('separable', 'attention', True, False, False, 1e-5, False),
+}
+
+# Of the papers' model zoos. 'v1_b_32x3' of the zoo has 24 blocks, unlike the 16 of Fan et al. 2021, table 4.
+_S, _B = (1, 2, 11, 2), (2, 3, 16, 3)
+_MULTITRAIN = dict(flavour='multitrain', class_token=False)
+VARIANTS: dict[str, dict] = {
+  'v1_b_16x4': dict(flavour='v1', depths=_S, frames=16),
+  'v1_b_32x3': dict(flavour='v1', depths=_B, frames=32, kernel=None),
+  'v1_b16_32x3': dict(flavour='v1', depths=_S, frames=32),
+  'v1_b16_64x3': dict(flavour='v1', depths=_S, frames=64),
+  'v2_s_16x4': dict(flavour='v2', depths=_S, frames=16),
+  'v2_b_32x3': dict(flavour='v2', depths=_B, frames=32),
+  'v2_l_40x3': dict(flavour='v2', depths=(2, 6, 36, 4), frames=40, crop=312, width=144, heads=2),
+  'multitrain_b_16x4': dict(depths=_S, frames=16, **_MULTITRAIN),
+  'multitrain_b_32x3': dict(depths=_B, frames=32, **_MULTITRAIN),
+  'multitrain_half_b_16x4': dict(depths=_S, frames=16, **{**_MULTITRAIN, 'flavour': 'multitrain_half'}),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+  """One block. attend, features: widths of its attention and of its output; query, key: strides through (time, height, width);
+  grid: of its input, which its tables of relative positions are for; drop_path: rate."""
+
+  attend: int
+  features: int
+  heads: int
+  query: Grid
+  key: Grid
+  grid: Grid
+  drop_path: float
+
+  @property
+  def rows(self) -> tuple[int, ...]:
+    """Of its tables of relative positions. Grids are floored here, as PySlowFast counts them; at 312 px the pooled ones are
+    larger, and the tables are interpolated in every forward pass."""
+    of = lambda strides: tuple(n // s for n, s in zip(self.grid, strides))
+    return relative.rows(of(self.query), of(self.key))
+
+
+class Pool(nn.Module):
+  """Tokens (B, N, heads * d) of a grid -> (B, N', heads, d) of a coarser one: a convolution of each channel, its kernel the same
+  for all heads, then a norm over each head. Tokens before those of the grid (a class token) see the norm alone."""
+
+  heads: int
+  kernel: Grid
+  strides: Grid
+  eps: float
+  start: attention.Init
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n c'], grid: Grid) -> tuple[Float[Array, 'b m h d'], Grid]:
+    b, n, c = x.shape
+    width, rest = c // self.heads, n - math.prod(grid)
+    shape = (*self.kernel, 1, width)
+    init = attention.uniform(math.prod(self.kernel) ** -0.5) if self.start.kernel is None else self.start.kernel
+    kernel = jnp.tile(self.param('kernel', init, shape, jnp.float32), self.heads).astype(self.dtype)
+    clip = x[:, rest:].reshape(b, *grid, c)
+    y = conv.conv3d(clip, kernel, self.strides, tuple(k // 2 for k in self.kernel), groups=c)
+    grid = y.shape[1:4]
+    y = jnp.concatenate([x[:, :rest], y.reshape(b, -1, c)], axis=1).reshape(b, -1, self.heads, width)
+    return attention.norm('norm', self.dtype, self.start.norm_bias, self.eps)(y).astype(self.dtype), grid
+
+
+class Attention(nn.Module):
+  """Multi-head pooling attention: (B, N, C) -> (B, N', layer.attend), and the grid of its queries.  (Fan et al. 2021, sec. 3.1.)"""
+
+  layer: Layer
+  flavour: Flavour
+  kernel: Grid | None
+  start: attention.Init
+  pool_start: attention.Init
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n c'], grid: Grid) -> tuple[Float[Array, 'b m d'], Grid]:
+    layer, dense = self.layer, lambda name: _dense(layer.attend, self.start, self.dtype, name)
+    (q, to), (k, of), (v, _) = (
+      self._pooled(name, dense(name)(x), layer.query if name == 'q' else layer.key, grid) for name in 'qkv'
+    )
+    scale, query = (layer.attend // layer.heads) ** -0.5, q
+    if self.flavour.positions == 'relative':
+      tables = relative.tables(self, layer.rows, q.shape[-1], nn.initializers.normal(0.02))
+      (q, k), scale = relative.extended(q, k, tables, (to, of), scale), 1.0
+    y = attention.attend(q, k, v, scale)
+    if self.flavour.add_query:  # not to the class token
+      rest = y.shape[1] - math.prod(to)
+      y = jnp.concatenate([y[:, :rest], y[:, rest:] + query[:, rest:]], axis=1) if rest else y + query
+    return dense('proj')(y.reshape(*y.shape[:2], -1)), to
+
+  def _pooled(self, name: str, x: Float[Array, 'b n c'], strides: Grid, grid: Grid):
+    kernel = self.kernel or tuple(s + 1 if s > 1 else 1 for s in strides)
+    plain = math.prod(strides) == 1 and (math.prod(kernel) == 1 or (name == 'q' and not self.flavour.pool_all))
+    if plain:
+      return x.reshape(*x.shape[:2], self.layer.heads, -1), grid
+    pool = Pool(self.layer.heads, kernel, strides, self.flavour.eps, self.pool_start, self.dtype, name=f'pool_{name}')
+    return pool(x, grid)
+
+
+class Block(nn.Module):
+  """Attention, then an MLP, each after a norm and around a skip: tokens (B, N, C) of a grid -> (B, N', layer.features).
+
+  `grid` and `train` are positional so that `nn.remat` can take them as static.
+  """
+
+  layer: Layer
+  flavour: Flavour
+  kernel: Grid | None
+  start: attention.Init
+  pool_start: attention.Init
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n c'], grid: Grid, train: bool) -> Float[Array, 'b m d']:
+    layer, flavour = self.layer, self.flavour
+    dropped = drop.DropPath(layer.drop_path, name='drop')
+    norm = lambda name: attention.norm(name, self.dtype, self.start.norm_bias)
+    project = lambda width: _dense(width, self.start, self.dtype, 'proj')
+    y = norm('norm1')(x)
+    branch = Attention(layer, flavour, self.kernel, self.start, self.pool_start, self.dtype, name='attn')(y, grid)[0]
+    skip = x
+    if layer.attend != x.shape[-1]:
+      skip = project(layer.attend)(x if flavour.raw_skip else y)
+    x = _max_pool(skip, grid, layer.query) + dropped(branch, train)
+    y = norm('norm2')(x)
+    branch = attention.Mlp(4.0, self.start, self.dtype, layer.features, name='mlp')(y)
+    skip = x if layer.features == layer.attend else project(layer.features)(y)
+    return skip + dropped(branch, train)
+
+
+class Backbone(nn.Module):
+  """MViT of len(depths) stages; the first block of each but the first halves rows and columns and doubles heads and width.
+
+  flavour: an entry of FLAVOURS. frames, crop: clips that positions are for; relative ones take other clips too, and are
+  interpolated. key_stride: through rows and columns of the keys in the first stage; halved from stage to stage, so that all
+  have as many keys. kernel: of poolings, None = stride + 1. class_token: what is read out; without one, the mean of the tokens.
+  drop_path: rate of the last block, rising linearly from 0.
+  """
+
+  flavour: str
+  depths: tuple[int, ...]
+  frames: int
+  crop: int = 224
+  width: int = 96
+  heads: int = 1
+  key_stride: int = 8
+  kernel: Grid | None = (3, 3, 3)
+  class_token: bool = True
+  drop_path: float = 0.0
+  dtype: Any = jnp.float32
+  remat: bool = False
+
+  @property
+  def patch(self) -> Grid:
+    return PATCH
+
+  @nn.nowrap
+  def layers(self) -> list[Layer]:
+    """The blocks in order."""
+    found, grid, key = [], position.grid_of((self.frames, self.crop, self.crop), PATCH), self.key_stride
+    rates = drop.linear_rates(self.drop_path, sum(self.depths))
+    stages = [stage for stage, depth in enumerate(self.depths) for _ in range(depth)]
+    for i, stage in enumerate(stages):
+      first, early = i > 0 and stage > stages[i - 1], FLAVOURS[self.flavour].widen == 'mlp'
+      stride = 2 if first else 1
+      key = max(key // stride, 1)
+      after = stages[min(i + 1, len(stages) - 1)] if early else stage
+      width, heads = self.width << stage, self.heads << stage
+      found.append(
+        Layer(width, self.width << after, heads, (1, stride, stride), (1, key, key), grid, rates[i])
+      )
+      grid = (grid[0], grid[1] // stride, grid[2] // stride)
+    return found
+
+  @nn.compact
+  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool) -> Features:
+    """Features of clips (B, T, H, W, 3). Raises ValueError for an unknown flavour, a clip that the positions are not for, or
+    one whose frames and pixels the patches do not divide."""
+    if self.flavour not in FLAVOURS:
+      raise ValueError(f'flavour is {self.flavour!r}; it must be one of {", ".join(FLAVOURS)}')
+    flavour = FLAVOURS[self.flavour]
+    start, pool_start = _starts(flavour)
+    small, layers = nn.initializers.normal(0.02), self.layers()
+    grid = position.grid_of(video.shape[1:4], PATCH)
+    bound = attention.uniform((3 * 7 * 7 * video.shape[-1]) ** -0.5)
+    patches = conv.Conv3D(
+      self.width, (3, 7, 7), PATCH, (1, 3, 3), bias=True, dtype=self.dtype,
+      kernel_init=small if flavour.official else bound, bias_init=bound, name='patch',
+    )(video)  # fmt: skip
+    x = patches.reshape(len(video), -1, self.width)
+    first = self.param('class_token', small, (1, 1, self.width)) if self.class_token else None
+    if flavour.positions == 'separable':
+      if grid != layers[0].grid:
+        raise ValueError(
+          f'a clip of {video.shape[1:4]} frames, rows, columns makes a token grid {grid}, but the position tables are for '
+          f'{layers[0].grid} (frames={self.frames}, crop={self.crop}): set frames and crop; checkpoints are resized on loading'
+        )
+      table, of_class = position.table(self, 'separable', grid, self.width, self.class_token, small)
+      x, first = x + table.astype(self.dtype), first if first is None else first + of_class
+    if first is not None:
+      x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)).astype(x.dtype), x], axis=1)
+    block = nn.remat(Block, static_argnums=(2, 3)) if self.remat else Block
+    for i, layer in enumerate(layers):
+      x = block(layer, flavour, self.kernel, start, pool_start, self.dtype, name=f'block{i}')(x, grid, train)
+      grid = _pooled_grid(grid, layer.query)
+    tokens = attention.norm('norm', self.dtype)(x)
+    pooled = tokens[:, 0] if self.class_token else tokens.mean(1)
+    maps = tokens[:, int(self.class_token) :].reshape(len(x), *grid, -1).astype(self.dtype)
+    return Features(maps=(maps,), pooled=pooled, tokens=tokens.astype(self.dtype), grid=grid)
+
+
+def _starts(flavour: Flavour) -> tuple[attention.Init, attention.Init]:
+  """How linear layers with the norms of blocks start, and how poolings do."""
+  small, some = nn.initializers.normal(0.02), nn.initializers.constant(0.02)
+  if flavour.official:
+    return attention.Init(small, some, some), attention.Init(small, some, some)
+  return attention.Init(small), attention.Init(None)
+
+
+def _dense(width: int, start: attention.Init, dtype: Any, name: str) -> nn.Dense:
+  return nn.Dense(width, dtype=dtype, kernel_init=start.kernel, bias_init=start.bias, name=name)
+
+
+def _pooled_grid(grid: Grid, strides: Grid) -> Grid:
+  return tuple(-(-n // s) for n, s in zip(grid, strides))
+
+
+def _max_pool(x: Float[Array, 'b n c'], grid: Grid, strides: Grid) -> Float[Array, 'b m c']:
+  """Tokens of a grid pooled by the maximum over stride + 1 neighbours; those before the grid's stay."""
+  if math.prod(strides) == 1:
+    return x
+  rest, kernel = x.shape[1] - math.prod(grid), tuple(s + 1 if s > 1 else 1 for s in strides)
+  y = x[:, rest:].reshape(len(x), *grid, -1)
+  y = nn.max_pool(y, kernel, strides, [(k // 2, k // 2) for k in kernel])
+  return jnp.concatenate([x[:, :rest], y.reshape(len(x), -1, x.shape[-1])], axis=1)
