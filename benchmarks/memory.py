@@ -42,7 +42,7 @@ def saved_bytes(config: dict, remat: bool) -> int:
   from vjax.types import ClipSpec
 
   config = {**config, 'train': {**config['train'], 'remat': remat}}
-  net, clip, objective = build.model(config, 400), ClipSpec(**config['clip']), build.objective(config)
+  net, clip, objective = build.model(config, 400), ClipSpec(**config['clip']), build.objective(config)[0]
   shape = (clip.frames, clip.crop, clip.crop, 3)
 
   def residuals(clips: int) -> int:

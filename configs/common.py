@@ -35,7 +35,33 @@ def training(**settings: Any) -> dict[str, Any]:
 
 def warm_start(path: str) -> dict[str, Any]:
   """config.init from a workdir or converted checkpoint, all but its head; '' = from scratch; see build.Init."""
-  return {'path': path, 'skip': ('head/.*',) if path else (), 'inflate': ''}
+  return {'path': path, 'skip': ('head/.*',) if path else (), 'leak': False, 'inflate': ''}
+
+
+def use_data(config: ConfigDict, data: str) -> None:
+  """config.data of k400, k600 or k700, or of a folder of your own under data_dir; '' leaves it."""
+  if data in ('k400', 'k600', 'k700'):
+    config.data.name = data
+  elif data:
+    config.data.update(name='custom', folder=data)
+
+
+def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
+  """The same recipe without the heaviest augmentation, for a small network and few steps, on the built-in data or a folder of
+  your own."""
+  own = config.data.name == 'custom'
+  data = dict(name='custom', folder=config.data.folder) if own else {}
+  config.objective = dict(name='classify')
+  config.data = {**TINY_DATA, 'batch': 32, **data}
+  config.clip = dict(TINY_CLIP, repeats=1)
+  config.augment = dict(TINY_AUGMENT)
+  del config.optim.total_epochs, config.optim.warmup_epochs
+  for key in [key for key in ('warmup_start', 'end') if key in config.optim]:
+    config.optim[key] = rate / 100 if key == 'warmup_start' else 1e-6
+  config.optim.update(rate=rate, rate_batch=32, total_steps=600, warmup_steps=60)
+  config.train = training(dtype='float32', log_steps=50, save_steps=250)
+  config.evals = dict(test={**TINY_VIEWS, 'split': 'val' if own else 'test'})
+  return config
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:

@@ -37,6 +37,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.init = common.warm_start(arg.init)
   config.evals = dict(test=dict(name='views', split='val', clips=1, crops=3, batch=16, average='probabilities'))
   if arg.tiny:
-    config = mae_finetune_k400.tiny(config, own_data=False)
-    config.optim.rate = 0.05
+    config = mae_finetune_k400.tiny(config, rate=0.05)
   return config.lock()

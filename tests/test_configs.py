@@ -20,9 +20,11 @@ CONFIGS = sorted(
   if p.stem not in ('__init__', 'common')
 )
 ARGS = {  # beside '' and 'tiny'
-  'mae_k400': ('variant=B', 'variant=H,epochs=1600'),
-  'mae_finetune_k400': ('variant=B,init=x', 'variant=H', 'data=mine', 'data=mine,tiny'),
+  'mae_k400': ('variant=B', 'variant=H,epochs=1600,data=k700', 'data=mine,tiny'),
+  'mae_finetune_k400': ('variant=B,init=x', 'variant=H', 'data=mine', 'data=mine,tiny', 'data=k600', 'mask=0.75,intermediate'),
   'mae_finetune_ssv2': ('variant=H,init=x',),
+  'mvit_k400': ('variant=v1_b_32x3', 'variant=multitrain_b_16x4,tiny', 'variant=v1_b_16x4,tiny', 'data=mine,tiny'),
+  'mvit_ssv2': ('variant=v2_l_40x3,init=x',),
   'r2plus1d_k400': ('variant=r2plus1d_18,frames=8', 'variant=r2plus1d_152,init=x', 'data=mine,tiny'),
 }
 
@@ -32,7 +34,7 @@ def test_config_builds_and_traces(name, arg):
   config = build.plain(importlib.import_module(f'configs.{name}').get_config(arg))
   spec = build.dataset(config)
   rooms.find('objectives', config['objective']['name'])
-  assert build.objective(config).func.__name__ == 'objective'
+  assert build.objective(config)[0].func.__name__ == 'objective'
   model = build.model(config, spec.num_classes or 7)
   clip = ClipSpec(**config['clip'])
   video = jax.ShapeDtypeStruct((1, clip.frames, clip.crop, clip.crop, 3), jnp.float32)
@@ -43,7 +45,7 @@ def test_config_builds_and_traces(name, arg):
     jax.eval_shape(tx.init, shapes[1]['params'])
     assert total > 100 and float(schedule(total // 2)) > 0
   for evaluation in config['evals'].values():
-    assert rooms.find('evals', evaluation['name']).READS in ('logits', 'features', 'objective')
+    assert rooms.find('evals', evaluation['name']).READS in ('logits', 'features', 'objective', 'reconstructions')
   doc = importlib.import_module(f'configs.{name}').__doc__
   assert 'Command:' in doc and 'Expected:' in doc
 
@@ -94,7 +96,7 @@ def test_unknown_section_and_argument():
   config = importlib.import_module('configs.mae_k400').get_config('tiny').to_dict()
   with pytest.raises(ValueError, match=r"unknown sections \['opt'\]"):
     build.plain({**config, 'opt': {}})
-  with pytest.raises(ValueError, match=r"no axis 'varian'; there are \['epochs', 'tiny', 'variant'\]"):
+  with pytest.raises(ValueError, match=r"no axis 'varian'; there are \['data', 'epochs', 'tiny', 'variant'\]"):
     importlib.import_module('configs.mae_k400').get_config('varian=L')
   with pytest.raises(ValueError, match="variant='XXL'.*B, L, H"):
     importlib.import_module('configs.mae_k400').get_config('variant=XXL')
@@ -121,7 +123,7 @@ def test_every_training_setting_is_there_for_the_command_line(name):
     ('--wordir=x', "--wordir=x: Unknown command line flag 'wordir'. Did you mean: workdir ?"),
     (
       '--config=configs/mae_k400.py:tin',
-      "tin: config argument 'tin': there is no axis 'tin'; there are ['epochs', 'tiny', 'variant']",
+      "tin: config argument 'tin': there is no axis 'tin'; there are ['data', 'epochs', 'tiny', 'variant']",
     ),
   ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
-  'demo': 7,  # a study with a report
+  **dict.fromkeys(['demo', 'look'], 7),  # a study with a report; pictures of what predict loads
   **dict.fromkeys(['main', 'study', 'predict', 'zoo'], 6),
   'train': 5,  # evaluates on the way
   'evaluate': 4,

@@ -16,7 +16,8 @@ import difflib
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import metadata
@@ -28,7 +29,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from vjax import inflate, optim, remote, rooms
+from vjax import ckpt, inflate, optim, remote, rooms
 from vjax.data import on_device
 from vjax.data.augment import Augment
 from vjax.layers import position
@@ -75,11 +76,12 @@ class Training:
 @dataclass(frozen=True)
 class Init:
   """config.init. path: workdir or converted checkpoint to start from, '' = none; skip: names that may differ (regular
-  expressions); inflate: how kernels of an image network become those of a video network, a mode of inflate.MODES or the
+  expressions); leak: start also from weights whose training saw test videos of this data set; inflate: how kernels of an image network become those of a video network, a mode of inflate.MODES or the
   factors of three frames, '' = not at all."""
 
   path: str = ''
   skip: tuple[str, ...] = ()
+  leak: bool = False
   inflate: str | tuple[float, ...] = ''
 
 
@@ -90,6 +92,7 @@ class Experiment:
   seed: int
   model: VideoModel
   objective: Callable
+  objective_changes: Callable[[float], dict[str, Any]]
   tx: optax.GradientTransformation
   schedule: optax.Schedule
   total_steps: int
@@ -106,6 +109,11 @@ class Experiment:
   meta: dict[str, Any]
   train_batches: Callable[[int], Iterator[Batch]]
   eval_batches: Callable[[str, ClipSpec, int], Iterator[Batch]]
+
+  def objective_at(self, step: int) -> tuple[Callable, Hashable]:
+    """The objective of the update after `step`, and a key: the same where the function is the same."""
+    changes = self.objective_changes(step / self.total_steps)
+    return (partial(self.objective, **changes) if changes else self.objective), tuple(sorted(changes.items()))
 
   @property
   def clips_per_step(self) -> int:
@@ -227,12 +235,14 @@ def optimizer(
   return unpack(make, section, 'optim'), schedule, total, tuple(section['freeze']) if 'freeze' in section else ()
 
 
-def objective(config: dict[str, Any]) -> Callable:
-  """The function of config.objective, its settings filled in."""
+def objective(config: dict[str, Any]) -> tuple[Callable, Callable[[float], dict[str, Any]]]:
+  """The function of config.objective, its settings filled in, and what of them changes with the progress of the training,
+  0 to 1: the file's settings_at, where it has one."""
   name, section = _section(config, 'objective')
-  function = rooms.find('objectives', name).objective
-  check_keys(function, section, 'objective')
-  return partial(function, **section)
+  module = rooms.find('objectives', name)
+  check_keys(module.objective, section, 'objective')
+  changes = partial(module.settings_at, **section) if hasattr(module, 'settings_at') else lambda progress: {}
+  return partial(module.objective, **section), changes
 
 
 def resize(
@@ -295,7 +305,9 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
   net = model(config, len(source.classes))
   tx, schedule, total, freeze = optimizer(config, net, clips_per_epoch=source.num_clips)
+  function, changes = objective(config)
   init = unpack(Init, config.get('init', {}), 'init')
+  trained_on = check_leaks(init, spec)
   epoch_steps = source.num_clips / (data.batch * clip.repeats)
 
   def train_batches(start_step: int) -> Iterator[Batch]:
@@ -311,15 +323,35 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
     return pipeline.eval_batches(test, spec, views, batch=batch, size=size, **hosts)
 
   return Experiment(
-    seed=config['seed'], model=net, objective=objective(config), tx=tx, schedule=schedule, total_steps=total,
+    seed=config['seed'], model=net, objective=function, objective_changes=changes, tx=tx, schedule=schedule, total_steps=total,
     eval_steps=round(training.eval_epochs * epoch_steps), clip=clip, data=data, training=training,
     classes=tuple(source.classes), freeze=freeze, init_path=init.path,
     init_skip=init.skip, resize=partial(resize, net, clip, init.inflate),
-    evals=config['evals'], meta=describe(config, source.classes), train_batches=train_batches, eval_batches=eval_batches,
+    evals=config['evals'], meta=describe(config, source.classes, trained_on), train_batches=train_batches, eval_batches=eval_batches,
   )  # fmt: skip
 
 
-def describe(config: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
-  """meta.json of a checkpoint: config, class names, versions."""
+def check_leaks(init: Init, spec: DatasetSpec) -> list[str]:
+  """Names of the data sets that the weights of config.init were trained on, those before their own init included. Raises
+  ValueError where one has test videos of `spec` among its training videos."""
+  meta = ckpt.read_meta(init.path) if init.path else {}
+  names = list(meta['trained_on']) if 'trained_on' in meta else []
+  if 'config' in meta and meta['config']['data']['name'] not in names and meta['config']['optim']:
+    names.append(meta['config']['data']['name'])
+  for name in names:
+    if name in rooms.names('data.datasets') and spec.name in rooms.find('data.datasets', name).SPEC.leaks and not init.leak:
+      raise ValueError(
+        f'config.init.path is {init.path!r}, trained on {name}, which has test videos of {spec.name} among its training '
+        f'videos: no number on {spec.name} would mean anything. Start from other weights, or set config.init.leak=True '
+        f'and never report it'
+      )
+  return names
+
+
+def describe(config: dict[str, Any], classes: tuple[str, ...], before: list[str]) -> dict[str, Any]:
+  """meta.json of a checkpoint: config, class names, versions, and the data sets it was trained on, `before` and now."""
+  name = config['data']['name']
+  trained_on = [*before, *([name] if config['optim'] and name not in before else [])]
   packages = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-  return {'config': config, 'classes': list(classes), 'versions': {name: metadata.version(name) for name in packages}}
+  versions = {package: metadata.version(package) for package in packages}
+  return {'config': config, 'classes': list(classes), 'trained_on': trained_on, 'versions': versions}

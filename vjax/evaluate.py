@@ -54,10 +54,10 @@ class Served:
     module = sys.modules[objective.func.__module__]
     if not hasattr(module, 'reconstruct'):
       raise ValueError(f'{module.__name__} reconstructs nothing: this needs a masked autoencoder')
-    settings = {k: v for k, v in objective.keywords.items() if k in inspect.signature(module.reconstruct).parameters}
-    clips = self.exp.normalise(jnp.asarray(video))
-    sheets = module.reconstruct(self.exp.model, self.params, clips, stats=self.stats, **settings)
-    return [tuple(np.asarray(row[i]) for row in sheets) for i in range(len(video))]
+    spare = -len(video) % len(self.mesh.local_devices)
+    clips = np.concatenate([video, np.repeat(video[-1:], spare, axis=0)])
+    sheets = self._reconstruct(self.params, self.stats, shard.to_global(self.mesh, {'video': clips})['video'])
+    return [tuple(row[i] for row in map(shard.local_rows, sheets)) for i in range(len(video))]
 
   def batches(self, split: str, *, clips: int, crops: int, batch: int) -> Iterator[Batch]:
     """Batches of a split; `batch` is rounded up so that devices share it evenly, which padding makes harmless."""
@@ -88,6 +88,14 @@ class Served:
     return jax.jit(lambda p, s, video: self._apply(p, s, video, 'features'), out_shardings=shard.rows(self.mesh))
 
   @cached_property
+  def _reconstruct(self):
+    objective = self.exp.objective
+    function = sys.modules[objective.func.__module__].reconstruct
+    settings = {k: v for k, v in objective.keywords.items() if k in inspect.signature(function).parameters}
+    rebuilt = lambda p, s, video: function(self.exp.model, p, self.exp.normalise(video), stats=s, **settings)
+    return jax.jit(rebuilt, out_shardings=shard.rows(self.mesh))
+
+  @cached_property
   def _objective(self):
     def score(params, stats, batch):
       part = {**batch, 'video': self._fold(batch['video'][:, :1])}
@@ -98,14 +106,17 @@ class Served:
 
 
 def run(served: Served, *, log=None, step: int = 0) -> dict[str, Any]:
-  """{evaluation: its numbers} for every entry of config.evals, and the step."""
+  """{evaluation: its numbers} for every entry of config.evals, and the step. Pictures go to TensorBoard."""
   results = {}
   for name in served.exp.evals:
-    results[name] = run_one(served, name)
+    found = run_one(served, name)
     if log is not None:
-      log.write(step, name, results[name])
-    else:
-      logging.info('%s: %s', name, results[name])
+      log.write(step, name, found)
+    numbers = {key: value for key, value in found.items() if not isinstance(value, np.ndarray)}
+    if numbers:
+      results[name] = numbers
+      if log is None:
+        logging.info('%s: %s', name, numbers)
   return {'step': step, **results}
 
 
@@ -118,7 +129,8 @@ def run_one(served: Served, name: str) -> dict[str, float]:
   splits = [key for key in settings if key.endswith('split')]
   batches = {key.replace('split', 'batches'): served.batches(settings.pop(key), **views) for key in splits}
   evaluate = partial(module.evaluate, getattr(served, module.READS))
-  facts = {'num_classes': len(served.exp.classes), 'seed': served.exp.seed}
+  data = served.exp.data
+  facts = {'num_classes': len(served.exp.classes), 'seed': served.exp.seed, 'mean': data.mean, 'std': data.std}
   return build.unpack(evaluate, {**settings, **batches}, f'evals.{name}', **facts)
 
 

@@ -126,10 +126,17 @@ class Log:
     temporary.replace(self._path)
 
   def write(self, step: int, split: str, values: dict[str, float]) -> None:
-    """One line in metrics.jsonl and in the log, and a point in TensorBoard."""
+    """One line in metrics.jsonl and in the log, and a point in TensorBoard; pictures (H, W, 3) uint8 there alone."""
     if not self._lead:
       return
+    images = {f'{split}/{name}': value[None] for name, value in values.items() if isinstance(value, np.ndarray)}
+    if images:
+      with writing(self._workdir):
+        self._writer.write_images(step, images)
+        self._writer.flush()
     numbers = {name: float(value) for name, value in values.items() if np.isscalar(value)}
+    if not numbers:
+      return
     row = {name: value if math.isfinite(value) else None for name, value in numbers.items()}  # JSON has no NaN
     with writing(self._workdir):
       with open(self._path, 'a') as f:

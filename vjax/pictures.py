@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,26 @@ def reconstructions(
 ):
   """Figure of one clip, arrays (T, H, W, 3) in normalised colours: rows original, masked, reconstruction; time to the
   right.  (Feichtenhofer et al. 2022, figures 2 and 7.)"""
-  rows = {'original': original, 'masked': masked, 'reconstruction': reconstruction}
-  figure, axes = _axes(3, len(original), 1.3 * len(original), 4)
+  return _rows({'original': original, 'masked': masked, 'reconstruction': reconstruction}, mean, std)
+
+
+def reconstruction_sheet(
+  ratios: Mapping[float, Sequence[np.ndarray]], mean: Sequence[float], std: Sequence[float], oracle: bool
+):
+  """Figure of one clip, {share of removed tokens: (original, masked, reconstruction)}, arrays (T, H, W, 3) in normalised
+  colours: the original, then two rows a ratio. oracle: says that patches have the mean and deviation of the original."""
+  rows = {'original': next(iter(ratios.values()))[0]}
+  for ratio, (_, masked, reconstruction) in ratios.items():
+    rows |= {f'{ratio:.0%} masked': masked, f'{ratio:.0%} rebuilt': reconstruction}
+  figure = _rows(rows, mean, std)
+  if oracle:
+    figure.suptitle('targets were normalised: mean and deviation of each patch are those of the original', fontsize=8)
+  return figure
+
+
+def _rows(rows: Mapping[str, np.ndarray], mean: Sequence[float], std: Sequence[float]):
+  length = len(next(iter(rows.values())))
+  figure, axes = _axes(len(rows), length, 1.3 * length, 1.35 * len(rows))
   for line, (title, clip) in zip(axes, rows.items()):
     pixels = np.clip(np.asarray(clip, np.float32) * np.asarray(std) + np.asarray(mean), 0, 1)
     for axis, frame in zip(line, pixels):
@@ -77,6 +96,46 @@ def frames(clips: Mapping[str, np.ndarray]):
       axis.set(xticks=[], yticks=[])
     line[0].set_ylabel(title, rotation=0, ha='right', va='center', fontsize=8)
   return figure
+
+
+def overlaid(frames: np.ndarray, heat: np.ndarray, strength: float = 0.5) -> np.ndarray:
+  """Frames (T, H, W, 3) uint8 under a colour map of heat (T, H, W) in 0..1, more of it where it is hotter."""
+  import matplotlib
+
+  colours = 255 * matplotlib.colormaps['jet'](heat)[..., :3]
+  share = strength * np.asarray(heat)[..., None]
+  return np.uint8(np.round((1 - share) * frames + share * colours))
+
+
+def mp4(frames: np.ndarray, rate: int = 8) -> bytes:
+  """An H.264 video of frames (T, H, W, 3) uint8; odd sizes lose a row or a column, and small ones are enlarged."""
+  import av
+
+  factor = -(-224 // min(frames.shape[1:3]))
+  frames = frames.repeat(factor, 1).repeat(factor, 2)
+  frames = np.ascontiguousarray(frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2])
+  buffer = io.BytesIO()
+  with av.open(buffer, 'w', format='mp4') as container:
+    stream = container.add_stream('libx264', rate=rate)
+    stream.height, stream.width = frames.shape[1:3]
+    stream.pix_fmt = 'yuv420p'
+    for frame in frames:
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+    container.mux(stream.encode())
+  return buffer.getvalue()
+
+
+def write(file: Path, content: bytes) -> None:
+  """Writes to a temporary name, then renames."""
+  temporary = file.with_name(f'{file.name}.partial')
+  temporary.write_bytes(content)
+  temporary.replace(file)
+
+
+def array(figure) -> np.ndarray:
+  """The figure as pixels (H, W, 3) uint8."""
+  figure.canvas.draw()
+  return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def png(figure) -> bytes:

@@ -6,7 +6,7 @@ Uses the run's newest checkpoint, its own preprocessing and test views, and its 
 import argparse
 import logging
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +17,27 @@ from vjax import build, ckpt
 from vjax.types import ClipSpec
 
 
-class Predictor:
-  """The newest checkpoint of a workdir, answering decoded videos."""
+class Loaded:
+  """The newest checkpoint of a workdir with its own config: model, params, stats, classes, and clips of video files as it
+  wants them. Raises ValueError where config and weights do not fit."""
 
   def __init__(self, workdir: str):
     variables, meta = ckpt.load_params(workdir)
-    self.config, self.classes = build.plain(meta['config']), meta['classes']
+    self.config, self.classes = build.plain(meta['config']), list(meta['classes'])
     self.model = build.model(self.config, len(self.classes))
     self.clip = ClipSpec(**self.config['clip'])
     ckpt.check_fits(self.model, self.clip, variables, workdir)
-    if self.config['objective']['name'] != 'classify':
-      raise ValueError(
-        f'{workdir} was trained with objective {self.config["objective"]["name"]!r} and knows no labels: predict with a '
-        f'classifier, such as a fine-tuned run'
-      )
-    views = [e for e in self.config['evals'].values() if e['name'] == 'views']
-    self.views = views[0] if views else {'clips': 1, 'crops': 1}
-    self._variables = jax.device_put(variables)
-    self._apply = jax.jit(partial(self.model.apply, train=False))
+    self.stats = jax.device_put(variables)
+    self.params = self.stats.pop('params')
 
-  def probabilities(self, path: str) -> np.ndarray:
-    """(K,) for a video file: mean over the test views. Raises ValueError where it cannot be decoded."""
+  def views(self, path: str, *, clips: int, crops: int) -> np.ndarray:
+    """Normalised test views (V, T, H, W, 3) float32 of a video file. Raises ValueError where it cannot be decoded."""
     from data_prep import video
     from vjax.data import pipeline
 
     augment, data = self.config['augment'], self.config['data']
     size = augment['size'] if augment['crop'] == 'fixed' else None
-    clip = ClipSpec(**{**self.config['clip'], 'clips': self.views['clips'], 'crops': self.views['crops']})
+    clip = replace(self.clip, clips=clips, crops=crops)
     try:
       frames, times = [], []
       for start, _, frame in video.read_frames(path, short_side=max(clip.short_side, clip.crop)):
@@ -53,9 +47,28 @@ class Predictor:
       raise ValueError(f'{path}: {error}') from error
     rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
     views = pipeline.test_views(np.stack(frames), rate, clip, size)
-    normalised = np.float32((views / 255 - np.array(data['mean'])) / np.array(data['std']))
-    logits = np.concatenate([self._apply(self._variables, view[None]) for view in normalised])
-    if 'average' in self.views and self.views['average'] == 'logits':
+    return np.float32((views / 255 - np.array(data['mean'])) / np.array(data['std']))
+
+
+class Predictor(Loaded):
+  """A classifier that answers video files. Raises ValueError for a run that knows no labels."""
+
+  def __init__(self, workdir: str):
+    super().__init__(workdir)
+    if self.config['objective']['name'] != 'classify':
+      raise ValueError(
+        f'{workdir} was trained with objective {self.config["objective"]["name"]!r} and knows no labels: predict with a '
+        f'classifier, such as a fine-tuned run'
+      )
+    found = [e for e in self.config['evals'].values() if e['name'] == 'views']
+    self._views = found[0] if found else {'clips': 1, 'crops': 1}
+    self._apply = jax.jit(lambda view: self.model.apply({'params': self.params, **self.stats}, view, train=False))
+
+  def probabilities(self, path: str) -> np.ndarray:
+    """(K,) for a video file: mean over the test views. Raises ValueError where it cannot be decoded."""
+    views = self.views(path, clips=self._views['clips'], crops=self._views['crops'])
+    logits = np.concatenate([self._apply(view[None]) for view in views])
+    if 'average' in self._views and self._views['average'] == 'logits':
       return np.asarray(jax.nn.softmax(logits.mean(0)))
     return np.asarray(jax.nn.softmax(logits, axis=-1)).mean(0)
 

@@ -25,16 +25,16 @@ STOPPED = 75  # exit status after SIGTERM: state is saved, start the same comman
 
 
 def train_step(
-  state: TrainState, batch: Batch, rng: jax.Array, *, exp: Experiment, mesh
+  state: TrainState, batch: Batch, rng: jax.Array, *, exp: Experiment, mesh, objective: Callable
 ) -> tuple[TrainState, Metrics]:
-  """One update. batch: global arrays, video uint8 (B, T, H, W, C). Randomness depends on (rng, step, row) alone, not on
+  """One update by an objective of the experiment's. batch: global arrays, video uint8 (B, T, H, W, C). Randomness depends on (rng, step, row) alone, not on
   devices or accumulation."""
   clip_rng, dropout_rng = jax.random.split(jax.random.fold_in(rng, state.step))
   batch = {**batch, 'rng': jax.random.split(clip_rng, batch['video'].shape[0])}
 
   def gradients(part: Batch, dropout_rng: jax.Array):
     part = {**part, 'video': exp.pixels(part)}
-    loss = lambda params: exp.objective(exp.model, params, state.stats, part, dropout_rng, train=True)
+    loss = lambda params: objective(exp.model, params, state.stats, part, dropout_rng, train=True)
     (_, (metrics, stats)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
     return grads, stats, metrics
 
@@ -68,10 +68,12 @@ def _skip_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> tuple
   return jax.tree.map(choose, new, old.replace(step=new.step)), metrics
 
 
-def compiled_step(exp: Experiment, mesh, state: TrainState) -> Callable:
-  """train_step under jit on the mesh: (state, global batch, rng) -> (state, metrics). The given state is used up."""
+def compiled_step(exp: Experiment, mesh, state: TrainState, step: int = 1) -> Callable:
+  """train_step number `step` under jit on the mesh: (state, global batch, rng) -> (state, metrics). The given state is used
+  up."""
   outputs = (shard.state_shardings(mesh, state), shard.replicated(mesh))
-  return jax.jit(partial(train_step, exp=exp, mesh=mesh), donate_argnums=0, out_shardings=outputs)
+  update = partial(train_step, exp=exp, mesh=mesh, objective=exp.objective_at(step - 1)[0])
+  return jax.jit(update, donate_argnums=0, out_shardings=outputs)
 
 
 def _accumulate(gradients: Callable, parts: Batch, rng: jax.Array):
@@ -237,7 +239,7 @@ def _loop(
 ) -> dict[str, Any]:
   """From `state` to the last step and its evaluation."""
   start = int(state.step)
-  step_fn = compiled_step(exp, mesh, state)
+  compiled: dict[Any, Callable] = {}  # one for each setting of an objective whose settings change
   served, watch = evaluate.Served(exp, mesh), _Watch(checkpoints, exp.training.skip_nonfinite)
   served.leave = stop.here
   due = lambda step: exp.eval_steps and 0 < step < exp.total_steps and step % exp.eval_steps == 0
@@ -262,7 +264,10 @@ def _loop(
     host_batch = next(batches)
     waited += time.monotonic() - asked
     ids = host_batch['video_id']
-    state, metrics = step_fn(state, shard.to_global(mesh, host_batch), rng)
+    settings = exp.objective_at(step - 1)[1]
+    if settings not in compiled:
+      compiled[settings] = compiled_step(exp, mesh, state, step)
+    state, metrics = compiled[settings](state, shard.to_global(mesh, host_batch), rng)
     steps += 1
     # The device works on this step while the host reads the numbers of the one before.
     if pending is not None:

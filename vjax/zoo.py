@@ -112,9 +112,25 @@ FIGURES = [
   Figure('blresnet', '50', 16, 224, 174, 25_020_142, 23.85, '25.0 M, 23.8 G'),
   Figure('blresnet', '101', 16, 224, 174, 40_177_134, 32.15, '40.2 M, 32.1 G'),
   # Feichtenhofer et al. 2022, table 7: the classifier, 16 frames.
-  Figure('vit', 'B', 16, 224, 400, 86_702_224, None, '87 M, 180 G'),
-  Figure('vit', 'L', 16, 224, 400, 304_506_256, None, '304 M, 598 G'),
-  Figure('vit', 'H', 16, 224, 400, 632_424_080, None, '632 M, 1193 G'),
+  Figure('vit', 'B', 16, 224, 400, 86_702_224, 180.5, '87 M, 180 G'),
+  Figure('vit', 'L', 16, 224, 400, 304_506_256, 597.3, '304 M, 598 G'),
+  Figure('vit', 'H', 16, 224, 400, 632_424_080, 1191.9, '632 M, 1193 G'),
+  Figure('vit', 'L', 40, 312, 400, None, 4755.0, '304 M, 4757 G'),
+  Figure('vit', 'H', 32, 312, 400, None, 6380.0, '632 M, 6382 G'),
+  # Fan et al. 2021, table 4, and the zoo's with 24 blocks; Li et al. 2022, table 4; Liang et al. 2022, table 1. L in
+  # PySlowFast's list of models: 217.6 M.
+  Figure('mvit', 'v1_b_16x4', 16, 224, 400, 36_610_672, 70.6, '36.6 M, 70.5 G'),
+  Figure('mvit', 'v1_b16_32x3', 32, 224, 400, 36_611_440, 170.0, '36.6 M, 170 G'),
+  Figure('mvit', 'v1_b16_64x3', 64, 224, 400, 36_612_976, 455.1, '36.6 M, 455 G'),
+  Figure('mvit', 'v1_b_32x3', 32, 224, 400, 53_115_280, 235.8),
+  Figure('mvit', 'v2_s_16x4', 16, 224, 400, 34_537_744, 64.2, '34.5 M, 64 G'),
+  Figure('mvit', 'v2_b_32x3', 32, 224, 400, 51_230_128, 224.5, '51.2 M, 225 G'),
+  Figure('mvit', 'v2_b_32x3', 32, 312, 400, 51_293_872, 615.5),
+  Figure('mvit', 'v2_l_40x3', 40, 312, 400, 213_390_112, 2823.4, '217.6 M, 2828 G'),
+  Figure('mvit', 'multitrain_b_32x3', 32, 224, 400, 51_293_776, 223.1, '224 G'),
+  Figure('mvit', 'multitrain_b_32x3', 32, 312, 400, 51_576_784, 612.4, '614 G'),
+  Figure('mvit', 'multitrain_b_16x4', 16, 224, 400, 34_709_296, 63.9),
+  Figure('mvit', 'multitrain_half_b_16x4', 16, 224, 305, 34_600_049, 63.6),
   *_framework(),
 ]
 _DEFAULT = {'slowfast': (32, 224, 400), 'vit': (16, 224, 400)}  # frames, crop, classes; of others (8, 224, 400)
@@ -125,7 +141,7 @@ def network(model: str, variant: str, frames: int, crop: int, classes: int, **se
   module = rooms.find('models', model)
   if variant not in module.VARIANTS:
     raise ValueError(f'variant={variant!r}: {model} has {", ".join(module.VARIANTS)}')
-  if model == 'vit':  # its position tables are for one clip length
+  if model in ('vit', 'mvit'):  # position tables are for one clip
     settings = dict(frames=frames, crop=crop, **settings)
   head = linear.Head(classes, hidden=getattr(module, 'HIDDEN', 0))
   return VideoModel(module.Backbone(**{**module.VARIANTS[variant], **settings}), head)

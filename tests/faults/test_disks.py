@@ -303,7 +303,7 @@ def test_the_switch_costs_nothing_when_off(experiment):
     settings = dataclasses.replace(experiment.training, skip_nonfinite=skip)
     exp = dataclasses.replace(experiment, training=settings)
     _, shapes = train.init_state(exp, mesh, jax.random.key(0))
-    step = functools.partial(train.train_step, exp=exp, mesh=mesh)
+    step = functools.partial(train.train_step, exp=exp, mesh=mesh, objective=exp.objective)
     return str(jax.make_jaxpr(step)(shapes, batch, jax.random.key(1)))
 
   assert 'is_finite' in traced(True) and 'is_finite' not in traced(False)

@@ -93,14 +93,16 @@ def test_longer_queries_and_keys_give_the_added_scores():
   query, key = rng.standard_normal((2, 25, 2, 5)), rng.standard_normal((2, 13, 2, 5))
   tables = [rng.standard_normal((n, 5)) for n in relative.rows(to, of)]
   with jax.enable_x64(True):
-    long = relative.extended(jnp.asarray(query), jnp.asarray(key), [jnp.asarray(t) for t in tables], (to, of), 0.5)
-    seen = np.einsum('bnhd,bmhd->bhnm', *long)
+    found = relative.scores(jnp.asarray(query), [jnp.asarray(t) for t in tables], (to, of))
+    seen = np.einsum('bnhd,bmhd->bhnm', *relative.extended(jnp.asarray(query / 2), jnp.asarray(key), found, of))
+    summed = np.einsum('bnhd,bmhd->bhnm', query / 2, key) + relative.added(found, 1)
   wanted = 0.5 * np.einsum('bnhd,bmhd->bhnm', query, key)
   for n, (t, h, w) in enumerate(np.ndindex(to)):
     for m, (u, y, x) in enumerate(np.ndindex(of)):
       row = tables[0][t - u + 1] + tables[1][int(h - 2 * y + 2)] + tables[2][w - x + 2]
       wanted[:, :, n + 1, m + 1] += np.einsum('bhd,d->bh', query[:, n + 1], row)
   np.testing.assert_allclose(seen, wanted, atol=1e-12)
+  np.testing.assert_allclose(summed, wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize('crop', [224, 312])

@@ -12,12 +12,14 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('out', help='folder of the checkpoint')
   parser.add_argument('--source', required=True, choices=rooms.names('convert'))
   parser.add_argument('--variant', required=True)
+  parser.add_argument('--trained_on', default='', help='data sets, comma-separated (k700): they guard against leaks')
   chosen = parser.parse_args(arguments)
   try:
     _, variables = convert.load(chosen.source, chosen.weights, variant=chosen.variant)
   except ValueError as error:
     raise SystemExit(f'error: {error}') from error
-  meta = {'source': chosen.source, 'variant': chosen.variant, 'weights': chosen.weights}
+  trained_on = [name for name in chosen.trained_on.split(',') if name]
+  meta = {'source': chosen.source, 'variant': chosen.variant, 'weights': chosen.weights, 'trained_on': trained_on}
   ckpt.save_params(chosen.out, variables, meta)
   count = sum(array.size for name, array in tree.flatten(variables).items() if name.startswith('params/'))
   print(f'{chosen.out}: {count:,} parameters of {chosen.source} {chosen.variant}')

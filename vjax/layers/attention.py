@@ -1,5 +1,6 @@
 """Multi-head self-attention and the pre-norm transformer block of ViT encoder and decoder (Dosovitskiy 2021)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers import relative
+from vjax.layers import conv, relative
 from vjax.layers.drop import DropPath
 from vjax.layers.position import Grid
 
@@ -40,8 +41,10 @@ def attend(
   key: Float[Array, 'b m h d'],
   value: Float[Array, 'b m h e'],
   scale: float | None = None,
+  bias: Float[Array, 'b h n m'] | None = None,
 ) -> Float[Array, 'b n h e']:
-  """softmax(scale * query key^T) value per head, (B, N, heads, d); the softmax in at least float32. scale=None: 1 / sqrt(d).
+  """softmax(scale * query key^T + bias) value per head, (B, N, heads, d); the softmax in at least float32. scale=None:
+  1 / sqrt(d).
 
   The one place that chooses a formulation. On a CPU: matrix products with heads first, which took 0.5 to 0.9 of the
   time of `jax.nn.dot_product_attention`, forward and with gradient, for 17 to 1569 tokens. On CUDA in half precision:
@@ -51,12 +54,28 @@ def attend(
   if jax.default_backend() == 'cpu':
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))  # (B, heads, N, d)
     logits = jnp.matmul(q if scale == 1 else q * scale, k.swapaxes(2, 3))
+    logits = logits if bias is None else logits + bias
     weights = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
     return jnp.matmul(weights.astype(v.dtype), v).swapaxes(1, 2)
   width = -(-query.shape[-1] // 8) * 8  # the kernels want one width for all three, a multiple of 8
   q, k, v = (jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[-1]),)) for x in (query, key, value))
-  y = jax.nn.dot_product_attention(q, k, v, scale=scale, implementation='cudnn' if _fused(q) else None)
+  y = jax.nn.dot_product_attention(q, k, v, bias, scale=scale, implementation='cudnn' if _fused(q) else None)
   return y[..., : value.shape[-1]]
+
+
+def attend_relative(
+  query: Float[Array, 'b n h d'],
+  key: Float[Array, 'b m h d'],
+  value: Float[Array, 'b m h d'],
+  tables: Sequence[Float[Array, '_ d']],
+  grids: tuple[Grid, Grid],
+) -> Float[Array, 'b n h d']:
+  """Attention with decomposed relative positions, see `relative`; grids: of queries and of keys. Their scores are of queries
+  that are not divided by sqrt(d)."""
+  scale, found = query.shape[-1] ** -0.5, relative.scores(query, tables, grids)
+  if conv.as_written():
+    return attend(query, key, value, scale, relative.added(found, query.shape[1] - found[0].shape[1]))
+  return attend(*relative.extended(query * scale, key, found, grids[1]), value, 1.0)
 
 
 def _fused(query: Array) -> bool:
@@ -97,12 +116,11 @@ class Attention(nn.Module):
     )
     split = lambda y: y.reshape(*y.shape[:2], self.heads, width // self.heads)
     q, k, v = (split(dense(name)(x)) for name in 'qkv')
-    scale = (width // self.heads) ** -0.5
-    if self.relative is not None:
-      grids = (self.relative, self.relative)
-      tables = relative.tables(self, relative.rows(*grids), width // self.heads, nn.initializers.zeros)
-      (q, k), scale = relative.extended(q, k, tables, grids, scale), 1.0
-    return dense('proj')(attend(q, k, v, scale).reshape(x.shape))
+    if self.relative is None:
+      return dense('proj')(attend(q, k, v).reshape(x.shape))
+    grids = (self.relative, self.relative)
+    tables = relative.tables(self, relative.rows(*grids), width // self.heads, nn.initializers.zeros)
+    return dense('proj')(attend_relative(q, k, v, tables, grids).reshape(x.shape))
 
 
 class Mlp(nn.Module):

@@ -46,6 +46,11 @@ def formulation(name: str):
     _forced.reset(token)
 
 
+def as_written() -> bool:
+  """Whether everything shall be computed as written, for those who count: `formulation('lax')`."""
+  return _forced.get() == 'lax'
+
+
 class Conv3D(nn.Module):
   """Convolution over time, height and width with explicit symmetric zero padding.
 

@@ -4,6 +4,7 @@ Li et al. 2022 (MViTv2), sec. 4.1; also Feichtenhofer et al. 2022 for detection.
 of the width of a head, one per distance along an axis between Q queries and K keys; all heads share it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -44,37 +45,39 @@ def lookup(table: Float[Array, 'l d'], queries: int, keys: int) -> Float[Array, 
   return table[index(queries, keys)]
 
 
-def extended(
-  query: Float[Array, 'b n h d'],
-  key: Float[Array, 'b m h d'],
-  tables: Sequence[Float[Array, '_ d']],
-  grids: tuple[Grid, Grid],
-  scale: float,
-) -> tuple[Float[Array, 'b n h e'], Float[Array, 'b m h e']]:
-  """Queries and keys, longer by a place for every slot, row and column of the keys' grid, so that their products are
-  scale * query . key plus query . table of the distance in time, in height and in width. So attention stays one matrix product,
-  or one fused kernel, without a (N, M) array of added scores.
+def scores(
+  query: Float[Array, 'b n h d'], tables: Sequence[Float[Array, '_ d']], grids: tuple[Grid, Grid]
+) -> list[Float[Array, 'b m h _']]:
+  """query . table for every slot, every row and every column of the keys' grid, of the queries of a grid.
 
-  grids: of queries and of keys. Tokens before those of the grids (a class token) get no such scores.
-  """
-  (b, n, heads, _), (to, of), dtype = query.shape, grids, query.dtype
-  body = query[:, n - to[0] * to[1] * to[2] :].reshape(b, *to, heads, -1)
-  scores = [
-    jnp.einsum(f'bthwnd,{axis}kd->bthwnk', body, lookup(table.astype(dtype), q, k))
+  grids: of queries and of keys. Queries before those of the grid (a class token) are left out."""
+  (b, n, heads, _), (to, of) = query.shape, grids
+  body = query[:, n - math.prod(to) :].reshape(b, *to, heads, -1)
+  found = [
+    jnp.einsum(f'bthwnd,{axis}kd->bthwnk', body, lookup(table.astype(query.dtype), q, k))
     for axis, table, q, k in zip(AXES, tables, to, of)
   ]
-  scores = jnp.concatenate(scores, axis=-1).reshape(b, -1, heads, sum(of))
-  query = jnp.concatenate([query * scale, _after(scores, n)], axis=-1)
-  places = np.concatenate([_places(of, axis) for axis in range(3)], axis=-1)  # (M', T + H + W), three ones a row
-  places = _after(jnp.asarray(places, dtype)[None, :, None], key.shape[1])
-  places = jnp.broadcast_to(places, (b, key.shape[1], heads, sum(of)))
-  return query, jnp.concatenate([key, places], axis=-1)
+  return [x.reshape(b, -1, heads, x.shape[-1]) for x in found]
 
 
-def _places(grid: Grid, axis: int) -> np.ndarray:
-  """(T * H * W, size of the axis): 1 where a token is."""
-  where = np.indices(grid)[axis].reshape(-1)
-  return np.eye(grid[axis])[where]
+def added(found: Sequence[Float[Array, 'b m h _']], rest: int) -> Float[Array, 'b h p q']:
+  """What `scores` add to the logits (B, heads, rest + M, rest + T * H * W): a sum over the axes, 0 for the first `rest`."""
+  t, h, w = (jnp.swapaxes(x, 1, 2) for x in found)  # (B, heads, M, size of the axis)
+  total = t[..., :, None, None] + h[..., None, :, None] + w[..., None, None, :]
+  return jnp.pad(total.reshape(*t.shape[:3], -1), ((0, 0), (0, 0), (rest, 0), (rest, 0)))
+
+
+def extended(
+  query: Float[Array, 'b n h d'], key: Float[Array, 'b m h d'], found: Sequence[Float[Array, 'b p h _']], of: Grid
+) -> tuple[Float[Array, 'b n h e'], Float[Array, 'b m h e']]:
+  """Queries and keys, longer by a place for every slot, row and column of the keys' grid `of`, so that their products are
+  query . key plus the `scores` found. So attention stays one matrix product, or one fused kernel, without an (N, M) array of
+  added scores."""
+  (b, n, heads, _), places = query.shape, sum(of)
+  query = jnp.concatenate([query, _after(jnp.concatenate(found, axis=-1), n)], axis=-1)
+  ones = np.concatenate([np.eye(size)[np.indices(of)[axis].reshape(-1)] for axis, size in enumerate(of)], axis=-1)
+  ones = _after(jnp.asarray(ones, key.dtype)[None, :, None], key.shape[1])  # (1, M, 1, T + H + W), three a row
+  return query, jnp.concatenate([key, jnp.broadcast_to(ones, (b, key.shape[1], heads, places))], axis=-1)
 
 
 def _after(x: jax.Array, length: int) -> jax.Array:

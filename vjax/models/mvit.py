@@ -124,14 +124,14 @@ class Attention(nn.Module):
     (q, to), (k, of), (v, _) = (
       self._pooled(name, dense(name)(x), layer.query if name == 'q' else layer.key, grid) for name in 'qkv'
     )
-    scale, query = (layer.attend // layer.heads) ** -0.5, q
     if self.flavour.positions == 'relative':
       tables = relative.tables(self, layer.rows, q.shape[-1], nn.initializers.normal(0.02))
-      (q, k), scale = relative.extended(q, k, tables, (to, of), scale), 1.0
-    y = attention.attend(q, k, v, scale)
+      y = attention.attend_relative(q, k, v, tables, (to, of))
+    else:
+      y = attention.attend(q, k, v)
     if self.flavour.add_query:  # not to the class token
       rest = y.shape[1] - math.prod(to)
-      y = jnp.concatenate([y[:, :rest], y[:, rest:] + query[:, rest:]], axis=1) if rest else y + query
+      y = jnp.concatenate([y[:, :rest], y[:, rest:] + q[:, rest:]], axis=1) if rest else y + q
     return dense('proj')(y.reshape(*y.shape[:2], -1)), to
 
   def _pooled(self, name: str, x: Float[Array, 'b n c'], strides: Grid, grid: Grid):

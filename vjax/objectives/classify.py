@@ -1,5 +1,6 @@
-"""Classification: softmax or sigmoid cross-entropy, with label smoothing, MixUp and CutMix."""
+"""Classification: softmax or sigmoid cross-entropy, with label smoothing, MixUp and CutMix, on all tokens or on some."""
 
+import math
 from typing import Any
 
 import jax
@@ -8,8 +9,19 @@ import optax
 from clu import metrics
 from jaxtyping import Array, Float
 
+from vjax.layers import mask as masks
 from vjax.layers import mix
 from vjax.types import Batch, Metrics
+
+MASK_LEVELS = 8  # parts of mask_ratio that its schedule is rounded to, since each is a program of its own
+
+
+def settings_at(progress: float, *, mask_ratio: float = 0.0, **others: Any) -> dict[str, Any]:
+  """What `objective` is given in place of its settings at `progress` through the training, 0 to 1: mask_ratio falls along half
+  a cosine, in MASK_LEVELS steps.  (Feichtenhofer et al. 2022, appendix B.3 and table 11.)"""
+  if not mask_ratio:
+    return {}
+  return {'mask_ratio': mask_ratio * round(MASK_LEVELS * 0.5 * (1 + math.cos(math.pi * progress))) / MASK_LEVELS}
 
 
 def objective(
@@ -26,12 +38,13 @@ def objective(
   mix_switch: float = 0.5,
   mix_group: int = 0,
   many: bool = False,
+  mask_ratio: float = 0.0,
 ) -> tuple[Float[Array, ''], tuple[Metrics, Any]]:
   """Mean loss over real clips, and (metrics, stats).
 
   Targets are one-hot labels (B,), or labels (B, K) as they are: multi-hot or soft. many: sigmoid cross-entropy, mean
   over classes (Wightman et al. 2021 use it for one label a clip, too); else softmax. Smoothing and mixing, see
-  layers/mix.py, act in training only. mix_switch: probability of CutMix where MixUp is on as well.
+  layers/mix.py, act in training only. mask_ratio: share of a ViT's tokens that training does not show it, drawn at random. mix_switch: probability of CutMix where MixUp is on as well.
   Metrics: loss, top1, and top5 of 5 classes or more: whether a true class is among the best k. While mixing, a
   clip's own label counts as the truth.
   """
@@ -46,7 +59,11 @@ def objective(
       batch['rng'], *video.shape[2:4], mixup=mixup, cutmix=cutmix, switch=mix_switch, group=mix_group
     )
     video = mix.blend_video(video, pixels)
-  logits, stats = _apply(model, params, stats, video, rng, train)
+  mask = None
+  if train and mask_ratio:
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(batch['rng'])  # mixing has drawn from it
+    mask = masks.make(keys, model.backbone.grid(video.shape[1:4]), mask_ratio, 'random')
+  logits, stats = _apply(model, params, stats, video, mask, rng, train)
   classes = logits.shape[-1]
   truth = jax.nn.one_hot(label, classes) if label.ndim == 1 else label.astype(jnp.float32)
   targets = mix.soft_targets(label, classes, label_smoothing) if train and label.ndim == 1 else truth
@@ -57,17 +74,18 @@ def objective(
     if many
     else optax.softmax_cross_entropy(logits, targets)
   )
-  mask = batch['mask'].astype(jnp.float32)
+  real = batch['mask'].astype(jnp.float32)
   values = {'loss': losses, **{f'top{k}': _hits(logits, truth, k) for k in (1, 5) if classes >= k}}
-  averages = {name: metrics.Average.from_model_output(x, mask=mask > 0) for name, x in values.items()}
-  return jnp.sum(losses * mask) / jnp.maximum(mask.sum(), 1), (averages, stats)
+  averages = {name: metrics.Average.from_model_output(x, mask=real > 0) for name, x in values.items()}
+  return jnp.sum(losses * real) / jnp.maximum(real.sum(), 1), (averages, stats)
 
 
-def _apply(model, params, stats, video, rng, train: bool):
+def _apply(model, params, stats, video, mask, rng, train: bool):
   """Logits (B, K) in float32, and the collections after the call."""
   variables = {'params': params, **stats}
   if train:
-    logits, stats = model.apply(variables, video, train=True, mutable=list(stats), rngs={'dropout': rng})
+    some = {} if mask is None else {'mask': mask}
+    logits, stats = model.apply(variables, video, train=True, mutable=list(stats), rngs={'dropout': rng}, **some)
   else:
     logits = model.apply(variables, video, train=False)
   if jnp.ndim(logits) != 2:

@@ -1,0 +1,61 @@
+"""Multiscale vision transformers on Kinetics-400 from scratch.  Li et al. (CVPR 2022), MViTv2, table 4, with the settings of
+PySlowFast; Liang et al. (NeurIPS 2022), MultiTrain, the baseline of table 1.
+
+Expected: top-1 / top-5 of 81.0 / 94.6 (v2_s_16x4), 82.9 / 95.7 (v2_b_32x3), 78.4 / 93.5 (v1_b_16x4), 80.4 / 94.8 (v1_b_32x3),
+79.8 / 93.9 (multitrain_b_32x3), 78.8 / 93.5 (multitrain_b_16x4), 1 crop x 5 clips. The published 86.1 / 97.0 of v2_l_40x3 starts
+from ImageNet-21K; from scratch there is no number.
+Command:  python -m vjax.main --config=configs/mvit_k400.py:variant=v2_s_16x4
+          python -m vjax.main --config=configs/mvit_k400.py:tiny
+Hardware: PySlowFast's recipe is for nodes of 8 GPUs with 16 videos each, 2 clips a video; 16 nodes for the 512 clips here.
+Epochs count clips: with two repeats 200 passes over the videos are 400 epochs.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+DROP_PATH = {
+  'v1_b_16x4': 0.2, 'v1_b_32x3': 0.3, 'v2_s_16x4': 0.2, 'v2_b_32x3': 0.3, 'v2_l_40x3': 0.75,
+  'multitrain_b_16x4': 0.2, 'multitrain_b_32x3': 0.3,
+}  # fmt: skip
+REPEATS = 2
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  """Axes: variant of models/mvit.py; init = checkpoint to start from; data = k600, k700 or a folder of your own; tiny."""
+  arg = common.parse_arg(arg, variant='v2_s_16x4', init='', data='')
+  drop_path = common.choose('variant', arg.variant, DROP_PATH)
+  frames, stride = (int(n) for n in arg.variant.rpartition('_')[2].split('x'))
+  crop = 312 if arg.variant.startswith('v2_l') else 224
+  config = ConfigDict()
+  config.seed = 0
+  config.model = dict(name='mvit', variant=arg.variant, drop_path=drop_path)
+  config.head = dict(name='linear', dropout=0.5, kernel_std=0.02)
+  config.objective = dict(name='classify', label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
+  config.data = dict(name='k400', split='train', batch=256, **common.KINETICS_PIXELS)
+  config.clip = dict(
+    frames=frames, stride=stride, crop=crop, short_side=crop * 8 // 7, sampling='linspace', repeats=REPEATS
+  )
+  config.augment = dict(
+    crop='resized', area=(0.08, 1.0), flip=0.5, randaug=4, magnitude=7.0, magnitude_std=0.5, erase=0.25,
+    repeat_window='same',
+  )  # fmt: skip
+  config.optim = dict(  # 1e-4 for 32 clips, so 1.6e-3 for 512
+    name='adamw', rate=1.6e-3, rate_batch=256, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.05, clip_norm=1.0,
+    schedule='cosine', warmup_start=1.6e-5, end=1.6e-5, total_epochs=200.0 * REPEATS, warmup_epochs=30.0 * REPEATS,
+  )  # fmt: skip
+  config.train = common.training(dtype='bfloat16', log_steps=50, save_steps=500, remat='_l_' in arg.variant)
+  config.init = common.warm_start(arg.init)
+  config.evals = dict(test=dict(name='views', split='val', clips=5, crops=1, batch=16, average='probabilities'))
+  common.use_data(config, arg.data)
+  return (tiny(config) if arg.tiny else config).lock()
+
+
+def tiny(config: ConfigDict) -> ConfigDict:
+  """Two stages of a small network of the same flavour, without the heaviest augmentation, for few steps."""
+  flavour = {'v1': 'v1', 'v2': 'v2'}.get(config.model.variant[:2], 'multitrain')
+  config.model = dict(
+    name='mvit', flavour=flavour, depths=(1, 2), width=48, key_stride=4, class_token=flavour != 'multitrain'
+  )
+  config.head = dict(name='linear', dropout=0.0, kernel_std=0.02)
+  return common.tiny_classifier(config, rate=2e-3)

@@ -1,0 +1,60 @@
+"""Vision transformers trained on images (He et al. 2022's masked autoencoder, DeiT, timm) -> the encoder of a video one.
+
+The patch embedding is repeated along the frames of a patch and divided by their number, so that a still clip has the image's
+tokens; the position table becomes the spatial one, the temporal one is 0.  (Feichtenhofer et al. 2022, appendix B.)
+A decoder is left out.
+"""
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from vjax import convert
+from vjax.convert import _table, mae_st
+from vjax.heads import linear
+from vjax.layers import position
+from vjax.models import vit
+from vjax.types import VideoModel
+
+VARIANTS = vit.VARIANTS
+FRAMES = 2  # of a patch
+_DECODER = re.compile(r'(decoder_.*|mask_token)')
+
+
+def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+  """Model, clip shape, table and tensors for `convert.load`. overrides: also frames (16) and crop (the images'). Without a
+  classifier in the weights the head has one class of zeros. Raises ValueError for patches of other than 16 px, unless
+  patch is given."""
+  tensors = _table.split_qkv({name: x for name, x in tensors.items() if not _DECODER.fullmatch(name)})
+  kernel, table = (tensors.pop(name, None) for name in ('patch_embed.proj.weight', 'pos_embed'))
+  if kernel is None or kernel.ndim != 4 or table is None or table.ndim != 3 or 'cls_token' not in tensors:
+    raise ValueError(
+      "the weights have no 'patch_embed.proj.weight' of four dimensions, 'pos_embed' and 'cls_token': no image ViT"
+    )
+  wanted = tuple(overrides['patch']) if 'patch' in overrides else (FRAMES, 16, 16)
+  if kernel.shape[2:] != wanted[1:]:
+    raise ValueError(
+      f'the patches are {kernel.shape[2]}x{kernel.shape[3]} px, the video model wants {wanted[1]}x{wanted[2]} (the image '
+      f'ViT-H has 14): choose other weights, or give patch=({wanted[0]}, {kernel.shape[2]}, {kernel.shape[3]})'
+    )
+  side = math.isqrt(table.shape[1] - 1)
+  settings = {**convert.variant_of(VARIANTS, variant), 'patch': wanted, 'crop': side * wanted[1], **overrides}
+  net = vit.Backbone(**settings)
+  grid = position.grid_of((net.frames, net.crop, net.crop), wanted)
+  tensors['patch_embed.proj.weight'] = np.repeat(kernel[:, :, None], wanted[0], axis=2) / wanted[0]
+  tensors['pos_embed_class'] = table[:, :1]
+  tensors['pos_embed_spatial'] = position.resize(
+    'position_spatial', table[:, 1:], (1, grid[1] * grid[2], table.shape[2]), old_grid=(1, side, side), new_grid=grid
+  )
+  tensors['pos_embed_temporal'] = np.zeros((1, grid[0], table.shape[2]), np.float32)
+  if 'head.weight' not in tensors:
+    tensors |= {'head.weight': np.zeros((1, net.width), np.float32), 'head.bias': np.zeros(1, np.float32)}
+  head = linear.Head(convert.num_classes(tensors, 'head.weight'))
+  return VideoModel(net, head), (net.frames, net.crop, net.crop), mae_st.table('repo', 0), tensors
+
+
+def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+  """Raises ValueError: a video network is no image network."""
+  raise ValueError("source 'mae_image' leads one way: write the weights as those of 'mae_st'")
