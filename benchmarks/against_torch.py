@@ -4,16 +4,16 @@
       [--device=auto]
 
 The peers of benchmarks/peers.py and cnn_peers.py get random weights; vjax gets them through vjax.convert. First both must
-give the same output and, from one training step, the same loss and parameters: autoencoders in float32, CNNs in float64 on
+give the same output and, from one training step, the same loss and parameters: transformers in float32, CNNs in float64 on
 a small clip. Then medians of a call of
   inference   the whole network, forwards (of the masked autoencoder: encoder and decoder)
-  step        forwards, backwards and optimizer: SGD with momentum for CNNs, AdamW for the masked autoencoder
+  step        forwards, backwards and optimizer: SGD with momentum for CNNs, AdamW for transformers
 at 16x112x112 (R(2+1)D), 16x224x224 (autoencoders) or what cnn_peers.py says of the other CNNs (--models=zoo: all of them),
 inputs on the device. mae_SIZE_RATIO: ViT-Ti, S, B or L at 90 or 75 %, or 'dense', where the encoder sees removed tokens as
-a learned one. Ratio: vjax over the fastest PyTorch; bars: 1.3 for dense 3D networks on a CPU, 1.0 for everything else. On a
-GPU PyTorch runs as it is and compiled, CNNs with channels last; bfloat16 is autocast. Memory: the most that a call takes
-beyond what is there between calls. First: seconds of the first call, compilation included. Needs PyTorch: pip install -e
-'.[bench]'
+a learned one; vit_SIZE: its classifier on all tokens; mvit_s, mvit_b: MViTv2. Ratio: vjax over the fastest PyTorch;
+bars: 1.3 for dense 3D networks on a CPU, 1.0 for everything else. On a GPU PyTorch runs as it is and compiled, CNNs
+with channels last; bfloat16 is autocast. Memory: the most that a call takes beyond what is there between calls.
+First: seconds of the first call, compilation included. Needs PyTorch: pip install -e '.[bench]'
 """
 
 from __future__ import annotations
@@ -91,12 +91,25 @@ def case(name: str, **sizes: Any) -> Case:
     source, variant, clip, bar = cnn_peers.SETTINGS[name]
     peer = peers.randomise(cnn_peers.make(name))
     return Case(name, peer, source, variant, classify.objective, rule, None, bar, {}, clip)
+  adamw = dict(name='adamw', b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.05)
+  if name in ('mvit_s', 'mvit_b'):
+    from benchmarks import mvit_peer
+
+    depths, frames = mvit_peer.SIZES[name[-1]]
+    variant = {'s': 'mvit_v2_s_16x4', 'b': 'mvit_v2_b_32x3'}[name[-1]]
+    peer = peers.randomise(mvit_peer.MViT(depths, frames))
+    return Case(name, peer, 'slowfast', variant, classify.objective, adamw, None, 1.0, {}, (frames, 224))
   kind, _, rest = name.partition('_')
+  if kind == 'vit' and rest.capitalize() in vit.VARIANTS:
+    peer = peers.randomise(peers.ViT(**vit.VARIANTS[rest.capitalize()]))
+    return Case(name, peer, 'mae_st', rest.capitalize(), classify.objective, adamw, None, 1.0, {})
   size, _, ratio = rest.partition('_')
   size = size.capitalize()
   if kind != 'mae' or size not in vit.VARIANTS or ratio not in RATIOS:
     cnns = ', '.join(('r2plus1d_18', *cnn_peers.SETTINGS))
-    raise ValueError(f'--models: {name!r} is none of {cnns}, nor mae_SIZE_RATIO, e.g. mae_b_90, mae_s_dense')
+    raise ValueError(
+      f'--models: {name!r} is none of {cnns}, mvit_s, mvit_b, nor vit_SIZE, mae_SIZE_RATIO, e.g. vit_b, mae_s_dense'
+    )
   share = RATIOS[ratio]
   rule = dict(name='adamw', b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05)
   sizes = {**vit.VARIANTS[size], **sizes}
@@ -170,7 +183,8 @@ class Theirs:
   ):
     import torch
 
-    layout = torch.channels_last_3d if device == 'cuda' and case.ratio is None else torch.contiguous_format
+    cnn = case.optimizer['name'] == 'sgd'
+    layout = torch.channels_last_3d if device == 'cuda' and cnn else torch.contiguous_format
     self.peer = case.peer.to(device, memory_format=layout)
     video = torch.from_numpy(batch['video'].transpose(0, 4, 1, 2, 3).copy()).to(device, memory_format=layout)
     self.extra = torch.from_numpy(batch['label'])
@@ -313,7 +327,7 @@ def measure(name: str, batch: int, steps: int, dtype: str, device: str) -> dict[
   """Checks one model, prints its rows; the medians in seconds, by what and by whom."""
   chosen = case(name)
   data = inputs(chosen, batch, *chosen.clip)
-  if chosen.ratio is None:  # a small clip will do: these networks take any
+  if chosen.optimizer['name'] == 'sgd':  # a small clip will do: CNNs take any
     found = check(chosen, inputs(chosen, 2, 8, 64), 'cpu', double=True)
   else:
     found = check(chosen, data, device)

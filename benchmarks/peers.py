@@ -108,6 +108,29 @@ class Block(nn.Module):
     return x + self.mlp['fc2'](F.gelu(self.mlp['fc1'](self.norm2(x))))
 
 
+class ViT(nn.Module):
+  """Scores (B, 400) of clips: the encoder of a masked autoencoder on all tokens, their mean, a norm, a linear layer."""
+
+  def __init__(self, width: int, depth: int, heads: int, *, frames: int = 16, crop: int = 224):
+    super().__init__()
+    self.patch_embed = nn.ModuleDict({'proj': nn.Conv3d(3, width, (2, 16, 16), (2, 16, 16))})
+    for name, rows in (('spatial', (crop // 16) ** 2), ('temporal', frames // 2), ('class', 1)):
+      setattr(self, f'pos_embed_{name}', nn.Parameter(torch.zeros(1, rows, width)))
+    self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+    self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+    self.norm, self.head = nn.LayerNorm(width, eps=1e-6), nn.Linear(width, CLASSES)
+
+  def forward(self, video: Tensor) -> Tensor:
+    x = self.patch_embed['proj'](video).flatten(2).transpose(1, 2)
+    x = x + (self.pos_embed_temporal[:, :, None] + self.pos_embed_spatial[:, None]).flatten(1, 2)
+    x = self.blocks(_prepend(self.cls_token + self.pos_embed_class, x))
+    return self.head(self.norm(x[:, 1:].mean(1)))
+
+  def loss(self, video: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy."""
+    return F.cross_entropy(self(video).float(), label)
+
+
 class MAE(nn.Module):
   """Masked autoencoder of clips (B, 3, frames, crop, crop): predicted pixels (B, N, patch^2 * 3), a frame a slot.
 

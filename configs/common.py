@@ -47,8 +47,8 @@ def use_data(config: ConfigDict, data: str) -> None:
 
 
 def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
-  """The same recipe without the heaviest augmentation, for a small network and few steps, on the built-in data or a folder of
-  your own."""
+  """The same recipe without the heaviest augmentation, for a small network and few steps, on the built-in data or a
+  folder of your own."""
   own = config.data.name == 'custom'
   data = dict(name='custom', folder=config.data.folder) if own else {}
   config.objective = dict(name='classify')

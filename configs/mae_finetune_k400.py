@@ -5,10 +5,10 @@ pre-training).
 Command:  python -m vjax.main --config=configs/mae_finetune_k400.py:variant=L,init=runs/mae_k400
           python -m vjax.main --config=configs/mae_finetune_k400.py:tiny
 Without init it trains from scratch. A data set of your own: data=FOLDER, see README.md.
-The chain of table 7 (K600, L 86.5 / 97.2, H 86.8 / 97.2): mae_k400.py:data=k600, then this with data=k600,init=THAT, then this
-with init=THAT,intermediate. Weights that saw Kinetics-700 are refused: it has test videos of Kinetics-400.
-Table 11 (84.4, 84.1 and 83.8 at 1.0, 1.2 and 1.3 times the speed): mask=0.5 and mask=0.75.
-Hardware: about 1/4 of the pre-training's. Epochs count clips, so with two repeats 100 epochs are 50 passes.
+The chain of table 7 (K600, L 86.5 / 97.2, H 86.8 / 97.2): mae_k400.py:data=k600, then this with data=k600,init=THAT,
+then this with init=THAT,intermediate. Weights that saw Kinetics-700 are refused: it has test videos of Kinetics-400.
+Table 11 (84.4, 84.1 and 83.8 at 1.0, 1.2 and 1.3 times the speed): mask=0.5 and mask=0.75. Hardware: about 1/4 of the
+pre-training's. Epochs count clips, so with two repeats 100 epochs are 50 passes.
 """
 
 from ml_collections import ConfigDict
@@ -24,8 +24,8 @@ INTERMEDIATE = {'L': (8e-4, 40.0, 0.2), 'H': (8e-4, 30.0, 0.3)}  # rate, epochs,
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant = B, L or H; init = workdir of the pre-training; intermediate = init was fine-tuned on K600 or K700 before;
-  mask = share of tokens hidden at first; data = k600, k700 or a folder of your own under data_dir; tiny."""
+  """Axes: variant = B, L or H; init = workdir of the pre-training; intermediate = init was fine-tuned on K600 or K700
+  before; mask = share of tokens hidden at first; data = k600, k700 or a folder of your own under data_dir; tiny."""
   arg = common.parse_arg(arg, variant='L', init='', intermediate=False, mask=0.0, data='')
   rate, batch, epochs, repeats, drop_path, dropout, layer_decay = common.choose('variant', arg.variant, RECIPES)
   if arg.intermediate:

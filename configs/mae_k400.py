@@ -55,7 +55,8 @@ def tiny(config: ConfigDict) -> ConfigDict:
   config.train = common.training(dtype='float32', log_steps=50, save_steps=200)
   split = 'val' if own else 'test'
   config.evals = dict(
-    val=dict(name='loss', split=split, clips=1, crops=1, batch=64), probe={**common.TINY_PROBE, 'test_split': split},
+    val=dict(name='loss', split=split, clips=1, crops=1, batch=64),
+    probe={**common.TINY_PROBE, 'test_split': split},
     pictures=dict(name='reconstruction', split=split, clips=1, crops=1, batch=8),
   )
   return config

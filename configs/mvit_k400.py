@@ -1,9 +1,9 @@
 """Multiscale vision transformers on Kinetics-400 from scratch.  Li et al. (CVPR 2022), MViTv2, table 4, with the settings of
 PySlowFast; Liang et al. (NeurIPS 2022), MultiTrain, the baseline of table 1.
 
-Expected: top-1 / top-5 of 81.0 / 94.6 (v2_s_16x4), 82.9 / 95.7 (v2_b_32x3), 78.4 / 93.5 (v1_b_16x4), 80.4 / 94.8 (v1_b_32x3),
-79.8 / 93.9 (multitrain_b_32x3), 78.8 / 93.5 (multitrain_b_16x4), 1 crop x 5 clips. The published 86.1 / 97.0 of v2_l_40x3 starts
-from ImageNet-21K; from scratch there is no number.
+Expected: top-1 / top-5 of 81.0 / 94.6 (v2_s_16x4), 82.9 / 95.7 (v2_b_32x3), 78.4 / 93.5 (v1_b_16x4),
+80.4 / 94.8 (v1_b_32x3), 79.8 / 93.9 (multitrain_b_32x3), 78.8 / 93.5 (multitrain_b_16x4), 1 crop x 5 clips. The published
+86.1 / 97.0 of v2_l_40x3 starts from ImageNet-21K; from scratch there is no number.
 Command:  python -m vjax.main --config=configs/mvit_k400.py:variant=v2_s_16x4
           python -m vjax.main --config=configs/mvit_k400.py:tiny
 Hardware: PySlowFast's recipe is for nodes of 8 GPUs with 16 videos each, 2 clips a video; 16 nodes for the 512 clips here.

@@ -1,11 +1,12 @@
-"""Multiscale vision transformers on Something-Something V2, from Kinetics-400.  Li et al. (CVPR 2022), MViTv2, table 5, with the
-settings of PySlowFast.
+"""Multiscale vision transformers on Something-Something V2, from Kinetics-400.  Li et al. (CVPR 2022), MViTv2, table
+5, with the settings of PySlowFast.
 
 Expected: top-1 / top-5 of 68.2 / 91.4 (v2_s_16x4), 70.5 / 92.7 (v2_b_32x3), 73.3 / 94.1 (v2_l_40x3, from ImageNet-21K and
 Kinetics-400), 3 crops x 1 clip.
 Command:  python -m vjax.main --config=configs/mvit_ssv2.py:variant=v2_s_16x4,init=runs/mvit_k400_variant-v2_s_16x4
           python -m vjax.main --config=configs/mvit_ssv2.py:tiny
-Rates are for nodes of 16 videos (8 for L); the batch here is that of 8 nodes. Labels name left and right, so nothing is mirrored.
+Rates are for nodes of 16 videos (8 for L); the batch here is that of 8 nodes. Labels name left and right, so nothing
+is mirrored.
 """
 
 from ml_collections import ConfigDict
@@ -23,9 +24,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """Axes: variant; init = workdir of the training on Kinetics; tiny."""
   arg = common.parse_arg(arg, variant='v2_s_16x4', init='')
   rate, node, epochs, drop_path, clip_norm, mixing = common.choose('variant', arg.variant, RECIPES)
-  config = mvit_k400.get_config(f'variant={arg.variant},init={arg.init}' if arg.init else f'variant={arg.variant}').unlock()
+  config = mvit_k400.get_config(
+    f'variant={arg.variant},init={arg.init}' if arg.init else f'variant={arg.variant}'
+  ).unlock()
   config.model.drop_path = drop_path
-  config.objective = dict(name='classify', label_smoothing=0.1, **(dict(mixup=0.8, cutmix=1.0, mix_group=16) if mixing else {}))
+  config.objective = dict(
+    name='classify', label_smoothing=0.1, **(dict(mixup=0.8, cutmix=1.0, mix_group=16) if mixing else {})
+  )
   config.data.update(name='ssv2', batch=8 * node)
   config.clip.update(stride=1, sampling='segments', repeats=1, short_side=config.clip.crop)
   config.augment.flip = 0.0

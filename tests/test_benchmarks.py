@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'benchmarks'
-NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if path.stem not in ('__init__', 'peers', 'cnn_peers'))
+NAMES = sorted(
+  path.stem for path in FOLDER.glob('*.py') if path.stem not in ('__init__', 'peers', 'cnn_peers', 'mvit_peer')
+)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -54,3 +56,24 @@ def test_peers_of_masked_autoencoders(ratio):
   case = bench.case(f'mae_ti_{ratio}', **sizes, frames=4, crop=32, decoder_width=32, decoder_depth=1)
   found = bench.check(case, bench.inputs(case, 2, 4, 32), 'cpu')
   assert found['output'] < 1e-4 and found['loss'] < 1e-4 and found['step'] < 1e-2
+
+
+@pytest.mark.slow
+def test_peers_of_transformers():
+  pytest.importorskip('torch', reason='peers are PyTorch')
+  from benchmarks import against_torch as bench
+  from benchmarks import mvit_peer, peers
+
+  case = bench.case('vit_ti')
+  case.peer, case.clip = (
+    peers.randomise(peers.ViT(**{'width': 192, 'depth': 12, 'heads': 3}, frames=4, crop=32)),
+    (4, 32),
+  )
+  found = bench.check(case, bench.inputs(case, 2, 4, 32), 'cpu')
+  assert found['output'] < 1e-4 and found['loss'] < 1e-4 and found['step'] < 1e-2
+  case = bench.case('mvit_s')
+  case.peer, case.clip = peers.randomise(mvit_peer.MViT((1, 2, 11, 2), 8, 64)), (8, 64)
+  batch = bench.inputs(case, 1, 8, 64)
+  ours = bench.Ours(case, batch, jnp.float32).infer()
+  theirs = bench.Theirs(case, batch, 'float32', 'cpu', compiled=False).infer()
+  assert bench.difference(ours, theirs) < 1e-4

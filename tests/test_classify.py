@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from vjax.layers import mix
+from vjax.models import vit
+from vjax.objectives import classify
 from vjax.objectives.classify import objective
+from vjax.types import VideoModel
 
 K = 6
 LOGITS = np.random.default_rng(0).normal(size=(4, K)).astype(np.float32) * 2
@@ -123,3 +126,28 @@ def test_errors():
 
   with pytest.raises(ValueError, match='the head answers shape'):
     run(model=Dense())
+
+
+def test_hidden_tokens_follow_half_a_cosine_in_eight_steps():
+  """Feichtenhofer et al. 2022, table 11: from r0 to 0; in between r0 / 2."""
+  at = lambda progress: classify.settings_at(progress, mask_ratio=0.75, mixup=0.8)['mask_ratio']
+  assert at(0) == 0.75 and at(0.5) == 0.375 and at(1) == 0
+  assert len({at(p / 100) for p in range(101)}) == 9
+  assert classify.settings_at(0.3, mixup=0.8) == {}
+
+
+class Count(nn.Module):
+  """The number of tokens that the backbone was shown as the score of the first of two classes."""
+
+  def __call__(self, features, *, train):
+    tokens = jnp.float32(features.tokens.shape[1] - 1)  # without the class token
+    return jnp.tile(jnp.stack([tokens, 0.0])[None], (len(features.tokens), 1))
+
+
+def test_training_hides_tokens_and_evaluation_does_not():
+  model = VideoModel(vit.Backbone(width=32, depth=1, heads=2, frames=4, crop=16, patch=(2, 4, 4)), Count())
+  batch = {**BATCH, 'video': jnp.zeros((4, 4, 16, 16, 3)), 'label': jnp.array([1, 1, 1, 1])}
+  params = model.init(jax.random.key(0), batch['video'], train=False)['params']
+  call = lambda train: objective(model, params, {}, batch, jax.random.key(0), train=train, mask_ratio=0.75)[0]
+  assert float(call(True)) == pytest.approx(8.0, abs=1e-2)  # a quarter of 32 tokens speaks for the wrong class
+  assert float(call(False)) == pytest.approx(32.0, abs=1e-2)

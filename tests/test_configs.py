@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import common
-from vjax import build, rooms
+from vjax import build, ckpt, rooms
 from vjax.types import ClipSpec
 
 CONFIGS = sorted(
@@ -21,7 +21,14 @@ CONFIGS = sorted(
 )
 ARGS = {  # beside '' and 'tiny'
   'mae_k400': ('variant=B', 'variant=H,epochs=1600,data=k700', 'data=mine,tiny'),
-  'mae_finetune_k400': ('variant=B,init=x', 'variant=H', 'data=mine', 'data=mine,tiny', 'data=k600', 'mask=0.75,intermediate'),
+  'mae_finetune_k400': (
+    'variant=B,init=x',
+    'variant=H',
+    'data=mine',
+    'data=mine,tiny',
+    'data=k600',
+    'mask=0.75,intermediate',
+  ),
   'mae_finetune_ssv2': ('variant=H,init=x',),
   'mvit_k400': ('variant=v1_b_32x3', 'variant=multitrain_b_16x4,tiny', 'variant=v1_b_16x4,tiny', 'data=mine,tiny'),
   'mvit_ssv2': ('variant=v2_l_40x3,init=x',),
@@ -134,3 +141,29 @@ def test_wrong_flags_are_answered_in_one_line(flag, message):
   found = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
   assert found.returncode == 1
   assert found.stderr.strip().endswith(message) and len(found.stderr.strip().splitlines()) == 1
+
+
+def test_weights_that_saw_the_test_set_are_refused(tmp_path):
+  """Kinetics-700 has test videos of Kinetics-400 among its training videos: directly, in a chain, and converted."""
+  k400 = rooms.find('data.datasets', 'k400').SPEC
+
+  def weights(**meta):
+    ckpt.write_json(tmp_path / 'meta.json', meta)
+    return build.Init(path=str(tmp_path))
+
+  on = lambda name, optim=True: {'data': {'name': name}, 'optim': {'name': 'adamw'} if optim else {}}
+  for init in (
+    weights(config=on('k700')),
+    weights(config=on('ssv2'), trained_on=['k700', 'ssv2']),
+    weights(trained_on=['k700']),
+  ):
+    with pytest.raises(
+      ValueError, match='trained on k700, which has test videos of k400(.|\n)*config.init.leak=True'
+    ):
+      build.check_leaks(init, k400)
+    assert 'k700' in build.check_leaks(dataclasses.replace(init, leak=True), k400)
+    assert 'k700' in build.check_leaks(init, rooms.find('data.datasets', 'ssv2').SPEC)
+  assert build.check_leaks(weights(config=on('k600'), trained_on=['k600']), k400) == ['k600']
+  assert build.check_leaks(weights(config=on('k700', optim=False)), k400) == []  # a probe trains nothing
+  assert build.check_leaks(build.Init(), k400) == []
+  assert build.describe(on('k400') | {'seed': 0}, (), ['k600'])['trained_on'] == ['k600', 'k400']

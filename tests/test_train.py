@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
+import optax
 import pytest
 
+from configs import mae_k400
 from tests.experiments import shrunk
 from vjax import build, ckpt, shard, train, tree
+from vjax.types import ClipSpec
 
 # Values of one training run that are facts of the clock, not of the training.
 CLOCK = ('clips_per_s', 'data_wait', 'memory_gib')
@@ -46,9 +50,10 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
   [
     shrunk('mae_k400', **{'train.log_steps': 4}),  # a resume in the middle of a logging interval
     shrunk('mae_finetune_k400', **{'head.dropout': 0.3, 'model.drop_path': 0.2, 'train.ema': 0.9}),
+    pytest.param(shrunk('mae_finetune_k400', **{'objective.mask_ratio': 0.75}), marks=pytest.mark.slow),
     pytest.param(shrunk('r2plus1d_k400'), marks=pytest.mark.slow),
   ],
-  ids=['mae', 'classify', 'batchnorm'],
+  ids=['mae', 'classify', 'masked', 'batchnorm'],
 )
 def test_resume_is_bit_identical(config, data_dir, tmp_path):
   config['evals'] = {}
@@ -180,6 +185,43 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
   assert all(name.startswith('head/') for name in report['skipped']) and 'head/predict/kernel' in report['skipped']
   with pytest.raises(ValueError, match=r'init.skip(.|\n)*head/linear/kernel'):
     ckpt.warm_start(state.params, state.stats, exp.init_path, resize=exp.resize)
+
+
+@pytest.mark.slow
+def test_vit_l_over_eight_devices():
+  """One step of masked pre-training at the paper's size, on small clips: an eighth of parameters and optimizer state on each
+  device, and the same gradients as on one device."""
+  config = build.plain(mae_k400.get_config('variant=L'))
+  config['clip'] |= {'frames': 4, 'crop': 32, 'repeats': 1}
+  config['train'] |= {'dtype': 'float32', 'remat': False}
+  config['objective'] |= {'ratio': 0.5}
+  config['data'] |= {'batch': 8}
+  clip, net = ClipSpec(**config['clip']), build.model(config, 400)
+  tx, schedule, *_ = build.optimizer(config, net, clips_per_epoch=1000)
+  objective, changes = build.objective(config)
+  exp = SimpleNamespace(
+    model=net, clip=clip, tx=tx, schedule=schedule, freeze=(), training=build.Training(**config['train']),
+    pixels=lambda batch: batch['video'], objective_at=lambda step: (objective, ()),
+  )  # fmt: skip
+  rng = np.random.default_rng(0)
+  batch = {'video': rng.standard_normal((8, 4, 32, 32, 3), np.float32), 'mask': np.ones(8, np.float32)}
+  batch |= {'video_id': np.arange(8)}
+
+  def first_moments(mesh):
+    state = train.init_state(exp, mesh, jax.random.key(0))[0]()
+    held = [(x.nbytes, x.addressable_shards[0].data.nbytes) for x in jax.tree.leaves((state.params, state.opt_state))]
+    step = train.compiled_step(exp, mesh, state)
+    state, metrics = step(state, shard.to_global(mesh, batch), jax.random.key(1))
+    moments = jax.tree.leaves(optax.tree_utils.tree_get(state.opt_state, 'mu'))
+    return np.sum(held, axis=0), float(metrics['loss'].compute()), [np.asarray(x) for x in moments]
+
+  (whole, mine), loss, moments = first_moments(shard.mesh(8))
+  assert whole > 3.8e9 and mine / whole < 0.127  # three times 318 million numbers
+  (_, all_of_it), plain_loss, plain = first_moments(shard.mesh(1, jax.devices()[:1]))
+  assert all_of_it == whole and loss == pytest.approx(plain_loss, rel=1e-5)
+  typical = max(np.abs(x).max() for x in plain)  # the gradient of a bias of keys is 0 but for rounding
+  for a, b in zip(moments, plain, strict=True):
+    assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b) + 1e-6 * typical
 
 
 def main(config: str, workdir, data_dir, *flags: str) -> subprocess.Popen:

@@ -16,7 +16,6 @@ import difflib
 import inspect
 import logging
 import os
-import sys
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -76,8 +75,9 @@ class Training:
 @dataclass(frozen=True)
 class Init:
   """config.init. path: workdir or converted checkpoint to start from, '' = none; skip: names that may differ (regular
-  expressions); leak: start also from weights whose training saw test videos of this data set; inflate: how kernels of an image network become those of a video network, a mode of inflate.MODES or the
-  factors of three frames, '' = not at all."""
+  expressions); leak: start also from weights whose training saw test videos of this data set; inflate: how kernels of
+  an image network become those of a video network, a mode of inflate.MODES or the factors of three frames, '' = not
+  at all."""
 
   path: str = ''
   skip: tuple[str, ...] = ()
@@ -323,11 +323,13 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
     return pipeline.eval_batches(test, spec, views, batch=batch, size=size, **hosts)
 
   return Experiment(
-    seed=config['seed'], model=net, objective=function, objective_changes=changes, tx=tx, schedule=schedule, total_steps=total,
+    seed=config['seed'], model=net, objective=function, objective_changes=changes, tx=tx, schedule=schedule,
+    total_steps=total,
     eval_steps=round(training.eval_epochs * epoch_steps), clip=clip, data=data, training=training,
     classes=tuple(source.classes), freeze=freeze, init_path=init.path,
     init_skip=init.skip, resize=partial(resize, net, clip, init.inflate),
-    evals=config['evals'], meta=describe(config, source.classes, trained_on), train_batches=train_batches, eval_batches=eval_batches,
+    evals=config['evals'], meta=describe(config, source.classes, trained_on), train_batches=train_batches,
+    eval_batches=eval_batches,
   )  # fmt: skip
 
 
@@ -339,7 +341,11 @@ def check_leaks(init: Init, spec: DatasetSpec) -> list[str]:
   if 'config' in meta and meta['config']['data']['name'] not in names and meta['config']['optim']:
     names.append(meta['config']['data']['name'])
   for name in names:
-    if name in rooms.names('data.datasets') and spec.name in rooms.find('data.datasets', name).SPEC.leaks and not init.leak:
+    if (
+      name in rooms.names('data.datasets')
+      and spec.name in rooms.find('data.datasets', name).SPEC.leaks
+      and not init.leak
+    ):
       raise ValueError(
         f'config.init.path is {init.path!r}, trained on {name}, which has test videos of {spec.name} among its training '
         f'videos: no number on {spec.name} would mean anything. Start from other weights, or set config.init.leak=True '

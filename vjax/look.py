@@ -1,7 +1,7 @@
 """Pictures of what a checkpoint does with videos.
 
-  python -m vjax.look reconstruct --workdir=runs/mae_k400 clip.mp4 [...]     original, masked, reconstruction; a PNG a video
-  python -m vjax.look heatmap --workdir=runs/mine clip.mp4 [...]             where the score of a class comes from; an MP4
+python -m vjax.look reconstruct --workdir=runs/mae_k400 clip.mp4 [...]     original, masked, reconstruction; a PNG a video
+python -m vjax.look heatmap --workdir=runs/mine clip.mp4 [...]             where the score of a class comes from; an MP4
 """
 
 import argparse
@@ -38,8 +38,8 @@ def reconstruct(loaded: predict.Loaded, path: str, ratios: list[float]) -> Any:
 
 
 def heatmap(loaded: predict.Loaded, path: str, label: str = '') -> tuple[np.ndarray, np.ndarray, str]:
-  """(frames (T, H, W, 3) uint8 of the middle clip, heat (T, H, W) in 0..1, label): where the score of `label` comes from, the
-  most probable one if ''. Raises ValueError for a label that the run does not know.
+  """(frames (T, H, W, 3) uint8 of the middle clip, heat (T, H, W) in 0..1, label): where the score of `label` comes
+  from, the most probable one if ''. Raises ValueError for a label that the run does not know.
 
   Gradient-weighted class activation of the backbone's last maps (Selvaraju et al. 2017): the mean over positions of their
   mean's effect on the score weighs the channels; what is negative counts as nothing. The head is applied to the mean over
@@ -51,7 +51,9 @@ def heatmap(loaded: predict.Loaded, path: str, label: str = '') -> tuple[np.ndar
   variables = {'params': loaded.params, **loaded.stats}
   maps, scores = jax.jit(lambda v, x: _maps(loaded.model, v, x))(variables, clip)
   chosen = loaded.classes.index(label) if label else int(scores[0].argmax())
-  frames = np.asarray(clip[0] * jnp.asarray(loaded.config['data']['std']) + jnp.asarray(loaded.config['data']['mean']))
+  frames = np.asarray(
+    clip[0] * jnp.asarray(loaded.config['data']['std']) + jnp.asarray(loaded.config['data']['mean'])
+  )
   heat = np.asarray(_heat(loaded.model, variables, maps, chosen, frames.shape[:3]))
   return np.uint8(np.clip(frames, 0, 1) * 255), heat, loaded.classes[chosen]
 
@@ -82,8 +84,12 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('what', choices=('reconstruct', 'heatmap'))
   parser.add_argument('--workdir', required=True, help='of a training run')
   parser.add_argument('--out', default='.', help='folder of the pictures')
-  parser.add_argument('--ratios', type=float, nargs='*', default=[], help='reconstruct: 0.9 0.95 0.98; default the run’s own')
-  parser.add_argument('--label', default='', help='heatmap: class whose score is explained; default the most probable')
+  parser.add_argument(
+    '--ratios', type=float, nargs='*', default=[], help='reconstruct: 0.9 0.95 0.98; default the run’s own'
+  )
+  parser.add_argument(
+    '--label', default='', help='heatmap: class whose score is explained; default the most probable'
+  )
   parser.add_argument('videos', nargs='+', help='video files')
   args: Any = parser.parse_args(argv)
   logging.getLogger('absl').setLevel(logging.ERROR)

@@ -27,8 +27,8 @@ STOPPED = 75  # exit status after SIGTERM: state is saved, start the same comman
 def train_step(
   state: TrainState, batch: Batch, rng: jax.Array, *, exp: Experiment, mesh, objective: Callable
 ) -> tuple[TrainState, Metrics]:
-  """One update by an objective of the experiment's. batch: global arrays, video uint8 (B, T, H, W, C). Randomness depends on (rng, step, row) alone, not on
-  devices or accumulation."""
+  """One update by an objective of the experiment's. batch: global arrays, video uint8 (B, T, H, W, C). Randomness
+  depends on (rng, step, row) alone, not on devices or accumulation."""
   clip_rng, dropout_rng = jax.random.split(jax.random.fold_in(rng, state.step))
   batch = {**batch, 'rng': jax.random.split(clip_rng, batch['video'].shape[0])}
 

@@ -41,7 +41,8 @@ class DatasetSpec:
 
   num_classes: 0 = whatever the manifest says. labels: 'one' | 'many' | 'boxes'. flip: whether a mirrored clip keeps
   its label. folder: where under data_dir, if not `name`. view: which labels, where records carry several
-  ('' = the first). leaks: data sets whose test videos are among its training videos. prepare: the command that makes the records, for the error when they are missing.
+  ('' = the first). leaks: data sets whose test videos are among its training videos. prepare: the command that makes
+  the records, for the error when they are missing.
   """
 
   name: str

@@ -40,14 +40,16 @@ def test_heads_of_several_data_sets(name):
     for dataset in ('kinetics', 'ssv2'):
       model, variables = convert.load('multitrain', weights, variant='b_16x4', dataset=dataset, dtype=jnp.float64)
       variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
-      scores.append(jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(variables, jnp.asarray(video, jnp.float64)))
+      scores.append(
+        jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(variables, jnp.asarray(video, jnp.float64))
+      )
   exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
   np.testing.assert_allclose(np.concatenate(scores, axis=1), exact, atol=1e-9)
 
 
 def test_a_head_must_be_named():
   weights = golden_files.weights(golden_files.load('mt_multi_FULL_B_16x4_addpred'))
-  with pytest.raises(ValueError, match="dataset=None: the weights have heads for kinetics, ssv2"):
+  with pytest.raises(ValueError, match='dataset=None: the weights have heads for kinetics, ssv2'):
     convert.load('multitrain', weights, variant='b_16x4')
   single = golden_files.weights(golden_files.load('mt_MVITV2_FULL_B_16x4'))
   with pytest.raises(ValueError, match='of one data set'):

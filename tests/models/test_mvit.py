@@ -132,7 +132,9 @@ def test_relative_positions_take_other_clips_and_separable_ones_say_no():
     mvit.Backbone(flavour='v3', **small).init(jax.random.key(1), video, train=False)
 
 
-@pytest.mark.parametrize('flavour', [pytest.param('v1', marks=pytest.mark.slow), 'v2', pytest.param('multitrain', marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  'flavour', [pytest.param('v1', marks=pytest.mark.slow), 'v2', pytest.param('multitrain', marks=pytest.mark.slow)]
+)
 def test_remat_and_drop_path(flavour):
   """Rematerialised, the gradients are the same; with all but certain dropping, blocks pass skips alone."""
   video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
@@ -158,7 +160,9 @@ def test_starts_of_the_two_codes():
 
   official, multitrain = of('v2'), of('multitrain', class_token=False)
   name = 'params/block1/attn/{}'
-  assert (official[name.format('q/bias')] == np.float32(0.02)).all() and (multitrain[name.format('q/bias')] == 0).all()
+  assert (official[name.format('q/bias')] == np.float32(0.02)).all() and (
+    multitrain[name.format('q/bias')] == 0
+  ).all()
   kernel = official[name.format('pool_k/kernel')], multitrain[name.format('pool_k/kernel')]
   assert abs(kernel[0].std() - 0.02) < 0.004 and 0.1 < np.abs(kernel[1]).max() < 0.1925
   assert np.abs(multitrain['params/patch/kernel']).max() < 0.0477

@@ -1,5 +1,7 @@
 """Vision transformer: sizes of the paper, parameter names, masking, and what its options change."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from vjax import tree
 from vjax.heads import mae as mae_head
+from vjax.layers import attention
 from vjax.layers import mask as masks
 from vjax.models import vit
 from vjax.types import VideoModel
@@ -221,3 +224,41 @@ def test_grid():
   for wrong in ({'pool': 'max'}, {'pool': 'class', 'class_token': False}, {'positions': 'sine'}, {'heads': 3}):
     with pytest.raises(ValueError):
       shapes(vit.Backbone(**TINY | wrong), (1, 4, 24, 24, 3))
+
+
+def test_relative_positions_of_the_specification():
+  """Attention of width 8, two heads, grid (2, 3, 3) and a class token, with and without tables."""
+
+  def sines(name, shape, amplitude=0.5):
+    wave = np.sin(0.37 * np.arange(np.prod(shape)) + sum(name.encode()) % 97).reshape(shape)
+    return amplitude * wave
+
+  dense = lambda name: {'kernel': sines(f'{name}.weight', (8, 8)).T, 'bias': sines(f'{name}.bias', (8,))}
+  params = {name: dense(name) for name in ('q', 'k', 'v', 'proj')}
+  tables = {
+    f'relative_{axis}': sines(f'rel_pos_{axis}', (rows, 4)) for axis, rows in {'t': 3, 'h': 5, 'w': 5}.items()
+  }
+  plain = {1: [0.231751, -0.582586, 0.826303, -0.432770], 18: [0.024813, -0.424229, 0.721734, -0.385429]}
+  shifted = {1: [0.180122, -0.528619, 0.771772, -0.379469], 18: [0.044300, -0.431580, 0.716707, -0.368189]}
+  with jax.enable_x64(True):
+    x = jnp.sin(0.7 * jnp.arange(152.0, dtype=jnp.float64)).reshape(1, 19, 8)
+    for grid, more, wanted in ((None, {}, plain), ((2, 3, 3), tables, shifted)):
+      layer = attention.Attention(2, dtype=jnp.float64, relative=grid)
+      y = layer.apply({'params': jax.tree.map(jnp.asarray, params | more)}, x)[0]
+      np.testing.assert_allclose(y[0, :4], [0.037752, -0.435394, 0.730759, -0.392016], atol=1e-5)
+      for token, values in wanted.items():
+        np.testing.assert_allclose(y[token, :4], values, atol=1e-5)
+
+
+def test_a_network_with_new_relative_positions_is_what_it_was():
+  make = lambda **more: vit.Backbone(width=32, depth=2, heads=2, frames=4, crop=32, patch=(2, 8, 8), **more)
+  video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
+  variables = jax.jit(partial(make(relative=True).init, train=False))(jax.random.key(1), video)
+  tables = {name for name in tree.flatten(variables) if 'relative' in name}
+  assert len(tables) == 6
+  rest = tree.unflatten({name: x for name, x in tree.flatten(variables).items() if name not in tables})
+  seen = [make(relative=r).apply(v, video, train=False).pooled for r, v in ((True, variables), (False, rest))]
+  np.testing.assert_allclose(*seen, atol=1e-5)
+  mask = masks.make(jax.random.split(jax.random.key(0), 2), (2, 4, 4), 0.5, 'random')
+  with pytest.raises(ValueError, match='relative=True needs all tokens'):
+    make(relative=True).apply(variables, video, train=True, mask=mask)

@@ -11,13 +11,25 @@ from vjax.layers import temporal
 from vjax.models import blresnet, inception, resnet, slowfast, x3d
 from vjax.types import VideoModel
 
-QUICK = ('v2_s_16x4', 'multitrain_half_b_16x4', 'i3d_r18', 's3d_tp_r18', 'slow_r50', 'ip_csn_r50', 'r50_4x16', 'xs', '50')
+QUICK = (
+  'v2_s_16x4',
+  'multitrain_half_b_16x4',
+  'i3d_r18',
+  's3d_tp_r18',
+  'slow_r50',
+  'ip_csn_r50',
+  'r50_4x16',
+  'xs',
+  '50',
+)
 
 
 @pytest.mark.parametrize(
   'figure',
   [
-    pytest.param(f, id=f'{f.model}-{f.variant}-{f.frames}x{f.crop}', marks=() if f.variant in QUICK else pytest.mark.slow)
+    pytest.param(
+      f, id=f'{f.model}-{f.variant}-{f.frames}x{f.crop}', marks=() if f.variant in QUICK else pytest.mark.slow
+    )
     for f in zoo.FIGURES
   ],
 )

@@ -73,7 +73,9 @@ def mvit_table(widen: str = 'proj') -> list[_table.Row]:
   rows += [(f'pos_embed_{part}', f'params/backbone/position_{part}') for part in ('spatial', 'temporal', 'class')]
   rows += _table.dense('patch_embed.proj', 'backbone/patch') + _table.dense('norm', 'backbone/norm', 'scale')
   rows += _table.dense(f'{block}.norm{{n}}', f'{here}/norm{{n}}', 'scale')
-  rows += _table.dense(f'{block}.mlp.fc{{n}}', f'{here}/mlp/fc{{n}}') + _table.dense(f'{block}.{widen}', f'{here}/proj')
+  rows += _table.dense(f'{block}.mlp.fc{{n}}', f'{here}/mlp/fc{{n}}') + _table.dense(
+    f'{block}.{widen}', f'{here}/proj'
+  )
   rows += _table.dense(f'{block}.attn.proj', f'{here}/attn/proj')
   for part in 'qkv':
     rows += _table.dense(f'{block}.attn.{part}', f'{here}/attn/{part}')
@@ -160,7 +162,9 @@ def mvit_backbone(
   elif 'blocks.0.attn.rel_pos_t' in tensors and 'blocks.0.attn.rel_pos_h' in tensors:
     old = tuple((size(f'blocks.0.attn.rel_pos_{axis}') + 1) // 2 for axis in 'th')
   else:
-    raise ValueError("the weights have neither 'pos_embed_temporal' and 'pos_embed_spatial' nor relative positions: no MViT")
+    raise ValueError(
+      "the weights have neither 'pos_embed_temporal' and 'pos_embed_spatial' nor relative positions: no MViT"
+    )
   clip = dict(frames=old[0] * mvit.PATCH[0], crop=old[1] * mvit.PATCH[1])
   net = mvit.Backbone(**{**settings, **clip, 'class_token': 'cls_token' in tensors, **overrides})
   resized = dict(tensors)

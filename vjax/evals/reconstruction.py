@@ -11,7 +11,12 @@ READS = 'reconstructions'
 
 
 def evaluate(
-  reconstructions: Callable, batches: Iterable[Batch], *, mean: tuple[float, ...], std: tuple[float, ...], count: int = 2
+  reconstructions: Callable,
+  batches: Iterable[Batch],
+  *,
+  mean: tuple[float, ...],
+  std: tuple[float, ...],
+  count: int = 2,
 ) -> dict[str, np.ndarray]:
   """{'clip0': picture (H, W, 3) uint8, ...} of the first `count` clips of this host."""
   found = reconstructions(next(iter(batches))['video'][:count, 0])

@@ -87,10 +87,9 @@ def _fused(query: Array) -> bool:
   return cuda and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
 
 
-def norm(
-  name: str, dtype: Any, bias_init: Initializer = nn.initializers.zeros, eps: float = EPSILON
-) -> nn.LayerNorm:
-  """LayerNorm of ViTs: eps 1e-6 unless given, computed and returned in at least float32; variance in two passes, as PyTorch."""
+def norm(name: str, dtype: Any, bias_init: Initializer = nn.initializers.zeros, eps: float = EPSILON) -> nn.LayerNorm:
+  """LayerNorm of ViTs: eps 1e-6 unless given, computed and returned in at least float32; variance in two passes, as
+  PyTorch."""
   dtype = jnp.promote_types(dtype, jnp.float32)
   return nn.LayerNorm(epsilon=eps, dtype=dtype, bias_init=bias_init, use_fast_variance=False, name=name)
 
@@ -175,7 +174,8 @@ def blocks(
 ) -> Float[Array, 'b n d']:
   """x (B, N, D) through 'block0', 'block1', ... of the enclosing compact module, one per drop rate in `rates`.
 
-  relative: grid of their tables of relative positions. remat: activations inside a block are computed again in the backward pass, not stored.
+  relative: grid of their tables of relative positions. remat: activations inside a block are computed again in the
+  backward pass, not stored.
   """
   module = nn.remat(Block, static_argnums=(2,)) if remat else Block
   for i, rate in enumerate(rates):

@@ -46,6 +46,15 @@ def grid_of(shape: tuple[int, int, int], patch: Grid) -> Grid:
   return grid
 
 
+def check_grid(shape: tuple[int, ...], grid: Grid, wanted: Grid) -> None:
+  """Raises ValueError where the token grid of a clip of `shape` (T, H, W) is not the one that position tables are for."""
+  if grid != wanted:
+    raise ValueError(
+      f'a clip of {tuple(shape)} frames, rows, columns makes a token grid {grid}, but the position tables are for '
+      f'{wanted}: set frames and crop of the model; checkpoints are resized on loading'
+    )
+
+
 def table(
   module: nn.Module, kind: str, grid: Grid, width: int, class_token: bool, init: Callable[..., Any]
 ) -> tuple[Float[Array, 'n d'], Float[Array, '1 d'] | None]:

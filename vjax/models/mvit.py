@@ -23,9 +23,10 @@ class Flavour:
   """What differs between the papers' blocks.
 
   positions: 'separable' tables added to the tokens, or 'relative' ones in every block. widen: where a stage gets wider, in
-  the 'attention' of its first block or in the 'mlp' of the block before. raw_skip: a skip that widens projects x, not norm(x).
-  pool_all: queries pass a convolution in every block, not only where they lose resolution. add_query: attention adds the
-  pooled queries to its output. eps: of the norms after pooling. official: starts as PySlowFast does.
+  the 'attention' of its first block or in the 'mlp' of the block before. raw_skip: a skip that widens projects x, not
+  norm(x). pool_all: queries pass a convolution in every block, not only where they lose resolution. add_query:
+  attention adds the pooled queries to its output. eps: of the norms after pooling. official: starts as PySlowFast
+  does.
   """
 
   positions: str
@@ -64,8 +65,8 @@ VARIANTS: dict[str, dict] = {
 
 @dataclass(frozen=True)
 class Layer:
-  """One block. attend, features: widths of its attention and of its output; query, key: strides through (time, height, width);
-  grid: of its input, which its tables of relative positions are for; drop_path: rate."""
+  """One block. attend, features: widths of its attention and of its output; query, key: strides through (time,
+  height, width); grid: of its input, which its tables of relative positions are for; drop_path: rate."""
 
   attend: int
   features: int
@@ -84,8 +85,9 @@ class Layer:
 
 
 class Pool(nn.Module):
-  """Tokens (B, N, heads * d) of a grid -> (B, N', heads, d) of a coarser one: a convolution of each channel, its kernel the same
-  for all heads, then a norm over each head. Tokens before those of the grid (a class token) see the norm alone."""
+  """Tokens (B, N, heads * d) of a grid -> (B, N', heads, d) of a coarser one: a convolution of each channel, its
+  kernel the same for all heads, then a norm over each head. Tokens before those of the grid (a class token) see the
+  norm alone."""
 
   heads: int
   kernel: Grid
@@ -109,7 +111,8 @@ class Pool(nn.Module):
 
 
 class Attention(nn.Module):
-  """Multi-head pooling attention: (B, N, C) -> (B, N', layer.attend), and the grid of its queries.  (Fan et al. 2021, sec. 3.1.)"""
+  """Multi-head pooling attention: (B, N, C) -> (B, N', layer.attend), and the grid of its queries.  (Fan et al. 2021,
+  sec. 3.1.)"""
 
   layer: Layer
   flavour: Flavour
@@ -179,8 +182,8 @@ class Backbone(nn.Module):
 
   flavour: an entry of FLAVOURS. frames, crop: clips that positions are for; relative ones take other clips too, and are
   interpolated. key_stride: through rows and columns of the keys in the first stage; halved from stage to stage, so that all
-  have as many keys. kernel: of poolings, None = stride + 1. class_token: what is read out; without one, the mean of the tokens.
-  drop_path: rate of the last block, rising linearly from 0.
+  have as many keys. kernel: of poolings, None = stride + 1. class_token: what is read out; without one, the mean of
+  the tokens. drop_path: rate of the last block, rising linearly from 0.
   """
 
   flavour: str
@@ -212,9 +215,7 @@ class Backbone(nn.Module):
       key = max(key // stride, 1)
       after = stages[min(i + 1, len(stages) - 1)] if early else stage
       width, heads = self.width << stage, self.heads << stage
-      found.append(
-        Layer(width, self.width << after, heads, (1, stride, stride), (1, key, key), grid, rates[i])
-      )
+      found.append(Layer(width, self.width << after, heads, (1, stride, stride), (1, key, key), grid, rates[i]))
       grid = (grid[0], grid[1] // stride, grid[2] // stride)
     return found
 
@@ -236,11 +237,7 @@ class Backbone(nn.Module):
     x = patches.reshape(len(video), -1, self.width)
     first = self.param('class_token', small, (1, 1, self.width)) if self.class_token else None
     if flavour.positions == 'separable':
-      if grid != layers[0].grid:
-        raise ValueError(
-          f'a clip of {video.shape[1:4]} frames, rows, columns makes a token grid {grid}, but the position tables are for '
-          f'{layers[0].grid} (frames={self.frames}, crop={self.crop}): set frames and crop; checkpoints are resized on loading'
-        )
+      position.check_grid(video.shape[1:4], grid, layers[0].grid)
       table, of_class = position.table(self, 'separable', grid, self.width, self.class_token, small)
       x, first = x + table.astype(self.dtype), first if first is None else first + of_class
     if first is not None:

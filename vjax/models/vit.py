@@ -54,8 +54,8 @@ class Backbone(nn.Module):
   not the other way round), or 'class', the normed class token. drop_path: rate of the last block, rising linearly
   from 0. keep_mask_tokens: masked tokens stay in the encoder as a learned token (the paper's slow ablation).
   init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and biases of 0.02 in linear layers and block
-  norms). relative: tables of relative positions in every block too (the paper's detector). drop_first: the mean leaves out the first token although there is no class token, as the published
-  classifier does.
+  norms). relative: tables of relative positions in every block too (the paper's detector). drop_first: the mean
+  leaves out the first token although there is no class token, as the published classifier does.
   """
 
   width: int
@@ -81,11 +81,7 @@ class Backbone(nn.Module):
     """Token grid (t, h, w) of clips of `shape` (T, H, W). Raises ValueError when the position tables do not fit."""
     crop = (self.crop, self.crop) if isinstance(self.crop, int) else tuple(self.crop)
     grid, wanted = position.grid_of(tuple(shape), self.patch), position.grid_of((self.frames, *crop), self.patch)
-    if grid != wanted:
-      raise ValueError(
-        f'a clip of {tuple(shape)} frames, rows, columns makes a token grid {grid}, but the position tables are for '
-        f'{wanted} (frames={self.frames}, crop={self.crop}): set frames and crop; checkpoints are resized on loading'
-      )
+    position.check_grid(shape, grid, wanted)
     return grid
 
   @nn.compact

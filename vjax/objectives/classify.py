@@ -17,8 +17,8 @@ MASK_LEVELS = 8  # parts of mask_ratio that its schedule is rounded to, since ea
 
 
 def settings_at(progress: float, *, mask_ratio: float = 0.0, **others: Any) -> dict[str, Any]:
-  """What `objective` is given in place of its settings at `progress` through the training, 0 to 1: mask_ratio falls along half
-  a cosine, in MASK_LEVELS steps.  (Feichtenhofer et al. 2022, appendix B.3 and table 11.)"""
+  """What `objective` is given in place of its settings at `progress` through the training, 0 to 1: mask_ratio falls
+  along half a cosine, in MASK_LEVELS steps.  (Feichtenhofer et al. 2022, appendix B.3 and table 11.)"""
   if not mask_ratio:
     return {}
   return {'mask_ratio': mask_ratio * round(MASK_LEVELS * 0.5 * (1 + math.cos(math.pi * progress))) / MASK_LEVELS}
@@ -44,9 +44,9 @@ def objective(
 
   Targets are one-hot labels (B,), or labels (B, K) as they are: multi-hot or soft. many: sigmoid cross-entropy, mean
   over classes (Wightman et al. 2021 use it for one label a clip, too); else softmax. Smoothing and mixing, see
-  layers/mix.py, act in training only. mask_ratio: share of a ViT's tokens that training does not show it, drawn at random. mix_switch: probability of CutMix where MixUp is on as well.
-  Metrics: loss, top1, and top5 of 5 classes or more: whether a true class is among the best k. While mixing, a
-  clip's own label counts as the truth.
+  layers/mix.py, act in training only. mask_ratio: share of a ViT's tokens that training does not show it, drawn at
+  random. mix_switch: probability of CutMix where MixUp is on as well. Metrics: loss, top1, and top5 of 5 classes or
+  more: whether a true class is among the best k. While mixing, a clip's own label counts as the truth.
   """
   label, video = batch['label'], batch['video']
   if label_smoothing and label.ndim == 2:
