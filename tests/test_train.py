@@ -188,6 +188,25 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_chain_of_three_trainings_knows_what_it_saw(data_dir, tmp_path):
+  """Masked pre-training, fine-tuning on other labels, then on the task: the head is new each time, the rest is kept."""
+  arg, last = 'tiny', None
+  for number, name in enumerate(('mae_k400', 'mae_finetune_k400', 'mae_finetune_k400')):
+    config = shrunk(name, arg + (f',init={last}' if last else ''), **{'optim.total_steps': 2})
+    config['evals'] = {}
+    if number == 1:
+      config['data'] |= {'name': 'motions_appearance'}
+    exp = build.experiment(config, str(data_dir))
+    if last:
+      state = train.init_state(exp, shard.mesh(), jax.random.key(0))[0]()
+      _, _, report = ckpt.warm_start(state.params, state.stats, last, skip=exp.init_skip, resize=exp.resize)
+      assert all(n.startswith('head/') for n in report['skipped']) and len(report['loaded']) > 20
+    last = str(tmp_path / str(number))
+    train.run(exp, last)
+  assert ckpt.read_meta(last)['trained_on'] == ['motions', 'motions_appearance']
+
+
+@pytest.mark.slow
 def test_vit_l_over_eight_devices():
   """One step of masked pre-training at the paper's size, on small clips: an eighth of parameters and optimizer state on each
   device, and the same gradients as on one device."""

@@ -167,3 +167,14 @@ def test_starts_of_the_two_codes():
   assert abs(kernel[0].std() - 0.02) < 0.004 and 0.1 < np.abs(kernel[1]).max() < 0.1925
   assert np.abs(multitrain['params/patch/kernel']).max() < 0.0477
   assert convert.variant_of(mvit.VARIANTS, 'v2_l_40x3')['crop'] == 312
+
+
+@pytest.mark.slow
+def test_half_precision_stays_close():
+  video = jax.random.normal(jax.random.key(0), (2, 8, 32, 32, 3))
+  make = lambda dtype: mvit.Backbone(flavour='v2', crop=32, dtype=dtype, **TINY)
+  variables = jax.jit(partial(make(jnp.float32).init, train=False))(jax.random.key(1), video)
+  whole, half = (
+    jax.jit(partial(make(t).apply, train=False))(variables, video).pooled for t in (jnp.float32, jnp.bfloat16)
+  )
+  assert half.dtype == jnp.float32 and np.abs(whole - half).max() < 0.1 * np.abs(whole).max()
