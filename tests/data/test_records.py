@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data import make
-from vjax.data import records, wire
+from vjax.data import recordio, records, wire
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_image_size_of_png_and_rubbish():
 
 
 def test_checksum_is_crc32c():
-  assert records._crc32c(b'123456789') == 0xE3069283
+  assert recordio.crc32c(b'123456789') == 0xE3069283
 
 
 def test_manifest_from_scanning(toy):
@@ -162,7 +162,7 @@ def test_damaged_payload(toy):
 def test_not_an_example(tmp_path):
   payload = b'\xff\xff\xff'
   length = struct.pack('<Q', len(payload))
-  crc, checksum = (struct.pack('<I', records._mask(records._crc32c(b))) for b in (length, payload))
+  crc, checksum = (struct.pack('<I', recordio.masked_crc(b)) for b in (length, payload))
   (tmp_path / 'train-00000-of-00001.tfrecord').write_bytes(length + crc + payload + checksum)
   with pytest.raises(ValueError, match='the record at byte 12 cannot be read'):
     records.write_index(str(tmp_path), 'train')
@@ -170,7 +170,7 @@ def test_not_an_example(tmp_path):
 
 def test_few_files_stay_open(toy, monkeypatch):
   index = records.open_index(str(toy), 'train')
-  files = records._Files(limit=1)
-  monkeypatch.setattr(records, '_FILES', files)
+  files = recordio.Files(limit=1)
+  monkeypatch.setattr(recordio, 'FILES', files)
   first = [records.read(index, i) for i in (0, 4, 0, 4)]
   assert first[0] == first[2] and first[1] == first[3] and len(files.files) == 1

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from data_prep.sequence_example import sequence_example, tfrecord
 from tests.data import make
-from vjax.data import pipeline, records, sample, wire
+from vjax.data import pipeline, recordio, records, sample, wire
 from vjax.data.augment import Augment
 from vjax.types import ClipSpec, DatasetSpec
 
@@ -210,7 +210,7 @@ def test_headers_that_claim_what_is_not_there(folder, claim):
   source, path = open_set(folder), shard(folder)
   start = int(source.index.offset[1])
   length = struct.pack('<Q', claim)
-  header = length + struct.pack('<I', records._mask(records._crc32c(length)))
+  header = length + struct.pack('<I', recordio.masked_crc(length))
   data = path.read_bytes()
   path.write_bytes(data[: start - HEADER] + header + data[start:])
   tracemalloc.start()
@@ -425,7 +425,7 @@ def test_any_bytes_are_records_or_a_value_error(tmp_path_factory, content, place
     data = data[: len(data) - cut]
   path.write_bytes(data)
   try:
-    read = [bytes(payload) for _, payload, _ in records._payloads(path)]
+    read = [bytes(payload) for _, payload, _ in recordio.payloads(path)]
   except ValueError as e:
     assert str(path) in str(e) and 'byte' in str(e)
   else:

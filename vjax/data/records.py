@@ -2,8 +2,7 @@
 
   python -m vjax.data.records --folder=data/foreign [--classes=names.txt]
 
-builds index and manifest for records that DMVR, Scenic or another tool wrote. A record is: length (uint64), masked crc32c
-of the length, payload, masked crc32c of the payload.
+builds index and manifest for records that DMVR, Scenic or another tool wrote.
 """
 
 from __future__ import annotations
@@ -11,29 +10,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import itertools
 import json
-import mmap
 import os
 import re
 import struct
-import threading
 import zipfile
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from etils import epath
-from google_crc32c import value as _crc32c
 
-from vjax import remote
-from vjax.data import wire
+from vjax.data import recordio, wire
 
 _SHARD = re.compile(r'(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.tfrecord')
-_OPEN_FILES = 64
-_HEADER = struct.Struct('<QI')  # length, masked checksum of its 8 bytes
 _MOST_CLASSES = 1_000_000  # a larger label is damage, and would ask for a list of as many names
 
 
@@ -114,7 +105,7 @@ def scan(files: Sequence[str | epath.Path]) -> dict[str, np.ndarray]:
   """Index columns (see write_index) of TFRecord files of SequenceExamples or Examples."""
   rows, labels = [], []
   for number, file in enumerate(files):
-    for offset, payload, crc in _payloads(epath.Path(file)):
+    for offset, payload, crc in recordio.payloads(epath.Path(file)):
       context, spans, views = _parse(payload, file, offset)
       frames = len(spans) or len(context.get('image', []))  # an Example is a clip of one frame
       rows.append((number, offset, len(payload), frames, crc))
@@ -208,7 +199,7 @@ def load_index(path: epath.Path, folder: epath.Path, manifest: dict[str, Any], v
         f'{folder / str(name)}: index older than its shard, or the shard cut short or swapped with another ({size} bytes '
         f'expected, {found} found); copy it again, or run: {rebuild}'
       )
-  _FILES.forget([str(folder / str(name)) for name in names])
+  recordio.FILES.forget([str(folder / str(name)) for name in names])
   labels = {k.removeprefix('label').removeprefix('_'): v for k, v in columns.items() if k.startswith('label')}
   if view not in labels:
     raise ValueError(f'{folder} has no label view {view!r}; it has: {sorted(labels)}')
@@ -240,7 +231,7 @@ def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
     if {len(v) for v in rows.values()} != {len(columns['frames'])} or 'label' not in rows:
       raise ValueError(f'columns of lengths { {k: len(v) for k, v in rows.items()} }')
     sizes = columns['shard_bytes']
-    inside = (shard >= 0) & (shard < len(sizes)) & (offset >= _HEADER.size) & (length >= 0)
+    inside = (shard >= 0) & (shard < len(sizes)) & (offset >= recordio.HEADER.size) & (length >= 0)
     if not inside.all() or (length + 4 > sizes[shard] - offset).any():
       raise ValueError('a record outside its shard')
   except Exception as e:  # whatever zipfile and numpy make of damage
@@ -252,85 +243,21 @@ def read(index: Index, i: int) -> bytes:
   """Payload of record i: one read of exactly its bytes. Raises ValueError naming file, record and byte if it is damaged, or
   not the one that was indexed."""
   path, offset, length = index.files[index.shard[i]], int(index.offset[i]), int(index.length[i])
-  header, payload, crc = read_ranges(path, offset - _HEADER.size, (_HEADER.size, length, 4))
+  header, payload, crc = recordio.read_ranges(path, offset - recordio.HEADER.size, (recordio.HEADER.size, length, 4))
   if len(crc) < 4:
     raise ValueError(f'{index.where(i)}: the file ends inside its {length} bytes; write the shard again')
-  found, header_crc = _HEADER.unpack(header)
+  found, header_crc = recordio.HEADER.unpack(header)
   crc = struct.unpack('<I', crc)[0]
   other = f'copy the shard again that the index was made of, or run: {index.rebuild}'
-  if _mask(_crc32c(header[:8])) != header_crc:
+  if recordio.masked_crc(header[:8]) != header_crc:
     raise ValueError(f'{index.where(i)}: no record begins there: the shard is damaged, or another one; {other}')
   if found != length:
     raise ValueError(f'{index.where(i)}: {found} bytes where the index has {length}: another shard; {other}')
-  if _mask(_crc32c(payload)) != crc:
+  if recordio.masked_crc(payload) != crc:
     raise ValueError(f'{index.where(i)}: wrong checksum, the record is damaged; write the shard again')
   if index.crc is not None and index.crc[i] != crc:
     raise ValueError(f'{index.where(i)}: not the record that was indexed: the shard is another one; {other}')
   return payload
-
-
-def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
-  """Pieces of these lengths that follow each other in a file from `offset`; shorter at its end. The one place that reads
-  clips: local files through descriptors kept open, object stores by one ranged request."""
-  return remote.read_ranges(path, offset, lengths) if remote.is_remote(path) else _FILES.read(path, offset, lengths)
-
-
-class _Files:
-  """The last few files read, kept open; a file is closed once nobody reads it."""
-
-  def __init__(self, limit: int):
-    self.limit, self.lock = limit, threading.Lock()
-    self.files: OrderedDict[str, io.FileIO] = OrderedDict()
-
-  def forget(self, paths: Sequence[str]) -> None:
-    """Opens these anew when they are read next: they may have been replaced."""
-    with self.lock:
-      for path in paths:
-        self.files.pop(path, None)
-
-  def read(self, path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
-    """Consecutive pieces of the file; threads read side by side."""
-    with self.lock:
-      file = self.files.pop(path, None) or io.FileIO(path)
-      self.files[path] = file
-      if len(self.files) > self.limit:
-        self.files.popitem(last=False)  # closed when its last reader lets go of it
-    starts = itertools.accumulate(lengths, initial=offset)
-    return [os.pread(file.fileno(), n, start) for n, start in zip(lengths, starts)]
-
-
-_FILES = _Files(_OPEN_FILES)
-
-
-def _payloads(file: epath.Path) -> Iterator[tuple[int, bytes, int]]:
-  """(byte offset, payload, its masked checksum) of every record. Raises ValueError naming file and offset of damage."""
-  buffer, at = _contents(file), 0
-  while at < len(buffer):
-    if at + 12 > len(buffer):
-      raise ValueError(f'{file}: ends inside a record header at byte {at}: it was cut short; write the shard again')
-    length, crc = _HEADER.unpack(buffer[at : at + 12])
-    if _mask(_crc32c(bytes(buffer[at : at + 8]))) != crc:
-      raise ValueError(f'{file}: wrong length checksum at byte {at}: not a TFRecord file, or damaged; write it again')
-    if at + 16 + length > len(buffer):
-      raise ValueError(
-        f'{file}: the record at byte {at} needs {length} bytes, beyond the end of the file; write it again'
-      )
-    payload = bytes(buffer[at + 12 : at + 12 + length])
-    crc = struct.unpack('<I', buffer[at + 12 + length : at + 16 + length])[0]
-    if _mask(_crc32c(payload)) != crc:
-      raise ValueError(
-        f'{file}: wrong checksum of the record at byte {at + 12}: it is damaged; write the shard again'
-      )
-    yield at + 12, payload, crc
-    at += 16 + length
-
-
-def _contents(file: epath.Path) -> memoryview:
-  if remote.is_remote(file):
-    return memoryview(file.read_bytes())
-  with open(file, 'rb') as f:
-    size = os.fstat(f.fileno()).st_size
-    return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) if size else b'')
 
 
 def _parse(payload: bytes, file, offset: int) -> tuple[dict[str, list], list, dict[str, list[int]]]:
@@ -340,10 +267,6 @@ def _parse(payload: bytes, file, offset: int) -> tuple[dict[str, list], list, di
     return context, spans, label_views(context)
   except ValueError as e:
     raise ValueError(f'{file}: the record at byte {offset} cannot be read: {e}') from e
-
-
-def _mask(crc: int) -> int:
-  return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _write(path: epath.Path, data: bytes) -> None:
@@ -364,7 +287,7 @@ def write_manifest(folder: str, classes: Sequence[str] = ()) -> str:
     counts, clips, frames, duration_us = [], [], 0, 0
     for file in shard_files(folder, split):
       clips.append(0)
-      for offset, payload, _ in _payloads(folder / file):
+      for offset, payload, _ in recordio.payloads(folder / file):
         context, spans, views = _parse(payload, folder / file, offset)
         where = f'{folder / file}: the record at byte {offset}'
         for view, labels in views.items():
@@ -405,7 +328,7 @@ def _texts(context: dict[str, list], view: str, where: str) -> list[str]:
 
 
 def _describe(file: epath.Path, clips: int) -> dict[str, Any]:
-  buffer = _contents(file)
+  buffer = recordio.contents(file)
   return {'file': file.name, 'clips': clips, 'bytes': len(buffer), 'sha256': hashlib.sha256(buffer).hexdigest()}
 
 
