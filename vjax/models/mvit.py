@@ -228,13 +228,13 @@ class Backbone(nn.Module):
     flavour = FLAVOURS[self.flavour]
     start, pool_start = _starts(flavour)
     small, layers = nn.initializers.normal(0.02), self.layers()
-    grid = position.grid_of(video.shape[1:4], PATCH)
+    position.grid_of(video.shape[1:4], PATCH)  # raises where frames do not divide
     bound = attention.uniform((3 * 7 * 7 * video.shape[-1]) ** -0.5)
     patches = conv.Conv3D(
       self.width, (3, 7, 7), PATCH, (1, 3, 3), bias=True, dtype=self.dtype,
       kernel_init=small if flavour.official else bound, bias_init=bound, name='patch',
     )(video)  # fmt: skip
-    x = patches.reshape(len(video), -1, self.width)
+    grid, x = patches.shape[1:4], patches.reshape(len(video), -1, self.width)
     first = self.param('class_token', small, (1, 1, self.width)) if self.class_token else None
     if flavour.positions == 'separable':
       position.check_grid(video.shape[1:4], grid, layers[0].grid)
@@ -246,7 +246,7 @@ class Backbone(nn.Module):
     for i, layer in enumerate(layers):
       x = block(layer, flavour, self.kernel, start, pool_start, self.dtype, name=f'block{i}')(x, grid, train)
       grid = _pooled_grid(grid, layer.query)
-    tokens = attention.norm('norm', self.dtype)(x)
+    tokens = attention.norm('norm', self.dtype, start.norm_bias)(x)
     pooled = tokens[:, 0] if self.class_token else tokens.mean(1)
     maps = tokens[:, int(self.class_token) :].reshape(len(x), *grid, -1).astype(self.dtype)
     return Features(maps=(maps,), pooled=pooled, tokens=tokens.astype(self.dtype), grid=grid)
