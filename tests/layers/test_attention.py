@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,3 +41,36 @@ def test_gelu_is_exact():
 def test_heads_must_divide_the_width():
   with pytest.raises(ValueError, match='does not divide'):
     attention.Attention(3).init(jax.random.key(0), jnp.zeros((1, 2, 8)))
+
+
+@pytest.mark.parametrize('chunk', [2**20, 100])
+def test_head_by_head_is_the_same(chunk, monkeypatch):
+  """Values and gradients in float64, with chunks of rows that do not divide the queries."""
+  with jax.enable_x64(True):
+    q, k, v = (
+      jax.random.normal(jax.random.key(i), (2, n, 3, d), jnp.float64)
+      for i, (n, d) in enumerate([(13, 8), (17, 8), (17, 5)])
+    )
+    loss = lambda q, k, v: (attention.attend(q, k, v) ** 3).sum()
+    plain = jax.value_and_grad(loss, argnums=(0, 1, 2))(q, k, v)
+    monkeypatch.setattr(attention, 'MANY_KEYS', 1)
+    monkeypatch.setattr(attention, '_CHUNK', chunk)
+    again = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(q, k, v)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), plain, again)
+  half = [x.astype(jnp.bfloat16) for x in (q, k, v)]
+  assert attention.attend(*half).dtype == jnp.bfloat16
+  np.testing.assert_allclose(attention.attend(*half).astype(jnp.float32), attention.attend(q, k, v), atol=0.05)
+
+
+def test_gradients_of_layer_norm():
+  """As JAX derives them from Flax's layer, in float64."""
+  with jax.enable_x64(True):
+    x = jax.random.normal(jax.random.key(0), (2, 5, 7), jnp.float64)
+    ours = attention.norm('norm', jnp.float64)
+    theirs = nn.LayerNorm(epsilon=attention.EPSILON, dtype=jnp.float64, use_fast_variance=False)
+    variables = {'params': {'scale': jnp.linspace(0.5, 2, 7), 'bias': jnp.linspace(-1, 1, 7)}}
+    gradients = [
+      jax.value_and_grad(lambda v, x, m=m: (m.apply(v, x) ** 3).sum(), argnums=(0, 1))(variables, x)
+      for m in (ours, theirs)
+    ]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), *gradients)
