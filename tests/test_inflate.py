@@ -63,9 +63,8 @@ def inflated(image, video_shapes, mode):
   return tree.map_named(fit, image)
 
 
-@pytest.mark.parametrize(
-  ('mode', 'middle_only'), [('centre', False), pytest.param('mean', True, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(('mode', 'middle_only'), [('centre', False), ('mean', True)])
+@pytest.mark.slow
 def test_a_still_clip_is_answered_like_its_picture(mode, middle_only):
   """I3D out of TSN: with 'centre' in all frames; with 'mean' in those that no padding reaches."""
   still = jnp.broadcast_to(jax.random.normal(jax.random.key(3), (1, 1, 32, 32, 3)), (1, 24, 32, 32, 3))
@@ -89,6 +88,7 @@ def test_repeat_equals_mean_under_batch_statistics():
   np.testing.assert_allclose(*logits, rtol=2e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_slices_of_a_video_network_are_image_networks():
   """The middle slice answers one frame as the whole network does; every slice goes back to where it came from."""
   net = zoo.network('resnet', 'i3d_r18', 1, 32, 5, **SMALL)

@@ -36,7 +36,10 @@ def loaded(golden, weights, dtype):
 
 @pytest.mark.parametrize(
   'name, ratio, normalise',
-  [('mae_pretrain_base_patch16', 0.9, True), ('mae_pretrain_base_patch16_pix_joint', 0.75, False)],
+  [
+    ('mae_pretrain_base_patch16', 0.9, True),
+    pytest.param('mae_pretrain_base_patch16_pix_joint', 0.75, False, marks=pytest.mark.slow),
+  ],
 )
 def test_fixture_pretrain(name, ratio, normalise):
   golden = golden_files.load(name)
@@ -62,7 +65,10 @@ def test_fixture_pretrain(name, ratio, normalise):
   assert loss == pytest.approx(exact['loss'], abs=1e-9)
 
 
-@pytest.mark.parametrize('name', ['mae_finetune_base_patch16', 'mae_finetune_base_patch16_nocls'])
+@pytest.mark.parametrize(
+  'name',
+  ['mae_finetune_base_patch16', pytest.param('mae_finetune_base_patch16_nocls', marks=pytest.mark.slow)],
+)
 def test_fixture_finetune(name):
   golden = golden_files.load(name)
   weights = golden_files.weights(golden)

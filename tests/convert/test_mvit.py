@@ -16,9 +16,8 @@ FIXTURES = {  # fixture -> source, variant
 }
 
 
-@pytest.mark.parametrize(
-  'name', [n if n == 'sf_MVITv2_S_16x4' else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES]
-)
+@pytest.mark.parametrize('name', FIXTURES)
+@pytest.mark.slow
 def test_logits(name):
   zoo.check(*FIXTURES[name], name)
 

@@ -155,7 +155,7 @@ def test_starts_of_the_two_codes():
   video = jnp.zeros((1, 8, 32, 32, 3))
 
   def of(flavour, **settings):
-    net = mvit.Backbone(flavour=flavour, crop=32, **TINY, **settings)
+    net = mvit.Backbone(flavour=flavour, crop=32, **{**TINY, 'depths': (1, 1)}, **settings)
     return tree.flatten(jax.jit(partial(net.init, train=False))(jax.random.key(0), video))
 
   official, multitrain = of('v2'), of('multitrain', class_token=False)
