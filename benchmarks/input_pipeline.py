@@ -19,7 +19,7 @@ import time
 
 import numpy as np
 
-from vjax.data import pipeline, records
+from vjax.data import pipeline, records, sources
 from vjax.data.augment import Augment
 from vjax.types import ClipSpec, DatasetSpec
 
@@ -162,7 +162,7 @@ def main() -> None:
     folder.mkdir()
     jpegs = make_videos(folder)
     spec = DatasetSpec(name='bench', num_classes=4)
-    source = pipeline.open_source(root, spec, 'train')
+    source = sources.open_split(root, spec, 'train')
     size = sum(map(len, jpegs)) / len(jpegs) / 1024
     print(f'{os.cpu_count()} cores, frames of 256x340 px and {size:.0f} KiB')
     if args.cores:

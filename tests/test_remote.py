@@ -13,7 +13,7 @@ from etils import epath
 from tests.data import make
 from tests.experiments import shrunk
 from vjax import build, evaluate, remote, train
-from vjax.data import pipeline, records
+from vjax.data import pipeline, records, sources
 from vjax.data.augment import Augment
 from vjax.types import ClipSpec, DatasetSpec
 
@@ -82,7 +82,7 @@ def gs():
 
 
 def batches(data_dir, steps=3):
-  source = pipeline.open_source(str(data_dir), SPEC, 'train')
+  source = sources.open_split(str(data_dir), SPEC, 'train')
   settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1}
   train_batches = pipeline.train_batches(source, SPEC, CLIP, Augment(), **settings)
   test = pipeline.eval_batches(source, SPEC, CLIP, batch=4, host=0, hosts=1)

@@ -294,14 +294,14 @@ def render_built_in(config: ConfigDict, data_dir: str) -> None:
 
 def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment:
   """The experiment of a config on the data in `data_dir`. Raises an error naming the folder where data is missing."""
-  from vjax.data import pipeline
+  from vjax.data import pipeline, sources
 
   config = plain(config)
   clip, data = unpack(ClipSpec, config['clip'], 'clip'), unpack(Data, config['data'], 'data')
   training = unpack(Training, config['train'], 'train')
   augment = unpack(Augment, config['augment'], 'augment')
   spec = dataset(config)
-  source = pipeline.open_source(data_dir, spec, data.split, per_class=data.per_class, seed=config['seed'])
+  source = sources.open_split(data_dir, spec, data.split, per_class=data.per_class, seed=config['seed'])
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
   net = model(config, len(source.classes))
   tx, schedule, total, freeze = optimizer(config, net, clips_per_epoch=source.num_clips)
@@ -316,7 +316,7 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
     )
 
   def eval_batches(split: str, views: ClipSpec, batch: int) -> Iterator[Batch]:
-    test = pipeline.open_source(data_dir, spec, split)
+    test = sources.open_split(data_dir, spec, split)
     size = (
       augment.size if augment.crop == 'fixed' else None
     )  # papers that ignore the aspect in training do in testing

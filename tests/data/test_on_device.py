@@ -10,7 +10,7 @@ import pytest
 from tests.data import make
 from tests.experiments import shrunk
 from vjax import build, shard, train
-from vjax.data import on_device, pipeline
+from vjax.data import on_device, pipeline, sources
 from vjax.data.augment import Augment
 from vjax.types import ClipSpec, DatasetSpec
 
@@ -26,7 +26,7 @@ def toy_dir(tmp_path_factory):
 
 
 def batches(data_dir, augment, clip=CLIP, steps=3):
-  source = pipeline.open_source(data_dir, SPEC, 'train')
+  source = sources.open_split(data_dir, SPEC, 'train')
   settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1}
   return list(itertools.islice(pipeline.train_batches(source, SPEC, clip, augment, **settings), steps))
 

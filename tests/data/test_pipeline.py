@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data import make
-from vjax.data import pipeline, wire
+from vjax.data import pipeline, sources, wire
 from vjax.data.augment import Augment
 from vjax.types import ClipSpec, DatasetSpec
 
@@ -25,7 +25,7 @@ def data_dir(tmp_path_factory):
 
 def train(data_dir, steps=3, spec=SPEC, clip=CLIP, augment=PLAIN, **settings):
   settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1, **settings}
-  source = pipeline.open_source(data_dir, spec, 'train')
+  source = sources.open_split(data_dir, spec, 'train')
   return list(itertools.islice(pipeline.train_batches(source, spec, clip, augment, **settings), steps))
 
 
@@ -94,7 +94,7 @@ def test_only_used_frames_are_decoded(data_dir, monkeypatch):
   taken = []
   whole = wire.frame
   monkeypatch.setattr(wire, 'frame', lambda payload, span: taken.append(span) or whole(payload, span))
-  source = pipeline.open_source(data_dir, SPEC, 'train')
+  source = sources.open_split(data_dir, SPEC, 'train')
   draw = pipeline._train_reader(source, SPEC, dataclasses.replace(CLIP, repeats=4), Augment(), 0)
   jpegs, order, box, *_ = draw(0, 0)
   assert len(taken) == len(jpegs) == len(np.unique(order)) <= 10 and order.shape == (4, 4)
@@ -104,7 +104,7 @@ def test_only_used_frames_are_decoded(data_dir, monkeypatch):
 
 
 def test_decoding_is_cut_to_the_window(data_dir):
-  source = pipeline.open_source(data_dir, SPEC, 'train')
+  source = sources.open_split(data_dir, SPEC, 'train')
   _, _, box, _, window, *_ = pipeline._train_reader(source, SPEC, CLIP, Augment(area=(0.2, 0.2)), 0)(0, 0)
   assert box[2] * box[3] < 0.3 * 40 * 56 and window.tolist() == [[0, 0, box[2], box[3]]]
   _, _, box, *_ = pipeline._train_reader(source, SPEC, CLIP, Augment(area=(0.2, 0.2), randaug=1), 0)(0, 0)
@@ -112,7 +112,7 @@ def test_decoding_is_cut_to_the_window(data_dir):
 
 
 def evaluate(data_dir, spec=SPEC, clip=CLIP, **settings):
-  source = pipeline.open_source(data_dir, spec, 'train')
+  source = sources.open_split(data_dir, spec, 'train')
   return list(pipeline.eval_batches(source, spec, clip, **{'batch': 4, 'host': 0, 'hosts': 1, **settings}))
 
 
@@ -153,10 +153,10 @@ def test_views_of_labels(data_dir):
   spec = DatasetSpec(name='other', num_classes=2, folder='toy', view='even')
   batch = train(data_dir, 1, spec=spec)[0]
   assert (batch['label'] == batch['video_id'] % 2).all()
-  source = pipeline.open_source(data_dir, spec, 'train')
+  source = sources.open_split(data_dir, spec, 'train')
   assert source.classes == ('even 0', 'even 1') and source.num_clips == 11
   with pytest.raises(ValueError, match="view 'odd'.*'even'"):
-    pipeline.open_source(data_dir, dataclasses.replace(spec, view='odd'), 'train')
+    sources.open_split(data_dir, dataclasses.replace(spec, view='odd'), 'train')
 
 
 def test_many_labels(tmp_path):
@@ -172,9 +172,9 @@ def test_many_labels(tmp_path):
 
 
 def test_few_clips_per_class(data_dir):
-  source = pipeline.open_source(data_dir, SPEC, 'train', per_class=2, seed=1)
+  source = sources.open_split(data_dir, SPEC, 'train', per_class=2, seed=1)
   assert np.bincount(source.index.label[source.rows]).tolist() == [2, 2, 2, 2]
-  share = pipeline.open_source(data_dir, SPEC, 'train', per_class=0.34, seed=1)
+  share = sources.open_split(data_dir, SPEC, 'train', per_class=0.34, seed=1)
   assert np.bincount(share.index.label[share.rows]).tolist() == [1, 1, 1, 1]
   settings = {'batch': 4, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
   batches = itertools.islice(pipeline.train_batches(source, SPEC, CLIP, Augment(), **settings), 2)
@@ -208,13 +208,13 @@ def test_missing_data_names_folder_and_command(data_dir, tmp_path):
   with pytest.raises(
     FileNotFoundError, match=r'kinetics; to prepare it: python -m data_prep.write --out=data/kinetics'
   ):
-    pipeline.open_source(data_dir, spec, 'train')
+    sources.open_split(data_dir, spec, 'train')
   with pytest.raises(ValueError, match="split 'val' is not in .*toy; it has: train"):
-    pipeline.open_source(data_dir, SPEC, 'val')
+    sources.open_split(data_dir, SPEC, 'val')
   with pytest.raises(ValueError, match='has 4 classes, data set toy 5'):
-    pipeline.open_source(data_dir, dataclasses.replace(SPEC, num_classes=5), 'train')
+    sources.open_split(data_dir, dataclasses.replace(SPEC, num_classes=5), 'train')
   with pytest.raises(ValueError, match="labels='boxes'"):
-    pipeline.open_source(data_dir, dataclasses.replace(SPEC, labels='boxes'), 'train')
+    sources.open_split(data_dir, dataclasses.replace(SPEC, labels='boxes'), 'train')
 
 
 @pytest.mark.parametrize('crop', ['resized', 'jitter', 'fixed', 'multiscale'])

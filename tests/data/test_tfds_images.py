@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from vjax.data import pipeline
+from vjax.data import pipeline, sources
 from vjax.data.augment import Augment
 from vjax.types import ClipSpec, DatasetSpec
 
@@ -39,7 +39,7 @@ def prepared(request, tmp_path_factory):
 
 def test_images_become_clips_of_one_frame(prepared):
   root, spec = prepared
-  source = pipeline.open_source(root, spec, 'train')
+  source = sources.open_split(root, spec, 'train')
   assert source.classes == ('red', 'green', 'blue') and source.num_clips == 9
   settings = {'batch': 3, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
   batches = list(itertools.islice(pipeline.train_batches(source, spec, CLIP, Augment(), **settings), 3))
@@ -49,12 +49,12 @@ def test_images_become_clips_of_one_frame(prepared):
     assert (b['video'].mean(axis=(1, 2, 3)).argmax(-1) == b['label']).all()
   (whole,) = pipeline.eval_batches(source, spec, CLIP, batch=9, host=0, hosts=1)
   assert whole['video'].shape == (9, 1, 1, 16, 16, 3) and np.bincount(whole['label']).tolist() == [3, 3, 3]
-  assert pipeline.open_source(root, spec, 'train').num_clips == 9  # now from the cached index
+  assert sources.open_split(root, spec, 'train').num_clips == 9  # now from the cached index
 
 
 def test_errors(prepared, tmp_path):
   root, spec = prepared
   with pytest.raises(ValueError, match="split 'val' is not in"):
-    pipeline.open_source(root, spec, 'val')
+    sources.open_split(root, spec, 'val')
   with pytest.raises(FileNotFoundError, match=r"no TFDS set 'tiny_.*; to prepare it: tfds build tiny_"):
-    pipeline.open_source(str(tmp_path), spec, 'train')
+    sources.open_split(str(tmp_path), spec, 'train')

@@ -67,14 +67,12 @@ def test_signals_during_saves(unbroken, data_dir, tmp_path):
   is over; both in a row do no harm."""
   rng, workdir = random.Random(1), tmp_path / 'run'
 
-  def send(run, *signals) -> float:
-    began = time.monotonic()
+  def send(run, *signals) -> None:
     for number in signals:
       if run.poll() is None:
         run.send_signal(number)
         time.sleep(rng.uniform(0, 0.1))
     run.wait(timeout=commands.PATIENCE_S)
-    return time.monotonic() - began
 
   run = begun(workdir, data_dir)
   send(run, *[signal.SIGTERM] * 4)
@@ -84,8 +82,10 @@ def test_signals_during_saves(unbroken, data_dir, tmp_path):
   assert max(commands.saved_steps(workdir)) == stopped and commands.temporaries(workdir) == []
 
   run = begun(workdir, data_dir)
-  assert send(run, signal.SIGINT) < 30
+  seen = max(commands.saved_steps(workdir))
+  send(run, signal.SIGINT)
   output = commands.ended(run, 130)
+  assert max(commands.saved_steps(workdir)) <= seen + 2  # the save under way, and at most the one asked for meanwhile
   assert 'interrupted; the same command continues' in output and 'Traceback' not in output
 
   run = begun(workdir, data_dir)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from data_prep.sequence_example import sequence_example, tfrecord
 from tests.data import make
-from vjax.data import pipeline, recordio, records, sample, wire
+from vjax.data import pipeline, recordio, records, sample, sources, wire
 from vjax.data.augment import Augment
 from vjax.types import ClipSpec, DatasetSpec
 
@@ -79,7 +79,7 @@ def shard(folder, number=0, total=2) -> pathlib.Path:
 
 
 def open_set(folder, spec=SPEC):
-  return pipeline.open_source(str(folder.parent), spec, 'train')
+  return sources.open_split(str(folder.parent), spec, 'train')
 
 
 def flip(path: pathlib.Path, at: int, bit: int = 1) -> bytes:

@@ -6,87 +6,15 @@ Order and every random choice are functions of (seed, epoch, place in the epoch)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from vjax.data import augment as augments
-from vjax.data import records, sample, tfds_images, wire
+from vjax.data import records, sample, sources, wire
 from vjax.data.augment import Augment, Plan
+from vjax.data.sources import Source
 from vjax.types import ClipSpec, DatasetSpec
-
-
-@dataclass(frozen=True)
-class Source:
-  """A split ready to be read. rows: the records in use, by number; images: TFDS images, in any format TensorFlow decodes."""
-
-  name: str
-  index: records.Index
-  rows: np.ndarray
-  images: bool
-
-  @property
-  def classes(self) -> tuple[str, ...]:
-    """Class names in label order."""
-    return self.index.classes
-
-  @property
-  def num_clips(self) -> int:
-    """Clips in use."""
-    return len(self.rows)
-
-  @property
-  def manifest(self) -> dict[str, Any]:
-    """What manifest.json says of the whole data set."""
-    return self.index.manifest
-
-
-def open_source(
-  data_dir: str, spec: DatasetSpec, split: str, *, per_class: float | None = None, seed: int = 0
-) -> Source:
-  """The split of a data set under data_dir/<spec.folder or spec.name>; folder 'tfds:NAME' reads what TFDS prepared there.
-
-  per_class: use only so many clips of each class (a whole number), or this share of them (below 1), chosen by `seed`.
-  Raises FileNotFoundError naming the folder looked in and the command that prepares it, ValueError where records and spec
-  disagree.
-  """
-  folder = spec.folder or spec.name
-  images = folder.startswith('tfds:')
-  if images:
-    index = tfds_images.open_index(folder.removeprefix('tfds:'), data_dir, split)
-  else:
-    index = records.open_index(f'{data_dir}/{folder}', split, spec.view, spec.prepare)
-  if spec.labels not in ('one', 'many'):
-    raise ValueError(
-      f"labels={spec.labels!r} of data set {spec.name}: this pipeline reads 'one' or 'many' labels a clip"
-    )
-  if spec.num_classes not in (0, len(index.classes)):
-    raise ValueError(f'{index.folder} has {len(index.classes)} classes, data set {spec.name} {spec.num_classes}')
-  if len(index) == 0:
-    raise ValueError(f'split {split!r} of {index.folder} is empty')
-  wrong = np.flatnonzero((index.label >= len(index.classes)) | (index.label < (0 if spec.labels == 'one' else -1)))
-  if index.classes and len(wrong):
-    label = index.label[wrong[0]]
-    raise ValueError(f'{index.where(wrong[0])}: label {label} is not one of {len(index.classes)} classes')
-  empty = np.flatnonzero(index.frames < 1)
-  if len(empty):
-    raise ValueError(f'{index.where(empty[0])}: a clip without frames; write the shard again without it')
-  rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
-  return Source(spec.name, index, rows, images)
-
-
-def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
-  """Sorted record numbers: of every class `per_class` clips, or (below 1) that share, at least one."""
-  if per_class <= 0:
-    raise ValueError(f'per_class={per_class}; needed: a share between 0 and 1, or a whole number of clips')
-  chosen = []
-  for c in np.unique(label):
-    of_class = np.random.default_rng([seed, int(c) + 1]).permutation(np.flatnonzero(label == c))
-    count = max(1, round(per_class * len(of_class))) if per_class < 1 else int(per_class)
-    chosen.append(of_class[:count])
-  return np.sort(np.concatenate(chosen))
 
 
 def train_batches(
@@ -210,14 +138,14 @@ def _train_reader(source: Source, spec: DatasetSpec, clip: ClipSpec, augment: Au
   rule = sample.rule(clip.sampling).train
 
   def draw(row, epoch):
-    payload, context, spans, rate = _open(source, row)
+    payload, context, spans, rate = sources.read(source, row)
     orders, plans = [], []
     for repeat in range(clip.repeats):
       time = repeat if augment.repeat_window == 'new' else 0
       rng = np.random.default_rng([seed, int(epoch), int(row), time])
       orders.append(rule(rng, len(spans), clip, rate))
     jpegs, order = _needed(payload, spans, np.stack(orders))
-    height, width = _size(source, row, jpegs)
+    height, width = sources.size(source, row, jpegs)
     for repeat in range(clip.repeats):
       rng = np.random.default_rng([seed, int(epoch), int(row), repeat, 1])
       plans.append(augments.draw(rng, augment, clip, height, width, spec.flip))
@@ -238,46 +166,15 @@ def _eval_reader(source: Source, spec: DatasetSpec, clip: ClipSpec, size: tuple[
   rule = sample.rule(clip.sampling).test
 
   def draw(row):
-    payload, context, spans, rate = _open(source, row)
+    payload, context, spans, rate = sources.read(source, row)
     orders = np.stack([rule(len(spans), clip, view, rate) for view in range(clip.clips)])
     jpegs, order = _needed(payload, spans, orders)
-    height, width = _size(source, row, jpegs)
+    height, width = sources.size(source, row, jpegs)
     scaled, offsets = augments.test_crops(clip, height, width, size)
     box = np.int32([0, 0, height, width])
     return jpegs, order, box, _label(source, spec, row, context), np.int32(scaled), np.int32(offsets)
 
   return draw
-
-
-def _open(source: Source, row: int):
-  """(payload, context, spans of the frames, frames per second) of a record."""
-  payload = records.read(source.index, row)
-  try:
-    context, spans = wire.parse(payload)
-    if source.images:
-      spans = context.get('image', [])
-    if not spans or source.images and not isinstance(spans[0], bytes):
-      raise ValueError(f'it has no {"image" if source.images else wire.FRAMES.decode()}')
-    rate = records.number(context, 'image/frame_rate')
-    if rate < 0:
-      raise ValueError(f'image/frame_rate is {rate}; it must be 0 (unknown) or more')
-    labels = records.label_views(context).get(source.index.view, [])
-    if source.classes and not all(0 <= label < len(source.classes) for label in labels):
-      raise ValueError(f'labels {labels} are not all of the {len(source.classes)} classes')
-  except ValueError as e:
-    raise ValueError(f'{source.index.where(row)} cannot be read: {e}; write the shard again') from e
-  return payload, context, spans, float(rate)
-
-
-def _size(source: Source, row: int, jpegs: Sequence[bytes]) -> tuple[int, int]:
-  """(height, width) of a record's frames. Raises ValueError where they differ, or one is no picture."""
-  try:
-    sizes = {wire.image_size(jpeg) for jpeg in jpegs}
-    if len(sizes) > 1:
-      raise ValueError(f'frames of (height, width) {" and ".join(map(str, sorted(sizes)))}; a clip has one')
-  except ValueError as e:
-    raise ValueError(f'{source.index.where(row)} cannot be read: {e}; prepare the video again') from e
-  return sizes.pop()
 
 
 def _needed(payload, spans: list, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -370,29 +267,10 @@ def _readable(tf, data, source: Source, row_of: Callable, rows: int, step: int) 
       return
     except tf.errors.OpError as e:
       for i in range(step * rows, (step + 1) * rows):
-        check_record(source, row_of(i))
+        sources.check(source, row_of(i))
       raise ValueError(f'batch {step} of {source.name} failed, though its records decode: {e.message}') from e
     yield dict(value)
     step += 1
-
-
-def check_record(source: Source, row: int) -> None:
-  """Reads a record and decodes all its frames. Raises ValueError naming file, record, byte, video and frame."""
-  tf = _tensorflow()
-  payload, context, spans, _ = _open(source, row)
-  names = context.get('video/filename', []) + context.get('clip/media_id', [])
-  name = next((n for n in names if isinstance(n, bytes)), b'unnamed')
-  jpegs = []
-  for t, span in enumerate(spans):
-    try:
-      jpegs.append(span if isinstance(span, bytes) else wire.frame(payload, span))
-      wire.image_size(jpegs[-1])
-      tf.io.decode_image(jpegs[-1], channels=3)
-    except (tf.errors.OpError, ValueError) as e:
-      reason = getattr(e, 'message', str(e)).split('\n')[0]
-      where = f'{source.index.where(row)} (video {name.decode(errors="replace")})'
-      raise ValueError(f'{where}: frame {t} cannot be decoded: {reason}; prepare the video again') from None
-  _size(source, row, jpegs)
 
 
 def test_views(frames: np.ndarray, rate: float, clip: ClipSpec, size: tuple[int, int] | None = None) -> np.ndarray:

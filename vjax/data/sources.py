@@ -1,0 +1,135 @@
+"""A split of a data set: its records in use, what is in one of them, and what is wrong with a broken one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vjax.data import records, tfds_images, wire
+from vjax.types import DatasetSpec
+
+
+@dataclass(frozen=True)
+class Source:
+  """A split ready to be read. rows: the records in use, by number; images: TFDS images, in any format TensorFlow decodes."""
+
+  name: str
+  index: records.Index
+  rows: np.ndarray
+  images: bool
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    """Class names in label order."""
+    return self.index.classes
+
+  @property
+  def num_clips(self) -> int:
+    """Clips in use."""
+    return len(self.rows)
+
+  @property
+  def manifest(self) -> dict[str, Any]:
+    """What manifest.json says of the whole data set."""
+    return self.index.manifest
+
+
+def open_split(
+  data_dir: str, spec: DatasetSpec, split: str, *, per_class: float | None = None, seed: int = 0
+) -> Source:
+  """The split of a data set under data_dir/<spec.folder or spec.name>; folder 'tfds:NAME' reads what TFDS prepared there.
+
+  per_class: use only so many clips of each class (a whole number), or this share of them (below 1), chosen by `seed`.
+  Raises FileNotFoundError naming the folder looked in and the command that prepares it, ValueError where records and spec
+  disagree.
+  """
+  folder = spec.folder or spec.name
+  images = folder.startswith('tfds:')
+  if images:
+    index = tfds_images.open_index(folder.removeprefix('tfds:'), data_dir, split)
+  else:
+    index = records.open_index(f'{data_dir}/{folder}', split, spec.view, spec.prepare)
+  if spec.labels not in ('one', 'many'):
+    raise ValueError(
+      f"labels={spec.labels!r} of data set {spec.name}: this pipeline reads 'one' or 'many' labels a clip"
+    )
+  if spec.num_classes not in (0, len(index.classes)):
+    raise ValueError(f'{index.folder} has {len(index.classes)} classes, data set {spec.name} {spec.num_classes}')
+  if len(index) == 0:
+    raise ValueError(f'split {split!r} of {index.folder} is empty')
+  wrong = np.flatnonzero((index.label >= len(index.classes)) | (index.label < (0 if spec.labels == 'one' else -1)))
+  if index.classes and len(wrong):
+    label = index.label[wrong[0]]
+    raise ValueError(f'{index.where(wrong[0])}: label {label} is not one of {len(index.classes)} classes')
+  empty = np.flatnonzero(index.frames < 1)
+  if len(empty):
+    raise ValueError(f'{index.where(empty[0])}: a clip without frames; write the shard again without it')
+  rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
+  return Source(spec.name, index, rows, images)
+
+
+def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
+  """Sorted record numbers: of every class `per_class` clips, or (below 1) that share, at least one."""
+  if per_class <= 0:
+    raise ValueError(f'per_class={per_class}; needed: a share between 0 and 1, or a whole number of clips')
+  chosen = []
+  for c in np.unique(label):
+    of_class = np.random.default_rng([seed, int(c) + 1]).permutation(np.flatnonzero(label == c))
+    count = max(1, round(per_class * len(of_class))) if per_class < 1 else int(per_class)
+    chosen.append(of_class[:count])
+  return np.sort(np.concatenate(chosen))
+
+
+def read(source: Source, row: int):
+  """(payload, context, spans of the frames, frames per second; 0 = unknown) of a record. Raises ValueError naming file,
+  record and byte where it cannot be read."""
+  payload = records.read(source.index, row)
+  try:
+    context, spans = wire.parse(payload)
+    if source.images:
+      spans = context.get('image', [])
+    if not spans or source.images and not isinstance(spans[0], bytes):
+      raise ValueError(f'it has no {"image" if source.images else wire.FRAMES.decode()}')
+    rate = records.number(context, 'image/frame_rate')
+    if rate < 0:
+      raise ValueError(f'image/frame_rate is {rate}; it must be 0 (unknown) or more')
+    labels = records.label_views(context).get(source.index.view, [])
+    if source.classes and not all(0 <= label < len(source.classes) for label in labels):
+      raise ValueError(f'labels {labels} are not all of the {len(source.classes)} classes')
+  except ValueError as e:
+    raise ValueError(f'{source.index.where(row)} cannot be read: {e}; write the shard again') from e
+  return payload, context, spans, float(rate)
+
+
+def size(source: Source, row: int, jpegs: Sequence[bytes]) -> tuple[int, int]:
+  """(height, width) of a record's frames. Raises ValueError where they differ, or one is no picture."""
+  try:
+    sizes = {wire.image_size(jpeg) for jpeg in jpegs}
+    if len(sizes) > 1:
+      raise ValueError(f'frames of (height, width) {" and ".join(map(str, sorted(sizes)))}; a clip has one')
+  except ValueError as e:
+    raise ValueError(f'{source.index.where(row)} cannot be read: {e}; prepare the video again') from e
+  return sizes.pop()
+
+
+def check(source: Source, row: int) -> None:
+  """Reads a record and decodes all its frames. Raises ValueError naming file, record, byte, video and frame."""
+  import tensorflow as tf
+
+  payload, context, spans, _ = read(source, row)
+  names = context.get('video/filename', []) + context.get('clip/media_id', [])
+  name = next((n for n in names if isinstance(n, bytes)), b'unnamed')
+  jpegs = []
+  for t, span in enumerate(spans):
+    try:
+      jpegs.append(span if isinstance(span, bytes) else wire.frame(payload, span))
+      wire.image_size(jpegs[-1])
+      tf.io.decode_image(jpegs[-1], channels=3)
+    except (tf.errors.OpError, ValueError) as e:
+      reason = getattr(e, 'message', str(e)).split('\n')[0]
+      where = f'{source.index.where(row)} (video {name.decode(errors="replace")})'
+      raise ValueError(f'{where}: frame {t} cannot be decoded: {reason}; prepare the video again') from None
+  size(source, row, jpegs)
