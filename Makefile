@@ -21,7 +21,7 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.data
 	$(BIN)/python -m benchmarks.conv
-	$(BIN)/python -m benchmarks.norm
+	$(BIN)/python -m benchmarks.gradients
 	$(BIN)/python -m benchmarks.mae_step
 	$(BIN)/python -m benchmarks.input_pipeline
 

@@ -266,7 +266,8 @@ def check(case: Case, batch: dict[str, np.ndarray], device: str, double: bool = 
 
 
 def in_turns(calls: dict[str, Callable], steps: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-  """(seconds of the first call, seconds of `steps` later ones) by name, one call of each in turn; one more warms up."""
+  """(seconds of the first call, seconds of `steps` later ones) by name, one of each in turn, each right after another that
+  is not counted: in training steps follow one another, and memory that was given back meanwhile is slow to come by."""
 
   def seconds(call) -> float:
     start = time.perf_counter()
@@ -274,11 +275,10 @@ def in_turns(calls: dict[str, Callable], steps: int) -> tuple[dict[str, float], 
     return time.perf_counter() - start
 
   first = {name: seconds(call) for name, call in calls.items()}
-  for call in calls.values():
-    call()
   times = {name: [] for name in calls}
   for _ in range(steps):
     for name, call in calls.items():
+      call()
       times[name].append(seconds(call))
   return first, times
 

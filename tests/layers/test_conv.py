@@ -48,8 +48,12 @@ def run(function, settings, x, weights):
   return jax.jit(differentiate)(x, weights, jnp.asarray(dy, x.dtype))
 
 
-@pytest.mark.parametrize('name', KERNELS)
-def test_formulation_equals_lax_forward_and_gradients(name):
+BY_FRAME = ('spatial', 'spatial_wide', 'temporal')  # whose gradients change where frames are large
+
+
+@pytest.mark.parametrize('name, large', [(n, conv.LARGE) for n in KERNELS] + [(n, 1) for n in BY_FRAME])
+def test_formulation_equals_lax_forward_and_gradients(name, large, monkeypatch):
+  monkeypatch.setattr(conv, 'LARGE', large)
   kernel, channels, features, groups = KERNELS[name]
   chosen = conv.TABLE['cpu'][conv.kind((*kernel, channels // groups, features), channels, groups)]
   for dtype, tolerance, some in ((jnp.float64, 1e-11, SETTINGS), (jnp.float32, 3e-4, SETTINGS[1:2])):

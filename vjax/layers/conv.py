@@ -30,6 +30,7 @@ TABLE = {
   'gpu': dict(depthwise='shifted', pointwise='lax', spatial='lax', temporal='lax', full='lax', grouped='lax'),
   'tpu': dict(depthwise='shifted', pointwise='lax', spatial='lax', temporal='lax', full='lax', grouped='lax'),
 }
+LARGE = 784  # pixels of a frame, 28 x 28: from here on gradients of CPUs go frame by frame
 _forced = contextvars.ContextVar('formulation', default=None)
 
 
@@ -251,25 +252,34 @@ def _conv2d(x, kernel, strides, padding, dilation, groups):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _images(x, kernel, strides, padding, dilation):
-  """2D convolution of images, the kernel's gradient by `_to_kernel`."""
+  """2D convolution of images. The kernel's gradient is XLA's, a convolution whose kernel is dy, only up to 64 features:
+  with more it takes up to four times as long as matrix products, which for large images go one by one."""
   return _fast2d(x, kernel, strides, padding, dilation)
 
 
 def _images_backward(strides, padding, dilation, saved, dy):
   x, kernel = saved
   _, to_x = jax.vjp(lambda x: _fast2d(x, kernel, strides, padding, dilation), x)
+  if strides == (1, 1) and dy.shape[-1] <= 64:
+    _, to_kernel = jax.vjp(lambda kernel: _plain2d(x, kernel, strides, padding, dilation), kernel)
+    return *to_x(dy), *to_kernel(dy)
+  if dilation == (1, 1) and dy.shape[1] * dy.shape[2] >= LARGE:
+    return *to_x(dy), _frame_by_frame(x[:, None], kernel[None], dy[:, None], (1, *strides), (0, *padding))[0]
   return *to_x(dy), _to_kernel(x, kernel, dy, strides, padding, dilation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _rows(x, kernel, strides, padding, dilation):
-  """kx1 convolution of (B, T, H W, C), the kernel's gradient by `_to_kernel`."""
+  """kx1 convolution of (B, T, H W, C); the kernel's gradient by matrix products, for large frames one by one."""
   return _plain2d(x, kernel, strides, padding, dilation)
 
 
 def _rows_backward(strides, padding, dilation, saved, dy):
   x, kernel = saved
   _, to_x = jax.vjp(lambda x: _plain2d(x, kernel, strides, padding, dilation), x)
+  if dilation == (1, 1) and dy.shape[2] >= LARGE and x.shape[-1] <= 256:
+    by_frame = _frame_by_frame(x[:, :, None], kernel[:, None], dy[:, :, None], (*strides, 1), (*padding, 0))
+    return *to_x(dy), by_frame[:, 0]
   return *to_x(dy), _to_kernel(x, kernel, dy, strides, padding, dilation)
 
 
@@ -291,28 +301,32 @@ def _depthwise_backward(strides, padding, saved, dy):
 
 
 def _frame_by_frame(x, kernel, dy, strides, padding):
-  """Gradient of a depthwise convolution with respect to its kernel: for every frame of dy, the sum over its pixels of it
-  times the pixels that a tap sees."""
+  """Gradient of a convolution with respect to its kernel, frame by frame of dy, so that a frame stays in the cache for all
+  taps: with a depthwise kernel, the sum over pixels of dy times what a tap sees; with a dense one a matrix product."""
   wide, x, (b, t, h, w, c) = jnp.promote_types(jnp.float32, x.dtype), _pad(x, padding), dy.shape
   size = (1, kernel.shape[0], *x.shape[2:])
+  depthwise = kernel.shape[3:] == (1, x.shape[-1])
+
+  def tap(seen, here):
+    if depthwise:
+      return (seen.astype(wide) * here.astype(wide)).sum((0, 1))
+    return jnp.matmul(seen.reshape(h * w, -1).T, here.reshape(h * w, -1), preferred_element_type=wide)
 
   def add(total, i):
-    here = lax.dynamic_slice(dy, (i // t, i % t, 0, 0, 0), (1, 1, h, w, c))[0, 0].astype(wide)
-    seen = lax.dynamic_slice(x, (i // t, i % t * strides[0], 0, 0, 0), size)[0].astype(wide)
+    here = lax.dynamic_slice(dy, (i // t, i % t, 0, 0, 0), (1, 1, h, w, c))[0, 0]
+    seen = lax.dynamic_slice(x, (i // t, i % t * strides[0], 0, 0, 0), size)[0]
     sums = []
     for frame, row, column in itertools.product(*map(range, kernel.shape[:3])):
       shifted = lax.slice_in_dim(seen[frame], row, row + (h - 1) * strides[1] + 1, strides[1], 0)
-      shifted = lax.slice_in_dim(shifted, column, column + (w - 1) * strides[2] + 1, strides[2], 1)
-      sums.append((shifted * here).sum((0, 1)))
-    return total + jnp.stack(sums), None
+      sums.append(tap(lax.slice_in_dim(shifted, column, column + (w - 1) * strides[2] + 1, strides[2], 1), here))
+    return total + jnp.stack(sums).reshape(kernel.shape), None
 
-  total, _ = lax.scan(add, jnp.zeros((kernel[..., 0, 0].size, c), wide), jnp.arange(b * t))
-  return total.reshape(kernel.shape).astype(kernel.dtype)
+  total, _ = lax.scan(add, jnp.zeros(kernel.shape, wide), jnp.arange(b * t))
+  return total.astype(kernel.dtype)
 
 
 def _to_kernel(x, kernel, dy, strides, padding, dilation):
-  """Gradient of a 2D convolution with respect to its kernel: one matrix product per tap. XLA's, a convolution whose kernel
-  is dy, takes three times as long for 64 channels at 56x56 px, as long for 512 at 7x7."""
+  """Gradient of a 2D convolution with respect to its kernel: one matrix product per tap."""
   x = jnp.pad(x, ((0, 0), *((p, p) for p in padding), (0, 0)))
   flat, taps = dy.reshape(-1, dy.shape[-1]), []
   for tap in itertools.product(*map(range, kernel.shape[:2])):

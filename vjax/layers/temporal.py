@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from vjax.layers.conv import Conv3D, conv3d
 from vjax.layers.norm import BatchNorm
+from vjax.layers.pool import max_pool
 
 
 class TAM(nn.Module):
@@ -87,7 +88,7 @@ class NonLocal(nn.Module):
     channels = x.shape[-1]
     inner = channels // 2
     project = lambda width, name: Conv3D(width, (1, 1, 1), bias=True, dtype=self.dtype, name=name)
-    halve = lambda y: nn.max_pool(y, (1, 2, 2), (1, 2, 2))
+    halve = lambda y: max_pool(y, (1, 2, 2), (1, 2, 2))
     flat = lambda y: y.reshape(y.shape[0], -1, y.shape[-1])
     source = halve(x) if self.pool == 'before' else x
     after = halve if self.pool == 'after' else lambda y: y
@@ -123,7 +124,7 @@ def pool_frames(x: Float[Array, 'b t h w c'], kind: str = 'max') -> Float[Array,
   """Every second frame of windows of three: their 'max', or 'avg', zeros beyond the clip counted (as released)."""
   window, strides, padding = (3, 1, 1), (2, 1, 1), ((1, 1), (0, 0), (0, 0))
   if kind == 'max':
-    return nn.max_pool(x, window, strides, padding)
+    return max_pool(x, window, strides, padding)
   if kind == 'avg':
     return nn.avg_pool(x, window, strides, padding)
   raise ValueError(f"pooling through time is {kind!r}; need 'max' or 'avg'")

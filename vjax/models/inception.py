@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from vjax.layers import temporal
 from vjax.layers.conv import Conv3D, Triple
 from vjax.layers.norm import BatchNorm
+from vjax.layers.pool import max_pool
 from vjax.types import Features, Mask
 
 # Of each module: 1x1, (1x1 before 3x3, 3x3), (1x1 before the second 3x3, it), 1x1 after the pool.
@@ -86,7 +87,7 @@ class Module(nn.Module):
       y = point(narrow, f'{name}_reduce')(x, train)
       branches.append(wide(width, name)(y, train))
     frames = 1 if self.kind == '2d' else 3
-    pooled = nn.max_pool(x, (frames, 3, 3), (1, 1, 1), ((frames // 2,) * 2, (1, 1), (1, 1)))
+    pooled = max_pool(x, (frames, 3, 3), (1, 1, 1), ((frames // 2,) * 2, (1, 1), (1, 1)))
     branches.append(point(four, 'branch4')(pooled, train))
     return jnp.concatenate(branches, axis=-1)
 
@@ -161,8 +162,8 @@ class Backbone(nn.Module):
       x = _ceil_max_pool(x, size)
       return temporal.pool_frames(x, self.pool_time) if self.pool_time and number > 1 else x
     if number == 1:
-      return nn.max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
-    pool = nn.avg_pool if self.pool_time == 'avg' else nn.max_pool
+      return max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
+    pool = nn.avg_pool if self.pool_time == 'avg' else max_pool
     strides = (2 if self.pool_time else 1, 2, 2)
     if number == 4 and self.kind == 's3d':
       return pool(x, (2, 2, 2), strides)
@@ -178,4 +179,4 @@ def _ceil_max_pool(x, size: int):
     count = -(-(length - size) // 2) + 1
     count -= (count - 1) * 2 >= length
     beyond.append((0, max(0, (count - 1) * 2 + size - length)))
-  return nn.max_pool(x, (1, size, size), (1, 2, 2), ((0, 0), *beyond))
+  return max_pool(x, (1, size, size), (1, 2, 2), ((0, 0), *beyond))

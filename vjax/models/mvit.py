@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers import attention, conv, drop, position, relative
+from vjax.layers import attention, conv, drop, pool, position, relative
 from vjax.layers.position import Grid
 from vjax.types import Features
 
@@ -274,5 +274,5 @@ def _max_pool(x: Float[Array, 'b n c'], grid: Grid, strides: Grid) -> Float[Arra
     return x
   rest, kernel = x.shape[1] - math.prod(grid), tuple(s + 1 if s > 1 else 1 for s in strides)
   y = x[:, rest:].reshape(len(x), *grid, -1)
-  y = nn.max_pool(y, kernel, strides, [(k // 2, k // 2) for k in kernel])
+  y = pool.max_pool(y, kernel, strides, tuple((k // 2, k // 2) for k in kernel))
   return jnp.concatenate([x[:, :rest], y.reshape(len(x), -1, x.shape[-1])], axis=1)

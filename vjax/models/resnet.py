@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vjax.layers import temporal
+from vjax.layers.pool import max_pool
 from vjax.layers.residual import KINDS, Parts, Stage, Stem, parts_of
 from vjax.types import Features, Mask
 
@@ -168,7 +169,7 @@ class Backbone(nn.Module):
     frames, middle = (3, scale(self.stem_middle)) if split else (self.stem, 0)
     x = Stem(frames, scale(self.base), middle, parts, name='stem')(video.astype(self.dtype), train)
     if self.pool1:
-      x = nn.max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
+      x = max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
     for i, depth in enumerate(self.depths):
       features = scale(self.base * 2**i)
       x = Stage(
@@ -188,7 +189,7 @@ class Backbone(nn.Module):
         name=f'res{i + 2}',
       )(x, train)
       if self.pools[i] == 'half':
-        x = nn.max_pool(x, (2, 1, 1), (2, 1, 1))
+        x = max_pool(x, (2, 1, 1), (2, 1, 1))
       elif self.pools[i]:
         x = temporal.pool_frames(x, self.pools[i])
     return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))

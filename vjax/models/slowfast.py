@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vjax.layers.pool import max_pool
 from vjax.layers.residual import Parts, Stage, Stem, parts_of
 from vjax.types import Features, Mask
 
@@ -105,7 +106,7 @@ class Backbone(nn.Module):
     base = max(RATIO, round(64 * self.width / RATIO) * RATIO)
     video = video.astype(self.dtype)
     indices = slow_indices(video.shape[1], self.alpha, self.slow_frames)
-    pool = lambda x: nn.max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
+    pool = lambda x: max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
     slow = pool(Stem(1, base, 0, parts, name='slow_stem')(video[:, indices], train))
     fast = pool(Stem(5, base // RATIO, 0, parts, name='fast_stem')(video, train))
     slow = Lateral(self.alpha, self.fusion, self.fusion_norm, parts, name='lateral1')(slow, fast, train)
