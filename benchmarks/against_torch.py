@@ -88,9 +88,9 @@ def case(name: str, **sizes: Any) -> Case:
 
   if name in cnn_peers.SETTINGS:
     rule = dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4)
-    source, variant, clip, bar = cnn_peers.SETTINGS[name]
+    source, variant, clip, bar, backbone = cnn_peers.SETTINGS[name]
     peer = peers.randomise(cnn_peers.make(name))
-    return Case(name, peer, source, variant, classify.objective, rule, None, bar, {}, clip)
+    return Case(name, peer, source, variant, classify.objective, rule, None, bar, backbone, clip)
   adamw = dict(name='adamw', b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.05)
   if name in ('mvit_s', 'mvit_b'):
     from benchmarks import mvit_peer

@@ -1,4 +1,5 @@
-"""PyTorch peers of the CNN zoo: PyTorchVideo's networks, and TAM-ResNet-50 under its authors' names (theirs is no package).
+"""PyTorch peers of the CNN zoo: PyTorchVideo's networks, its Slow with STS convolution, and TAM-ResNet-50 under its authors'
+names (theirs are no packages).
 
 Videos are (B, 3, T, H, W). Needs PyTorch and PyTorchVideo: pip install -e '.[bench]'
 """
@@ -16,12 +17,14 @@ I3D = ((3, 1, 1), [(3, 1, 1), (1, 1, 1)], [(3, 1, 1), (1, 1, 1)], [(1, 1, 1), (3
 
 
 class Setting(NamedTuple):
-  """What vjax calls the network, the clip (frames, side), and the bar for vjax's time over PyTorch's."""
+  """What vjax calls the network, the clip (frames, side), the bar for vjax's time over PyTorch's, and what the backbone
+  has besides."""
 
   source: str
   variant: str
   clip: tuple[int, int]
   bar: float
+  backbone: dict[str, Any] = {}
 
 
 SETTINGS = {
@@ -29,6 +32,7 @@ SETTINGS = {
   'csn_50': Setting('pytorchvideo', 'ir_csn_r50', (8, 224), 1.0),
   'tam_r50': Setting('ibm', 'tam_r50', (8, 224), 1.0),
   'slow_r50': Setting('pytorchvideo', 'slow_r50', (8, 224), 1.3),
+  'sts_slow_r50': Setting('pytorchvideo', 'slow_r50', (8, 224), 1.3, {'sts': 'sts'}),
   'slowfast_4x16': Setting('pytorchvideo', 'slowfast_r50_4x16', (32, 224), 1.3),
   'i3d_r50': Setting('pytorchvideo', 'i3d_3x1x1_r50', (8, 224), 1.3),
 }
@@ -78,11 +82,31 @@ def make(name: str) -> nn.Module:
   else:
     slow = ((1, 1, 1), (1, 1, 1), (3, 1, 1), (3, 1, 1))
     network = create_resnet(stem_conv_kernel_size=(1, 7, 7), stage_conv_a_kernel_size=slow, **every)
-  for module in list(network.modules()):  # pools of any clip: these are made for one size
-    for child, pool in list(module.named_children()):
-      if isinstance(pool, nn.AvgPool3d):
+  for module in list(network.modules()):
+    for child, part in list(module.named_children()):
+      if isinstance(part, nn.AvgPool3d):  # made for one size; now of any clip
         setattr(module, child, nn.AdaptiveAvgPool3d(1))
+      elif name == 'sts_slow_r50' and child == 'conv_a' and part.kernel_size == (3, 1, 1):
+        setattr(module, child, STS(part.in_channels, part.out_channels))
   return Classifier(network)
+
+
+class STS(nn.Conv3d):
+  """3x1x1 convolution whose first quarter of outputs runs along rows, the second along columns, lines end to end."""
+
+  def __init__(self, inputs: int, outputs: int):
+    super().__init__(inputs, outputs, (3, 1, 1), padding=(1, 0, 0), bias=False)
+
+  def forward(self, x: Tensor) -> Tensor:
+    quarter, turned = self.out_channels // 4, x.transpose(3, 4)
+    rows = self._along(x, self.weight[:quarter]).reshape(x.shape[0], quarter, *x.shape[2:])
+    columns = self._along(turned, self.weight[quarter : 2 * quarter]).reshape(x.shape[0], quarter, *turned.shape[2:])
+    dynamic = F.conv3d(x, self.weight[2 * quarter :], padding=(1, 0, 0))
+    return torch.cat([rows, columns.transpose(3, 4), dynamic], 1)
+
+  @staticmethod
+  def _along(x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(x.flatten(3), weight[..., 0].transpose(2, 3), padding=(0, 1))
 
 
 class Tap(nn.Module):

@@ -30,7 +30,9 @@ def test_peers_of_residual_networks():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['tam_r50', 'slowfast_4x16', 'i3d_r50', 'slow_r50', 'csn_50', 'x3d_s'])
+@pytest.mark.parametrize(
+  'name', ['tam_r50', 'slowfast_4x16', 'i3d_r50', 'slow_r50', 'sts_slow_r50', 'csn_50', 'x3d_s']
+)
 def test_peers_of_the_zoo(name, monkeypatch):
   pytest.importorskip('torch', reason='peers are PyTorch')
   from benchmarks import against_torch as bench

@@ -101,8 +101,10 @@ def test_module_names_bias_and_types():
   assert 'bias' not in conv.Conv3D(4, (1, 1, 1)).init(jax.random.key(0), x)['params']
 
 
-def test_batch_split_over_devices_gives_the_same():
-  x, weights = example((3, 3, 3), 5, 7, 1, jnp.float32)
+@pytest.mark.parametrize('features', [7, 66])
+def test_batch_split_over_devices_gives_the_same(features, monkeypatch):
+  monkeypatch.setattr(conv, 'LARGE', 1)  # the wide kernel's gradient frame by frame
+  x, weights = example((3, 3, 3), 5, features, 1, jnp.float32)
   x = jnp.concatenate([x] * 4)
   function = jax.jit(jax.value_and_grad(lambda w, x: jnp.square(conv.conv3d(x, w, padding=(1, 1, 1))).mean()))
   mesh = jax.make_mesh((8,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
