@@ -65,6 +65,18 @@ def test_formulation_equals_lax_forward_and_gradients(name, large, monkeypatch):
           np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance, err_msg=f'{name} {setting}')
 
 
+@pytest.mark.parametrize('name', ['depthwise', 'pointwise', 'spatial_wide', 'temporal', 'full'])
+def test_bfloat16_differs_by_its_rounding(name, monkeypatch):
+  monkeypatch.setattr(conv, 'LARGE', 1)
+  kernel, channels, features, groups = KERNELS[name]
+  chosen = conv.TABLE['cpu'][conv.kind((*kernel, channels // groups, features), channels, groups)]
+  half = example(kernel, channels, features, groups, jnp.bfloat16)
+  exact = run('lax', (*SETTINGS[0], groups), *(x.astype(jnp.float32) for x in half))
+  for a, b in zip(run(chosen, (*SETTINGS[0], groups), *half), exact):
+    assert a.dtype == jnp.bfloat16
+    np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.01 * float(jnp.abs(b).max()))
+
+
 def test_kinds():
   assert [conv.kind((*k, c // g, d), c, g) for k, c, d, g in KERNELS.values()] == [
     'depthwise', 'depthwise', 'pointwise', 'spatial', 'spatial', 'spatial', 'temporal', 'full', 'grouped', 'grouped'
