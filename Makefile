@@ -6,7 +6,7 @@ INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo 'uv pip install -q --py
 
 .PHONY: demo test test-all lint bench clean
 
-# Huge pages: without them a tenth to a third of a training step on CPUs goes into page faults (docs/scaling.md).
+# Huge pages: fewer page faults in a training step on CPUs (docs/scaling.md).
 demo bench: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
 demo: $(VENV)/.data

@@ -30,7 +30,7 @@ def max_pool(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _pool(x, window, strides, padding):
   """The maximum of one shifted clip for every place in the window, fused by XLA; its own gradient, which writes down a
-  position for each value, takes three to twenty times as long (benchmarks/gradients.py)."""
+  position for each value, takes four to twenty times as long (benchmarks/gradients.py)."""
   return functools.reduce(jnp.maximum, _shifted(x, window, strides, padding))
 
 
