@@ -9,7 +9,6 @@ TENSORFLOW = [
 ]
 DATA = [  # data_prep/: video files to records, on one machine or a Beam cluster
   'apache-beam>=2.77,<3',
-  'simplejpeg>=1.8',
 ]
 CLOUD = ['gcsfs>=2024.6', 's3fs>=2024.6']  # gs:// and s3:// for data and checkpoints
 TEST = [
@@ -46,10 +45,12 @@ setup(
     'matplotlib>=3.9',
     'ml-collections>=1.0',
     'numpy>=2.0',
+    'opencv-python-headless>=4.10',  # resizing and RandAugment of frames, four times faster than TensorFlow's
     'optax>=0.2.5',
     'orbax-checkpoint==0.12.*',
     'safetensors>=0.5',
     'scipy>=1.13',
+    'simplejpeg>=1.8',  # frames decoded to where they are to be, and encoded
     'tensorboard>=2.20',  # clu.metric_writers needs it and does not say so
     'tensorflow-datasets>=4.9.8',
     'tqdm>=4.66',

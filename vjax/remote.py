@@ -39,8 +39,12 @@ def is_remote(path: object) -> bool:
 
 
 def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
-  """Pieces of these lengths that follow each other in a file from `offset`, in one request; shorter at its end."""
-  data = _filesystem(path).cat_file(path, start=offset, end=offset + sum(lengths))
+  """Pieces of these lengths that follow each other in a file from `offset`, in one request; shorter at its end. Raises
+  OSError naming file and byte, whatever the store's own package raises."""
+  try:
+    data = _filesystem(path).cat_file(path, start=offset, end=offset + sum(lengths))
+  except Exception as e:
+    raise OSError(f'{path} cannot be read at byte {offset}: {type(e).__name__}: {e}') from e
   pieces = []
   for length in lengths:
     pieces.append(data[:length])

@@ -34,6 +34,16 @@ class ClipSpec:
   crops: int = 1
   repeats: int = 1
 
+  def __post_init__(self):
+    for name in ('frames', 'stride', 'crop', 'short_side', 'clips', 'crops', 'repeats'):
+      at_least('clip', name, getattr(self, name), 1)
+
+
+def at_least(section: str, name: str, value: Any, least: int) -> None:
+  """Raises ValueError unless a setting is a whole number from `least` on."""
+  if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    raise ValueError(f'{section}.{name} is {value!r}; it must be a whole number, {least} or more')
+
 
 @dataclass(frozen=True)
 class DatasetSpec:

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from vjax.data import records
+from vjax.data.manifest import write_manifest
 
 
 def frame(video: int, t: int, height: int, width: int) -> np.ndarray:
@@ -49,7 +50,7 @@ def folder(path: pathlib.Path, videos: list, split: str = 'train', shards: int =
         writer.write(videos[i].SerializeToString())
   records.write_index(str(path), split)
   (path / 'manifest.json').unlink(missing_ok=True)
-  records.write_manifest(str(path))
+  write_manifest(str(path))
   return str(path)
 
 

@@ -2,6 +2,7 @@
 
 import collections
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
@@ -108,8 +109,9 @@ def resize_by_hand(image, height, width):
 @pytest.mark.parametrize('size', [(16, 16), (60, 71), (37, 50)])
 def test_resize_is_bilinear_without_antialias(size):
   frames = picture()
-  for image, scaled in zip(frames, augments.resize(frames, *size).numpy()):
-    assert np.abs(scaled - resize_by_hand(image, *size)).max() <= 0.51
+  for image in frames:
+    scaled = augments.resize(image, *size)
+    assert np.abs(scaled - resize_by_hand(image, *size)).max() <= 0.5 + 1 / 16  # rounding, and weights of 8 bits
 
 
 def test_render_cuts_resizes_mirrors_and_erases():
@@ -117,11 +119,13 @@ def test_render_cuts_resizes_mirrors_and_erases():
   none = {'colour': np.ones(3, np.float32), 'ops': np.zeros(0, np.int32), 'values': np.zeros(0, np.float32)}
   window, noise = np.int32([3, 5, 20, 30]), np.int32([1, 2])
   plan = augments.Plan(window=window, mirror=np.array(True), erased=np.int32([2, 4, 6, 5]), noise=noise, **none)
-  clip = augments.render(frames, plan, Augment(erase=1.0), 16, cut=False).numpy()
+  clip = np.zeros((len(frames), 16, 16, 3), np.uint8)
+  for t, frame in enumerate(frames):
+    augments.render(frame, plan, Augment(erase=1.0), t, clip[t])
   by_hand = np.stack([resize_by_hand(f[3:23, 5:35], 16, 16)[:, ::-1] for f in frames])
   box = np.zeros((16, 16), bool)
   box[2:8, 4:9] = True
-  assert np.abs(clip - by_hand)[:, ~box].max() <= 0.51
+  assert np.abs(clip - by_hand)[:, ~box].max() <= 0.5 + 1 / 16
   noise = clip[:, box].astype(np.float32)
   assert abs(noise.mean() - 0.45 * 255) < 12 and 40 < noise.std() < 70
   assert (noise[0] != noise[1]).any()  # fresh in every frame
@@ -141,9 +145,9 @@ def test_crops_along_the_long_side():
     augments.test_crops(ClipSpec(frames=1, stride=1, crop=8, short_side=8, crops=5), 9, 9, None)
 
 
-def by_pillow(image, name, value):
-  """The operation as timm applies it, on one Pillow image; bilinear where theirs is bicubic."""
-  geometry = {'resample': Image.BILINEAR, 'fillcolor': (128, 128, 128)}
+def by_pillow(image, name, value, resample=Image.BICUBIC):
+  """The operation as timm applies it, on one Pillow image."""
+  geometry = {'resample': resample, 'fillcolor': (128, 128, 128)}
   affine = lambda *m: image.transform(image.size, Image.AFFINE, m, **geometry)
   return {
     'autocontrast': lambda: ImageOps.autocontrast(image),
@@ -167,17 +171,20 @@ def by_pillow(image, name, value):
 
 @pytest.mark.parametrize('name', randaugment.NAMES)
 def test_randaugment_is_pillows(name):
-  import tensorflow as tf
-
   frames = picture()
   for level, sign in ((3.3, 1.0), (7.2, -1.0), (10.0, 1.0)):
     value = randaugment.argument(name, level, sign)
-    op, frames_tf = tf.constant(randaugment.NAMES.index(name)), tf.constant(frames)
-    got = randaugment.apply(frames_tf, op, tf.constant(value, tf.float32)).numpy()
+    got = np.stack([randaugment.apply(frame, name, value) for frame in frames])
     expected = np.stack([np.asarray(by_pillow(Image.fromarray(f), name, value)) for f in frames])
     difference = np.abs(got.astype(int) - expected)
     if name in ('rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y'):
-      assert np.quantile(difference, 0.9) <= 1 and np.median(difference) <= 1, (level, sign)  # edges blend otherwise
+      # Bicubic with another constant, so nearer than bilinear would be; the picture's edges blend otherwise.
+      inside = randaugment.apply(np.full_like(frames[0], 255), name, value) == 255
+      inside = cv2.erode(inside.astype(np.uint8), np.ones((5, 5)), borderValue=0).astype(bool)
+      bilinear = np.stack([np.asarray(by_pillow(Image.fromarray(f), name, value, Image.BILINEAR)) for f in frames])
+      bilinear = np.abs(bilinear.astype(int) - expected)[:, inside]
+      assert inside.mean() > 0.2 and difference[:, inside].max() <= 3, (level, sign)
+      assert difference[:, inside].mean() <= max(0.7 * bilinear.mean(), 0.6), (level, sign)
     else:
       assert difference.max() <= 1 and (difference > 0).mean() < 0.02, (level, sign)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data import make
-from vjax.data import pipeline, sources, wire
+from vjax.data import pipeline, recordio, sources
 from vjax.data.augment import Augment
 from vjax.types import ClipSpec, DatasetSpec
 
@@ -90,25 +90,18 @@ def test_repeats(data_dir, window):
   assert (green[:, 0] != green[:, 1]).any()  # crops differ in either case
 
 
-def test_only_used_frames_are_decoded(data_dir, monkeypatch):
-  taken = []
-  whole = wire.frame
-  monkeypatch.setattr(wire, 'frame', lambda payload, span: taken.append(span) or whole(payload, span))
+def test_only_used_frames_are_read_and_decoded(data_dir, monkeypatch):
+  """Of 10 frames each: 4 for a clip; for four clips of the same video those that any of them shows, once."""
+  decoded, read = [], []
+  whole, pread = sources.decode, recordio.read_ranges
+  monkeypatch.setattr(sources, 'decode', lambda image, into=None: decoded.append(image) or whole(image, into))
+  monkeypatch.setattr(recordio, 'read_ranges', lambda *args: read.append(sum(args[2])) or pread(*args))
   source = sources.open_split(data_dir, SPEC, 'train')
-  draw = pipeline._train_reader(source, SPEC, dataclasses.replace(CLIP, repeats=4), Augment(), 0)
-  jpegs, order, box, *_ = draw(0, 0)
-  assert len(taken) == len(jpegs) == len(np.unique(order)) <= 10 and order.shape == (4, 4)
-  taken.clear()
-  jpegs, *_ = pipeline._train_reader(source, SPEC, CLIP, Augment(area=(0.1, 0.1)), 0)(0, 0)
-  assert len(taken) == len(jpegs) == 4
-
-
-def test_decoding_is_cut_to_the_window(data_dir):
-  source = sources.open_split(data_dir, SPEC, 'train')
-  _, _, box, _, window, *_ = pipeline._train_reader(source, SPEC, CLIP, Augment(area=(0.2, 0.2)), 0)(0, 0)
-  assert box[2] * box[3] < 0.3 * 40 * 56 and window.tolist() == [[0, 0, box[2], box[3]]]
-  _, _, box, *_ = pipeline._train_reader(source, SPEC, CLIP, Augment(area=(0.2, 0.2), randaug=1), 0)(0, 0)
-  assert box.tolist() == [0, 0, 40, 56]  # RandAugment sees whole frames
+  video, *_ = pipeline._train_maker(source, SPEC, CLIP, PLAIN, 0)(0, 0)
+  assert video.shape == (1, 4, 16, 16, 3) and len(decoded) == 4 and sum(read) < 0.6 * source.index.length[0]
+  decoded.clear()
+  video, *_ = pipeline._train_maker(source, SPEC, dataclasses.replace(CLIP, repeats=4), PLAIN, 0)(0, 0)
+  assert video.shape == (4, 4, 16, 16, 3) and 4 < len(decoded) == len(set(decoded)) <= 10
 
 
 def evaluate(data_dir, spec=SPEC, clip=CLIP, **settings):

@@ -79,7 +79,7 @@ def test_folder(videos, tmp_path, capsys):
     assert (out / shard['file']).stat().st_size == shard['bytes']
   assert sum(s['clips'] for s in split['shards']) == 12 and len(split['shards']) == 3
   shards = {f'train-{i:05}-of-00003.tfrecord' for i in range(3)}
-  assert set(os.listdir(out)) == shards | {'manifest.json', 'failed.csv', 'train.index.npz'}
+  assert set(os.listdir(out)) == shards | {'manifest.json', 'failed.csv', 'train.index.npz', 'train.frames'}
   said = capsys.readouterr().out
   assert 'train: 12 clips' in said and '1 truncated' in said and 'failed.csv' in said
 

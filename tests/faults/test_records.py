@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from data_prep.sequence_example import sequence_example, tfrecord
 from tests.data import make
-from vjax.data import pipeline, recordio, records, sample, sources, wire
+from vjax.data import clips, pipeline, recordio, records, sample, sources, wire
 from vjax.data.augment import Augment
+from vjax.data.manifest import write_manifest
 from vjax.types import ClipSpec, DatasetSpec
 
 pytestmark = pytest.mark.timeout(120)
@@ -63,7 +64,7 @@ def write_set(path: pathlib.Path, shards: list[list[bytes]]) -> pathlib.Path:
   for s, payloads in enumerate(shards):
     (path / f'train-{s:05}-of-{len(shards):05}.tfrecord').write_bytes(b''.join(map(tfrecord, payloads)))
   records.write_index(str(path), 'train')
-  records.write_manifest(str(path))
+  write_manifest(str(path))
   return path
 
 
@@ -119,13 +120,87 @@ def test_every_flip_is_found_where_it_is(folder):
     path.write_bytes(whole)
 
 
+@pytest.mark.parametrize('whole', [True, False], ids=['whole records', 'single frames'])
 @pytest.mark.parametrize('place', ['length', 'length checksum', 'labels', 'frame', 'checksum'])
-def test_flips_stop_training_and_evaluation(folder, place):
-  source = open_set(folder)
-  start, length = int(source.index.offset[1]), int(source.index.length[1])
-  at = {'length': -HEADER, 'length checksum': -3, 'labels': 60, 'frame': length - 200, 'checksum': length + 1}[place]
-  flip(shard(folder), start + at)
+def test_flips_stop_training_and_evaluation(folder, place, whole):
+  """Where records are read whole, and where only what a clip needs is; of its three frames every clip has the middle one."""
+  if whole:
+    change_columns(folder, head=None)
+  index = open_set(folder).index
+  start, length, middle = (
+    int(index.offset[1]),
+    int(index.length[1]),
+    shard(folder).read_bytes().rindex(b'\xff\xd8\xff'),
+  )
+  end = {'length': -HEADER, 'length checksum': -3, 'labels': 60, 'frame': middle - start - 60, 'checksum': length + 1}
+  assert (index.head is None) == whole and 0 < end['frame'] < length
+  flip(shard(folder), start + end[place])
   refused(folder, f'{shard(folder)}: record 1 at byte {start}: ')
+
+
+def change_columns(folder, **columns) -> None:
+  """Writes the index again with these columns, without those that are None."""
+  path = folder / 'train.index.npz'
+  with np.load(path) as arrays:
+    new = {name: arrays[name] for name in arrays.files} | columns
+  np.savez(path, **{name: values for name, values in new.items() if values is not None})
+
+
+def test_frames_out_of_use_may_be_damaged(folder):
+  """What a clip does not show is not read; reading the whole record finds it."""
+  source = dataclasses.replace(open_set(folder), rows=np.array([1]))
+  clip = dataclasses.replace(CLIP, frames=1, sampling='consecutive')  # in tests the middle one of three
+  before = evaluate(source, clip=clip)
+  flip(shard(folder), int(source.index.offset[1] + source.index.length[1]) - 50)
+  (old,), (new,) = before, evaluate(source, clip=clip)
+  assert all((old[k] == new[k]).all() for k in old)
+  with pytest.raises(ValueError, match='record 1 at byte .*: wrong checksum of frame 2 at byte'):
+    sources.check(source, 1)
+  with pytest.raises(ValueError, match='record 1 at byte .*: wrong checksum, the record is damaged'):
+    records.read(source.index, 1)
+
+
+def test_every_flip_of_a_frame_table_is_found_or_of_no_matter(folder):
+  path, rng = folder / 'train.frames', np.random.default_rng(0)
+  frames = lambda: [[clips.read(open_set(folder).index, i).frame(t) for t in range(2)] for i in range(4)]
+  clean, found = frames(), 0
+  for place in rng.integers(0, path.stat().st_size, 100):
+    whole = flip(path, place, 1 << int(rng.integers(8)))
+    try:
+      assert frames() == clean
+    except ValueError as e:
+      found += 1
+      assert re.search(
+        r'tfrecord: record \d at byte \d+: .*frame \d at byte \d+.*run: python -m vjax.data.records', str(e)
+      )
+    path.write_bytes(whole)
+  assert found > 60
+
+
+@pytest.mark.parametrize('damage', ['gone', 'short', 'of another set'])
+def test_frame_tables_that_do_not_fit(folder, damage):
+  path = folder / 'train.frames'
+  content = {'gone': None, 'short': path.read_bytes()[:-5], 'of another set': path.read_bytes() * 2}[damage]
+  path.unlink()
+  if content is not None:
+    path.write_bytes(content)
+  for read in (train, evaluate):
+    with pytest.raises((ValueError, FileNotFoundError), match=f'{path} .*run: python -m vjax.data.records'):
+      read(open_set(folder))
+
+
+def test_records_with_labels_behind_their_frames(tmp_path):
+  """Another writer may put the context last: such records are read whole."""
+  payload = clip(2)
+  size = wire._fields(payload, 0, len(payload))
+  (_, _, end), _ = size
+  folder = write_set(tmp_path / 'set', [[payload[end:] + payload[:end], clip(3)]])
+  index = open_set(folder).index
+  assert index.head[0] == 0 < index.head[1]
+  assert clips.read(index, 0).context == clips.read(index, 1).context | {
+    'clip/label/index': [2], 'video/filename': [b'v2.mp4']
+  }  # fmt: skip
+  assert clips.read(index, 0).frame(0) == jpeg(2)
 
 
 def test_a_record_out_of_use_may_be_damaged(folder):
@@ -197,9 +272,7 @@ def test_a_data_set_prepared_again_in_the_same_process(tmp_path):
 
 
 def test_indexes_without_checksums_are_still_read(folder):
-  path = folder / 'train.index.npz'
-  with np.load(path) as arrays:
-    np.savez(path, **{name: arrays[name] for name in arrays.files if name != 'crc'})
+  change_columns(folder, crc=None)
   source = open_set(folder)
   assert source.index.crc is None and len(evaluate(source)) == 2
 
@@ -339,9 +412,7 @@ def test_clips_without_frames(tmp_path):
   """Named when the set is opened; where an older index calls it a frame, when it is read."""
   folder = write_set(tmp_path / 'set', [[clip(0), clip(1, [])]])
   refused(folder, f'{shard(folder, 0, 1)}: record 1 at byte ', 'a clip without frames')
-  path = folder / 'train.index.npz'
-  with np.load(path) as arrays:
-    np.savez(path, **({name: arrays[name] for name in arrays.files} | {'frames': np.int32([1, 1])}))
+  change_columns(folder, frames=np.int32([1, 1]), head=None)
   refused(folder, f'{shard(folder, 0, 1)}: record 1 at byte ', 'it has no image/encoded')
 
 

@@ -1,6 +1,6 @@
-"""Pixels of a clip: what is drawn for training (numpy, once per clip) and how frames become crops (TensorFlow, uint8).
+"""Pixels of a clip: what is drawn for training, once per clip, and how a frame becomes a crop (OpenCV, uint8).
 
-All training crops are a window of the decoded frame, resized once: so the window can be cut while the JPEG is decoded.
+All training crops are a window of the decoded frame, resized once. Frames are taken one by one, while they are in the cache.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from vjax.data import randaugment
 from vjax.types import ClipSpec
 
+cv2.setNumThreads(1)  # clips are made side by side
 _CROPS = ('resized', 'jitter', 'fixed', 'multiscale')
 _MEAN, _STD = 0.45 * 255, 0.225 * 255  # the normalisation under which erased pixels are N(0, 1)
 
@@ -30,9 +32,10 @@ class Augment:
   change of brightness, contrast, saturation. randaug: operations per clip, at `magnitude` +- `magnitude_std` (of 10).
   erase: probability of filling one box with noise, of `erase_area` and `erase_aspect`.
   repeat_window: whether the repeats of one video are 'new' times or the 'same' frames.
-  canvas: None: clips leave the host as crops; (height, width): as the pixels of their window, on canvases of this size, to
-  be resized, mirrored and coloured on the accelerator (data.on_device); benchmarks/input_pipeline.py says what it saves;
-  windows that are larger are resized on the host first. Not with randaug or erase, whose order or box needs the crop.
+  canvas: None: clips leave the host as crops; (height, width): as canvases of this size that hold the frames, or if those
+  have another size, the pixels of their window, to be cut, resized, mirrored and coloured on the accelerator
+  (data.on_device); benchmarks/input_pipeline.py says what it saves; windows that are larger are resized on the host first.
+  Not with randaug or erase, whose order or box needs the crop.
   """
 
   crop: str = 'resized'
@@ -157,72 +160,55 @@ def _erased(rng, augment: Augment, crop: int):
   return 0, 0, 0, 0
 
 
-def render(frames, plan: Plan, augment: Augment, crop: int, *, cut: bool):
-  """Clip (T, crop, crop, 3) uint8 of frames (T, H, W, 3) uint8 by a plan of tensors, in the order RandAugment, window and
-  resize, colour, flip, erase. cut: the frames are the resized window already."""
-  import tensorflow as tf
-
-  for i in range(augment.randaug):
-    frames = randaugment.apply(frames, plan.ops[i], plan.values[i])
-  if not cut:
-    y, x, h, w = tf.unstack(plan.window)
-    frames = resize(frames[:, y : y + h, x : x + w], crop, crop)
-  clip = frames
+def render(frame: np.ndarray, plan: Plan, augment: Augment, t: int, out: np.ndarray) -> None:
+  """Writes frame (H, W, 3) uint8, the clip's frame t, to out (crop, crop, 3) by the clip's plan, in the order RandAugment,
+  window and resize, colour, flip, erase."""
+  for op, value in zip(plan.ops, plan.values):
+    frame = randaugment.apply(frame, randaugment.NAMES[op], float(value))
+  y, x, h, w = plan.window
+  mirror = augment.flip and plan.mirror
+  crop = resize(frame[y : y + h, x : x + w], *out.shape[:2], None if mirror else out)
   if any(augment.colour):
-    clip = randaugment.brightness(clip, plan.colour[0])
-    clip = randaugment.contrast(clip, plan.colour[1])
-    clip = randaugment.colour(clip, plan.colour[2])
-  if augment.flip:
-    as_is = clip
-    clip = tf.cond(plan.mirror, lambda: _mirrored(as_is, crop), lambda: as_is)
-  if augment.erase:
-    erased = clip
-    clip = tf.cond(plan.erased[2] > 0, lambda: _erase(erased, plan.erased, plan.noise), lambda: erased)
-  return tf.ensure_shape(clip, [None, crop, crop, 3])
+    brightness, contrast, saturation = plan.colour.tolist()
+    crop = randaugment.contrast(randaugment.brightness(crop, brightness), contrast)
+    crop = randaugment.colour(crop, saturation)
+  if mirror:
+    crop = cv2.flip(crop, 1, dst=out)
+  if crop is not out:
+    out[...] = crop
+  if plan.erased[2]:
+    y, x, h, w = plan.erased
+    out[y : y + h, x : x + w] = _noise(plan.noise, t, h, w)
 
 
-def place(frames, plan: Plan, augment: Augment, crop: int, *, cut: bool):
-  """(canvases (T, H, W, 3) uint8 with the window's pixels in the upper left, their (height, width)): for data.on_device.
-  cut: the frames are the window already."""
-  import tensorflow as tf
-
-  y, x, h, w = tf.unstack(plan.window)
-  fits = tf.logical_and(h <= augment.canvas[0], w <= augment.canvas[1])
-  pixels = frames if cut else frames[:, y : y + h, x : x + w]
-  pixels = tf.cond(fits, lambda: pixels, lambda: resize(pixels, crop, crop))
-  size = tf.where(fits, tf.stack([h, w]), [crop, crop])
-  canvas = tf.pad(pixels, [[0, 0], [0, augment.canvas[0] - size[0]], [0, augment.canvas[1] - size[1]], [0, 0]])
-  return tf.ensure_shape(canvas, [None, *augment.canvas, 3]), size
-
-
-def _mirrored(clip, crop: int):
-  import tensorflow as tf
-
-  rows = tf.reshape(clip, [-1, crop, 3])  # of rank 3 the op has a fast path, fifty times faster than clip[:, :, ::-1]
-  return tf.reshape(tf.reverse(rows, [1]), [-1, crop, crop, 3])
+def place(frame: np.ndarray, plan: Plan, crop: int, out: np.ndarray) -> tuple[int, int, int, int]:
+  """The window (y, x, height, width) of the canvas `out` that data.on_device is to make the crop of. A frame of the canvas'
+  size is taken as it is; of others the window's pixels, or where they do not fit, the crop, come to the upper left."""
+  if frame.shape == out.shape:
+    if not np.may_share_memory(frame, out):  # it was decoded to where it is to be
+      out[...] = frame
+    return tuple(plan.window)
+  y, x, h, w = plan.window
+  pixels = frame[y : y + h, x : x + w]
+  if h > out.shape[0] or w > out.shape[1]:
+    pixels = resize(pixels, crop, crop)
+  height, width = pixels.shape[:2]
+  out[:height, :width], out[:height, width:], out[height:] = pixels, 0, 0
+  return 0, 0, height, width
 
 
-def _erase(clip, box, seed):
-  """The clip with fresh noise in the box of every frame.
+def _noise(seed: np.ndarray, t: int, height: int, width: int) -> np.ndarray:
+  """Fresh pixels of an erased box.
 
   DIFFERS(code): clipped to what a uint8 pixel can show, N(0, 1) after normalisation by .45 and .225 elsewhere."""
-  import tensorflow as tf
-
-  y, x, h, w = tf.unstack(box)
-  shape = tf.shape(clip)
-  noise = tf.random.stateless_normal([shape[0], h, w, 3], seed) * _STD + _MEAN
-  around = [[0, 0], [y, shape[1] - y - h], [x, shape[2] - x - w], [0, 0]]
-  noise = tf.pad(tf.cast(tf.clip_by_value(noise, 0, 255), tf.uint8), around)
-  return tf.where(tf.pad(tf.ones([1, h, w, 1], tf.bool), around), noise, clip)
+  noise = np.random.default_rng([*seed.tolist(), t]).standard_normal((height, width, 3), np.float32)
+  return np.clip(noise * _STD + _MEAN, 0, 255).astype(np.uint8)
 
 
-def resize(frames, height: int, width: int):
-  """Frames (T, height, width, 3) uint8: bilinear between pixel centres, without antialiasing, as the papers' code."""
-  import tensorflow as tf
-
-  floats = tf.cast(frames, tf.float32)  # twice as fast as letting the op read bytes
-  scaled = tf.raw_ops.ResizeBilinear(images=floats, size=[height, width], half_pixel_centers=True)
-  return tf.cast(scaled + 0.5, tf.uint8)
+def resize(frame: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
+  """Frame (height, width, 3) uint8: bilinear between pixel centres, without antialiasing, as the papers' code; good to half
+  a level and 1/16."""
+  return cv2.resize(frame, (width, height), dst=out, interpolation=cv2.INTER_LINEAR_EXACT)
 
 
 def _scaled(height: int, width: int, side: int) -> tuple[int, int]:

@@ -9,16 +9,16 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 def crops(
   video: UInt8[Array, 'b t h w 3'],
-  window: Int[Array, 'b 2'],
+  window: Int[Array, 'b 4'],
   mirror: Bool[Array, ' b'],
   colour: Float[Array, 'b 3'] | None,
   size: int,
 ) -> Float[Array, 'b t size size 3']:
-  """Clips (B, T, size, size, 3), float32 in 0..255, of canvases (B, T, H, W, 3) whose upper left `window` (height, width)
-  holds the pixels. Bilinear between pixel centres, then factors of brightness, contrast and saturation, all but the
-  rounding as augment.render; mirrored where `mirror`."""
-  rows = _bilinear(window[:, 0], video.shape[2], size)
-  columns = _bilinear(window[:, 1], video.shape[3], size)
+  """Clips (B, T, size, size, 3), float32 in 0..255, of the `window` (y, x, height, width) of canvases (B, T, H, W, 3).
+  Bilinear between pixel centres, then factors of brightness, contrast and saturation, all but the rounding as
+  augment.render; mirrored where `mirror`."""
+  rows = _bilinear(window[:, 0], window[:, 2], video.shape[2], size)
+  columns = _bilinear(window[:, 1], window[:, 3], video.shape[3], size)
   columns = jnp.where(mirror[:, None, None], columns[:, ::-1], columns)
   clip = jnp.einsum('bih,bthwc->btiwc', rows, video.astype(jnp.float32))
   clip = jnp.einsum('bjw,btiwc->btijc', columns, clip)
@@ -30,10 +30,10 @@ def crops(
   return _blend(_grey(clip), clip, saturation)
 
 
-def _bilinear(length: Array, most: int, size: int) -> Array:
-  """(B, size, most): weights by which `size` pixels are made of the first `length` of `most`."""
+def _bilinear(start: Array, length: Array, most: int, size: int) -> Array:
+  """(B, size, most): weights by which `size` pixels are made of `length` pixels from `start` of `most`."""
   at = (jnp.arange(size) + 0.5) * (length[:, None] / size) - 0.5
-  at = jnp.clip(at, 0, length[:, None] - 1)
+  at = start[:, None] + jnp.clip(at, 0, length[:, None] - 1)
   return jnp.maximum(0.0, 1 - jnp.abs(at[..., None] - jnp.arange(most)))
 
 

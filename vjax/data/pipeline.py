@@ -1,20 +1,21 @@
-"""From records to batches: parse, choose frames, decode only those, crop, batch (tf.data, uint8, on the host's CPU).
+"""From records to batches: choose frames, read and decode only those, crop, batch (tf.data, uint8, on the host's CPU).
 
 Order and every random choice are functions of (seed, epoch, place in the epoch): not of workers, hosts, timing or restarts.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from vjax.data import augment as augments
-from vjax.data import records, sample, sources, wire
-from vjax.data.augment import Augment, Plan
+from vjax.data import clips, records, sample, sources
+from vjax.data.augment import Augment
 from vjax.data.sources import Source
-from vjax.types import ClipSpec, DatasetSpec
+from vjax.types import ClipSpec, DatasetSpec, at_least
 
 
 def train_batches(
@@ -33,39 +34,27 @@ def train_batches(
 
   video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or (b*repeats, K) float32;
   mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With augment.canvas, video is (b*repeats, T, *canvas, 3)
-  and window (b*repeats, 2), mirror (b*repeats,) and, if used, colour (b*repeats, 3) say what is left to do. Row r of step s
+  and window (b*repeats, 4), mirror (b*repeats,) and, if used, colour (b*repeats, 3) say what is left to do. Row r of step s
   is place s*batch + r of a walk through the epochs, each a permutation of all clips, so a batch may lie across two. Raises
   ValueError if hosts do not divide `batch`.
   """
   tf = _tensorflow()
+  at_least('config', 'seed', seed, 0)
   k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'many'
   place = lambda i: (i // k) * batch + host * k + i % k
   at = lambda p: _shuffled(tf, p % n, seed, p // n, n)
-  draw = _train_reader(source, spec, clip, augment, seed)
-  r, ops = clip.repeats, augment.randaug
-  on_device = augment.canvas is not None
-  cut = r == 1 and not ops and not source.images  # a lone window is cut while decoding
-  outputs = [(tf.string, [None]), (tf.int32, [r, clip.frames]), (tf.int32, [4]), _label_type(tf, source, spec)]
-  outputs += [(tf.int32, [r, 4]), (tf.bool, [r]), (tf.float32, [r, 3]), (tf.int32, [r, ops])]
-  outputs += [(tf.float32, [r, ops]), (tf.int32, [r, 4]), (tf.int32, [r, 2])]  # a Plan
+  r, canvas = clip.repeats, augment.canvas
+  frame = list(canvas or (clip.crop, clip.crop))
+  outputs = {'video': (tf.uint8, [r, clip.frames, *frame, 3]), 'label': _label_type(tf, source, spec)}
+  if canvas:
+    outputs |= {'window': (tf.int32, [r, 4]), 'mirror': (tf.bool, [r])}
+    outputs |= {'colour': (tf.float32, [r, 3])} if any(augment.colour) else {}
+  make = _train_maker(source, spec, clip, augment, seed)
 
   def item(i):
     p = place(i)
     row = tf.gather(source.rows, at(p))
-    jpegs, order, box, label, *plans = _call(tf, draw, [row, p // n], outputs)
-    frames = _decode(tf, jpegs, box, source.images, [clip.crop, clip.crop] if cut and not on_device else None)
-    plans = [Plan(*(a[j] for a in plans)) for j in range(r)]
-    ordered = [_ordered(tf, frames, order[j]) for j in range(r)]
-    common = {'label': label, 'video_id': row, 'epoch': p // n}
-    if on_device:
-      placed, windows = zip(
-        *(augments.place(f, plan, augment, clip.crop, cut=cut) for f, plan in zip(ordered, plans))
-      )
-      todo = {'window': tf.stack(windows), 'mirror': tf.stack([q.mirror for q in plans])}
-      todo |= {'colour': tf.stack([q.colour for q in plans])} if any(augment.colour) else {}
-      return {'video': _stack(tf, placed), **todo, **common}
-    clips = [augments.render(f, plan, augment, clip.crop, cut=cut) for f, plan in zip(ordered, plans)]
-    return {'video': _stack(tf, clips), **common}
+    return {**_call(tf, make, [row, p // n], outputs), 'video_id': row, 'epoch': p // n}
 
   data = tf.data.Dataset.range(start_step * k, np.iinfo(np.int64).max)
   row_of = lambda i: source.rows[int(at(tf.constant(place(i), tf.int64)))]
@@ -99,19 +88,13 @@ def eval_batches(
   k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'many'
   real = (n // batch) * k + min(max(n % batch - host * k, 0), k)  # places of this host that hold a clip
   place = lambda i: (i // k) * batch + host * k + i % k
-  draw = _eval_reader(source, spec, clip, size)
-  outputs = [(tf.string, [None]), (tf.int32, [clip.clips, clip.frames]), (tf.int32, [4])]
-  outputs += [_label_type(tf, source, spec), (tf.int32, [2]), (tf.int32, [clip.crops, 2])]
   shape = [clip.crops * clip.clips, clip.frames, clip.crop, clip.crop, 3]
+  outputs = {'video': (tf.uint8, shape), 'label': _label_type(tf, source, spec)}
+  make = _eval_maker(source, spec, clip, size)
 
   def item(i):
     row = tf.gather(source.rows, place(i))
-    jpegs, order, box, label, scaled, offsets = _call(tf, draw, [row], outputs)
-    frames = _decode(tf, jpegs, box, source.images, scaled)
-    views = []
-    for y, x in map(tf.unstack, tf.unstack(offsets)):
-      views.append(tf.gather(frames[:, y : y + clip.crop, x : x + clip.crop], order))
-    return {'video': tf.ensure_shape(tf.concat(views, 0), shape), 'label': label, 'video_id': row}
+    return {**_call(tf, make, [row], outputs), 'video_id': row}
 
   data = _batched(tf, tf.data.Dataset.range(real), item, k)
   batches = _readable(tf, data, source, lambda i: source.rows[place(i) % n], k, 0)
@@ -133,55 +116,92 @@ def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, n
   }
 
 
-def _train_reader(source: Source, spec: DatasetSpec, clip: ClipSpec, augment: Augment, seed: int) -> Callable:
-  """A function (record, epoch) -> JPEGs needed (U,), frame order (repeats, T) in them, box to decode, label, plans."""
+def _train_maker(source: Source, spec: DatasetSpec, clip: ClipSpec, augment: Augment, seed: int) -> Callable:
+  """A function (record, epoch) -> video (repeats, T, h, w, 3) and label; with a canvas window, mirror and colour too."""
   rule = sample.rule(clip.sampling).train
+  height, width = augment.canvas or (clip.crop, clip.crop)
 
-  def draw(row, epoch):
-    payload, context, spans, rate = sources.read(source, row)
+  def make(row, epoch):
+    record, rate = sources.read(source, row)
     orders, plans = [], []
     for repeat in range(clip.repeats):
       time = repeat if augment.repeat_window == 'new' else 0
       rng = np.random.default_rng([seed, int(epoch), int(row), time])
-      orders.append(rule(rng, len(spans), clip, rate))
-    jpegs, order = _needed(payload, spans, np.stack(orders))
-    height, width = sources.size(source, row, jpegs)
+      orders.append(rule(rng, record.count, clip, rate))
+    frames = _Frames(source, row, record, np.stack(orders))
     for repeat in range(clip.repeats):
       rng = np.random.default_rng([seed, int(epoch), int(row), repeat, 1])
-      plans.append(augments.draw(rng, augment, clip, height, width, spec.flip))
-    windows = np.stack([p.window for p in plans])
-    box = np.int32([0, 0, height, width])
-    if not augment.randaug and not source.images:  # what no window shows need not be decoded
-      box[:2] = windows[:, :2].min(0)
-      box[2:] = (windows[:, :2] + windows[:, 2:]).max(0) - box[:2]
-    windows[:, :2] -= box[:2]
-    plan = Plan(windows, *(np.stack(a) for a in list(zip(*plans))[1:]))
-    return jpegs, order, box, _label(source, spec, row, context), *plan
+      plans.append(augments.draw(rng, augment, clip, *frames.size, spec.flip))
+    video = _aligned((clip.repeats, clip.frames, height, width, 3))
+    windows = np.zeros((clip.repeats, 4), np.int32)
+    for pixels, places in frames.decoded(video if augment.canvas else None):
+      for repeat, t in places:
+        if augment.canvas:
+          windows[repeat] = augments.place(pixels, plans[repeat], clip.crop, video[repeat, t])
+        else:
+          augments.render(pixels, plans[repeat], augment, t, video[repeat, t])
+    todo = [windows, np.stack([p.mirror for p in plans])] if augment.canvas else []
+    todo += [np.stack([p.colour for p in plans])] if augment.canvas and any(augment.colour) else []
+    return video, _label(source, spec, row, record.context), *todo
 
-  return draw
+  return make
 
 
-def _eval_reader(source: Source, spec: DatasetSpec, clip: ClipSpec, size: tuple[int, int] | None) -> Callable:
-  """A function record -> JPEGs needed (U,), frame order (clips, T), box, label, scaled size, crop offsets (crops, 2)."""
+def _eval_maker(source: Source, spec: DatasetSpec, clip: ClipSpec, size: tuple[int, int] | None) -> Callable:
+  """A function record -> views (crops * clips, T, crop, crop, 3) and label."""
   rule = sample.rule(clip.sampling).test
 
-  def draw(row):
-    payload, context, spans, rate = sources.read(source, row)
-    orders = np.stack([rule(len(spans), clip, view, rate) for view in range(clip.clips)])
-    jpegs, order = _needed(payload, spans, orders)
-    height, width = sources.size(source, row, jpegs)
-    scaled, offsets = augments.test_crops(clip, height, width, size)
-    box = np.int32([0, 0, height, width])
-    return jpegs, order, box, _label(source, spec, row, context), np.int32(scaled), np.int32(offsets)
+  def make(row):
+    record, rate = sources.read(source, row)
+    orders = np.stack([rule(record.count, clip, view, rate) for view in range(clip.clips)])
+    frames = _Frames(source, row, record, orders)
+    return _views(frames.decoded(), frames.size, clip, size), _label(source, spec, row, record.context)
 
-  return draw
+  return make
 
 
-def _needed(payload, spans: list, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The distinct frames among `orders`, encoded, and the orders as positions among them."""
-  unique, order = np.unique(orders, return_inverse=True)
-  jpegs = [spans[u] if isinstance(spans[u], bytes) else wire.frame(payload, spans[u]) for u in unique]
-  return np.array(jpegs, dtype=object), order.reshape(orders.shape).astype(np.int32)
+def _views(frames: Iterable, full: tuple[int, int], clip: ClipSpec, size: tuple[int, int] | None) -> np.ndarray:
+  """Views (crops * clips, T, crop, crop, 3) of frames of the full size (height, width): pairs of pixels and the places
+  (clip, t) they stand in."""
+  scaled, offsets = augments.test_crops(clip, *full, size)
+  video = _aligned((clip.crops, clip.clips, clip.frames, clip.crop, clip.crop, 3))
+  for pixels, places in frames:
+    pixels = augments.resize(pixels, *scaled)
+    for crop, (y, x) in enumerate(offsets):
+      for view, t in places:
+        video[crop, view, t] = pixels[y : y + clip.crop, x : x + clip.crop]
+  return video.reshape(-1, *video.shape[2:])
+
+
+class _Frames:
+  """The distinct frames of a record among `orders` (clips, T)."""
+
+  def __init__(self, source: Source, row: int, record: clips.Clip, orders: np.ndarray):
+    self._orders, self._needed = orders, np.unique(orders)
+    self._jpegs = [record.frame(int(t)) for t in self._needed]
+    self._whole = lambda: sources.size(source, row, self._jpegs)
+    self.size = sources.size(source, row, self._jpegs[:1])
+
+  def decoded(self, video: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, list[tuple[int, int]]]]:
+    """Pairs of a frame's pixels and the places (clip, t) it stands in. They are decoded into the same memory, or into the
+    first of their places where `video` has frames of their size."""
+    shape = (*self.size, 3)
+    memory = np.empty(shape, np.uint8)
+    direct = video is not None and video.shape[2:] == shape
+    for t, jpeg in zip(self._needed, self._jpegs):
+      places = list(zip(*np.nonzero(self._orders == t)))
+      pixels = sources.decode(jpeg, video[places[0]] if direct else memory)
+      if pixels.shape != shape:
+        self._whole()  # says which sizes there are
+      yield pixels, places
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+  """An array of uint8 that TensorFlow takes over without a copy: it begins at a multiple of 64 bytes."""
+  count = math.prod(shape)
+  memory = np.empty(count + 64, np.uint8)
+  start = -memory.ctypes.data % 64
+  return memory[start : start + count].reshape(shape)
 
 
 def _label(source: Source, spec: DatasetSpec, row: int, context: dict[str, list]) -> np.ndarray:
@@ -201,6 +221,7 @@ def _tensorflow():
 
 
 def _share(batch: int, hosts: int) -> int:
+  at_least('data', 'batch', batch, 1)
   if batch % hosts:
     raise ValueError(f'batch={batch} videos cannot be shared by {hosts} hosts: make it a multiple of {hosts}')
   return batch // hosts
@@ -216,35 +237,10 @@ def _label_type(tf, source: Source, spec: DatasetSpec):
   return tf.float32, [len(source.classes)] if spec.labels == 'many' else []
 
 
-def _call(tf, function: Callable, inputs: list, outputs: list) -> list:
-  """Tensors that a numpy function returns; outputs: the (type, shape) of each."""
-  tensors = tf.numpy_function(function, inputs, [kind for kind, _ in outputs], stateful=False)
-  return [tf.ensure_shape(t, shape) for t, (_, shape) in zip(tensors, outputs)]
-
-
-def _decode(tf, jpegs, box, images: bool, size=None):
-  """Frames (U, h, w, 3) uint8: the box of each, resized to `size` (height, width) if given. One after the other, since
-  clips are made side by side, and each while it is in the cache."""
-
-  def frame(data):
-    if images:
-      pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
-    else:
-      pixels = tf.image.decode_and_crop_jpeg(data, box, channels=3)
-    return pixels if size is None else augments.resize(pixels[None], size[0], size[1])[0]
-
-  return tf.map_fn(frame, jpegs, parallel_iterations=1, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
-
-
-def _stack(tf, clips):
-  return tf.stack(clips) if len(clips) > 1 else clips[0][None]
-
-
-def _ordered(tf, frames, order):
-  """Frames in the order given; a copy only if that is another than theirs."""
-  count = tf.shape(frames)[0]
-  as_is = tf.logical_and(tf.equal(count, tf.size(order)), tf.reduce_all(order[1:] > order[:-1]))
-  return tf.cond(as_is, lambda: frames, lambda: tf.gather(frames, order))
+def _call(tf, function: Callable, inputs: list, outputs: dict) -> dict:
+  """Tensors by name that a numpy function returns in this order; outputs: name -> (type, shape)."""
+  tensors = tf.numpy_function(function, inputs, [kind for kind, _ in outputs.values()], stateful=False)
+  return {name: tf.ensure_shape(t, shape) for t, (name, (_, shape)) in zip(tensors, outputs.items())}
 
 
 def _batched(tf, places, item: Callable, rows: int):
@@ -277,8 +273,6 @@ def test_views(frames: np.ndarray, rate: float, clip: ClipSpec, size: tuple[int,
   """Test views (V, T, crop, crop, 3) uint8 of a decoded video (N, H, W, 3), as eval_batches makes them from records.
   rate: frames per second, 0 = unknown."""
   rule = sample.rule(clip.sampling).test
-  orders = [rule(len(frames), clip, view, rate) for view in range(clip.clips)]
-  (height, width), offsets = augments.test_crops(clip, *frames.shape[1:3], size)
-  _tensorflow()
-  scaled = augments.resize(frames, height, width).numpy()
-  return np.stack([scaled[o][:, y : y + clip.crop, x : x + clip.crop] for y, x in offsets for o in orders])
+  orders = np.stack([rule(len(frames), clip, view, rate) for view in range(clip.clips)])
+  needed = ((frames[t], list(zip(*np.nonzero(orders == t)))) for t in np.unique(orders))
+  return _views(needed, frames.shape[1:3], clip, size)

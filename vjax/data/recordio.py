@@ -45,14 +45,17 @@ class Files:
         self.files.pop(path, None)
 
   def read(self, path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
-    """Consecutive pieces of the file; threads read side by side."""
-    with self.lock:
-      file = self.files.pop(path, None) or io.FileIO(path)
-      self.files[path] = file
-      if len(self.files) > self.limit:
-        self.files.popitem(last=False)  # closed when its last reader lets go of it
-    starts = itertools.accumulate(lengths, initial=offset)
-    return [os.pread(file.fileno(), n, start) for n, start in zip(lengths, starts)]
+    """Consecutive pieces of the file; threads read side by side. Raises OSError naming file and byte."""
+    try:
+      with self.lock:
+        file = self.files.pop(path, None) or io.FileIO(path)
+        self.files[path] = file
+        if len(self.files) > self.limit:
+          self.files.popitem(last=False)  # closed when its last reader lets go of it
+      starts = itertools.accumulate(lengths, initial=offset)
+      return [os.pread(file.fileno(), n, start) for n, start in zip(lengths, starts)]
+    except OSError as e:
+      raise OSError(e.errno, f'{path} cannot be read at byte {offset}: {os.strerror(e.errno)}') from e
 
 
 FILES = Files(_OPEN_FILES)

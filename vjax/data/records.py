@@ -8,7 +8,6 @@ builds index and manifest for records that DMVR, Scenic or another tool wrote.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import os
@@ -17,14 +16,16 @@ import struct
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from etils import epath
 
+from vjax import remote
 from vjax.data import recordio, wire
 
 _SHARD = re.compile(r'(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.tfrecord')
+TABLE = np.dtype([('start', '<u4'), ('length', '<u4'), ('crc', '<u4')])  # a frame's bytes in the payload
 _MOST_CLASSES = 1_000_000  # a larger label is damage, and would ask for a list of as many names
 
 
@@ -33,7 +34,8 @@ class Index:
   """Where the clips of a split are. folder, files: shards by absolute path; shard, offset, length, frames, label (N,):
   shard number, byte offset and length of the payload, frames in it, first label or -1. manifest: what the folder's
   manifest.json says; view: which labels; classes: their names. crc (N,): masked checksums of the payloads, None in indexes
-  made before they were kept; rebuild: the command that makes the index again."""
+  made before they were kept; rebuild: the command that makes the index again. head, head_crc (N,), first (N,), table: what
+  it takes to read single frames, see vjax.data.clips; None where only whole records can be read."""
 
   folder: str
   files: tuple[str, ...]
@@ -47,6 +49,10 @@ class Index:
   classes: tuple[str, ...]
   crc: np.ndarray | None
   rebuild: str
+  head: np.ndarray | None = None
+  head_crc: np.ndarray | None = None
+  first: np.ndarray | None = None
+  table: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.offset)
@@ -61,22 +67,31 @@ def write_index(folder: str, split: str) -> str:
 
   Arrays, one entry a record in shard order: shard (int32), offset and length of the payload (int64), frames (int32), label
   (int32, the first of `clip/label/index`, -1 = none), label_VIEW of every `clip/label/VIEW/index`, crc (uint32) of the
-  payload as it stands in the file; shard_files and shard_bytes say which files they describe. Raises ValueError for missing
-  shards and damaged files.
+  payload as it stands in the file, head (int32) and head_crc (uint32): the bytes before its first frame; shard_files and
+  shard_bytes say which files they describe. `<split>.frames` beside it holds a row of TABLE for every frame. Raises
+  ValueError for missing shards and damaged files.
   """
   folder = epath.Path(folder)
   files = shard_files(folder, split)
-  columns = scan([folder / f for f in files])
   path = folder / f'{split}.index.npz'
+  temporary = folder / f'{table_path(path).name}.tmp-{os.getpid()}'
+  with temporary.open('wb') as table:
+    columns = scan([folder / f for f in files], table)
+  temporary.replace(table_path(path))
   save_index(path, files, [(folder / f).stat().length for f in files], columns)
   return str(path)
+
+
+def table_path(index: epath.Path) -> epath.Path:
+  """Where the frame table of an index lies."""
+  return index.parent / f'{index.name.removesuffix(".index.npz")}.frames'
 
 
 def save_index(path: epath.Path, files: Sequence[str], sizes: Sequence[int], columns: dict[str, np.ndarray]) -> None:
   """Writes an index under a temporary name, then renames it."""
   buffer = io.BytesIO()
   np.savez(buffer, shard_files=np.array(files, dtype=np.str_), shard_bytes=np.array(sizes, np.int64), **columns)
-  _write(path, buffer.getvalue())
+  write(path, buffer.getvalue())
 
 
 def shard_files(folder: str | epath.Path, split: str) -> list[str]:
@@ -101,22 +116,44 @@ def splits(folder: str | epath.Path) -> list[str]:
   return sorted({m['split'] for m in matches if m})
 
 
-def scan(files: Sequence[str | epath.Path]) -> dict[str, np.ndarray]:
-  """Index columns (see write_index) of TFRecord files of SequenceExamples or Examples."""
-  rows, labels = [], []
+def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> dict[str, np.ndarray]:
+  """Index columns (see write_index) of TFRecord files of SequenceExamples or Examples; a row of TABLE for each of their
+  frames is appended to the file `table`, if there is one."""
+  rows, labels, heads = [], [], []
   for number, file in enumerate(files):
     for offset, payload, crc in recordio.payloads(epath.Path(file)):
-      context, spans, views = _parse(payload, file, offset)
+      context, spans, views = parse(payload, file, offset)
       frames = len(spans) or len(context.get('image', []))  # an Example is a clip of one frame
       rows.append((number, offset, len(payload), frames, crc))
+      if table is not None:
+        heads.append(_tabulate(payload, context, spans, frames, table))
       labels.append({view: values[0] if values else -1 for view, values in views.items()})
-  table = np.array(rows, np.int64).reshape(-1, 5)
-  columns = {'shard': table[:, 0].astype(np.int32), 'offset': table[:, 1], 'length': table[:, 2]}
-  columns |= {'frames': table[:, 3].astype(np.int32), 'crc': table[:, 4].astype(np.uint32)}
+  shard, offset, length, frames, crc = np.array(rows, np.int64).reshape(-1, 5).T
+  columns = {'shard': shard.astype(np.int32), 'offset': offset, 'length': length}
+  columns |= {'frames': frames.astype(np.int32), 'crc': crc.astype(np.uint32)}
+  if table is not None:
+    head, head_crc = np.array(heads, np.int64).reshape(-1, 2).T
+    columns |= {'head': head.astype(np.int32), 'head_crc': head_crc.astype(np.uint32)}
   for view in sorted({''}.union(*labels)):
     name = f'label_{view}' if view else 'label'
     columns[name] = np.array([row.get(view, -1) for row in labels], np.int32)
   return columns
+
+
+def _tabulate(payload: bytes, context: dict, spans: list, frames: int, table: BinaryIO) -> tuple[int, int]:
+  """(length, checksum) of what precedes the first frame, after the frames' rows are appended to the table. Length 0: the
+  context is not whole there, or a frame is none, so that the record must be read whole; its rows are zeros."""
+  rows, head = np.zeros(frames, TABLE), spans[0][0] if spans else 0
+  try:
+    if head and wire.context(payload[:head]) == context:
+      places = [wire.frame_span(payload, span) for span in spans]
+      rows[:] = [(a, b - a, recordio.masked_crc(payload[a:b])) for a, b in places]
+    else:
+      head = 0
+  except ValueError:  # said when the frame is read
+    head = 0
+  table.write(rows.tobytes())
+  return head, recordio.masked_crc(payload[:head])
 
 
 def label_views(context: dict[str, list]) -> dict[str, list[int]]:
@@ -212,8 +249,28 @@ def load_index(path: epath.Path, folder: epath.Path, manifest: dict[str, Any], v
     classes=tuple(manifest['views'][view]) if view else tuple(manifest['classes']),
     crc=columns.get('crc'),
     rebuild=rebuild,
+    **_frame_columns(path, columns, rebuild),
     **{k: columns[k] for k in ('shard', 'offset', 'length', 'frames')},
   )
+
+
+def _frame_columns(path: epath.Path, columns: dict[str, np.ndarray], rebuild: str) -> dict[str, np.ndarray]:
+  """Fields of Index that find single frames; none for indexes made before there were any, and on object stores, where a
+  clip is one request."""
+  file = table_path(path)
+  if 'head' not in columns or remote.is_remote(file):
+    return {}
+  if not file.exists():
+    raise FileNotFoundError(f'{file} is gone, but belongs to {path.name}; copy it back, or run: {rebuild}')
+  ends = np.cumsum(columns['frames'], dtype=np.int64)
+  rows, size = int(ends[-1]) if len(ends) else 0, file.stat().length
+  if size != rows * TABLE.itemsize:
+    raise ValueError(
+      f'{file} has {size} bytes, {rows * TABLE.itemsize} by {path.name}: they are not of one making; copy both from '
+      f'where they were made, or run: {rebuild}'
+    )
+  table = np.memmap(file, TABLE, mode='r') if rows else np.zeros(0, TABLE)
+  return {'head': columns['head'], 'head_crc': columns['head_crc'], 'first': ends - columns['frames'], 'table': table}
 
 
 def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
@@ -244,23 +301,28 @@ def read(index: Index, i: int) -> bytes:
   not the one that was indexed."""
   path, offset, length = index.files[index.shard[i]], int(index.offset[i]), int(index.length[i])
   header, payload, crc = recordio.read_ranges(path, offset - recordio.HEADER.size, (recordio.HEADER.size, length, 4))
+  check_frame(index, i, header, crc)
+  if recordio.masked_crc(payload) != struct.unpack('<I', crc)[0]:
+    raise ValueError(f'{index.where(i)}: wrong checksum, the record is damaged; write the shard again')
+  return payload
+
+
+def check_frame(index: Index, i: int, header: bytes, crc: bytes) -> None:
+  """Raises ValueError unless the bytes before and after record i's payload are those of the record that was indexed."""
+  length = int(index.length[i])
   if len(crc) < 4:
     raise ValueError(f'{index.where(i)}: the file ends inside its {length} bytes; write the shard again')
   found, header_crc = recordio.HEADER.unpack(header)
-  crc = struct.unpack('<I', crc)[0]
   other = f'copy the shard again that the index was made of, or run: {index.rebuild}'
   if recordio.masked_crc(header[:8]) != header_crc:
     raise ValueError(f'{index.where(i)}: no record begins there: the shard is damaged, or another one; {other}')
   if found != length:
     raise ValueError(f'{index.where(i)}: {found} bytes where the index has {length}: another shard; {other}')
-  if recordio.masked_crc(payload) != crc:
-    raise ValueError(f'{index.where(i)}: wrong checksum, the record is damaged; write the shard again')
-  if index.crc is not None and index.crc[i] != crc:
+  if index.crc is not None and index.crc[i] != struct.unpack('<I', crc)[0]:
     raise ValueError(f'{index.where(i)}: not the record that was indexed: the shard is another one; {other}')
-  return payload
 
 
-def _parse(payload: bytes, file, offset: int) -> tuple[dict[str, list], list, dict[str, list[int]]]:
+def parse(payload: bytes, file, offset: int) -> tuple[dict[str, list], list, dict[str, list[int]]]:
   """(context, frame spans, labels by view) of a record; a ValueError names file and byte."""
   try:
     context, spans = wire.parse(payload)
@@ -269,78 +331,16 @@ def _parse(payload: bytes, file, offset: int) -> tuple[dict[str, list], list, di
     raise ValueError(f'{file}: the record at byte {offset} cannot be read: {e}') from e
 
 
-def _write(path: epath.Path, data: bytes) -> None:
+def write(path: epath.Path, data: bytes) -> None:
   temporary = path.parent / f'{path.name}.tmp-{os.getpid()}'
   temporary.write_bytes(data)
   temporary.replace(path)
 
 
-def write_manifest(folder: str, classes: Sequence[str] = ()) -> str:
-  """Path of the manifest.json written for a folder of records that came without one, from a scan of all its splits.
-
-  classes: names by label index; without them the records' own `clip/label/text` is used, or the numbers.
-  """
-  folder = epath.Path(folder)
-  names: dict[str, dict[int, str]] = {'': dict(enumerate(classes))}
-  many, described = False, {}
-  for split in splits(folder):
-    counts, clips, frames, duration_us = [], [], 0, 0
-    for file in shard_files(folder, split):
-      clips.append(0)
-      for offset, payload, _ in recordio.payloads(folder / file):
-        context, spans, views = _parse(payload, folder / file, offset)
-        where = f'{folder / file}: the record at byte {offset}'
-        for view, labels in views.items():
-          if classes and not view and max(labels, default=0) >= len(classes):
-            raise ValueError(f'{where} has label {max(labels)}, but --classes names {len(classes)}: add the others')
-          if view or not classes:
-            named = dict(zip(labels, _texts(context, view, where)))
-            names.setdefault(view, {}).update({i: named.get(i, names.get(view, {}).get(i, str(i))) for i in labels})
-          many |= len(labels) > 1
-          counts += labels if not view else []
-        clips[-1] += 1
-        frames += len(spans) or len(context.get('image', []))
-        try:
-          duration_us += number(context, 'clip/end/timestamp') - number(context, 'clip/start/timestamp')
-        except ValueError as e:
-          raise ValueError(f'{where}: {e}') from e
-    described[split] = {
-      'clips': sum(clips),
-      'frames': frames,
-      'duration_s': duration_us / 1e6,
-      'shards': [_describe(folder / f, n) for f, n in zip(shard_files(folder, split), clips)],
-      'clips_per_class': np.bincount(np.array([c for c in counts if c >= 0], np.int64)).tolist(),
-    }
-  listed = {view: _listed(indexed, f'{folder}, view {view!r}') for view, indexed in names.items()}
-  manifest = {'format': 'vjax-1', 'name': folder.name, 'classes': listed.pop(''), 'labels': 'many' if many else 'one'}
-  manifest |= {'views': listed, 'settings': {}, 'versions': {}, 'splits': described, 'failed': 0}
-  _write(folder / 'manifest.json', json.dumps(manifest, indent=1).encode())
-  return str(folder / 'manifest.json')
-
-
-def _texts(context: dict[str, list], view: str, where: str) -> list[str]:
-  """Label names that a record gives."""
-  key = f'clip/label/{view}/text' if view else 'clip/label/text'
-  try:
-    return [text.decode() for text in context.get(key, [])]
-  except (AttributeError, UnicodeDecodeError) as e:
-    raise ValueError(f'{where}: {key} is {context[key]!r:.60}, not text in UTF-8; pass names by --classes') from e
-
-
-def _describe(file: epath.Path, clips: int) -> dict[str, Any]:
-  buffer = recordio.contents(file)
-  return {'file': file.name, 'clips': clips, 'bytes': len(buffer), 'sha256': hashlib.sha256(buffer).hexdigest()}
-
-
-def _listed(names: dict[int, str], where: str) -> list[str]:
-  """Names in label order; a label between others that no record names is called by its number."""
-  if any(i < 0 for i in names):
-    raise ValueError(f'{where}: labels {[i for i in names if i < 0]} are negative; they must count from 0')
-  return [names.get(i, str(i)) for i in range(max(names, default=-1) + 1)]
-
-
 def main() -> None:
   """Builds index and manifest of a folder of foreign records."""
+  from vjax.data.manifest import write_manifest  # which reads records
+
   parser = argparse.ArgumentParser(description='Index and manifest for TFRecords that DMVR or another tool wrote.')
   parser.add_argument('--folder', required=True, help='holds <split>-00000-of-00008.tfrecord, ...')
   parser.add_argument('--classes', help='text file, one class name a line, in label order')

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vjax.data import records, tfds_images, wire
+from vjax.data import clips, records, tfds_images, wire
 from vjax.types import DatasetSpec
 
 
@@ -83,25 +83,24 @@ def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
   return np.sort(np.concatenate(chosen))
 
 
-def read(source: Source, row: int):
-  """(payload, context, spans of the frames, frames per second; 0 = unknown) of a record. Raises ValueError naming file,
-  record and byte where it cannot be read."""
-  payload = records.read(source.index, row)
+def read(source: Source, row: int) -> tuple[clips.Clip, float]:
+  """A record, and its frames per second (0 = unknown). Raises ValueError naming file, record and byte where it cannot be
+  read."""
   try:
-    context, spans = wire.parse(payload)
-    if source.images:
-      spans = context.get('image', [])
-    if not spans or source.images and not isinstance(spans[0], bytes):
+    clip = clips.read(source.index, row, 'image' if source.images else '')
+    if not clip.count or source.images and not isinstance(clip.frame(0), bytes):
       raise ValueError(f'it has no {"image" if source.images else wire.FRAMES.decode()}')
-    rate = records.number(context, 'image/frame_rate')
+    rate = records.number(clip.context, 'image/frame_rate')
     if rate < 0:
       raise ValueError(f'image/frame_rate is {rate}; it must be 0 (unknown) or more')
-    labels = records.label_views(context).get(source.index.view, [])
+    labels = records.label_views(clip.context).get(source.index.view, [])
     if source.classes and not all(0 <= label < len(source.classes) for label in labels):
       raise ValueError(f'labels {labels} are not all of the {len(source.classes)} classes')
   except ValueError as e:
+    if str(e).startswith(source.index.where(row)):
+      raise
     raise ValueError(f'{source.index.where(row)} cannot be read: {e}; write the shard again') from e
-  return payload, context, spans, float(rate)
+  return clip, float(rate)
 
 
 def size(source: Source, row: int, jpegs: Sequence[bytes]) -> tuple[int, int]:
@@ -117,19 +116,33 @@ def size(source: Source, row: int, jpegs: Sequence[bytes]) -> tuple[int, int]:
 
 def check(source: Source, row: int) -> None:
   """Reads a record and decodes all its frames. Raises ValueError naming file, record, byte, video and frame."""
-  import tensorflow as tf
-
-  payload, context, spans, _ = read(source, row)
-  names = context.get('video/filename', []) + context.get('clip/media_id', [])
+  clip, _ = read(source, row)
+  names = clip.context.get('video/filename', []) + clip.context.get('clip/media_id', [])
   name = next((n for n in names if isinstance(n, bytes)), b'unnamed')
   jpegs = []
-  for t, span in enumerate(spans):
+  for t in range(clip.count):
     try:
-      jpegs.append(span if isinstance(span, bytes) else wire.frame(payload, span))
+      jpegs.append(clip.frame(t))
       wire.image_size(jpegs[-1])
-      tf.io.decode_image(jpegs[-1], channels=3)
-    except (tf.errors.OpError, ValueError) as e:
-      reason = getattr(e, 'message', str(e)).split('\n')[0]
+      decode(jpegs[-1])
+    except ValueError as e:
+      if str(e).startswith(source.index.where(row)):
+        raise
       where = f'{source.index.where(row)} (video {name.decode(errors="replace")})'
-      raise ValueError(f'{where}: frame {t} cannot be decoded: {reason}; prepare the video again') from None
+      raise ValueError(f'{where}: frame {t} cannot be decoded: {e}; prepare the video again') from None
   size(source, row, jpegs)
+
+
+def decode(image: bytes, into: np.ndarray | None = None) -> np.ndarray:
+  """Pixels (H, W, 3) uint8 of an encoded frame, in the array `into` where it is a plain JPEG of that size. Raises
+  ValueError for what cannot be decoded whole."""
+  import simplejpeg
+
+  try:
+    return simplejpeg.decode_jpeg(image, 'RGB', buffer=into)
+  except ValueError:  # not a JPEG, or one with a harmless flaw: TensorFlow tells those from damage
+    import tensorflow as tf
+  try:
+    return tf.io.decode_image(image, channels=3, expand_animations=False).numpy()
+  except tf.errors.OpError as e:
+    raise ValueError(e.message.split('\n')[0]) from None

@@ -37,15 +37,40 @@ def parse(record: bytes | memoryview) -> tuple[dict[str, list], list[tuple[int, 
   return context, spans
 
 
+def context(head: bytes) -> dict[str, list]:
+  """Context features of a record of which `head` is the beginning: those that stand before anything else. Raises ValueError
+  as parse."""
+  found, i = {}, 0
+  try:
+    while i < len(head):
+      tag, i = _varint(head, i)
+      size, i = _varint(head, i)
+      if tag != 10:  # field 1, a message
+        break
+      found.update(_features(head, i, i + size))
+      i += size
+  except (IndexError, struct.error) as e:
+    raise ValueError(f'a protocol buffer that ends too early ({e})') from e
+  except UnicodeDecodeError as e:
+    raise ValueError(f'a feature whose name {e.object!r} is not UTF-8') from e
+  return found
+
+
 def frame(record, span: tuple[int, int]) -> bytes:
   """The bytes of the frame whose Feature lies at `span`. Raises ValueError if it holds anything else."""
+  start, end = frame_span(record, span)
+  return bytes(record[start:end])
+
+
+def frame_span(record, span: tuple[int, int]) -> tuple[int, int]:
+  """(start, end) of the bytes of the frame whose Feature lies at `span`. Raises ValueError if it holds anything else."""
   try:
-    values = _values(record, *span)
-  except (IndexError, struct.error) as e:
+    values = [(kind, c, d) for kind, a, b in _fields(record, *span) for _, c, d in _fields(record, a, b)]
+  except IndexError as e:
     raise ValueError(f'the frame at bytes {span} ends too early ({e})') from e
-  if len(values) != 1 or not isinstance(values[0], bytes):
+  if len(values) != 1 or values[0][0] != 1:
     raise ValueError(f'the frame at bytes {span} is not one byte string')
-  return values[0]
+  return values[0][1:]
 
 
 def image_size(image: bytes) -> tuple[int, int]:
