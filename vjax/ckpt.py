@@ -5,6 +5,7 @@ A checkpoint folder (a run's workdir, or what `python -m vjax.convert` writes) h
   checkpoints/<step>/model       params, stats and, where kept, their moving average
   checkpoints/<step>/optimizer   optimizer state and step
   checkpoints/<step>/interval    sums of the logging interval in progress
+  checkpoints/<step>/checksums   of every array, so that a flipped bit is found
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -98,6 +100,7 @@ class Checkpoints:
         'model': ocp.StandardCheckpointHandler(),
         'optimizer': ocp.StandardCheckpointHandler(),
         'interval': ocp.JsonCheckpointHandler(),
+        'checksums': ocp.JsonCheckpointHandler(),
       },
     )
     self._saving: int | None = None
@@ -118,13 +121,16 @@ class Checkpoints:
     self.wait()
     args, step = self._ocp.args, int(state.step)
     self._saving = step
+    model = {'params': state.params, 'stats': state.stats, 'ema': state.ema or {}}
+    optimizer = {'opt_state': state.opt_state, 'step': state.step}
     with self._writing():
       self._manager.save(
         step,
         args=args.Composite(
-          model=args.StandardSave({'params': state.params, 'stats': state.stats, 'ema': state.ema or {}}),
-          optimizer=args.StandardSave({'opt_state': state.opt_state, 'step': state.step}),
+          model=args.StandardSave(model),
+          optimizer=args.StandardSave(optimizer),
           interval=args.JsonSave(interval),
+          checksums=args.JsonSave({'model': checksums(model), 'optimizer': checksums(optimizer)}),
         ),
         force=True,
       )
@@ -173,13 +179,12 @@ class Checkpoints:
         f'was made with:\n' + _list(differences)
       )
     with _reading(self._folder, step):
-      got = self._manager.restore(
-        step,
-        args=args.Composite(
-          model=args.StandardRestore(model), optimizer=args.StandardRestore(optimizer), interval=args.JsonRestore()
-        ),
-      )
+      items = {'model': args.StandardRestore(model), 'optimizer': args.StandardRestore(optimizer)}
+      items |= {name: args.JsonRestore() for name in ('interval', *_kept_checksums(self._folder, step))}
+      got = self._manager.restore(step, args=args.Composite(**items))
       model, optimizer, interval = got['model'], got['optimizer'], got['interval']
+      for name, item in (('model', model), ('optimizer', optimizer)) if 'checksums' in items else ():
+        _check_sums(item, got['checksums'][name])
       if int(optimizer['step']) != step:
         raise ValueError(f'it holds the state after step {int(optimizer["step"])}')
       interval = {name: [float(total), float(count)] for name, (total, count) in interval.items()}
@@ -191,6 +196,37 @@ class Checkpoints:
       ema=None if target.ema is None else model['ema'],
     )
     return state, interval
+
+
+@jax.jit
+def _checksum(x: jax.Array) -> jax.Array:
+  """uint32 of an array's bits and their places, the same on every mesh. Any change of one element changes it: the weights
+  are odd."""
+  bits = jnp.asarray(x)
+  if bits.dtype != bool:
+    width = min(bits.dtype.itemsize, 4)
+    bits = jax.lax.bitcast_convert_type(bits, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[width])
+  bits = bits.astype(jnp.uint32)
+  return (bits * (2 * jnp.arange(bits.size, dtype=jnp.uint32).reshape(bits.shape) + 1)).sum(dtype=jnp.uint32)
+
+
+def checksums(x: Any) -> dict[str, int]:
+  """Checksum of every array in a tree, by name. One after the other: on simulated devices many sums over a mesh at once
+  wait for each other's threads."""
+  return {name: int(_checksum(leaf)) for name, leaf in _leaves(x).items()}
+
+
+def _check_sums(x: Any, wanted: dict[str, int]) -> None:
+  """Raises ValueError naming the arrays of a tree that are not what was written."""
+  found = checksums(x)
+  differ = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+  if differ:
+    raise ValueError(f'{len(differ)} of {len(found)} arrays are not what was written, {", ".join(differ[:5])}')
+
+
+def _kept_checksums(folder: epath.Path, step: int) -> list[str]:
+  """The name of the item if the checkpoint has it: those made before there were checksums do not."""
+  return ['checksums'] if (folder / str(step) / 'checksums').exists() else []
 
 
 def complete_steps(folder: epath.Path) -> list[int]:
@@ -222,10 +258,15 @@ def _reason(error: BaseException, longest: int = 400) -> str:
   return text if len(text) <= longest else f'{text[: longest // 2]} ... {text[-longest // 2 :]}'
 
 
-def _names(x: Any) -> dict[str, tuple[int, ...]]:
+def _leaves(x: Any) -> dict[str, Any]:
+  """The arrays of a tree, or their descriptions, by name."""
   leaves = jax.tree_util.tree_flatten_with_path(x)[0]
   parts = lambda path: '/'.join(str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k)))) for k in path)
-  return {parts(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, 'shape')}
+  return {parts(path): leaf for path, leaf in leaves if hasattr(leaf, 'shape')}
+
+
+def _names(x: Any) -> dict[str, tuple[int, ...]]:
+  return {name: tuple(leaf.shape) for name, leaf in _leaves(x).items()}
 
 
 def _compare(wanted: Any, saved: Any) -> list[str]:
@@ -248,7 +289,8 @@ def save_params(path: str | os.PathLike, variables: dict[str, Any], meta: dict[s
   folder = remote.path(path) / 'checkpoints'
   with ocp.CheckpointManager(folder) as manager:
     model = jax.tree.map(np.asarray, {'params': variables['params'], 'stats': stats, 'ema': {}})
-    manager.save(0, args=ocp.args.Composite(model=ocp.args.StandardSave(model)), force=True)
+    items = {'model': ocp.args.StandardSave(model), 'checksums': ocp.args.JsonSave({'model': checksums(model)})}
+    manager.save(0, args=ocp.args.Composite(**items), force=True)
     manager.wait_until_finished()
   write_json(f'{path}/meta.json', meta)
 
@@ -273,6 +315,9 @@ def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[
     found = sorted(model)
     if not {'params', 'stats', 'ema'} <= set(found):
       raise ValueError(f'its model holds {found}, not params, stats and ema')
+    for name in _kept_checksums(folder, step):
+      with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as sums:
+        _check_sums(model, sums.restore(folder / str(step) / name)['model'])
   meta['step'] = step
   params = model['ema'] if average and model['ema'] else model['params']
   return {'params': params, **model['stats']}, meta

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -227,6 +227,16 @@ def run(exp: Experiment, workdir: str) -> dict[str, Any]:
   return result
 
 
+def _next(batches: Iterator, checkpoints: ckpt.Checkpoints) -> Batch:
+  """The next batch. An error of reading says which checkpoint the run will continue from."""
+  try:
+    return next(batches)
+  except (OSError, ValueError) as error:
+    checkpoints.wait()
+    kind = OSError if isinstance(error, OSError) else ValueError
+    raise kind(f'{error}; {checkpoints.last_good()}') from error
+
+
 def _loop(
   exp: Experiment,
   mesh,
@@ -261,7 +271,7 @@ def _loop(
   began, waited, steps, pending = time.monotonic(), 0.0, 0, None
   for step in range(start + 1, exp.total_steps + 1):
     asked = time.monotonic()
-    host_batch = next(batches)
+    host_batch = _next(batches, checkpoints)
     waited += time.monotonic() - asked
     ids = host_batch['video_id']
     settings = exp.objective_at(step - 1)[1]

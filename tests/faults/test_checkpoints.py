@@ -11,6 +11,7 @@ import tracemalloc
 import zipfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -251,6 +252,66 @@ def test_largest_data_file_and_interval(trained, tmp_path):
   assert resumed and loaded
   resumed, loaded = damaged(workdir, target, 'interval/metadata', 'halved', tmp_path / 'b')
   assert resumed and not loaded  # weights alone need no interval
+
+
+def flipped(workdir, target, file: str, place: int, to) -> bool:
+  """Whether resuming noticed a bit of a file of the newest checkpoint turned; if not, every number must be as it was."""
+  shutil.copytree(workdir, to)
+  path = to / 'checkpoints' / '6' / file
+  data = bytearray(path.read_bytes())
+  data[place % len(data)] ^= 1 << place % 8
+  path.write_bytes(data)
+  try:
+    got, want = restored(to, target), restored(workdir, target)
+    assert all(np.array_equal(got[n], want[n]) for n in want), (file, place)
+    return False
+  except ValueError as error:
+    assert f'remove {to}/checkpoints/6 to use that of step 4' in str(error)
+    return True
+  finally:
+    shutil.rmtree(to)
+
+
+def test_flipped_bits_are_found(trained, tmp_path):
+  """In the largest file of parameters and of moments, where the store itself keeps no checksum."""
+  _, workdir, target = trained
+  for item in ('model', 'optimizer'):
+    folder = workdir / 'checkpoints' / '6' / item
+    largest = max(files_of(folder), key=lambda f: (folder / f).stat().st_size)
+    places = np.random.default_rng(0).integers(0, 1 << 30, 6).tolist()
+    found = [flipped(workdir, target, f'{item}/{largest}', place, tmp_path / 'x') for place in places]
+    assert sum(found) >= 4, (item, found)
+
+
+def test_flipped_bits_are_found_when_weights_are_loaded(trained, tmp_path):
+  _, workdir, _ = trained
+  shutil.copytree(workdir, tmp_path / 'x')
+  folder = tmp_path / 'x' / 'checkpoints' / '6' / 'model'
+  path = folder / max(files_of(folder), key=lambda f: (folder / f).stat().st_size)
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 4
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match='checkpoint 6 .* is damaged: .*'):
+    ckpt.load_params(tmp_path / 'x')
+
+
+def test_checkpoints_made_before_there_were_checksums_are_read(trained, tmp_path):
+  _, workdir, target = trained
+  shutil.copytree(workdir, tmp_path / 'x')
+  shutil.rmtree(tmp_path / 'x' / 'checkpoints' / '6' / 'checksums')
+  got, want = restored(tmp_path / 'x', target), restored(workdir, target)
+  assert all(np.array_equal(got[n], want[n]) for n in want)
+
+
+def test_a_checksum_changes_with_any_element_and_its_place():
+  rng = np.random.default_rng(0)
+  for dtype in (np.float32, jnp.bfloat16, np.int32, np.uint8, bool):
+    x = jnp.asarray(rng.normal(0, 9, (3, 5))).astype(dtype)
+    one = ckpt.checksums({'x': x})['x']
+    for i in range(15):
+      changed = x.ravel().at[i].set(1 - x.ravel()[i] if dtype != bool else ~x.ravel()[i]).reshape(3, 5)
+      assert (ckpt.checksums({'x': changed})['x'] != one) == bool((changed != x).any())
+    assert dtype == bool or ckpt.checksums({'x': x[::-1]})['x'] != one
 
 
 @pytest.mark.slow
