@@ -83,7 +83,9 @@ def losses(config, data_dir, mesh, steps=3) -> tuple[list[float], dict]:
   return found, jax.device_get(state)
 
 
-LAYOUTS = {'eight devices': (1, 8, 1), 'fsdp': (4, 8, 1), 'accumulated': (1, 4, 2), 'all at once': (2, 4, 2)}
+# fsdp, devices, parts of a step
+LAYOUTS = {'two devices': (1, 2, 1), 'eight devices': (1, 8, 1), 'fsdp': (4, 8, 1), 'accumulated': (1, 4, 2)}
+LAYOUTS['all at once'] = (2, 4, 2)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ LAYOUTS = {'eight devices': (1, 8, 1), 'fsdp': (4, 8, 1), 'accumulated': (1, 4, 
     *((name, ['all at once']) for name in ('mae_k400', 'mae_finetune_k400')),
     pytest.param('r2plus1d_k400', ['all at once'], marks=pytest.mark.slow),
     *(
-      pytest.param(name, ['eight devices', 'fsdp', 'accumulated'], marks=pytest.mark.slow)
+      pytest.param(name, ['two devices', 'eight devices', 'fsdp', 'accumulated'], marks=pytest.mark.slow)
       for name in ('mae_k400', 'mae_finetune_k400', 'r2plus1d_k400')
     ),
   ],

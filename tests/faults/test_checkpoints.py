@@ -309,9 +309,9 @@ def test_a_checksum_changes_with_any_element_and_its_place():
     x = jnp.asarray(rng.normal(0, 9, (3, 5))).astype(dtype)
     one = ckpt.checksums({'x': x})['x']
     for i in range(15):
-      changed = x.ravel().at[i].set(1 - x.ravel()[i] if dtype != bool else ~x.ravel()[i]).reshape(3, 5)
+      changed = x.ravel().at[i].set(1 - x.ravel()[i] if dtype is not bool else ~x.ravel()[i]).reshape(3, 5)
       assert (ckpt.checksums({'x': changed})['x'] != one) == bool((changed != x).any())
-    assert dtype == bool or ckpt.checksums({'x': x[::-1]})['x'] != one
+    assert dtype is bool or ckpt.checksums({'x': x[::-1]})['x'] != one
 
 
 @pytest.mark.slow

@@ -1,13 +1,10 @@
-"""Damaged records, indexes and manifests: named by file and place when they are read, in training and in evaluation alike;
-never a wrong batch, a hang, or memory for what a header merely claims."""
+"""Damaged records: named by file and place when they are read, in training and in evaluation alike; never a wrong batch, a
+hang, or memory for what a header merely claims."""
 
 import contextlib
 import dataclasses
-import functools
-import io
 import itertools
 import json
-import pathlib
 import re
 import struct
 import subprocess
@@ -16,86 +13,31 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.sequence_example import sequence_example, tfrecord
+from data_prep.sequence_example import tfrecord
 from tests.data import make
-from vjax.data import clips, pipeline, recordio, records, sample, sources, wire
-from vjax.data.augment import Augment
-from vjax.data.manifest import write_manifest
-from vjax.types import ClipSpec, DatasetSpec
+from tests.faults.sets import (
+  CLIP,
+  HEADER,
+  MANY,
+  SPEC,
+  change_columns,
+  clip,
+  evaluate,
+  flip,
+  jpeg,
+  open_set,
+  quick,
+  refused,
+  shard,
+  train,
+  write_set,
+)
+from vjax.data import clips, recordio, records, sample, sources, wire
 
 pytestmark = pytest.mark.timeout(120)
-SPEC = DatasetSpec(name='set', num_classes=0)
-MANY = dataclasses.replace(SPEC, labels='many')
-CLIP = ClipSpec(frames=2, stride=1, crop=16, short_side=16, sampling='dense')
-HEADER = 12  # bytes of length and its checksum
-quick = settings(
-  deadline=None, max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
-
-
-def train(source, spec=SPEC, clip=CLIP, steps=2):
-  batches = pipeline.train_batches(source, spec, clip, Augment(), batch=2, seed=0, start_step=0, host=0, hosts=1)
-  return list(itertools.islice(batches, steps))
-
-
-def evaluate(source, spec=SPEC, clip=CLIP):
-  return list(pipeline.eval_batches(source, spec, clip, batch=2, host=0, hosts=1))
-
-
-@pytest.fixture
-def folder(tmp_path):
-  """Two shards of two clips, 2 or 3 frames of 24x32 px each, every label once."""
-  return pathlib.Path(make.dataset(tmp_path / 'set', clips=4, frames=2, shards=2, height=24, width=32))
-
-
-@functools.cache
-def jpeg(video: int, height: int = 24, width: int = 32) -> bytes:
-  import tensorflow as tf
-
-  return tf.io.encode_jpeg(make.frame(video, 0, height, width)).numpy()
-
-
-def write_set(path: pathlib.Path, shards: list[list[bytes]]) -> pathlib.Path:
-  """Shards of these payloads, with right checksums, index and manifest."""
-  path.mkdir()
-  for s, payloads in enumerate(shards):
-    (path / f'train-{s:05}-of-{len(shards):05}.tfrecord').write_bytes(b''.join(map(tfrecord, payloads)))
-  records.write_index(str(path), 'train')
-  write_manifest(str(path))
-  return path
-
-
-def clip(video: int, frames: list | None = None, **context) -> bytes:
-  """A serialised clip of frames of one size; context: more features, '__' for '/'."""
-  values = {'clip/label/index': [video % 4], 'video/filename': [f'v{video}.mp4']}
-  values |= {key.replace('__', '/'): value for key, value in context.items()}
-  return sequence_example(values, {'image/encoded': [[f] for f in ([jpeg(video)] if frames is None else frames)]})
-
-
-def shard(folder, number=0, total=2) -> pathlib.Path:
-  return folder / f'train-{number:05}-of-{total:05}.tfrecord'
-
-
-def open_set(folder, spec=SPEC):
-  return sources.open_split(str(folder.parent), spec, 'train')
-
-
-def flip(path: pathlib.Path, at: int, bit: int = 1) -> bytes:
-  """Flips a bit of the file; returns what the file was."""
-  whole = path.read_bytes()
-  path.write_bytes(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
-  return whole
-
-
-def refused(folder, *words, spec=SPEC, clip=CLIP):
-  """Training and evaluation both stop with a ValueError that has all the words."""
-  for read in (train, evaluate):
-    with pytest.raises(ValueError) as e:
-      read(open_set(folder, spec), spec, clip)
-    assert all(word in str(e.value) for word in words), e.value
 
 
 def test_every_flip_is_found_where_it_is(folder):
@@ -138,14 +80,6 @@ def test_flips_stop_training_and_evaluation(folder, place, whole):
   refused(folder, f'{shard(folder)}: record 1 at byte {start}: ')
 
 
-def change_columns(folder, **columns) -> None:
-  """Writes the index again with these columns, without those that are None."""
-  path = folder / 'train.index.npz'
-  with np.load(path) as arrays:
-    new = {name: arrays[name] for name in arrays.files} | columns
-  np.savez(path, **{name: values for name, values in new.items() if values is not None})
-
-
 def test_frames_out_of_use_may_be_damaged(folder):
   """What a clip does not show is not read; reading the whole record finds it."""
   source = dataclasses.replace(open_set(folder), rows=np.array([1]))
@@ -158,35 +92,6 @@ def test_frames_out_of_use_may_be_damaged(folder):
     sources.check(source, 1)
   with pytest.raises(ValueError, match='record 1 at byte .*: wrong checksum, the record is damaged'):
     records.read(source.index, 1)
-
-
-def test_every_flip_of_a_frame_table_is_found_or_of_no_matter(folder):
-  path, rng = folder / 'train.frames', np.random.default_rng(0)
-  frames = lambda: [[clips.read(open_set(folder).index, i).frame(t) for t in range(2)] for i in range(4)]
-  clean, found = frames(), 0
-  for place in rng.integers(0, path.stat().st_size, 100):
-    whole = flip(path, place, 1 << int(rng.integers(8)))
-    try:
-      assert frames() == clean
-    except ValueError as e:
-      found += 1
-      assert re.search(
-        r'tfrecord: record \d at byte \d+: .*frame \d at byte \d+.*run: python -m vjax.data.records', str(e)
-      )
-    path.write_bytes(whole)
-  assert found > 60
-
-
-@pytest.mark.parametrize('damage', ['gone', 'short', 'of another set'])
-def test_frame_tables_that_do_not_fit(folder, damage):
-  path = folder / 'train.frames'
-  content = {'gone': None, 'short': path.read_bytes()[:-5], 'of another set': path.read_bytes() * 2}[damage]
-  path.unlink()
-  if content is not None:
-    path.write_bytes(content)
-  for read in (train, evaluate):
-    with pytest.raises((ValueError, FileNotFoundError), match=f'{path} .*run: python -m vjax.data.records'):
-      read(open_set(folder))
 
 
 def test_records_with_labels_behind_their_frames(tmp_path):
@@ -271,12 +176,6 @@ def test_a_data_set_prepared_again_in_the_same_process(tmp_path):
   assert records.read(open_set(folder).index, 0) == clip(1) != before
 
 
-def test_indexes_without_checksums_are_still_read(folder):
-  change_columns(folder, crc=None)
-  source = open_set(folder)
-  assert source.index.crc is None and len(evaluate(source)) == 2
-
-
 @pytest.mark.parametrize('claim', [1 << 32, (1 << 63) + 5, 0])
 def test_headers_that_claim_what_is_not_there(folder, claim):
   """4 GB by the header, its checksum right: nothing of the kind is allocated, the record is named."""
@@ -296,53 +195,6 @@ def test_headers_that_claim_what_is_not_there(folder, claim):
   assert tracemalloc.get_traced_memory()[1] < 2e6
   tracemalloc.stop()
   refused(folder, f'{path}: record 1 at byte {start}: ')
-
-
-@pytest.mark.parametrize('column, value', [('length', 1 << 32), ('offset', -4), ('offset', 1 << 40), ('shard', 9)])
-def test_indexes_that_claim_what_is_not_there(folder, column, value):
-  path = folder / 'train.index.npz'
-  with np.load(path) as arrays:
-    columns = {name: arrays[name] for name in arrays.files}
-  columns[column][1] = value
-  np.savez(path, **columns)
-  refused(folder, f'{path} is damaged (a record outside its shard); to build it again: python -m vjax.data.records')
-
-
-def test_every_flip_of_an_index_is_found_or_without_effect(folder):
-  path, rng = folder / 'train.index.npz', np.random.default_rng(0)
-  clean, found = open_set(folder).index, 0
-  for place in rng.integers(0, path.stat().st_size, 300):
-    whole = flip(path, place, 1 << int(rng.integers(8)))
-    try:
-      index = open_set(folder).index
-    except ValueError as e:
-      found += 1
-      assert str(path) in str(e) and 'to build it again: python -m vjax.data.records' in str(e)
-    else:
-      for name in ('shard', 'offset', 'length', 'frames', 'label', 'crc'):
-        np.testing.assert_array_equal(getattr(index, name), getattr(clean, name))
-    path.write_bytes(whole)
-  assert found > 150
-
-
-@pytest.mark.parametrize('content', [b'', b'PK\3\4', b'\x93NUMPY', bytes(500)])
-def test_an_index_that_is_none(folder, content):
-  (folder / 'train.index.npz').write_bytes(content)
-  refused(folder, f'{folder / "train.index.npz"} is damaged', 'to build it again')
-
-
-@pytest.mark.parametrize('clips', [3, 5, 0])
-def test_manifests_that_count_otherwise(folder, clips):
-  manifest = make.manifest(folder)
-  manifest['splits']['train']['clips'] = clips
-  (folder / 'manifest.json').write_text(json.dumps(manifest))
-  refused(folder, f'{folder}: manifest.json counts {clips} clips of train, train.index.npz 4', 'vjax.data.records')
-
-
-@pytest.mark.parametrize('content', [b'', b'{"classes": ["a"', b'[1]', b'\xff\xfe{}', b'{}', b'7'])
-def test_a_manifest_that_is_none(folder, content):
-  (folder / 'manifest.json').write_bytes(content)
-  refused(folder, str(folder / 'manifest.json'), 'prepare')
 
 
 @pytest.mark.parametrize('label', [4, 400, -1])
@@ -502,15 +354,3 @@ def test_any_bytes_are_records_or_a_value_error(tmp_path_factory, content, place
   else:
     if payloads is not None:
       assert read == payloads[: len(read)] and len(b''.join(map(tfrecord, read))) == len(data)
-
-
-@quick
-@given(st.binary(max_size=400))
-def test_any_bytes_are_an_index_or_a_value_error(tmp_path_factory, data):
-  path = records.epath.Path(tmp_path_factory.mktemp('any')) / 'train.index.npz'
-  buffer = io.BytesIO()
-  np.savez(buffer, shard=np.zeros(2, np.int32))
-  for content in (data, buffer.getvalue() + data, buffer.getvalue()[: len(data)]):
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match='train.index.npz is damaged'):
-      records._columns(path, 'again')

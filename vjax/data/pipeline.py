@@ -15,7 +15,7 @@ from vjax.data import augment as augments
 from vjax.data import clips, records, sample, sources
 from vjax.data.augment import Augment
 from vjax.data.sources import Source
-from vjax.types import ClipSpec, DatasetSpec, at_least
+from vjax.types import ClipSpec, DatasetSpec
 
 
 def train_batches(
@@ -39,7 +39,6 @@ def train_batches(
   ValueError if hosts do not divide `batch`.
   """
   tf = _tensorflow()
-  at_least('config', 'seed', seed, 0)
   k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'many'
   place = lambda i: (i // k) * batch + host * k + i % k
   at = lambda p: _shuffled(tf, p % n, seed, p // n, n)
@@ -221,7 +220,6 @@ def _tensorflow():
 
 
 def _share(batch: int, hosts: int) -> int:
-  at_least('data', 'batch', batch, 1)
   if batch % hosts:
     raise ValueError(f'batch={batch} videos cannot be shared by {hosts} hosts: make it a multiple of {hosts}')
   return batch // hosts

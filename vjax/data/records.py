@@ -216,9 +216,31 @@ def _read_manifest(path: epath.Path, prepare: str) -> dict[str, Any]:
     lacking = {'classes', 'views', 'splits'} - set(manifest)
   except (ValueError, TypeError, RecursionError) as e:
     raise ValueError(f'{path} is damaged ({e}); copy it from where it was made, or prepare again: {prepare}') from e
-  if lacking:
-    raise ValueError(f'{path} is not a manifest of records: it lacks {sorted(lacking)}; prepare again: {prepare}')
+  wrong = [f'it lacks {sorted(lacking)}'] if lacking else _wrong_types(manifest)
+  if wrong:
+    raise ValueError(f'{path} is not a manifest of records: {wrong[0]}; prepare again: {prepare}')
   return manifest
+
+
+def _wrong_types(manifest: Any) -> list[str]:
+  """What keeps a manifest's entries from being what they are named."""
+  if not isinstance(manifest, dict):
+    return ['it is no object']
+  names = lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value)
+  views, splits = manifest['views'], manifest['splits']
+  wrong = [f'{key} is no object' for key in ('views', 'splits') if not isinstance(manifest[key], dict)]
+  lists = {'classes': manifest['classes']} | ({f'views.{v}': n for v, n in views.items()} if not wrong else {})
+  wrong += [f'{key} is no list of names' for key, value in lists.items() if not names(value)]
+  if not wrong:
+    twice = {key: sorted({n for n in value if value.count(n) > 1}) for key, value in lists.items() if _doubled(value)}
+    wrong += [f'{key} has {repeated[0]!r} twice' for key, repeated in twice.items()]
+    counts = {name: value.get('clips', 0) if isinstance(value, dict) else None for name, value in splits.items()}
+    wrong += [f'splits.{name} is no description of a split' for name, n in counts.items() if type(n) is not int]
+  return wrong
+
+
+def _doubled(values: list[str]) -> bool:
+  return len(set(values)) < len(values)
 
 
 def load_index(path: epath.Path, folder: epath.Path, manifest: dict[str, Any], view: str, rebuild: str) -> Index:
@@ -246,7 +268,7 @@ def load_index(path: epath.Path, folder: epath.Path, manifest: dict[str, Any], v
     label=labels[view],
     manifest=manifest,
     view=view,
-    classes=tuple(manifest['views'][view]) if view else tuple(manifest['classes']),
+    classes=tuple(_classes(manifest, view, path, rebuild)),
     crc=columns.get('crc'),
     rebuild=rebuild,
     **_frame_columns(path, columns, rebuild),
@@ -273,6 +295,15 @@ def _frame_columns(path: epath.Path, columns: dict[str, np.ndarray], rebuild: st
   return {'head': columns['head'], 'head_crc': columns['head_crc'], 'first': ends - columns['frames'], 'table': table}
 
 
+def _classes(manifest: dict[str, Any], view: str, path: epath.Path, rebuild: str) -> list[str]:
+  if view and view not in manifest['views']:
+    raise ValueError(
+      f'manifest.json beside {path} has no view {view!r}, {path.name} has: they are not of one making; copy both from '
+      f'where they were made, or delete manifest.json and run: {rebuild}'
+    )
+  return manifest['views'][view] if view else manifest['classes']
+
+
 def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
   """The arrays of an index file. Raises ValueError if it is damaged, or lists what its shards cannot hold."""
   data = io.BytesIO(path.read_bytes())
@@ -285,6 +316,10 @@ def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
       columns = {k: arrays[k] for k in arrays.files}
     rows = {k: columns[k] for k in columns if not k.startswith('shard_')}
     shard, offset, length = (columns[k] for k in ('shard', 'offset', 'length'))
+    kinds = {k: 'U' if k == 'shard_files' else 'iu' for k in columns}
+    odd = [k for k, v in columns.items() if v.ndim != 1 or v.dtype.kind not in kinds[k]]
+    if odd or len(columns['shard_files']) != len(columns['shard_bytes']):
+      raise ValueError(f'columns of other kinds: {odd}')
     if {len(v) for v in rows.values()} != {len(columns['frames'])} or 'label' not in rows:
       raise ValueError(f'columns of lengths { {k: len(v) for k, v in rows.items()} }')
     sizes = columns['shard_bytes']

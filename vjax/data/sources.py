@@ -60,6 +60,8 @@ def open_split(
     raise ValueError(f'{index.folder} has {len(index.classes)} classes, data set {spec.name} {spec.num_classes}')
   if len(index) == 0:
     raise ValueError(f'split {split!r} of {index.folder} is empty')
+  if not index.classes and (index.label >= 0).any():
+    raise ValueError(f'{index.folder}: clips have labels, but manifest.json names no classes; prepare the set again')
   wrong = np.flatnonzero((index.label >= len(index.classes)) | (index.label < (0 if spec.labels == 'one' else -1)))
   if index.classes and len(wrong):
     label = index.label[wrong[0]]
