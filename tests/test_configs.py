@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import common
+from tests.experiments import shrunk
 from vjax import build, ckpt, rooms
 from vjax.types import ClipSpec
 
@@ -167,3 +169,32 @@ def test_weights_that_saw_the_test_set_are_refused(tmp_path):
   assert build.check_leaks(weights(config=on('k700', optim=False)), k400) == []  # a probe trains nothing
   assert build.check_leaks(build.Init(), k400) == []
   assert build.describe(on('k400') | {'seed': 0}, (), ['k600'])['trained_on'] == ['k600', 'k400']
+
+
+@pytest.mark.parametrize(
+  'setting, value',
+  [
+    ('train.keep', 0),
+    ('train.save_steps', 0),
+    ('train.log_steps', 0),
+    ('train.accumulate', 0),
+    ('train.fsdp', 0),
+    ('train.dtype', 'float99'),
+    ('train.ema', 1.5),
+    ('train.eval_epochs', -1.0),
+    ('train.eval_epochs', float('nan')),
+    ('clip.stride', 0),
+    ('clip.frames', -8),
+    ('clip.repeats', 0),
+    ('data.batch', 8.0),
+    ('data.batch', 0),
+    ('seed', -1),
+  ],
+)
+def test_settings_out_of_range_are_named(setting, value, data_dir):
+  """Before anything is compiled, and before a checkpoint could be lost."""
+  config = shrunk('mae_k400', **({setting: value} if '.' in setting else {}))
+  if '.' not in setting:
+    config[setting], setting = value, f'config.{setting}'
+  with pytest.raises(ValueError, match=re.escape(f'{setting} is {value!r}; it must be')):
+    build.experiment(config, str(data_dir))

@@ -1,11 +1,14 @@
 """Image networks and video networks: kernels out of one another."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vjax import ckpt, inflate, tree, zoo
+from vjax.layers.sts import static_outputs
 
 SMALL = dict(width=0.125, depths=(1, 1, 1, 1))
 
@@ -113,6 +116,7 @@ NETWORKS = (
   'resnet/sts_3x3x3_r50',
   'resnet/sts_r2plus1d_r34',
   'x3d/sts_s',
+  'slowfast/sts_r50_8x8',
 )
 
 
@@ -120,12 +124,17 @@ NETWORKS = (
 @pytest.mark.parametrize('name', NETWORKS)
 def test_sts_with_zeroed_side_slices_is_the_plain_network_and_sees_frames_alone(name):
   model, variant = name.split('/')
-  small = SMALL if model == 'resnet' else dict(width=0.5, deep=0.2)
+  small = dict(width=0.5, deep=0.2) if model == 'x3d' else SMALL
   sts = zoo.network(model, variant, 4, 32, 5, **small)
   plain = zoo.network(model, variant, 4, 32, 5, **small, sts='')
   clip = jax.random.normal(jax.random.key(3), (2, 4, 32, 32, 3))
   variables = inflate.middle_only(randomized(sts, clip))
   whole = answer(sts, variables, clip)
+  if model == 'slowfast':  # its slow pathway leaves out frames: a still clip is answered like its picture
+    still = jnp.broadcast_to(clip[:, :1], clip.shape)
+    np.testing.assert_allclose(
+      answer(sts, variables, still), answer(sts, variables, clip[:, :1]), rtol=1e-4, atol=1e-5
+    )
   np.testing.assert_allclose(whole, answer(plain, variables, clip), rtol=1e-4, atol=1e-5)
   frames = answer(sts, variables, clip.reshape(8, 1, 32, 32, 3)).reshape(2, 4, -1)
   if model == 'resnet':  # X3D's head is not linear
@@ -136,6 +145,51 @@ def test_static_outputs_may_keep_their_side_slices():
   cleared = inflate.middle_only({'a': {'kernel': kernel(3, 3, 3, 2, 4)}}, static={'a/kernel': 2})['a']['kernel']
   np.testing.assert_array_equal(cleared[..., :2], kernel(3, 3, 3, 2, 4)[..., :2])
   assert not cleared[[0, 2]][..., 2:].any() and cleared[1].all()
+
+
+def test_rates_of_slices():
+  three, five = kernel(3, 1, 1, 2, 4), kernel(5, 1, 1, 2, 4)
+  found = inflate.reweight(
+    {'a': {'kernel': three}, 'b': {'kernel': five}}, (1 / 9, 1 / 3, 1 / 9), static={'a/kernel': 1}
+  )
+  expected = np.stack([three[1] / 9, three[1] / 3, three[1] / 9])
+  np.testing.assert_allclose(found['a']['kernel'][..., 1:], expected[..., 1:], rtol=1e-6)
+  np.testing.assert_array_equal(found['a']['kernel'][..., :1], three[..., :1])
+  np.testing.assert_array_equal(found['b']['kernel'], inflate.inflate(five[2:3], 5, 'centre'))
+  with pytest.raises(ValueError, match='give three'):
+    inflate.reweight({'b': {'kernel': five}}, (0, 0, 1, 0, 0))
+
+
+def shapes_of(model, variant, frames):
+  video = jax.ShapeDtypeStruct((1, frames, 32, 32, 3), jnp.float32)
+  net = zoo.network(model, variant, frames, 32, 5)
+  return tree.flatten(jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), video))
+
+
+@pytest.mark.parametrize(('source', 'target', 'new'), [
+  ('tsn_r18', 'resnet/s3d_r18', r'backbone/res\d/block\d/(conv\d/temporal/kernel|norm\d/\w+)'),
+  ('tsn_r50', 'resnet/s3d_r50', r'backbone/res\d/block\d/(conv2/temporal/kernel|norm2/\w+)'),
+  ('tsn_r50', 'resnet/i3d_r50', ''),
+  ('tsn_r50', 'resnet/tam_r50', r'backbone/res\d/block\d/mix/kernel'),
+  ('tsn_r50', 'slowfast/r50_4x16', r'backbone/(fast|lateral).*|head/linear/kernel'),
+])  # fmt: skip
+def test_where_an_image_network_goes(source, target, new):
+  """Every tensor finds a place of its shape, up to frames and inputs; only `new` names are left over."""
+  old, wanted = shapes_of('resnet', source, 8), shapes_of(*target.split('/'), 8)
+  places = inflate.renames(old, wanted)
+  taken = [places[name] for name in old]
+  assert len(set(taken)) == len(taken)
+  for name, shape in ((name, x.shape) for name, x in old.items()):
+    there = wanted[places[name]].shape
+    assert shape == there or inflate.fits(shape, there) or name == 'params/head/linear/kernel'
+  left = {name.split('/', 1)[1] for name in wanted if name not in taken}
+  assert all(re.fullmatch(new, name) for name in left - {'head/linear/kernel', 'head/linear/bias'}) and bool(
+    new
+  ) == bool(left)
+  if 's3d' in target:
+    assert places['params/backbone/res2/block0/conv2/kernel'] == 'params/backbone/res2/block0/conv2/spatial/kernel'
+    assert places['batch_stats/backbone/res2/block0/norm2/mean'] == 'batch_stats/backbone/res2/block0/conv2/norm/mean'
+  assert inflate.renames(wanted, wanted) == {name: name for name in wanted}
 
 
 def test_warm_start_from_an_image_network(tmp_path):
@@ -159,3 +213,43 @@ def test_warm_start_from_an_image_network(tmp_path):
     )
   with pytest.raises(ValueError, match='in the model'):
     ckpt.warm_start(wanted['params'], {'batch_stats': wanted['batch_stats']}, tmp_path)
+
+
+@pytest.mark.slow
+def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
+  """config.init: an image network goes to the spatial halves of S3D; rates spread a middle slice, static outputs kept."""
+  from vjax import build
+  from vjax.types import ClipSpec
+
+  spec = ClipSpec(frames=4, stride=1, crop=32, short_side=32)
+  clip = jnp.zeros((1, 4, 32, 32, 3))
+  start = lambda net, wanted, **init: ckpt.warm_start(
+    wanted['params'],
+    {'batch_stats': wanted['batch_stats']},
+    tmp_path,
+    **build.warm(net, spec, build.Init(path=str(tmp_path), **init)),
+  )
+  image, video = (zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 's3d'))
+  variables, wanted = init(image, clip), init(video, clip, seed=1)
+  ckpt.save_params(tmp_path, variables, {'config': {}, 'classes': []})
+  anew = (r'backbone/.*/temporal/kernel', r'backbone/.*/norm\d/.*')
+  params, _, report = start(video, wanted, inflate='mean', skip=anew)
+  old, new = tree.flatten(variables['params']), tree.flatten(params)
+  np.testing.assert_array_equal(
+    new['backbone/res2/block0/conv1/spatial/kernel'], old['backbone/res2/block0/conv1/kernel']
+  )
+  np.testing.assert_array_equal(new['backbone/res2/block0/conv1/norm/scale'], old['backbone/res2/block0/norm1/scale'])
+  assert 'backbone/res2/block0/conv1/temporal/kernel' in report['skipped']
+
+  network = zoo.network('resnet', 'sts_3x3x3_r50', 4, 32, 5, **SMALL)
+  variables = init(network, clip)
+  ckpt.save_params(tmp_path / 'sts', variables, {'config': {}, 'classes': []})
+  tmp_path = tmp_path / 'sts'
+  params, _, _ = start(network, init(network, clip, seed=1), rates=(0.25, 0.5, 0.125))
+  old, new = tree.flatten(variables['params']), tree.flatten(params)
+  name = next(n for n, x in old.items() if n.endswith('kernel') and x.ndim == 5 and x.shape[0] == 3)
+  static = static_outputs(network, clip)[name]
+  assert 0 < static < old[name].shape[-1]
+  np.testing.assert_array_equal(new[name][..., :static], old[name][..., :static])
+  for i, rate in enumerate((0.25, 0.5, 0.125)):
+    np.testing.assert_allclose(new[name][i, ..., static:], rate * old[name][1, ..., static:], rtol=1e-6)

@@ -176,7 +176,7 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
   config = shrunk('mae_finetune_k400', f'tiny,init={tmp_path}/mae', **{'clip.frames': 16, 'clip.crop': 32})
   exp = build.experiment(config, str(data_dir))
   state = train.init_state(exp, shard.mesh(), jax.random.key(0))[0]()
-  params, _, report = ckpt.warm_start(state.params, state.stats, exp.init_path, skip=exp.init_skip, resize=exp.resize)
+  params, _, report = ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm)
   saved = ckpt.load_params(tmp_path / 'mae')[0]['params']['backbone']
   np.testing.assert_array_equal(
     params['backbone']['block1']['attn']['q']['kernel'], saved['block1']['attn']['q']['kernel']
@@ -186,7 +186,7 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
   assert params['backbone']['position_temporal'].shape == (1, 4, 32)
   assert all(name.startswith('head/') for name in report['skipped']) and 'head/predict/kernel' in report['skipped']
   with pytest.raises(ValueError, match=r'init.skip(.|\n)*head/linear/kernel'):
-    ckpt.warm_start(state.params, state.stats, exp.init_path, resize=exp.resize)
+    ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm | {'skip': ()})
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_a_chain_of_three_trainings_knows_what_it_saw(data_dir, tmp_path):
     exp = build.experiment(config, str(data_dir))
     if last:
       state = train.init_state(exp, shard.mesh(), jax.random.key(0))[0]()
-      _, _, report = ckpt.warm_start(state.params, state.stats, last, skip=exp.init_skip, resize=exp.resize)
+      _, _, report = ckpt.warm_start(state.params, state.stats, last, **exp.warm)
       assert all(n.startswith('head/') for n in report['skipped']) and len(report['loaded']) > 20
     last = str(tmp_path / str(number))
     train.run(exp, last)

@@ -15,6 +15,7 @@ A config has these sections; a key that nothing takes is an error that says what
 import difflib
 import inspect
 import logging
+import math
 import os
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -31,8 +32,8 @@ from ml_collections import ConfigDict
 from vjax import ckpt, inflate, optim, remote, rooms
 from vjax.data import on_device
 from vjax.data.augment import Augment
-from vjax.layers import position
-from vjax.types import Batch, ClipSpec, DatasetSpec, VideoModel
+from vjax.layers import position, sts
+from vjax.types import Batch, ClipSpec, DatasetSpec, VideoModel, at_least
 
 _SECTIONS = ('seed', 'model', 'head', 'objective', 'data', 'clip', 'augment', 'optim', 'train', 'init', 'evals')
 _NOT_SETTINGS = ('model', 'params', 'stats', 'rng', 'train', 'parent')  # what the trainer and Flax give
@@ -51,6 +52,9 @@ class Data:
   std: tuple[float, float, float]
   folder: str = ''
   per_class: float | None = None
+
+  def __post_init__(self):
+    at_least('data', 'batch', self.batch, 1)
 
 
 @dataclass(frozen=True)
@@ -71,18 +75,31 @@ class Training:
   ema: float = 0.0
   skip_nonfinite: bool = False
 
+  def __post_init__(self):
+    for name in ('log_steps', 'save_steps', 'keep', 'accumulate', 'fsdp'):
+      at_least('train', name, getattr(self, name), 1)
+    if self.dtype not in ('float32', 'bfloat16', 'float16', 'float64'):
+      raise ValueError(f'train.dtype is {self.dtype!r}; it must be float32, bfloat16, float16 or float64')
+    if not 0 <= self.ema < 1:
+      raise ValueError(f'train.ema is {self.ema}; it must be 0 (none) or the weight of the old average, below 1')
+    if not 0 <= self.eval_epochs < math.inf:
+      raise ValueError(f'train.eval_epochs is {self.eval_epochs}; it must be 0 (at the end only) or more')
+
 
 @dataclass(frozen=True)
 class Init:
   """config.init. path: workdir or converted checkpoint to start from, '' = none; skip: names that may differ (regular
   expressions); leak: start also from weights whose training saw test videos of this data set; inflate: how kernels of
   an image network become those of a video network, a mode of inflate.MODES or the factors of three frames, '' = not
-  at all."""
+  at all; rates: kernels of three frames become their middle slice times these, for networks with such kernels that were
+  trained on images, () = not at all; keep_static: but for STS's static outputs, whose side slices images train too."""
 
   path: str = ''
   skip: tuple[str, ...] = ()
   leak: bool = False
   inflate: str | tuple[float, ...] = ''
+  rates: tuple[float, ...] = ()
+  keep_static: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ class Experiment:
   classes: tuple[str, ...]
   freeze: tuple[str, ...]
   init_path: str
-  init_skip: tuple[str, ...]
+  warm: dict[str, Any]
   resize: Callable
   evals: dict[str, dict[str, Any]]
   meta: dict[str, Any]
@@ -192,6 +209,11 @@ def model(config: dict[str, Any], num_classes: int) -> VideoModel:
   facts = dict(frames=clip.frames, crop=clip.crop, num_classes=num_classes)
   facts |= dict(dtype=jnp.dtype(training.dtype), remat=training.remat)
   backbone = unpack(module.Backbone, section, 'model', **facts)
+  if hasattr(backbone, 'frames') and backbone.frames != clip.frames:
+    raise ValueError(
+      f'config.clip.frames is {clip.frames}, but the model is made for {backbone.frames}: set config.model.frames too, or '
+      f'choose a variant for {clip.frames} frames'
+    )
   # A head may ask for facts of the clip, and for settings that the backbone shares with it (a decoder's patch).
   shared = {f.name: getattr(backbone, f.name) for f in fields(backbone) if f.name in ('patch', 'class_token')}
   name, section = _section(config, 'head')
@@ -226,10 +248,12 @@ def optimizer(
   )
   shapes = jax.eval_shape(partial(net.init, train=False), jax.random.key(0), _video(clip))['params']
   if 'layer_decay' in section:
-    layer_of = rooms.find('models', config['model']['name']).layer_of
+    module = rooms.find('models', config['model']['name'])
+    if not hasattr(module, 'layer_of'):
+      raise ValueError(f'config.optim.layer_decay is set, but model {config["model"]["name"]!r} has no order of layers: leave it out')
     depth = net.backbone.depth
     section['layer_decay'] = optim.layer_multipliers(
-      shapes, partial(layer_of, depth=depth), depth, section['layer_decay']
+      shapes, partial(module.layer_of, depth=depth), depth, section['layer_decay']
     )
   make = partial(optim.make, shapes, schedule=schedule)
   return unpack(make, section, 'optim'), schedule, total, tuple(section['freeze']) if 'freeze' in section else ()
@@ -252,10 +276,28 @@ def resize(
   network to its frames by config.init.inflate. None for anything else."""
   if mode and inflate.fits(old.shape, shape):
     return inflate.fit(name, old, shape, mode)
-  if 'position' not in name:
+  last = name.split('/')[-1]
+  if last.startswith('relative_'):
+    return position.resize(name, old, shape)
+  if not last.startswith('position'):
     return None
+  before = source['config']['clip']
+  if not (before['frames'] and before['crop']):
+    raise ValueError(
+      f'{name} is to be resized, but the checkpoint does not say from what clip: convert it again with --frames and --crop'
+    )
   of = lambda c: position.grid_of((c['frames'], c['crop'], c['crop']), net.backbone.patch)
-  return position.resize(name, old, shape, old_grid=of(source['config']['clip']), new_grid=of(vars(clip)))
+  return position.resize(name, old, shape, old_grid=of(before), new_grid=of(vars(clip)))
+
+
+def warm(net: VideoModel, clip: ClipSpec, init: Init) -> dict[str, Any]:
+  """Settings of ckpt.warm_start for this model."""
+  adapt = None
+  if init.rates:
+    static = sts.static_outputs(net, _video(clip)) if init.keep_static else {}
+    adapt = partial(inflate.reweight, rates=init.rates, static=static)
+  rename = inflate.renames if init.inflate else None
+  return dict(skip=init.skip, resize=partial(resize, net, clip, init.inflate), rename=rename, adapt=adapt)
 
 
 def _video(clip: ClipSpec) -> jax.ShapeDtypeStruct:
@@ -297,6 +339,7 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
   from vjax.data import pipeline, sources
 
   config = plain(config)
+  at_least('config', 'seed', config['seed'], 0)
   clip, data = unpack(ClipSpec, config['clip'], 'clip'), unpack(Data, config['data'], 'data')
   training = unpack(Training, config['train'], 'train')
   augment = unpack(Augment, config['augment'], 'augment')
@@ -327,7 +370,7 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
     total_steps=total,
     eval_steps=round(training.eval_epochs * epoch_steps), clip=clip, data=data, training=training,
     classes=tuple(source.classes), freeze=freeze, init_path=init.path,
-    init_skip=init.skip, resize=partial(resize, net, clip, init.inflate),
+    warm=warm(net, clip, init),
     evals=config['evals'], meta=describe(config, source.classes, trained_on), train_batches=train_batches,
     eval_batches=eval_batches,
   )  # fmt: skip

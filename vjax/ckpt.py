@@ -11,7 +11,7 @@ A checkpoint folder (a run's workdir, or what `python -m vjax.convert` writes) h
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -339,12 +339,15 @@ def warm_start(
   *,
   skip: Sequence[str] = (),
   resize: Callable[[str, np.ndarray, tuple[int, ...], dict[str, Any]], np.ndarray | None] | None = None,
+  rename: Callable[[Collection[str], Collection[str]], dict[str, str]] | None = None,
+  adapt: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, Any, dict[str, list[str]]]:
   """Parameters and statistics taken from the checkpoint in `path`, and a report {loaded, resized, skipped}.
 
   Every name must match in both directions, unless a regular expression of `skip` matches it whole. `resize(name, array,
-  shape, meta)` adapts what has another shape (position tables, kernels of images), or answers None. Raises ValueError with
-  the lists of names that do not fit.
+  shape, meta)` adapts what has another shape (position tables, kernels of images), or answers None; `rename(names, wanted)`
+  says what those of another kind of network are called here; `adapt(params)` changes what was loaded. Raises ValueError
+  with the lists of names that do not fit.
   """
   loaded, meta = load_params(path)
   source = tree.flatten(loaded.pop('params'))
@@ -354,6 +357,9 @@ def warm_start(
 
   def take(wanted: dict[str, Any], given: dict[str, Any], prefix: str) -> dict[str, Any]:
     result = dict(wanted)
+    if rename is not None:
+      here = rename(given.keys(), wanted.keys())
+      given = {here[name]: value for name, value in given.items()}
     for name in sorted(wanted.keys() | given.keys()):
       plain = (
         name.split('/', 1)[1] if prefix else name
@@ -388,4 +394,5 @@ def warm_start(
     raise ValueError(
       f'init.skip has {unused}, which match no parameter of the model or of {path}: remove or correct them'
     )
-  return tree.unflatten(new_params), tree.unflatten(new_stats), report
+  loaded = tree.unflatten(new_params)
+  return adapt(loaded) if adapt else loaded, tree.unflatten(new_stats), report

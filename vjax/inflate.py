@@ -5,7 +5,8 @@ Variables are those of `VideoModel` or of a backbone. Kernels have five axes (T,
 networks, whose T is 1.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,22 +86,58 @@ def temporal_slice(variables: Mapping[str, Any], index: int) -> dict[str, Any]:
   return tree.map_named(cut, variables)
 
 
-def middle_only(variables: Mapping[str, Any], static: Mapping[str, int] | None = None) -> dict[str, Any]:
-  """The same variables with zeros in all but the middle slice of every kernel through time: each frame is answered by
-  itself. static: {name: number of first outputs whose side slices stay}, for STS networks trained on images, where those
-  look along rows and columns instead."""
+def reweight(
+  variables: Mapping[str, Any], rates: Sequence[float] = (0, 1, 0), static: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+  """The same variables with kernels of three frames made of their middle slice times `rates`, e.g. (1/9, 1/3, 1/9); longer
+  ones keep their middle slice alone. So a network trained on pictures, whose side slices learnt nothing, becomes one for
+  clips. (Li et al. 2022, table 9.)
+
+  static: {name: number of first outputs whose side slices stay as they are}, for STS networks, where those look along rows
+  and columns instead; see layers.sts.static_outputs. Raises ValueError for other than three rates.
+  """
+  if len(rates) != 3:
+    raise ValueError(f'rates={tuple(rates)}: give three, of the slices before, at and after the middle')
   static = static or {}
 
-  def clear(name, array):
+  def spread(name, array):
     array = np.asarray(array)
     if not _through_time(name, array):
       return array
-    cleared, keep, middle = np.zeros_like(array), static.get(name, 0), array.shape[0] // 2
-    cleared[middle] = array[middle]
-    cleared[..., :keep] = array[..., :keep]
-    return cleared
+    frames, keep = array.shape[0], static.get(name.removeprefix('params/'), 0)
+    middle = array[frames // 2]
+    found = np.zeros_like(array)
+    for i, rate in enumerate(rates if frames == 3 else [float(i == frames // 2) for i in range(frames)]):
+      found[i] = rate * middle
+    found[..., :keep] = array[..., :keep]
+    return found
 
-  return tree.map_named(clear, variables)
+  return tree.map_named(spread, variables)
+
+
+def middle_only(variables: Mapping[str, Any], static: Mapping[str, int] | None = None) -> dict[str, Any]:
+  """The same variables with zeros in all but the middle slice of every kernel through time: each frame is answered by
+  itself. static: see `reweight`."""
+  return reweight(variables, (0, 1, 0), static)
+
+
+def renames(old: Collection[str], wanted: Collection[str]) -> dict[str, str]:
+  """{name in an image ResNet: name in the video network that has the names `wanted`}, for names of parameters or statistics.
+
+  A convolution that is split there goes to its spatial half, and its norm to the one between the halves, so that the norm
+  behind both starts anew (as Chen et al. 2021 released it); what a network of two pathways has twice goes to the slow one
+  (Feichtenhofer et al. 2019). All else keeps its name, and so does everything of a network that is itself of the kind.
+  """
+  old, wanted, found = set(old), set(wanted), {}
+  for name in old:
+    slow = re.sub(r'(^|/)(stem|res\d)/', r'\1slow_\2/', name)
+    halves = [
+      re.sub(r'/norm(\d)/(\w+)$', r'/conv\1/norm/\2', re.sub(r'/conv(\d)/kernel$', r'/conv\1/spatial/kernel', n))
+      for n in (name, slow)
+    ]
+    others = [n for n in (*halves, slow) if n != name and n in wanted and n not in old]
+    found[name] = others[0] if others else name
+  return found
 
 
 def _through_time(name: str, array: np.ndarray) -> bool:

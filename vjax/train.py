@@ -119,9 +119,7 @@ def _start(exp: Experiment, mesh, checkpoints: ckpt.Checkpoints, rng: jax.Array)
     return state, Interval(sums)
   state = make()
   if exp.init_path:
-    params, stats, report = ckpt.warm_start(
-      state.params, state.stats, exp.init_path, skip=exp.init_skip, resize=exp.resize
-    )
+    params, stats, report = ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm)
     logging.info('warm start from %s: %s', exp.init_path, {name: len(rows) for name, rows in report.items()})
     fresh, target = state.replace(params=params, stats=stats, ema=None), target.replace(ema=None)
     state = jax.tree.map(lambda x, t: jax.device_put(x, t.sharding), fresh, target)

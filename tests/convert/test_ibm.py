@@ -1,5 +1,7 @@
 """The unified framework's networks compute what the authors' do."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,16 +69,13 @@ def test_blresnet_tam_there_and_back():
   expected = {
     'b_conv0.weight': (8, 8, 3, 3), 'l_conv0.weight': (4, 8, 3, 3), 'bl_init.weight': (8, 8, 1, 1),
     'tam.prev.weight': (8, 1, 1, 1), 'layer1.tam.next.weight': (8, 1, 1, 1), 'layer1.little_e.0.weight': (32, 16, 1, 1),
-    'layer4.0.tam.curr.weight': (128, 1, 1, 1), 'new_fc.weight': (5, 256),
+    'layer4.0.tam.curr.weight': (128, 1, 1, 1), 'layer4.0.downsample.1.weight': (256, 128, 1, 1),
+    'layer1.little.0.downsample.0.weight': (16, 8, 1, 1),
   }  # fmt: skip
+  expected = {f'baseline_model.{name}': shape for name, shape in expected.items()} | {'new_fc.weight': (5, 256)}
   assert {name: tensors[name].shape for name in expected} == expected
-  strided = {  # as released: place 0 of these is an average pool
-    name: name.replace('downsample.1', 'downsample.2').replace('downsample.0', 'downsample.1')
-    for name in tensors
-    if 'downsample' in name and not name.startswith('layer1.little') and '.little.' not in name
-  }
-  released = {f'module.baseline_model.{strided.get(name, name)}': array for name, array in tensors.items()}
-  for form in (tensors, released):
+  assert not any(re.search(r'(big|layer4)\.0\.downsample\.0', name) for name in tensors)  # a pool without weights
+  for form in (tensors, {f'module.{name}': array for name, array in tensors.items()}):
     _, back = convert.load('ibm', form, variant='blresnet_50', **settings)
     for name, array in tree.flatten(variables).items():
       np.testing.assert_array_equal(tree.flatten(back)[name], array)

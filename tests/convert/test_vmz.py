@@ -24,7 +24,7 @@ def test_logits(name):
 
 def variables_of(variant: str, classes: int, width: float = 1.0) -> dict[str, np.ndarray]:
   """Flat variables of a variant, every number different from its neighbours."""
-  model = VideoModel(resnet.Backbone(**resnet.VARIANTS[variant], width=width), linear.Head(classes))
+  model = VideoModel(resnet.Backbone(**vmz.VARIANTS[variant], width=width), linear.Head(classes))
   video = jax.ShapeDtypeStruct((1, 8, 112, 112, 3), jnp.float32)
   shapes = jax.eval_shape(lambda rng, x: model.init(rng, x, train=False), jax.random.key(0), video)
   number = np.arange(2**23, dtype=np.float32)
@@ -42,6 +42,10 @@ def variables_of(variant: str, classes: int, width: float = 1.0) -> dict[str, np
     ('r2plus1d_152', 1238),
     ('r3d_18', 122),
     ('r2d_18', 122),
+    ('r3d_34', 218),
+    pytest.param('r3d_101', 626, marks=pytest.mark.slow),
+    pytest.param('ir_csn_152', 932, marks=pytest.mark.slow),
+    pytest.param('ip_csn_152', 1232, marks=pytest.mark.slow),
   ],
 )
 def test_state_dict_entries(variant, entries):
@@ -60,7 +64,7 @@ def test_names_of_a_bottleneck():
   assert names['stem.0.weight'].shape == (45, 3, 1, 7, 7) and names['fc.weight'].shape == (5, 2048)
 
 
-@pytest.mark.parametrize('variant', ['r2plus1d_18', 'r3d_18', 'r2plus1d_101'])
+@pytest.mark.parametrize('variant', ['r2plus1d_18', 'r3d_18', 'r2plus1d_101', 'ir_csn_50', 'ip_csn_50'])
 def test_caffe2_blobs_give_the_same_variables(variant, tmp_path):
   variables = variables_of(variant, 487, width=0.125)
   blobs = _table.backward(variables, vmz.caffe2_table(variant, 487))
@@ -68,6 +72,16 @@ def test_caffe2_blobs_give_the_same_variables(variant, tmp_path):
   if variant == 'r2plus1d_101':  # block 3 is the first of res3
     assert blobs['comp_3_conv_2_middle_w'].shape == (36, 16, 1, 3, 3)
     assert blobs['shortcut_projection_3_w'].shape == (64, 32, 1, 1, 1)
+  if variant == 'ir_csn_50':  # the depthwise convolution counts twice
+    assert blobs['comp_0_conv_3_w'].shape == (8, 1, 3, 3, 3) and blobs['comp_0_conv_4_w'].shape == (32, 8, 1, 1, 1)
+  if variant == 'ip_csn_50':
+    assert blobs['comp_0_conv_2_middle_w'].shape == (8, 8, 1, 1, 1) and blobs['comp_0_conv_2_w'].shape == (
+      8,
+      1,
+      3,
+      3,
+      3,
+    )
   source = blobs
   if variant == 'r2plus1d_18':
     source = tmp_path / 'blobs.pkl'
@@ -90,7 +104,7 @@ def test_errors_list_names_and_variants():
     convert.load('vmz', weights, variant='r3d')
   with pytest.raises(ValueError, match='no .nowhere.'):
     convert.load('nowhere', weights, variant='r3d_18')
-  with pytest.raises(TypeError, match='poool'):
+  with pytest.raises(ValueError, match="poool=True is unknown: did you mean 'pools'"):
     convert.load('vmz', weights, variant='r3d_18', poool=True)
   weights['extra.weight'] = weights.pop('stem.1.bias')
   with pytest.raises(

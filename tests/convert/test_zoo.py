@@ -9,9 +9,7 @@ FIXTURES = {  # fixture -> source, variant, settings
   'sf_I3D_8x8_R50': ('slowfast', 'i3d_3x1x1_r50', {}),
   'sf_I3D_NLN_8x8_R50': ('slowfast', 'i3d_nln_r50', {}),
   'sf_SLOW_8x8_R50': ('slowfast', 'slow_r50', {}),
-  'sf_SLOW_NLN_dot_8x8_R50': (
-    'slowfast', 'slow_nln_r50', {'nonlocals': ((), (1,), (), ()), 'nonlocal_kind': 'dot'},
-  ),
+  'sf_SLOW_NLN_dot_8x8_R50': ('slowfast', 'slow_nln_r50', {'nonlocals': ((), (1,), (), ())}),
   'sf_X3D_S': ('slowfast', 'x3d_s', {}),
   'sf_SLOWFAST_4x16_R50': ('slowfast', 'slowfast_r50_4x16', {}),
   'sts_slowfast_4x16_r50': ('sts', 'sts_slowfast_r50_4x16', {}),
@@ -24,7 +22,7 @@ FIXTURES = {  # fixture -> source, variant, settings
   'mm_tsm_resnet18': ('mmaction', 'tsm_r18', {}),
   'mm_tsm_resnet50': ('mmaction', 'tsm_r50', {}),
   'mm_tsm_resnet50_block': ('mmaction', 'tsm_r50', {'tsm_block': True}),
-  'mm_tsm_resnet50_tpool': ('mmaction', 'tsm_r50', {'pools': ('max', '', '', '')}),
+  'mm_tsm_resnet50_tpool': ('mmaction', 'tsm_tp_r50', {}),
   'sts_slowonly_r50': ('sts', 'sts_slow_r50', {}),
   'sts_off_slowonly_r50': ('sts', 'sts_slow_r50', {'sts': ''}),
   'sts_resnet50_3x1x1': ('sts', 'sts_3x1x1_r50', {}),
@@ -42,6 +40,12 @@ def test_logits(name):
   zoo.check(source, variant, name, zoo.segments(8) if source == 'mmaction' else None, **settings)
 
 
+@pytest.mark.slow
+def test_csn_of_mmaction():
+  """The image pre-training paper's without STS is MMAction's, but for strides in time."""
+  zoo.check('mmaction', 'ir_csn_r50', 'sts_off_ircsn_r50', time_strides=(1, 1, 1, 1))
+
+
 @pytest.mark.parametrize(
   ('name', 'variant', 'probes'),
   [
@@ -56,10 +60,7 @@ def test_features_for_detection(name, variant, probes):
 
 
 SHORT = ('sf_X3D_S', 'sts_ircsn_r50', 'mm_tsm_resnet18')
-WRAPPED = (
-  'mm_tsm_resnet50_block',
-  'mm_tsm_resnet50_tpool',
-)  # the same parameters as mm_tsm_resnet50 under other names
+WRAPPED = ('mm_tsm_resnet50_block',)  # the same parameters as mm_tsm_resnet50 under other names
 
 
 @pytest.mark.parametrize(

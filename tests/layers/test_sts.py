@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests import golden_files
-from vjax.layers import conv
+from vjax import zoo
+from vjax.layers import conv, sts
 from vjax.layers.sts import STSConv
 
 GOLDEN = golden_files.load('sts_layers')
@@ -117,8 +118,28 @@ def test_variants():
     ((1, 2, 6, 6, 8), (3, 1, 1, 8, 8), {'strides': (1, 2, 2)}, 'spatial stride 1'),
     ((1, 2, 6, 6, 8), (3, 3, 3, 8, 8), {'variant': 'twisted'}, 'no_split'),
     ((1, 2, 6, 6, 8), (3, 3, 3, 4, 8), {'ratio': (1, 2)}, 'inside a group'),
+    ((1, 2, 6, 6, 8), (3, 3, 3, 8, 8), {'ratio': (1, 0)}, 'the second at least 1'),
   ],
 )
 def test_errors_name_the_remedy(shape, kernel, settings, words):
   with pytest.raises(ValueError, match=words):
     run(np.zeros(shape, np.float32), np.zeros(kernel, np.float32), **settings)
+
+
+@pytest.mark.parametrize('features', [1, 2, 3])
+def test_a_single_static_output_looks_along_columns(features):
+  """Of tiny networks: one of two or three outputs is static, of one none."""
+  kernel = np.broadcast_to(np.float32([1, 2, 3])[:, None, None, None, None], (3, 1, 1, 1, features))
+  x = np.zeros((1, 1, 5, 6, 1), np.float32)
+  x[0, 0, 2, 3] = 1
+  y = np.asarray(run(x, kernel))[0, 0]
+  assert y[1:4, 3, 0].tolist() == ([3, 2, 1] if features > 1 else [0, 2, 0])
+  assert y[2, 2:5, -1].tolist() == [0, 2, 0]
+
+
+def test_static_outputs_of_a_network():
+  """SlowOnly's convolutions through time stand in res4 and res5."""
+  net = zoo.network('resnet', 'sts_slow_r50', 4, 32, 5, width=0.125, depths=(1, 1, 2, 1))
+  found = sts.static_outputs(net, jax.ShapeDtypeStruct((1, 4, 32, 32, 3), jnp.float32))
+  names = {'res4/block0': 16, 'res4/block1': 16, 'res5/block0': 32}
+  assert found == {f'backbone/{block}/conv1/kernel': width for block, width in names.items()}

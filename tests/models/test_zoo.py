@@ -1,13 +1,16 @@
 """Parameters and multiply-adds of every published variant, and what must hold of the modules that mix frames."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vjax import zoo
+from vjax import tree, zoo
 from vjax.heads import linear
 from vjax.layers import temporal
+from vjax.layers.residual import parts_of
 from vjax.models import blresnet, inception, resnet, slowfast, x3d
 from vjax.types import VideoModel
 
@@ -65,6 +68,7 @@ def logits(net, video):
     pytest.param(inception, 'tsn', True, marks=pytest.mark.slow),
     (resnet, 'tam_r18', False),
     (resnet, 'tsm_r18', False),
+    pytest.param(inception, 'tsm', False, marks=pytest.mark.slow),
   ],
 )
 def test_what_sees_the_order_of_frames(module, variant, blind):
@@ -107,8 +111,152 @@ def test_where_frames_are_mixed(where, stages):
   assert [sum(stage) for stage in net.mixed()] == stages
 
 
-def test_tsm_leaves_out_every_second_block_of_long_stages():
-  assert [sum(stage) for stage in resnet.Backbone(**resnet.VARIANTS['tsm_r101']).mixed()] == [3, 4, 12, 3]
+@pytest.mark.parametrize(('variant', 'settings', 'shifts'), [
+  ('tsm_r50', {}, [3, 4, 6, 3]), ('tsm_r101', {}, [2, 2, 12, 2]), ('tsm_r152', {}, [2, 4, 18, 2]),
+  ('tsm_r101', {'tsm_block': True}, [3, 4, 23, 3]), ('tam_r101', {}, [3, 4, 23, 3]),
+])  # fmt: skip
+def test_tsm_leaves_out_every_second_block_of_deep_networks(variant, settings, shifts):
+  """Of all stages, once res4 has 23 blocks; the first of each shifts."""
+  mixed = resnet.Backbone(**{**resnet.VARIANTS[variant], **settings}).mixed()
+  assert [sum(stage) for stage in mixed] == shifts and all(stage[0] for stage in mixed)
+
+
+def shapes(module, frames=8, **settings):
+  """Maps and parameters of a backbone on a clip of 32 px."""
+  video = jax.ShapeDtypeStruct((1, frames, 32, 32, 3), jnp.float32)
+  features, variables = jax.eval_shape(
+    lambda rng, x: module.Backbone(**settings).init_with_output(rng, x, train=False), jax.random.key(0), video
+  )
+  return features.maps, tree.flatten(variables['params'])
+
+
+@pytest.mark.parametrize(('module', 'variant', 'frames', 'settings', 'words'), [
+  (resnet, 'tam_r18', 8, {'where': (0, 8)}, 'no block 8, give numbers from 0 to 7'),
+  (resnet, 'nln_r18', 8, {}, 'res3 has no block 3'),
+  (resnet, 'tsn_tp_r18', 12, {}, 'multiple of 8'),
+  (resnet, 'c2d_r50', 1, {}, 'leaves none'),
+  (inception, 'tsn_tp', 12, {}, 'multiple of 8'),
+  (inception, 's3d', 1, {}, 'give 2 or more'),
+  (inception, 's3d_tp', 4, {}, 'give 5 or more'),
+  (inception, 'i3d', 8, {'pool_time': 'avg'}, "give pool='avg'"),
+  (inception, 'i3d', 8, {'temporal': 'tsm'}, "kind='2d'"),
+  (inception, 'tsn', 8, {'pool': 'mean'}, "('max', 'avg')"),
+  (slowfast, 'nln_r50_8x8', 8, {'nonlocals': ((), (), (6,), ())}, 'res4 has no block 6'),
+  (slowfast, 'r50_8x8', 8, {'long': (7, 0)}, '0 to 6'),
+  (slowfast, 'r50_8x8', 6, {}, 'multiple'),
+])  # fmt: skip
+def test_refusals(module, variant, frames, settings, words):
+  with pytest.raises(ValueError, match=re.escape(words)):
+    shapes(module, frames, **{**module.VARIANTS[variant], **settings})
+
+
+def test_average_pools_by_hand():
+  """Of ones, with zeros beyond the clip counted: the share of a window that lies inside."""
+  ones = jnp.ones((1, 4, 4, 4, 1))
+  pool = lambda number, **settings: np.asarray(inception.Backbone(pool='avg', **settings)._pool(ones, number))[
+    0, ..., 0
+  ]
+  np.testing.assert_allclose(
+    pool(1, kind='i3d'), np.broadcast_to(np.float32([[4, 6], [6, 9]]) / 9, (4, 2, 2)), rtol=1e-6
+  )
+  corners = np.float32([8, 12, 12, 8]) / 27
+  np.testing.assert_allclose(pool(2, kind='s3d')[:, 0, 0], corners, rtol=1e-6)
+  np.testing.assert_allclose(pool(3, kind='i3d', pool_time='max')[:, 0, 0], corners[[0, 2]], rtol=1e-6)
+  np.testing.assert_allclose(pool(4, kind='s3d'), np.ones((3, 2, 2)), rtol=1e-6)
+  assert pool(4, kind='s3d', pool_time='max').shape == (2, 2, 2)
+  largest = inception.Backbone(kind='i3d')._pool(ones, 2)
+  assert largest.shape == (1, 4, 2, 2, 1) and (largest == 1).all()
+
+
+def test_tsm_on_inception_adds_no_parameters():
+  maps, names = shapes(inception, **inception.VARIANTS['tsm_tp'])
+  assert maps[0].shape == (1, 1, 1, 1, 1024) and names == shapes(inception, **inception.VARIANTS['tsn_tp'])[1]
+
+
+def silenced(variables, part):
+  """The same variables, what `part` of the parameters makes being zero."""
+  return tree.map_named(lambda name, x: 0 * x if name.startswith(f'params/{part}') else x, variables)
+
+
+def test_big_branch_sees_the_second_frame_of_each_pair():
+  """With the little branch silenced the first frame of a pair changes nothing, with the big one the second."""
+  net = blresnet.Backbone(depths=(2, 2, 2, 1), tam=False, zero_last=False, width=0.125)
+  parts = parts_of(net, mix_shortcut='projection', pooled_shortcut=True)
+  stage = blresnet.BigLittle(2, 16, 1, 2, 4, lambda name: lambda x: x, parts, False)
+  pair = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
+  clips = jnp.stack([pair, pair.at[0].add(1), pair.at[1].add(1)])
+  rng = np.random.default_rng(0)
+  empty = jax.eval_shape(lambda x: stage.init(jax.random.key(1), x, False), clips)
+  variables = tree.map_named(lambda name, x: jnp.asarray(rng.random(x.shape), jnp.float32), empty)
+  run = jax.jit(lambda v: stage.apply(v, clips, False))
+  for part, changes in {'widen': [False, True], 'big': [True, False]}.items():
+    y = run(silenced(variables, part))
+    assert [bool(jnp.abs(y[i] - y[0]).max() > 1e-4) for i in (1, 2)] == changes
+
+
+@pytest.mark.slow
+def test_big_branch_of_the_stem_sees_the_second_frame_of_each_pair():
+  net = blresnet.Backbone(depths=(2, 2, 2, 1), tam=False, zero_last=False, width=0.125)
+  clip = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
+  clips = jnp.stack([clip, clip.at[::2].add(1), clip.at[1::2].add(1)])
+  variables = jax.jit(lambda x: net.init(jax.random.key(1), x, train=False))(clips)
+  run = jax.jit(lambda v: net.apply(v, clips, train=False).pooled)
+  for part, changes in {'little2_norm': [False, True], 'big_norm': [True, False]}.items():
+    y = run(silenced(variables, part))
+    assert [bool(jnp.abs(y[i] - y[0]).max() > 1e-5) for i in (1, 2)] == changes
+
+
+def test_blocks_of_res4_that_look_through_time():
+  """ "50_101": six of the slow pathway's, all of the fast one's."""
+  net = slowfast.Backbone(**slowfast.VARIANTS['r101_8x8_50_101'])
+  assert [sum(frames == 3 for frames in net._through(pathway, 2)) for pathway in (0, 1)] == [6, 1]
+  assert len(net._through(0, 2)) == 23 and net._through(1, 2) == (3,) and net._through(0, 3) == (3,)
+
+
+def test_non_local_blocks_of_slowfast():
+  """On the slow pathway alone: three projections to half the channels and one back, with biases, and a norm."""
+  small = dict(width=0.125, depths=(1, 4, 6, 1))
+  maps, names = shapes(slowfast, 8, **{**slowfast.VARIANTS['nln_r50_4x16'], **small})
+  _, plain = shapes(slowfast, 8, **{**slowfast.VARIANTS['r50_4x16'], **small})
+  added = {name: x.size for name, x in names.items() if name not in plain}
+  block = lambda c: 3 * (c * c // 2 + c // 2) + c // 2 * c + c + 2 * c
+  assert sum(added.values()) == 2 * block(64) + 3 * block(128)
+  assert {name.rsplit('/', 2)[0] for name in added} == {
+    'slow_res3/nonlocal1', 'slow_res3/nonlocal3', 'slow_res4/nonlocal1', 'slow_res4/nonlocal3', 'slow_res4/nonlocal5',
+  }  # fmt: skip
+  assert [m.shape[1] for m in maps] == [1, 8]
+
+
+def test_slowfast_sees_pictures():
+  """A clip of one frame goes to both pathways."""
+  maps, _ = shapes(slowfast, 1, **slowfast.VARIANTS['r50_4x16'])
+  assert [m.shape for m in maps] == [(1, 1, 1, 1, 2048), (1, 1, 1, 1, 256)]
+
+
+def test_keys_and_values_pooled_in_time_too():
+  """AVA's (2, 2, 2): of 4 x 4 x 4 positions 8 remain, each the largest of its box, so that scores have eight columns."""
+  block = temporal.NonLocal(kind='dot', size=(2, 2, 2))
+  x = jnp.arange(64.0).reshape(1, 4, 4, 4, 1) * jnp.float32([1, -1])
+  kernel = lambda *rows: {'kernel': jnp.float32(rows)[None, None, None], 'bias': jnp.zeros(len(rows[0]))}
+  params = {
+    'theta': kernel([0.0], [0.0]),
+    'phi': kernel([1.0], [0.0]),
+    'g': kernel([1.0], [0.0]),
+    'out': kernel([1.0, 0.0]),
+  }
+  params['theta']['bias'] = jnp.ones(1)
+  params['norm'] = {'scale': jnp.ones(2), 'bias': jnp.zeros(2)}
+  stats = {'norm': {'mean': jnp.zeros(2), 'var': jnp.ones(2) - 1e-5}}
+  y = block.apply({'params': params, 'batch_stats': stats}, x, False)
+  largest = np.arange(64).reshape(2, 2, 2, 2, 2, 2).max((1, 3, 5)).ravel()
+  np.testing.assert_allclose(y - x, np.broadcast_to([(largest**2).mean(), 0], y.shape), rtol=1e-5, atol=1e-3)
+  with pytest.raises(ValueError, match='cannot be pooled'):
+    block.apply({'params': params, 'batch_stats': stats}, x[:, :1], False)
+
+
+def test_dilation_of_static_slices_reaches_x3d():
+  net = x3d.Backbone(sts='dilated', sts_dilation=3)
+  assert parts_of(net).sts == {'variant': 'dilated', 'ratio': (1, 1), 'lines': 'flat', 'dilation': 3}
 
 
 def test_identity_start_of_tam():

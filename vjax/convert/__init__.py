@@ -3,14 +3,16 @@
 One file per source, each with an ordered table of names and
 
     build(tensors, variant, overrides) -> (VideoModel, clip shape (T, H, W), table, tensors)
-    names(variables, variant) -> table
+    names(variables, variant, ...) -> table
     restore(tensors, variant) -> tensors        (only where it does something)
 
 where build may also bring tensors into another form, and restore brings them back.
 """
 
+import dataclasses
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,17 +34,25 @@ def load(
   from the weights. overrides: settings of the backbone that weights cannot tell (pool1, dtype, remat, ...).
   Raises ValueError listing every name that is missing, unexpected or of another shape.
   """
+  return load_with_clip(source, weights, variant=variant, **overrides)[:2]
+
+
+def load_with_clip(
+  source: str, weights: str | os.PathLike | Mapping[str, Any], *, variant: str, **overrides: Any
+) -> tuple[VideoModel, dict[str, Any], tuple[int, int, int]]:
+  """As `load`, and the clip shape (T, H, W) that the positions of a transformer are for."""
   tensors = _read.tensors(weights)
   model, clip, table, tensors = rooms.find('convert', source).build(tensors, variant, overrides)
   found = _table.forward(tensors, table, _shapes(model, clip))
-  return model, tree.unflatten(found)
+  return model, tree.unflatten(found), tuple(clip)
 
 
-def to_source(source: str, variables: Mapping[str, Any], variant: str) -> dict[str, np.ndarray]:
-  """{name in the original: array in its layout} of variables, the inverse of `load`."""
+def to_source(source: str, variables: Mapping[str, Any], variant: str, **told: Any) -> dict[str, np.ndarray]:
+  """{name in the original: array in its layout} of variables, the inverse of `load`. told: what variables cannot tell
+  of the names, such as mae_st's scheme='released'."""
   arrays = {name: np.asarray(array) for name, array in tree.flatten(variables).items()}
   module = rooms.find('convert', source)
-  tensors = _table.backward(arrays, module.names(arrays, variant))
+  tensors = _table.backward(arrays, module.names(arrays, variant, **told))
   return module.restore(tensors, variant) if hasattr(module, 'restore') else tensors
 
 
@@ -51,6 +61,22 @@ def variant_of(variants: Mapping[str, dict], variant: str) -> dict:
   if variant not in variants:
     raise ValueError(f'variant={variant!r}: this source has {", ".join(variants)}')
   return dict(variants[variant])
+
+
+def make(kind: type, settings: Mapping[str, Any]) -> Any:
+  """kind(**settings), a backbone. Raises ValueError, with the nearest name and all there are, for one it does not take."""
+  known = [f.name for f in dataclasses.fields(kind) if f.name not in ('parent', 'name')]
+  for name in settings:
+    if name not in known:
+      close = difflib.get_close_matches(name, known, n=1)
+      hint = f'did you mean {close[0]!r}? ' if close else ''
+      raise ValueError(f'override {name}={settings[name]!r} is unknown: {hint}there are {", ".join(sorted(known))}')
+  return kind(**settings)
+
+
+def sides(crop: int | Sequence[int]) -> tuple[int, int]:
+  """(rows, columns) of a crop given by one side or both."""
+  return (crop, crop) if isinstance(crop, int) else tuple(crop)
 
 
 def num_classes(tensors: Mapping[str, np.ndarray], *names: str) -> int:

@@ -1,5 +1,5 @@
 """The unified framework's TSN, TAM, I3D and S3D on ResNets and InceptionV1 (Chen et al. 2021), and bLResNet-TAM (Fan et al.
-2019), from the authors' files; torchvision's image ResNets are its tsn_r*."""
+2019), from the authors' files; torchvision's image networks are its tsn_*, bLResNet's ImageNet files lack TAM."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vjax import convert
-from vjax.convert import _table
+from vjax.convert import _cnn, _table
 from vjax.heads import linear
 from vjax.models import blresnet, inception, resnet
 from vjax.types import VideoModel
@@ -20,7 +20,7 @@ _RESNETS = {
 }
 VARIANTS = {
   **_RESNETS,
-  **{f'{name}_inception': settings for name, settings in inception.VARIANTS.items()},
+  **{f'{name}_inception': settings for name, settings in inception.VARIANTS.items() if not name.startswith('tsm')},
   **{f'blresnet_{name}': settings for name, settings in blresnet.VARIANTS.items()},
 }
 
@@ -28,7 +28,7 @@ VARIANTS = {
 def table(variant: str) -> list[_table.Row]:
   """The rename table."""
   if variant.startswith('blresnet'):
-    return _blresnet() + _table.dense('new_fc', 'head/linear')
+    return _blresnet() + _table.dense('new_fc', 'head/linear') + _table.dense('fc', 'head/linear')
   rows = _inception() if variant.endswith('_inception') else _resnet(*_shape(variant))
   return rows + _table.dense('fc', 'head/linear')
 
@@ -75,6 +75,11 @@ def _inception() -> list[_table.Row]:
       *_table.dense(f'{theirs}.conv_t', f'{here}/conv_t'),
       *_table.norm(f'{theirs}.bn_t', f'{here}/norm_t'),
     ]
+  for aux in ('aux1', 'aux2'):  # classifiers of GoogLeNet's training
+    rows += [
+      (f'{aux}.{part}', None) for part in ('conv.conv.weight', 'fc1.weight', 'fc1.bias', 'fc2.weight', 'fc2.bias')
+    ]
+    rows += [(theirs, None) for theirs, _ in _table.norm(f'{aux}.conv.bn', '')]
   return rows + [(f'tam{n}.weight', f'params/backbone/tam{n}/kernel') for n in ('1', '2', '3', *inception.MODULES)]
 
 
@@ -111,13 +116,16 @@ def _bottleneck(theirs: str, here: str) -> list[_table.Row]:
 
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. Taps other than three are read from the weights."""
+  """Model, clip shape, table and tensors for `convert.load`. Taps other than three are read from the weights, and whether
+  bLResNet has TAM at all."""
   tensors, taps = _together(tensors)
+  tensors = _table.matrices(tensors, r'(new_)?fc\.weight')
   little = variant.startswith('blresnet')
   module = blresnet if little else inception if variant.endswith('_inception') else resnet
-  settings = {**convert.variant_of(VARIANTS, variant), **({'tam_taps': taps} if taps else {}), **overrides}
-  head = linear.Head(convert.num_classes(tensors, 'new_fc.weight' if little else 'fc.weight'))
-  return VideoModel(module.Backbone(**settings), head), CLIP, table(variant), tensors
+  read = {'tam_taps': taps} if taps else {'tam': False} if little else {}
+  settings = {**convert.variant_of(VARIANTS, variant), **read, **overrides}
+  head = linear.Head(convert.num_classes(tensors, *(('new_fc.weight',) if little else ()), 'fc.weight'))
+  return VideoModel(_cnn.backbone(module, settings), head), CLIP, table(variant), tensors
 
 
 def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
@@ -148,21 +156,23 @@ def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
 
 
 def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
-  """What the original stores in another form: the taps of a TAM one by one, kernels of frames without an axis of time."""
-  found = {}
+  """What the original stores in another form: the taps of a TAM one by one, kernels of frames without an axis of time, and
+  in bLResNet a pool in the first place of strided shortcuts."""
+  found, little = {}, variant.startswith('blresnet')
+  end = '' if little else '.fc1'
   for name, array in tensors.items():
+    if little and re.match(r'layer\d\.big|layer4', name):
+      name = re.sub(r'downsample\.(\d)', lambda match: f'downsample.{int(match[1]) + 1}', name)
     if not re.search(r'\btam\w*\.weight$', name):
       found[name] = array
       continue
     base, taps = name.removesuffix('.weight'), array.shape[2]
-    for i in range(taps):
-      if variant.startswith('blresnet'):
-        tap = f'{base}.{("prev", "curr", "next")[i]}.weight'
-      else:
-        tap = (
-          f'{base}.{("prev", "curr", "next")[i]}_se.fc1.weight'
-          if taps == 3
-          else f'{base}.blending_layers.{i}.fc1.weight'
-        )
-      found[tap] = array[:, :, i]
-  return found if re.match(r'i3d|s3d', variant) else _table.pictures(found)
+    three = ('prev', 'curr', 'next') if little else ('prev_se', 'curr_se', 'next_se')
+    for i, tap in enumerate(three if taps == 3 else [f'blending_layers.{i}' for i in range(taps)]):
+      found[f'{base}.{tap}{end}.weight'] = array[:, :, i]
+  found = found if re.match(r'i3d|s3d', variant) else _table.pictures(found)
+  return (
+    {name if name.startswith('new_fc') else f'baseline_model.{name}': a for name, a in found.items()}
+    if little
+    else found
+  )

@@ -1,4 +1,5 @@
-"""MMAction 0.x: SlowOnly, ResNet3d, R(2+1)D, CSN and TSM; the image pre-training paper (ECCV 2022) uses its names."""
+"""MMAction: SlowOnly, SlowFast, R(2+1)D, CSN, TSN and TSM, the first and the last also with non-local blocks; the image
+pre-training paper (ECCV 2022) uses its names, for its image networks nearly."""
 
 import re
 from typing import Any
@@ -6,20 +7,26 @@ from typing import Any
 import numpy as np
 
 from vjax import convert
-from vjax.convert import _table
+from vjax.convert import _cnn, _table
 from vjax.heads import linear
 from vjax.models import resnet, slowfast, x3d
 from vjax.types import VideoModel
 
 CLIP = (8, 64, 64)
-_NAMES = r'(sts_\w+|slow_r\d+|i[rp]_csn_r\d+|tsm(_tp)?_r\d+|tsn_r\d+)'
-VARIANTS = {name: settings for name, settings in resnet.VARIANTS.items() if re.fullmatch(_NAMES, name)}
-VARIANTS |= {f'sts_slowfast_{n[4:]}': settings for n, settings in slowfast.VARIANTS.items() if n.startswith('sts_')}
-VARIANTS |= {'sts_x3d_s': x3d.VARIANTS['sts_s']}
+_NAMES = r'(sts_\w+|slow(_nl)?_r\d+|vmz_i[rp]_csn_r\d+|tsm(_nl|_tp)?_r\d+|tsn_r\d+|mm_r2plus1d_r34)'
+_OURS = {name: settings for name, settings in resnet.VARIANTS.items() if re.fullmatch(_NAMES, name)}
+_OURS |= {re.sub(r'^(mm|sts)', r'\1_slowfast', n): s for n, s in slowfast.VARIANTS.items() if re.match('mm|sts', n)}
+_OURS |= {'sts_x3d_s': x3d.VARIANTS['sts_s']}
+# Its pooling through time is a single one, after res2.
+VARIANTS = {
+  re.sub('^(mm|vmz)_', '', name): dict(settings, pools=('max', '', '', '')) if name.startswith('tsm_tp') else settings
+  for name, settings in _OURS.items()
+}
 
 
-def table() -> list[_table.Row]:
-  """The rename table; block numbers and stages are the same everywhere."""
+def table(kind: str = '2d') -> list[_table.Row]:
+  """The rename table; block numbers and stages are the same everywhere. kind: of the convolutions, as in
+  layers.residual.KINDS; those of CSN stand in a sequence."""
   stem = 'backbone/stem'
   rows = [
     ('backbone.conv1.conv.weight', f'params/{stem}/conv1/kernel'),
@@ -29,11 +36,12 @@ def table() -> list[_table.Row]:
   ]
   for layer in (1, 2, 3, 4):
     block, here = f'backbone.layer{layer}.{{block}}', f'backbone/res{layer + 1}/block{{block}}'
+    if kind in ('ir', 'ip'):
+      rows += _separated(f'{block}.conv2', here, kind == 'ip')
     rows += [
       (f'{block}.conv{{i}}.conv.conv_s.weight', f'params/{here}/conv{{i}}/spatial/kernel'),
       *_table.norm(f'{block}.conv{{i}}.conv.bn_s', f'{here}/conv{{i}}/norm'),
       (f'{block}.conv{{i}}.conv.conv_t.weight', f'params/{here}/conv{{i}}/temporal/kernel'),
-      (f'{block}.conv{{i}}.conv.net.weight', f'params/{here}/conv{{i}}/kernel'),
       (f'{block}.conv{{i}}.conv.weight', f'params/{here}/conv{{i}}/kernel'),
       *_table.norm(f'{block}.conv{{i}}.bn', f'{here}/norm{{i}}'),
       (f'{block}.downsample.conv.conv_s.weight', f'params/{here}/shortcut_spatial/kernel'),
@@ -42,7 +50,26 @@ def table() -> list[_table.Row]:
       (f'{block}.downsample.conv.weight', f'params/{here}/shortcut/kernel'),
       *_table.norm(f'{block}.downsample.bn', f'{here}/shortcut_norm'),
     ]
+    attend, here = f'{block}.non_local_block', f'backbone/res{layer + 1}/nonlocal{{block}}'
+    for theirs, ours in {'theta': 'theta', 'phi': 'phi', 'g': 'g', 'conv_out': 'out'}.items():
+      rows += _table.dense(f'{attend}.{theirs}.conv', f'{here}/{ours}')
+    rows += _table.norm(f'{attend}.conv_out.bn', f'{here}/norm')
   return rows + _table.dense('cls_head.fc_cls', 'head/linear')
+
+
+def _separated(theirs: str, here: str, kept: bool) -> list[_table.Row]:
+  """Rows of CSN's depthwise convolution and its norm; kept: after those that keep the interaction of channels."""
+  if not kept:
+    return [
+      (f'{theirs}.0.conv.weight', f'params/{here}/conv2/kernel'),
+      *_table.norm(f'{theirs}.0.bn', f'{here}/norm2'),
+    ]
+  return [
+    (f'{theirs}.0.conv.weight', f'params/{here}/conv2/pointwise/kernel'),
+    *_table.norm(f'{theirs}.0.bn', f'{here}/conv2/norm'),
+    (f'{theirs}.1.conv.weight', f'params/{here}/conv2/depthwise/kernel'),
+    *_table.norm(f'{theirs}.1.bn', f'{here}/norm2'),
+  ]
 
 
 def x3d_table() -> list[_table.Row]:
@@ -81,43 +108,74 @@ def slowfast_table() -> list[_table.Row]:
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`."""
   settings = {**convert.variant_of(VARIANTS, variant), **overrides}
+  tensors = _image(tensors, variant) if any('get_feature.' in name for name in tensors) else tensors
+  tensors = _table.matrices(tensors, r'cls_head\.fc(_cls|2)\.weight')
   if variant == 'sts_x3d_s':
     tensors = _table.matrices(tensors, _POINTWISE)
     classes = convert.num_classes(tensors, 'cls_head.fc2.weight')
-    return VideoModel(x3d.Backbone(**settings), linear.Head(classes, hidden=x3d.HIDDEN)), CLIP, x3d_table(), tensors
-  if variant.startswith('sts_slowfast'):
-    head = linear.Head(convert.num_classes(tensors, 'cls_head.fc_cls.weight'))
-    return VideoModel(slowfast.Backbone(**settings), head), (32, 64, 64), slowfast_table(), tensors
-  tensors = {_plain(name, settings): _five_axes(np.asarray(array)) for name, array in tensors.items()}
-  rows = [('backbone.conv1.bn', 'norm2' if settings.get('stem') == '2plus1d' else 'norm1')]
-  rows = _table.norm(rows[0][0], f'backbone/stem/{rows[0][1]}') + table()
+    return (
+      VideoModel(_cnn.backbone(x3d, settings), linear.Head(classes, hidden=x3d.HIDDEN)),
+      CLIP,
+      x3d_table(),
+      tensors,
+    )
   head = linear.Head(convert.num_classes(tensors, 'cls_head.fc_cls.weight'))
-  return VideoModel(resnet.Backbone(**settings), head), CLIP, rows, tensors
+  if 'slowfast' in variant:
+    return VideoModel(_cnn.backbone(slowfast, settings), head), (32, 64, 64), slowfast_table(), tensors
+  tensors = _biased({_plain(name): _five_axes(array) for name, array in tensors.items()})
+  return VideoModel(_cnn.backbone(resnet, settings), head), CLIP, _rows(settings), tensors
 
 
-def _plain(name: str, settings: dict[str, Any]) -> str:
-  """Names without the wrappers of CSN's convolutions (a sequence) and of TSM's blocks (a net)."""
-  if settings.get('convs', ('2d',))[0] == 'ir':
-    return re.sub(r'\.conv2\.0\.', '.conv2.', name)
-  if settings.get('convs', ('2d',))[0] == 'ip':
-    name = re.sub(r'\.conv2\.0\.conv\.', '.conv2.pointwise.', name)
-    return re.sub(r'\.conv2\.1\.', '.conv2.', name)
-  return re.sub(r'^(backbone\.layer\d)(?:\.net)?(\.\d+)(?:\.net)?\.', r'\1\2.', name)
+def _rows(settings: dict[str, Any]) -> list[_table.Row]:
+  """The table of a ResNet, the norm at the end of its stem included."""
+  last = 'norm2' if settings.get('stem') == '2plus1d' else 'norm1'
+  return _table.norm('backbone.conv1.bn', f'backbone/stem/{last}') + table(settings.get('convs', ('2d',))[0])
+
+
+def _image(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+  """The image pre-training paper's image networks under the names of its video networks.
+
+  DIFFERS(code): X3D's image network has a bias before its last ReLU, which the video network lacks; it is dropped, as in
+  the authors' fine-tuning."""
+  found, last = {}, 'cls_head.fc2' if variant == 'sts_x3d_s' else 'cls_head.fc_cls'
+  for name, array in tensors.items():
+    name = name.removeprefix('module.')
+    if name == 'classifier.weight' and 'slowfast' in variant:
+      array = np.roll(array, array.shape[1] // 9, axis=1)  # [slow, fast], 8 to 1; the video network has [fast, slow]
+    for theirs, video in {'get_feature': 'backbone', 'classifier': last, 'fc1': 'cls_head.fc1'}.items():
+      name = re.sub(rf'^{theirs}\.', f'{video}.', name)
+    if name != 'cls_head.fc1.bias':
+      found[name] = array
+  return found
+
+
+def _plain(name: str) -> str:
+  """Names without the wrappers of TSM's blocks, convolutions and pool (a net), of blocks with a non-local one behind them
+  (a block), and of projections with a pool behind them (a sequence)."""
+  name = re.sub(r'^(backbone\.layer\d)(?:\.net)?(\.\d+)(?:\.net)?(?:\.block)?\.', r'\1\2.', name)
+  return re.sub(r'\.non_local_block\.(phi|g)\.0\.', r'.non_local_block.\1.', name.replace('.conv.net.', '.conv.'))
 
 
 def _five_axes(array: np.ndarray) -> np.ndarray:
+  array = np.asarray(array)
   return array[:, :, None] if array.ndim == 4 else array
+
+
+def _biased(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """With biases of zero where the norm after a non-local block's last projection made the original leave them out."""
+  norms = [name for name in tensors if name.endswith('.conv_out.bn.running_mean')]
+  zeros = {n.replace('.bn.running_mean', '.conv.bias'): np.zeros(tensors[n].shape, np.float32) for n in norms}
+  return {**zeros, **tensors}
 
 
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
-  split = convert.variant_of(VARIANTS, variant).get('stem') == '2plus1d'
-  if variant == 'sts_x3d_s' or variant.startswith('sts_slowfast'):
+  settings = convert.variant_of(VARIANTS, variant)
+  if variant == 'sts_x3d_s' or 'slowfast' in variant:
     rows = x3d_table() if variant == 'sts_x3d_s' else slowfast_table()
-    return [row for row in rows if not re.search(r'\.net\.|conv_[st]|bn_s', row[0])]
-  other = r'\.net\.|backbone\.conv1\.conv\.weight' if split else r'\.net\.|conv_[st]|bn_s'
-  rows = [row for row in table() if not re.search(other, row[0])]
-  return _table.norm('backbone.conv1.bn', f'backbone/stem/{"norm2" if split else "norm1"}') + rows
+    return [row for row in rows if not re.search('conv_[st]|bn_s', row[0])]
+  other = r'backbone\.conv1\.conv\.weight' if settings.get('stem') == '2plus1d' else 'conv_[st]|bn_s'
+  return [row for row in _rows(settings) if not re.search(other, row[0])]
 
 
 _POINTWISE = r'.*\.se_module\.fc\d\.weight'  # linear layers of X3D that are 1x1x1 convolutions there
@@ -127,15 +185,38 @@ def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarra
   """What the original stores in another form, under the names that its wrappers give (of TSM, those of 'blockres')."""
   if variant == 'sts_x3d_s':
     return _table.pointwise(tensors, _POINTWISE)
-  if '_csn_' in variant:
-    last = '1' if 'ip_' in variant else '0'
-    for pattern, name in {
-      r'\.conv2\.pointwise\.': '.conv2.0.conv.',
-      r'\.conv2\.(conv|bn)\.': rf'.conv2.{last}.\1.',
-    }.items():
-      tensors = {re.sub(pattern, name, old): array for old, array in tensors.items()}
-    return tensors
+  tensors = _unbiased(tensors)
+  if '_nl_' in variant:
+    tensors = {re.sub(r'(non_local_block\.(?:phi|g))\.', r'\1.0.', name): array for name, array in tensors.items()}
   if variant.startswith('tsm'):
-    shifted = lambda name: re.sub(r'(layer\d\.\d+\.conv1\.conv)\.weight', r'\1.net.weight', name)
-    return {shifted(name): array for name, array in _table.pictures(tensors).items()}
-  return _table.pictures(tensors) if variant.startswith('tsn') else tensors
+    tensors = {_wrapped(name, variant): array for name, array in tensors.items()}
+  if variant.startswith('ts'):
+    clips = {
+      name: array for name, array in tensors.items() if '.non_local_block.' in name
+    }  # 3D among 2D convolutions
+    return {**_table.pictures(tensors), **clips}
+  return tensors
+
+
+def _wrapped(name: str, variant: str) -> str:
+  """The name that TSM gives: a net where it shifts or pools, a block where a non-local one follows."""
+  match = re.fullmatch(r'(backbone\.layer)(\d)\.(\d+)\.(.*)', name)
+  if not match:
+    return name
+  net, stage, block, rest = resnet.Backbone(**VARIANTS[variant]), int(match[2]) - 1, int(match[3]), match[4]
+  if net.mixed()[stage][block]:
+    rest = re.sub(r'^conv1\.conv\.', 'conv1.conv.net.', rest)
+  if block in net.nonlocals[stage] and not rest.startswith('non_local_block'):
+    rest = f'block.{rest}'
+  pooled = '.net' if stage and net.pools[stage - 1] else ''
+  return f'{match[1]}{match[2]}{pooled}.{block}.{rest}'
+
+
+def _unbiased(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The inverse of `_biased`: a bias in front of a norm is the same as so much less of a running mean."""
+  found = dict(tensors)
+  for name in tensors:
+    if name.endswith('.conv_out.conv.bias'):
+      mean = name.replace('.conv.bias', '.bn.running_mean')
+      found[mean] = found[mean] - found.pop(name)
+  return found

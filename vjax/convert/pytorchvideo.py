@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vjax import convert
-from vjax.convert import _table
+from vjax.convert import _cnn, _table
 from vjax.heads import linear
 from vjax.models import resnet, slowfast, x3d
 from vjax.types import VideoModel
@@ -15,11 +15,11 @@ CLIP = (16, 64, 64)
 VARIANTS = {
   name: settings
   for name, settings in resnet.VARIANTS.items()
-  if re.fullmatch(r'(c2d|i3d_3x1x1|slow|i[rp]_csn|ptv_r2plus1d)_r\d+', name)
+  if re.fullmatch(r'(c2d|i3d_3x1x1|slow|ir_csn|ptv_r2plus1d)_r\d+', name)
 }
 
 
-VARIANTS |= {f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if not n.startswith('sts')}
+VARIANTS |= {f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if n.startswith('r')}
 VARIANTS |= {
   f'x3d_{n}': dict(settings, shortcut_norm=False) for n, settings in x3d.VARIANTS.items() if not n.startswith('sts')
 }
@@ -90,14 +90,17 @@ def _blocks(theirs: str, here: str, squeezed: bool = False) -> list[_table.Row]:
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`."""
   settings = {**convert.variant_of(VARIANTS, variant), **overrides}
+  tensors = _table.matrices(tensors, r'blocks\.[56]\.proj\.weight')
   head = linear.Head(convert.num_classes(tensors, 'blocks.5.proj.weight', 'blocks.6.proj.weight'))
   if variant.startswith('slowfast'):
-    return VideoModel(slowfast.Backbone(**settings), head), (32, 64, 64), table(variant), tensors
+    lateral = np.shape(tensors.get('blocks.0.multipathway_fusion.conv_fast_to_slow.weight', ()))
+    settings = {**settings, **({'fusion': lateral[2]} if len(lateral) == 5 else {}), **overrides}
+    return VideoModel(_cnn.backbone(slowfast, settings), head), (32, 64, 64), table(variant), tensors
   if variant.startswith('x3d'):
     tensors = _table.matrices(tensors, _POINTWISE)
     hidden = tensors['blocks.5.pool.post_conv.weight'].shape[0]
-    return VideoModel(x3d.Backbone(**settings), head.clone(hidden=hidden)), CLIP, table(variant), tensors
-  return VideoModel(resnet.Backbone(**settings), head), CLIP, table(variant), tensors
+    return VideoModel(_cnn.backbone(x3d, settings), head.clone(hidden=hidden)), CLIP, table(variant), tensors
+  return VideoModel(_cnn.backbone(resnet, settings), head), CLIP, table(variant), tensors
 
 
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:

@@ -1,16 +1,14 @@
 """PySlowFast's model zoo: C2D, I3D, Slow, with and without non-local blocks, SlowFast, X3D and MViT, from its PyTorch
 files or the Caffe2 pickles.  (Wang et al. 2018; Feichtenhofer et al. 2019; Feichtenhofer 2020; Li et al. 2022.)"""
 
-import math
 import re
 from typing import Any
 
 import numpy as np
 
 from vjax import convert
-from vjax.convert import _table
+from vjax.convert import _cnn, _mvit, _table
 from vjax.heads import linear
-from vjax.layers import position
 from vjax.models import mvit, resnet, slowfast, x3d
 from vjax.types import VideoModel
 
@@ -18,10 +16,10 @@ CLIP = (8, 64, 64)
 VARIANTS = {
   name: settings
   for name, settings in resnet.VARIANTS.items()
-  if re.fullmatch(r'(c2d|c2d_nopool|i3d_3x1x1|i3d_nln|slow|slow_nln|slow_50_50)_r\d+', name)
+  if re.fullmatch(r'(c2d|c2d_nln|c2d_nopool|i3d_3x1x1|i3d_nln|slow|slow_nln|slow_50_50)_r\d+', name)
 }
 VARIANTS |= {f'x3d_{n}': settings for n, settings in x3d.VARIANTS.items() if not n.startswith('sts')}
-VARIANTS |= {f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if not n.startswith('sts')}
+VARIANTS |= {f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if not re.match('mm|sts', n)}
 VARIANTS |= {f'mvit_{n}': settings for n, settings in mvit.VARIANTS.items() if n.startswith('v')}
 
 
@@ -66,25 +64,6 @@ def slowfast_table() -> list[_table.Row]:
   ]
 
 
-def mvit_table(widen: str = 'proj') -> list[_table.Row]:
-  """The rename table of MViT; widen: what projects a skip that gets wider."""
-  block, here = 'blocks.{i}', 'backbone/block{i}'
-  rows = [('cls_token', 'params/backbone/class_token')]
-  rows += [(f'pos_embed_{part}', f'params/backbone/position_{part}') for part in ('spatial', 'temporal', 'class')]
-  rows += _table.dense('patch_embed.proj', 'backbone/patch') + _table.dense('norm', 'backbone/norm', 'scale')
-  rows += _table.dense(f'{block}.norm{{n}}', f'{here}/norm{{n}}', 'scale')
-  rows += _table.dense(f'{block}.mlp.fc{{n}}', f'{here}/mlp/fc{{n}}') + _table.dense(
-    f'{block}.{widen}', f'{here}/proj'
-  )
-  rows += _table.dense(f'{block}.attn.proj', f'{here}/attn/proj')
-  for part in 'qkv':
-    rows += _table.dense(f'{block}.attn.{part}', f'{here}/attn/{part}')
-    rows += [(f'{block}.attn.pool_{part}.weight', f'params/{here}/attn/pool_{part}/kernel')]
-    rows += _table.dense(f'{block}.attn.norm_{part}', f'{here}/attn/pool_{part}/norm', 'scale')
-  rows += [(f'{block}.attn.rel_pos_{axis}', f'params/{here}/attn/relative_{axis}') for axis in 'thw']
-  return rows + _table.dense('head.projection', 'head/linear')
-
-
 def _blocks(pathway: int = 0, prefix: str = '') -> list[_table.Row]:
   rows = []
   for stage in (2, 3, 4, 5):
@@ -100,7 +79,7 @@ def _blocks(pathway: int = 0, prefix: str = '') -> list[_table.Row]:
     ]
     for part, layer in {'fc1': 'reduce', 'fc2': 'expand'}.items():
       rows += _table.dense(f'{block}.branch2.se.{part}', f'{here}/se/{layer}')
-    attend, here = f's{stage}.pathway0_nonlocal{{block}}', f'backbone/res{stage}/nonlocal{{block}}'
+    attend, here = f's{stage}.pathway{pathway}_nonlocal{{block}}', f'backbone/{prefix}res{stage}/nonlocal{{block}}'
     for name in ('theta', 'phi', 'g', 'out'):
       rows += _table.dense(f'{attend}.conv_{name}', f'{here}/{name}')
     rows += _table.norm(f'{attend}.bn', f'{here}/norm')
@@ -116,9 +95,13 @@ def caffe2_name(blob: str) -> str | None:
   if match:  # a lateral, named after the last fast layer before it
     return f's{match[1] or match[2]}_fuse.{"bn" if match[3] else "conv_f2s"}.{ends[match[4]]}'
   pathway, blob = (1, blob[2:]) if blob.startswith('t_') else (0, blob)
-  match = re.fullmatch(r'(conv1|res_conv1_bn)_(s|b|rm|riv|w)', blob)
-  if match:
-    return f's1.pathway{pathway}_stem.{"conv" if match[1] == "conv1" else "bn"}.{ends[match[2]]}'
+  match = re.fullmatch(r'(conv1|conv1_xy|res_conv1_bn)_(s|b|rm|riv|w)', blob)
+  if match:  # conv1_xy: X3D's first half, conv1 its second
+    part = {'conv1': 'conv', 'conv1_xy': 'conv_xy', 'res_conv1_bn': 'bn'}[match[1]]
+    return f's1.pathway{pathway}_stem.{part}.{ends[match[2]]}'
+  match = re.fullmatch(r'res(\d)_(\d+)_branch2b_bn_fc(\d)_(b|w)', blob)
+  if match:  # squeeze-excitation
+    return f's{match[1]}.pathway{pathway}_res{match[2]}.branch2.se.fc{match[3]}.{ends[match[4]]}'
   match = re.fullmatch(r'res(\d)_(\d+)_branch(1|2[abc])(_bn)?_(s|b|rm|riv|w)', blob)
   if match:
     stage, block, branch, norm, end = match.groups()
@@ -128,61 +111,42 @@ def caffe2_name(blob: str) -> str | None:
   if match:
     stage, block, part, end = match.groups()
     return f's{stage}.pathway0_nonlocal{block}.{part if part == "bn" else f"conv_{part}"}.{ends[end]}'
-  match = re.fullmatch(r'pred_(w|b)', blob)
-  return f'head.projection.{ends[match[1]]}' if match else blob
+  match = re.fullmatch(r'(pred|conv_5|conv_5_bn|lin_5)_(s|b|rm|riv|w)', blob)
+  return f'head.{match[1].replace("pred", "projection")}.{ends[match[2]]}' if match else blob
 
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`."""
+  """Model, clip shape, table and tensors for `convert.load`. How many frames SlowFast's laterals look at is read from the
+  weights."""
   settings = {**convert.variant_of(VARIANTS, variant), **overrides}
   if any(name.endswith('_riv') for name in tensors):
     tensors = {new: array for name, array in tensors.items() if (new := caffe2_name(name)) is not None}
+  tensors = _table.matrices(tensors, r'head\.projection\.weight')
   classes = convert.num_classes(tensors, 'head.projection.weight')
   if variant.startswith('mvit'):
-    backbone, tensors = mvit_backbone(tensors, settings, overrides)
+    backbone, tensors = _mvit.backbone(tensors, convert.variant_of(VARIANTS, variant), overrides)
     clip = (backbone.frames, backbone.crop, backbone.crop)
-    return VideoModel(backbone, linear.Head(classes)), clip, mvit_table(), tensors
+    return VideoModel(backbone, linear.Head(classes)), clip, _mvit.table(), tensors
   if variant.startswith('slowfast'):
-    return VideoModel(slowfast.Backbone(**settings), linear.Head(classes)), (32, 64, 64), slowfast_table(), tensors
+    lateral = np.shape(tensors.get('s1_fuse.conv_f2s.weight', ()))
+    settings = {**settings, **({'fusion': lateral[2]} if len(lateral) == 5 else {}), **overrides}
+    return (
+      VideoModel(_cnn.backbone(slowfast, settings), linear.Head(classes)),
+      (32, 64, 64),
+      slowfast_table(),
+      tensors,
+    )
   if not variant.startswith('x3d'):
-    return VideoModel(resnet.Backbone(**settings), linear.Head(classes)), CLIP, table(), tensors
+    return VideoModel(_cnn.backbone(resnet, settings), linear.Head(classes)), CLIP, table(), tensors
   tensors = _table.matrices(tensors, _POINTWISE)
   hidden = tensors['head.lin_5.weight'].shape[0] if 'head.lin_5.weight' in tensors else x3d.HIDDEN
-  return VideoModel(x3d.Backbone(**settings), linear.Head(classes, hidden=hidden)), CLIP, x3d_table(), tensors
-
-
-def mvit_backbone(
-  tensors: dict[str, np.ndarray], settings: dict[str, Any], overrides: dict[str, Any]
-) -> tuple[mvit.Backbone, dict[str, np.ndarray]]:
-  """(MViT, its tensors). Frames and crop come from the position tables; overridden, the tables are resized."""
-  tensors = _table.split_qkv(tensors)
-  size = lambda name: tensors[name].shape[1 if name.startswith('pos') else 0]
-  if 'pos_embed_temporal' in tensors and 'pos_embed_spatial' in tensors:
-    old = size('pos_embed_temporal'), math.isqrt(size('pos_embed_spatial'))
-  elif 'blocks.0.attn.rel_pos_t' in tensors and 'blocks.0.attn.rel_pos_h' in tensors:
-    old = tuple((size(f'blocks.0.attn.rel_pos_{axis}') + 1) // 2 for axis in 'th')
-  else:
-    raise ValueError(
-      "the weights have neither 'pos_embed_temporal' and 'pos_embed_spatial' nor relative positions: no MViT"
-    )
-  clip = dict(frames=old[0] * mvit.PATCH[0], crop=old[1] * mvit.PATCH[1])
-  net = mvit.Backbone(**{**settings, **clip, 'class_token': 'cls_token' in tensors, **overrides})
-  resized = dict(tensors)
-  for name, array in tensors.items():
-    match = re.fullmatch(r'pos_embed_(spatial|temporal)|blocks\.(\d+)\.attn\.rel_pos_([thw])', name)
-    if match and match[1]:
-      grid = net.layers()[0].grid
-      rows = grid[0] if match[1] == 'temporal' else grid[1] * grid[2]
-      resized[name] = position.resize(f'position_{match[1]}', array, (1, rows, array.shape[2]))
-    elif match and int(match[2]) < sum(net.depths):
-      resized[name] = position.resize_temporal(array, net.layers()[int(match[2])].rows['thw'.index(match[3])])
-  return net, resized
+  return VideoModel(_cnn.backbone(x3d, settings), linear.Head(classes, hidden=hidden)), CLIP, x3d_table(), tensors
 
 
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
   convert.variant_of(VARIANTS, variant)
-  return {'x3d': x3d_table, 'slowfast': slowfast_table, 'mvit': mvit_table}.get(variant.split('_')[0], table)()
+  return {'x3d': x3d_table, 'slowfast': slowfast_table, 'mvit': _mvit.table}.get(variant.split('_')[0], table)()
 
 
 _POINTWISE = r'.*\.se\.fc\d\.weight|head\.lin_5\.weight'  # linear layers of X3D that are 1x1x1 convolutions there

@@ -1,11 +1,12 @@
-"""torchvision's video ResNets r3d_18, mc3_18 and r2plus1d_18 (Tran et al. 2018)."""
+"""torchvision's video ResNets r3d_18, mc3_18 and r2plus1d_18 (Tran et al. 2018), and its image ResNets and GoogLeNet, which
+see clips frame by frame here (the unified framework's TSN)."""
 
 from typing import Any
 
 import numpy as np
 
 from vjax import convert
-from vjax.convert import _table
+from vjax.convert import _cnn, _table, ibm
 from vjax.heads import linear
 from vjax.models import resnet
 from vjax.types import VideoModel
@@ -13,11 +14,13 @@ from vjax.types import VideoModel
 VARIANTS = {
   name.removeprefix('tv_'): settings for name, settings in resnet.VARIANTS.items() if name.startswith('tv_')
 }
+_IMAGES = {f'resnet{d}': f'tsn_r{d}' for d in (18, 34, 50, 101, 152)} | {'googlenet': 'tsn_inception'}
+VARIANTS |= {name: ibm.VARIANTS[here] for name, here in _IMAGES.items()}
 CLIP = (8, 112, 112)  # any clip that survives the strides; no parameter depends on it
 
 
-def table() -> list[_table.Row]:
-  """The rename table; VMZ's PyTorch release uses the same names."""
+def table(kind: str = '2d') -> list[_table.Row]:
+  """The rename table; VMZ's PyTorch release uses the same names. kind: 'ip' for the two convolutions of ip-CSN."""
   rows = [
     ('stem.0.weight', 'params/backbone/stem/conv1/kernel'),
     *_table.norm('stem.1', 'backbone/stem/norm1'),
@@ -26,6 +29,11 @@ def table() -> list[_table.Row]:
   ]
   for layer in (1, 2, 3, 4):
     block, here = f'layer{layer}.{{block}}', f'backbone/res{layer + 1}/block{{block}}'
+    if kind == 'ip':
+      rows += [
+        (f'{block}.conv2.0.0.weight', f'params/{here}/conv2/pointwise/kernel'),
+        (f'{block}.conv2.0.2.weight', f'params/{here}/conv2/depthwise/kernel'),
+      ]
     rows += [
       (f'{block}.conv{{i}}.0.weight', f'params/{here}/conv{{i}}/kernel'),
       (f'{block}.conv{{i}}.0.0.weight', f'params/{here}/conv{{i}}/spatial/kernel'),
@@ -40,7 +48,9 @@ def table() -> list[_table.Row]:
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`."""
-  backbone = resnet.Backbone(**{**convert.variant_of(VARIANTS, variant), **overrides})
+  if variant in _IMAGES:
+    return ibm.build(tensors, _IMAGES[variant], overrides)
+  backbone = _cnn.backbone(resnet, {**convert.variant_of(VARIANTS, variant), **overrides})
   head = linear.Head(convert.num_classes(tensors, 'fc.weight'))
   return VideoModel(backbone, head), CLIP, table(), tensors
 
@@ -48,4 +58,9 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
   convert.variant_of(VARIANTS, variant)
-  return table()
+  return ibm.table(_IMAGES[variant]) if variant in _IMAGES else table()
+
+
+def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+  """What the original stores in another form: kernels of images without an axis of time."""
+  return ibm.restore(tensors, _IMAGES[variant]) if variant in _IMAGES else tensors

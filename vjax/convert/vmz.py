@@ -1,5 +1,5 @@
-"""VMZ: R(2+1)D, R3D and R2D of Ghadiyaram et al. 2019, from the PyTorch files (and the community's conversions, which
-share their names) or from the Caffe2 pickles."""
+"""VMZ: R(2+1)D, R3D and R2D of Ghadiyaram et al. 2019, CSN (Tran et al. 2019), from the PyTorch files (and the community's
+conversions, which share their names) or from the Caffe2 pickles."""
 
 import re
 from typing import Any
@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 
 from vjax import convert
-from vjax.convert import _table, torchvision
+from vjax.convert import _cnn, _table, torchvision
 from vjax.heads import linear
 from vjax.models import resnet
 from vjax.types import VideoModel
 
-VARIANTS = {n: resnet.VARIANTS[n] for n in ('r2d_18', 'r3d_18', *(f'r2plus1d_{d}' for d in (18, 34, 101, 152)))}
+VARIANTS = {
+  'r2d_18': resnet.VARIANTS['r2d_18'],
+  **{f'{kind}_{d}': resnet.VARIANTS[f'{kind}_{d}'] for kind in ('r3d', 'r2plus1d') for d in (18, 34, 101, 152)},
+  **{f'{kind}_csn_{d}': resnet.VARIANTS[f'vmz_{kind}_csn_r{d}'] for kind in ('ir', 'ip') for d in (50, 101, 152)},
+}
 
 
 def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
@@ -32,13 +36,19 @@ def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
   blocks = [(stage, block) for stage, depth in enumerate(settings['depths'], start=2) for block in range(depth)]
   for i, (stage, block) in enumerate(blocks):
     here = f'backbone/res{stage}/block{block}'
+    kind = settings.get('convs', ('2d',) * 4)[stage - 2]
     for j in (1, 2, 3) if settings['bottleneck'] else (1, 2):
-      plain = settings.get('convs', ('2d',) * 4)[stage - 2] != '2plus1d' or (settings['bottleneck'] and j != 2)
+      wide = not settings['bottleneck'] or j == 2
+      first, second = _HALVES.get(kind, ('', '')) if wide else ('', '')
+      number = j + (kind == 'ir' and j > 1)  # ir-CSN's depthwise convolution is counted twice
+      if first:
+        rows += [
+          (f'comp_{i}_conv_{j}_middle_w', f'params/{here}/conv{j}/{first}/kernel'),
+          *_caffe2_norm(f'comp_{i}_spatbn_{j}_middle', f'{here}/conv{j}/norm'),
+        ]
       rows += [
-        (f'comp_{i}_conv_{j}_middle_w', f'params/{here}/conv{j}/spatial/kernel'),
-        *_caffe2_norm(f'comp_{i}_spatbn_{j}_middle', f'{here}/conv{j}/norm'),
-        (f'comp_{i}_conv_{j}_w', f'params/{here}/conv{j}/' + ('kernel' if plain else 'temporal/kernel')),
-        *_caffe2_norm(f'comp_{i}_spatbn_{j}', f'{here}/norm{j}'),
+        (f'comp_{i}_conv_{number}_w', f'params/{here}/conv{j}/' + (f'{second}/kernel' if second else 'kernel')),
+        *_caffe2_norm(f'comp_{i}_spatbn_{number}', f'{here}/norm{j}'),
       ]
     rows += [
       (f'shortcut_projection_{i}_w', f'params/{here}/shortcut/kernel'),
@@ -46,6 +56,9 @@ def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
     ]
   last = f'last_out_L{classes}'
   return [*rows, (f'{last}_w', 'params/head/linear/kernel'), (f'{last}_b', 'params/head/linear/bias')]
+
+
+_HALVES = {'2plus1d': ('spatial', 'temporal'), 'ip': ('pointwise', 'depthwise')}
 
 
 def _caffe2_norm(original: str, here: str) -> list[_table.Row]:
@@ -58,16 +71,20 @@ def _caffe2_norm(original: str, here: str) -> list[_table.Row]:
 
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. pool1 leaves no trace in the weights: files for 224 px
-  need the override pool1=True."""
-  backbone = resnet.Backbone(**{**convert.variant_of(VARIANTS, variant), **overrides})
+  """Model, clip shape, table and tensors for `convert.load`. pool1 leaves no trace in the weights: R(2+1)D files for 224 px
+  need the override pool1=True; CSN has it."""
+  tensors = _table.matrices(tensors, r'last_out_L\d+_w|fc\.weight')
+  backbone = _cnn.backbone(resnet, {**convert.variant_of(VARIANTS, variant), **overrides})
   last = next((name for name in tensors if re.fullmatch(r'last_out_L\d+_w', name)), None)
   classes = convert.num_classes(tensors, last or 'fc.weight')
-  rows = caffe2_table(variant, classes) if last else torchvision.table()
+  rows = caffe2_table(variant, classes) if last else torchvision.table(_kind(variant))
   return VideoModel(backbone, linear.Head(classes)), torchvision.CLIP, rows, tensors
 
 
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`: the names of the PyTorch release."""
-  convert.variant_of(VARIANTS, variant)
-  return torchvision.table()
+  return torchvision.table(_kind(variant))
+
+
+def _kind(variant: str) -> str:
+  return convert.variant_of(VARIANTS, variant).get('convs', ('2d',))[0]

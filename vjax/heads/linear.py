@@ -20,7 +20,7 @@ class Head(nn.Module):
   """Dropout, then one linear layer, 'linear', to num_classes scores.
 
   kernel_std: weights start as N(0, kernel_std^2), e.g. 2e-5 to fine-tune a masked autoencoder (Feichtenhofer et al.
-  2022); None: uniform within +-sqrt(3 / fan_in) (VMZ). Biases start at 0.
+  2022); None: uniform within +-sqrt(3 / fan_in) (VMZ). bias_start: of the biases; PySlowFast's transformers have 0.02.
   window: (t, h, w) of the average pool of the fully convolutional form, 0 = the whole axis: dropout and classifier look at
   every position of the pooled maps, and at test time `average` of the positions is taken: 'probabilities' (VMZ: T / 8
   frames, 7x7; PySlowFast: all frames, 7x7) or 'logits' (Chen et al. 2021: every frame by itself, (1, 0, 0)).
@@ -33,6 +33,7 @@ class Head(nn.Module):
   window: Sequence[int] | None = None
   average: str = 'probabilities'
   hidden: int = 0
+  bias_start: float = 0.0
 
   @nn.compact
   def __call__(self, features: Features, *, train: bool) -> Float[Array, 'b k']:
@@ -48,7 +49,8 @@ class Head(nn.Module):
       x = nn.relu(nn.Dense(self.hidden, use_bias=False, dtype=x.dtype, kernel_init=start, name='hidden')(x))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     init = uniform_fan_in() if self.kernel_std is None else nn.initializers.normal(self.kernel_std)
-    scores = nn.Dense(self.num_classes, dtype=x.dtype, kernel_init=init, name='linear')(x)
+    bias = nn.initializers.constant(self.bias_start)
+    scores = nn.Dense(self.num_classes, dtype=x.dtype, kernel_init=init, bias_init=bias, name='linear')(x)
     if self.window is None:
       return scores
     if train or self.average == 'logits':

@@ -31,6 +31,7 @@ class Head(nn.Module):
   pred_frames: int | None = None
   mlp_ratio: float = 4.0
   init_style: str = 'repo'
+  qkv_bias: bool = True
   dtype: Any = jnp.float32
   remat: bool = False
 
@@ -73,8 +74,9 @@ class Head(nn.Module):
       x = jnp.concatenate([first, x], axis=1)
     heads = self.heads or (16 if own else self.width // 64)
     x = attention.blocks(
-      x, heads, [0.0] * self.depth, train, mlp_ratio=self.mlp_ratio, init=init, dtype=self.dtype, remat=self.remat
-    )
+      x, heads, [0.0] * self.depth, train, mlp_ratio=self.mlp_ratio, init=init, dtype=self.dtype, remat=self.remat,
+      qkv_bias=self.qkv_bias,
+    )  # fmt: skip
     x = attention.norm('norm', self.dtype)(x)[:, int(class_token) :]
     x = dense(values, 'predict', init)(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -73,7 +73,7 @@ def attend_relative(
   query: Float[Array, 'b n h d'],
   key: Float[Array, 'b m h d'],
   value: Float[Array, 'b m h d'],
-  tables: Sequence[Float[Array, '_ d']],
+  tables: Sequence[Float[Array, '_ d'] | None],
   grids: tuple[Grid, Grid],
 ) -> Float[Array, 'b n h d']:
   """Attention with decomposed relative positions, see `relative`; grids: of queries and of keys. Their scores are of queries
@@ -164,15 +164,16 @@ def norm(name: str, dtype: Any, bias_init: Initializer = nn.initializers.zeros, 
 
 
 class Attention(nn.Module):
-  """Self-attention with separate q, k, v and an output projection, all with bias: (B, N, D) -> (B, N, D).
+  """Self-attention with separate q, k, v and an output projection, with bias: (B, N, D) -> (B, N, D).
 
   relative: token grid of tables of relative positions, which start at 0 (so that a pre-trained network stays what it is);
-  None: no such tables."""
+  None: no such tables. qkv_bias: whether q, k and v have one."""
 
   heads: int
   initial: Init = Init()
   dtype: Any = jnp.float32
   relative: Grid | None = None
+  qkv_bias: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
@@ -180,8 +181,9 @@ class Attention(nn.Module):
     if width % self.heads:
       raise ValueError(f'heads is {self.heads}, which does not divide the width {width}: choose heads that do')
     dense = lambda name: nn.Dense(
-      width, dtype=self.dtype, kernel_init=self.initial.kernel, bias_init=self.initial.bias, name=name
-    )
+      width, use_bias=self.qkv_bias or name == 'proj', dtype=self.dtype, kernel_init=self.initial.kernel,
+      bias_init=self.initial.bias, name=name,
+    )  # fmt: skip
     split = lambda y: y.reshape(*y.shape[:2], self.heads, width // self.heads)
     q, k, v = (split(dense(name)(x)) for name in 'qkv')
     if self.relative is None:
@@ -219,12 +221,14 @@ class Block(nn.Module):
   initial: Init = Init()
   dtype: Any = jnp.float32
   relative: Grid | None = None
+  qkv_bias: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d'], train: bool) -> Float[Array, 'b n d']:
     drop = DropPath(self.drop_path, name='drop')
     y = norm('norm1', self.dtype, self.initial.norm_bias)(x)
-    x = x + drop(Attention(self.heads, self.initial, self.dtype, self.relative, name='attn')(y), train)
+    attend = Attention(self.heads, self.initial, self.dtype, self.relative, self.qkv_bias, name='attn')
+    x = x + drop(attend(y), train)
     y = norm('norm2', self.dtype, self.initial.norm_bias)(x)
     return x + drop(Mlp(self.mlp_ratio, self.initial, self.dtype, name='mlp')(y), train)
 
@@ -240,13 +244,14 @@ def blocks(
   dtype: Any,
   remat: bool,
   relative: Grid | None = None,
+  qkv_bias: bool = True,
 ) -> Float[Array, 'b n d']:
   """x (B, N, D) through 'block0', 'block1', ... of the enclosing compact module, one per drop rate in `rates`.
 
-  relative: grid of their tables of relative positions. remat: activations inside a block are computed again in the
+  relative: grid of their tables of relative positions. qkv_bias: whether queries, keys and values have one. remat: activations inside a block are computed again in the
   backward pass, not stored.
   """
   module = nn.remat(Block, static_argnums=(2,)) if remat else Block
   for i, rate in enumerate(rates):
-    x = module(heads, mlp_ratio, rate, init, dtype, relative, name=f'block{i}')(x, train)
+    x = module(heads, mlp_ratio, rate, init, dtype, relative, qkv_bias, name=f'block{i}')(x, train)
   return x

@@ -134,11 +134,14 @@ def resize(
   """The position table `old`, a parameter called `name`, for a model that wants it in `shape`.
 
   Grids (t, h, w) are needed for joint tables; spatial tables without them are taken for square. Raises ValueError
-  when the shapes differ in more than the number of tokens, or the grids cannot be known.
+  when the shapes differ in more than the number of tokens, or the grids cannot be known. Tables of relative positions
+  (rows, D), 'relative_t' and so on, are interpolated along their rows.
   """
   old, last = np.asarray(old), name.split('/')[-1]
   if old.shape == tuple(shape):
     return old
+  if last.startswith('relative_') and old.ndim == 2 and len(shape) == 2 and old.shape[1] == shape[1]:
+    return resize_temporal(old, shape[0])
   if old.ndim != 3 or len(shape) != 3 or old.shape[0] != shape[0] or old.shape[2] != shape[2]:
     raise ValueError(
       f'{name} is {old.shape}, the model wants {tuple(shape)}: only the number of positions can be resized'

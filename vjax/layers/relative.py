@@ -19,9 +19,11 @@ from vjax.layers.position import Grid
 AXES = ('t', 'h', 'w')
 
 
-def tables(module: nn.Module, rows: Sequence[int], width: int, init: Callable) -> list[Float[Array, 'l d']]:
-  """Parameters 'relative_t', 'relative_h' and 'relative_w' of `module`, (rows, width) each."""
-  return [module.param(f'relative_{axis}', init, (n, width)) for axis, n in zip(AXES, rows)]
+def tables(
+  module: nn.Module, rows: Sequence[int], width: int, init: Callable, axes: str = 'thw'
+) -> list[Float[Array, '_ d'] | None]:
+  """Parameters 'relative_t', 'relative_h' and 'relative_w' of `module`, (rows, width) each; None for what `axes` lack."""
+  return [module.param(f'relative_{axis}', init, (n, width)) if axis in axes else None for axis, n in zip(AXES, rows)]
 
 
 def rows(queries: Grid, keys: Grid) -> tuple[int, ...]:
@@ -46,15 +48,18 @@ def lookup(table: Float[Array, 'l d'], queries: int, keys: int) -> Float[Array, 
 
 
 def scores(
-  query: Float[Array, 'b n h d'], tables: Sequence[Float[Array, '_ d']], grids: tuple[Grid, Grid]
+  query: Float[Array, 'b n h d'], tables: Sequence[Float[Array, '_ d'] | None], grids: tuple[Grid, Grid]
 ) -> list[Float[Array, 'b m h _']]:
-  """query . table for every slot, every row and every column of the keys' grid, of the queries of a grid.
+  """query . table for every slot, every row and every column of the keys' grid, of the queries of a grid; 0 where there
+  is no table.
 
   grids: of queries and of keys. Queries before those of the grid (a class token) are left out."""
   (b, n, heads, _), (to, of) = query.shape, grids
   body = query[:, n - math.prod(to) :].reshape(b, *to, heads, -1)
   found = [
-    jnp.einsum(f'bthwnd,{axis}kd->bthwnk', body, lookup(table.astype(query.dtype), q, k))
+    jnp.zeros((*body.shape[:5], k), query.dtype)
+    if table is None
+    else jnp.einsum(f'bthwnd,{axis}kd->bthwnk', body, lookup(table.astype(query.dtype), q, k))
     for axis, table, q, k in zip(AXES, tables, to, of)
   ]
   return [x.reshape(b, -1, heads, x.shape[-1]) for x in found]

@@ -4,6 +4,7 @@ the 3D convolution it replaces.  (In Defense of Image Pre-Training for Spatiotem
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -79,6 +80,8 @@ class STSConv(nn.Module):
       middle = self.kernel[0] // 2
       return conv3d(x, kernel[middle : middle + 1], groups=groups)
     half, line = kernel.shape[-1] // 2, kernel[:, 0, 0]
+    if not half:  # a single static output, of a tiny network, looks along columns
+      return _along(x.swapaxes(2, 3), line, 1, groups, self.lines).swapaxes(2, 3)
     along_rows = _along(x, line[..., :half], 1, groups, self.lines)
     along_columns = _along(x.swapaxes(2, 3), line[..., half:], 1, groups, self.lines).swapaxes(2, 3)
     return jnp.concatenate([along_rows, along_columns], axis=-1)
@@ -88,6 +91,8 @@ class STSConv(nn.Module):
       raise ValueError(f'kernel={self.kernel}: STS shares out 3x3x3, and kx1x1 of an odd k')
     if self.variant not in VARIANTS or self.lines not in ('flat', 'aligned'):
       raise ValueError(f"variant={self.variant!r}, lines={self.lines!r}; there are {VARIANTS} and 'flat', 'aligned'")
+    if min(self.ratio) < 0 or self.ratio[1] == 0:
+      raise ValueError(f'ratio={self.ratio}: give the shares of static and dynamic outputs, the second at least 1')
     static, s = static_width(self.features, self.ratio), self.strides[1]
     if self.groups > 1 and (self.groups * static) % self.features:
       raise ValueError(f'groups={self.groups}: {static} of {self.features} static outputs end inside a group')
@@ -114,3 +119,19 @@ def _along(x, taps, stride: int, groups: int, lines: str):
   end_to_end = x.reshape(b, t, 1, h * w, -1)
   y = conv3d(end_to_end, kernel, (1, 1, stride * stride), (0, 0, reach), groups=groups)
   return y.reshape(b, t, h // stride, w // stride, -1)
+
+
+def static_outputs(net: nn.Module, video: Any) -> dict[str, int]:
+  """{name of a kernel in params: its first outputs that are static} of every STS convolution of a network, for
+  `inflate.reweight`. video: clips (B, T, H, W, C), or their shapes; nothing is computed."""
+  found = {}
+
+  def note(call, args, kwargs, context):
+    layer = context.module
+    if isinstance(layer, STSConv) and context.method_name == '__call__' and layer.variant != 'plain':
+      found['/'.join([*layer.path, 'kernel'])] = static_width(layer.features, layer.ratio)
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(note):
+    jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), video)
+  return found

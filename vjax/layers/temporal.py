@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers.conv import Conv3D, conv3d
+from vjax.layers.conv import Conv3D, Triple, conv3d
 from vjax.layers.norm import BatchNorm
 from vjax.layers.pool import max_pool
 
@@ -70,25 +70,31 @@ class NonLocal(nn.Module):
   """Non-local block (Wang et al., CVPR 2018): x + norm(out(sum over positions of weight x g)), the identity at the start.
 
   kind: 'softmax' of the products, or 'dot': the products over their number. scaled: products are divided by the root of
-  the inner width first (PySlowFast; with softmax only). pool: keys and values from a map max-pooled by (1, 2, 2), 'before'
-  their projections (PySlowFast), 'after' them (TSM), or '' for none.
+  the inner width first (PySlowFast; with softmax only). pool: keys and values from a map max-pooled by `size` of (time,
+  height, width), 'before' their projections (PySlowFast), 'after' them (TSM), or '' for none.
   """
 
   kind: str = 'softmax'
   scaled: bool = True
   pool: str = 'before'
+  size: Triple = (1, 2, 2)
   norm: Callable = BatchNorm
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t h w c']:
-    """The clip with what every position gathers from all others added. Raises ValueError for an unknown kind or pool."""
+    """The clip with what every position gathers from all others added. Raises ValueError for an unknown kind or pool,
+    or a map smaller than `size`."""
     if self.kind not in ('softmax', 'dot') or self.pool not in ('before', 'after', ''):
       raise ValueError(f"kind={self.kind!r}, pool={self.pool!r}: need 'softmax' or 'dot', 'before', 'after' or ''")
+    if self.pool and any(n < k for n, k in zip(x.shape[1:4], self.size)):
+      raise ValueError(
+        f'a map of {x.shape[1:4]} cannot be pooled by size={self.size}: give longer or larger clips, or a smaller size'
+      )
     channels = x.shape[-1]
     inner = channels // 2
     project = lambda width, name: Conv3D(width, (1, 1, 1), bias=True, dtype=self.dtype, name=name)
-    halve = lambda y: max_pool(y, (1, 2, 2), (1, 2, 2))
+    halve = lambda y: max_pool(y, self.size, self.size)
     flat = lambda y: y.reshape(y.shape[0], -1, y.shape[-1])
     source = halve(x) if self.pool == 'before' else x
     after = halve if self.pool == 'after' else lambda y: y

@@ -18,11 +18,12 @@ from vjax.types import Features, Mask
 VARIANTS = {
   '50': dict(depths=(3, 4, 6, 3)),
   '101': dict(depths=(4, 8, 18, 3)),
+  '152': dict(depths=(5, 12, 30, 3)),
 }
 
 
 class BigLittle(nn.Module):
-  """Frames mixed; the first of each pair through depth - 1 bottlenecks at half the resolution, the second through few thin
+  """Frames mixed; the second of each pair through depth - 1 bottlenecks at half the resolution, the first through few thin
   ones; their sum through one more, which strides. One map for each pair of frames."""
 
   depth: int
@@ -41,9 +42,9 @@ class BigLittle(nn.Module):
     big = stage(self.depth - 1, features=self.out // 4, out=self.out, strides=(1, 2), last_relu=False, name='big')
     few = max(1, self.depth // self.beta - 1)
     little = stage(few, features=thin // 4, out=thin, strides=(1, 1), name='little')
-    y = self.parts.conv(self.out, (1, 1, 1), name='widen')(little(x[:, 1::2], train))
+    y = self.parts.conv(self.out, (1, 1, 1), name='widen')(little(x[:, ::2], train))
     y = self.parts.norm(name='widen_norm')(y, train=train)
-    y = nn.relu(nearest(big(x[:, ::2], train), y.shape[2:4]) + y)
+    y = nn.relu(nearest(big(x[:, 1::2], train), y.shape[2:4]) + y)
     return stage(1, features=self.out // 4, out=self.out, strides=(1, self.stride), name='fusion')(y, train)
 
 
@@ -104,8 +105,8 @@ class Backbone(nn.Module):
       return nn.relu(x) if relu else x
 
     x = mix(name='mix')(unit(x, base, 7, 2, 'conv1'))
-    big = unit(x[:, ::2], base, 3, 2, 'big', relu=False)
-    little = unit(x[:, 1::2], base // self.alpha, 3, 1, 'little0')
+    big = unit(x[:, 1::2], base, 3, 2, 'big', relu=False)
+    little = unit(x[:, ::2], base // self.alpha, 3, 1, 'little0')
     little = unit(unit(little, base // self.alpha, 3, 2, 'little1'), base, 1, 1, 'little2', relu=False)
     return unit(nn.relu(big + little), base, 1, 1, 'join')
 

@@ -1,4 +1,4 @@
-"""InceptionV1 over clips: frame-wise (TSN), with TAM, as I3D and as S3D.
+"""InceptionV1 over clips: frame-wise (TSN), with TAM or TSM, as I3D and as S3D.
 
 (Szegedy et al. 2015 with batch norm; Carreira & Zisserman 2017; Xie et al. 2018; in the form of Chen et al. 2021, sec. 3,
 which is torchvision's: the branch that is called 5x5 has 3x3 kernels.)
@@ -32,8 +32,9 @@ MODULES = {
 KINDS = ('2d', 'i3d', 's3d')
 VARIANTS = {
   'tsn': dict(kind='2d'),
-  'tam': dict(kind='2d', tam=True),
-  'tam_dense': dict(kind='2d', tam=True, tam_dense=True),
+  'tam': dict(kind='2d', temporal='tam'),
+  'tam_dense': dict(kind='2d', temporal='tam', tam_dense=True),
+  'tsm': dict(kind='2d', temporal='tsm'),
   'i3d': dict(kind='i3d'),
   's3d': dict(kind='s3d'),
   's3d_dw': dict(kind='s3d', depthwise=True),
@@ -95,22 +96,26 @@ class Module(nn.Module):
 class Backbone(nn.Module):
   """InceptionV1.
 
-  kind: '2d', 'i3d' or 's3d'. pool_time: 'max' or 'avg', three halvings of the frames, '' = none. tam: mix frames after
-  conv1 to conv3 and every module; tam_*: see layers.temporal.TAM. depthwise: S3D's temporal convolutions have one group a
-  channel. legacy_pool4: I3D's last pool is two frames long and drops one (the paper's 33.6 GMACs).
-  width: multiplies every width, for tiny models.
+  kind: '2d', 'i3d' or 's3d'. pool_time: three halvings of the frames, '' = none: of kind '2d' by pools of their own, 'max'
+  or 'avg', of the 3D kinds by the strides of the last three pools, 'max'. pool: 'max' or 'avg', all four pools of the 3D
+  kinds, in space too, with and without pool_time (as released). temporal: 'tam', after conv1 to conv3 and every module,
+  'tsm', before every module, or none; tam_*: see layers.temporal.TAM; tsm_fraction: of channels shifted each way.
+  depthwise: S3D's temporal convolutions have one group a channel. legacy_pool4: I3D's last pool is two frames long and drops
+  one (the paper's 33.6 GMACs). width: multiplies every width, for tiny models.
 
   DIFFERS(paper): S3D's last pool is two frames long without padding, so without pool_time the last stage has a frame less,
-  as released.
+  as released. TSM on InceptionV1, which no release has, shifts what goes into each module.
   """
 
   kind: str = '2d'
   pool_time: str = ''
-  tam: bool = False
+  pool: str = 'max'
+  temporal: str = ''
   tam_taps: int = 3
   tam_blend: str = 'sum'
   tam_dense: bool = False
   tam_init: str = 'ibm'
+  tsm_fraction: int = 8
   depthwise: bool = False
   legacy_pool4: bool = False
   width: float = 1.0
@@ -122,14 +127,8 @@ class Backbone(nn.Module):
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
     """maps: the last module's (B, T', H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises ValueError for
-    a mask, or a kind or pool_time it does not know."""
-    if mask is not None:
-      raise ValueError('mask is given, but InceptionV1 has no tokens to leave out: use models/vit.py')
-    if self.kind not in KINDS or self.pool_time not in ('', 'max', 'avg') or (self.tam and self.kind != '2d'):
-      raise ValueError(
-        f"kind={self.kind!r}, pool_time={self.pool_time!r}, tam={self.tam}: need one of {KINDS}, 'max', 'avg' or '', and "
-        f"tam only with '2d'"
-      )
+    a mask, settings it does not know, or frames that its pools cannot halve or leave none of."""
+    self._check(mask, video.shape[1])
     scale = lambda width: max(1, round(width * self.width))
     norm = functools.partial(
       BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
@@ -144,13 +143,14 @@ class Backbone(nn.Module):
     x = self._pool(x, 2)
     for name, widths in MODULES.items():
       widths = tuple(tuple(map(scale, w)) if isinstance(w, tuple) else scale(w) for w in widths)
+      x = temporal.shift(x, self.tsm_fraction) if self.temporal == 'tsm' else x
       x = self._mixed(Module(widths, unit, self.kind, name=f'inception{name}')(x, train), f'tam{name}')
       if name in ('3b', '4e'):
         x = self._pool(x, 3 if name == '3b' else 4)
     return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))
 
   def _mixed(self, x, name: str):
-    if not self.tam:
+    if self.temporal != 'tam':
       return x
     settings = dict(taps=self.tam_taps, blend=self.tam_blend, dense=self.tam_dense, start=self.tam_init)
     return temporal.TAM(**settings, dtype=self.dtype, name=name)(x)
@@ -161,15 +161,37 @@ class Backbone(nn.Module):
       size = 2 if number == 4 else 3
       x = _ceil_max_pool(x, size)
       return temporal.pool_frames(x, self.pool_time) if self.pool_time and number > 1 else x
+    pool = nn.avg_pool if self.pool == 'avg' else max_pool
     if number == 1:
-      return max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
-    pool = nn.avg_pool if self.pool_time == 'avg' else max_pool
+      return pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
     strides = (2 if self.pool_time else 1, 2, 2)
     if number == 4 and self.kind == 's3d':
-      return pool(x, (2, 2, 2), strides)
+      return pool(x, (2, 2, 2), strides, ((0, 0),) * 3)
     if number == 4 and self.legacy_pool4:
       return pool(x, (2, 3, 3), strides, ((0, 0), (1, 1), (1, 1)))
     return pool(x, (3, 3, 3), strides, ((1, 1),) * 3)
+
+  def _check(self, mask: Mask | None, frames: int):
+    if mask is not None:
+      raise ValueError('mask is given, but InceptionV1 has no tokens to leave out: use models/vit.py')
+    choices = {'kind': KINDS, 'pool_time': ('', 'max', 'avg'), 'pool': ('max', 'avg'), 'temporal': ('', 'tam', 'tsm')}
+    for name, allowed in choices.items():
+      if getattr(self, name) not in allowed:
+        raise ValueError(f'{name}={getattr(self, name)!r}: it must be one of {allowed}')
+    flat = self.kind == '2d'
+    if self.temporal and not flat or self.pool == 'avg' and flat or self.pool_time == 'avg' and not flat:
+      raise ValueError(
+        f'kind={self.kind!r}, temporal={self.temporal!r}, pool={self.pool!r}, pool_time={self.pool_time!r}: temporal and '
+        f"pool_time='avg' are for kind='2d', pool='avg' for the others; to average there, give pool='avg', pool_time='max'"
+      )
+    if flat and self.pool_time and frames % 8 and frames > 1:
+      raise ValueError(
+        f'video has {frames} frames, which three poolings through time cannot halve each: give a multiple of 8, or one frame'
+      )
+    short = self.kind == 's3d' or (self.kind == 'i3d' and self.legacy_pool4)  # the last pool is two frames long
+    least = (5 if self.pool_time else 2) if short else 1
+    if frames < least:
+      raise ValueError(f'video has {frames} frames, of which the last pool leaves none: give {least} or more')
 
 
 def _ceil_max_pool(x, size: int):

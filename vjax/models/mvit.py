@@ -4,7 +4,7 @@ Fan et al. 2021 (MViT), Li et al. 2022 (MViTv2), and the one of Liang et al. 202
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 
 from vjax.layers import attention, conv, drop, pool, position, relative
 from vjax.layers.position import Grid
+from vjax.models import vit
 from vjax.types import Features
 
+layer_of = vit.layer_of  # the groups of layer decay have the same names
 PATCH = (2, 4, 4)  # strides of the patch embedding, whose kernel is 3x7x7
 
 
@@ -22,14 +24,16 @@ PATCH = (2, 4, 4)  # strides of the patch embedding, whose kernel is 3x7x7
 class Flavour:
   """What differs between the papers' blocks.
 
-  positions: 'separable' tables added to the tokens, or 'relative' ones in every block. widen: where a stage gets wider, in
-  the 'attention' of its first block or in the 'mlp' of the block before. raw_skip: a skip that widens projects x, not
+  positions: of tables added to the tokens, 'separable', 'joint' or '' for none. relative: axes of the tables of relative
+  positions in every block, of 'thw', '' for none. widen: where a stage gets wider, in the 'attention' of its first
+  block or in the 'mlp' of the block before. raw_skip: a skip that widens projects x, not
   norm(x). pool_all: queries pass a convolution in every block, not only where they lose resolution. add_query:
   attention adds the pooled queries to its output. eps: of the norms after pooling. official: starts as PySlowFast
   does.
   """
 
   positions: str
+  relative: str
   widen: str
   raw_skip: bool
   pool_all: bool
@@ -39,11 +43,11 @@ class Flavour:
 
 
 FLAVOURS = {
-  'v1': Flavour('separable', 'mlp', False, False, False, 1e-6, True),
-  'v2': Flavour('relative', 'attention', False, True, True, 1e-6, True),
-  'multitrain': Flavour('separable', 'attention', True, True, True, 1e-5, False),
+  'v1': Flavour('separable', '', 'mlp', False, False, False, 1e-6, True),
+  'v2': Flavour('', 'thw', 'attention', False, True, True, 1e-6, True),
+  'multitrain': Flavour('separable', '', 'attention', True, True, True, 1e-5, False),
   # DIFFERS(paper): the release's configs of MiT, ActivityNet and SSv2 leave two of MViTv2's changes out
-  'multitrain_half': Flavour('separable', 'attention', True, False, False, 1e-5, False),
+  'multitrain_half': Flavour('separable', '', 'attention', True, False, False, 1e-5, False),
 }
 
 # Of the papers' model zoos. 'v1_b_32x3' of the zoo has 24 blocks, unlike the 16 of Fan et al. 2021, table 4.
@@ -127,8 +131,8 @@ class Attention(nn.Module):
     (q, to), (k, of), (v, _) = (
       self._pooled(name, dense(name)(x), layer.query if name == 'q' else layer.key, grid) for name in 'qkv'
     )
-    if self.flavour.positions == 'relative':
-      tables = relative.tables(self, layer.rows, q.shape[-1], nn.initializers.normal(0.02))
+    if axes := self.flavour.relative:
+      tables = relative.tables(self, layer.rows, q.shape[-1], nn.initializers.normal(0.02), axes)
       y = attention.attend_relative(q, k, v, tables, (to, of))
     else:
       y = attention.attend(q, k, v)
@@ -180,8 +184,8 @@ class Block(nn.Module):
 class Backbone(nn.Module):
   """MViT of len(depths) stages; the first block of each but the first halves rows and columns and doubles heads and width.
 
-  flavour: an entry of FLAVOURS. frames, crop: clips that positions are for; relative ones take other clips too, and are
-  interpolated. key_stride: through rows and columns of the keys in the first stage; halved from stage to stage, so that all
+  flavour: an entry of FLAVOURS; positions, relative, widen, pool_all, add_query: in place of its own, see Flavour. frames,
+  crop: clips that positions are for; relative ones take other clips too, and are interpolated. key_stride: through rows and columns of the keys in the first stage; halved from stage to stage, so that all
   have as many keys. kernel: of poolings, None = stride + 1. class_token: what is read out; without one, the mean of
   the tokens. drop_path: rate of the last block, rising linearly from 0.
   """
@@ -196,12 +200,38 @@ class Backbone(nn.Module):
   kernel: Grid | None = (3, 3, 3)
   class_token: bool = True
   drop_path: float = 0.0
+  positions: str | None = None
+  relative: str | None = None
+  widen: str | None = None
+  pool_all: bool | None = None
+  add_query: bool | None = None
   dtype: Any = jnp.float32
   remat: bool = False
 
   @property
+  def depth(self) -> int:
+    """Blocks of all stages."""
+    return sum(self.depths)
+
+  @property
   def patch(self) -> Grid:
     return PATCH
+
+  @nn.nowrap
+  def settled(self) -> Flavour:
+    """The flavour with what is set in place of its own. Raises ValueError for one that there is not, and for settings of it."""
+    if self.flavour not in FLAVOURS:
+      raise ValueError(f'flavour is {self.flavour!r}; it must be one of {", ".join(FLAVOURS)}')
+    names = ('positions', 'relative', 'widen', 'pool_all', 'add_query')
+    set_here = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+    flavour = replace(FLAVOURS[self.flavour], **set_here)
+    if flavour.positions not in ('separable', 'joint', ''):
+      raise ValueError(f"positions is {flavour.positions!r}; it must be 'separable', 'joint' or '' for none")
+    if not set(flavour.relative) <= set('thw'):
+      raise ValueError(f"relative is {flavour.relative!r}; it names axes, as 'thw', 'hw' or '' for none")
+    if flavour.widen not in ('attention', 'mlp'):
+      raise ValueError(f"widen is {flavour.widen!r}; it must be 'attention' or 'mlp'")
+    return flavour
 
   @nn.nowrap
   def layers(self) -> list[Layer]:
@@ -210,7 +240,7 @@ class Backbone(nn.Module):
     rates = drop.linear_rates(self.drop_path, sum(self.depths))
     stages = [stage for stage, depth in enumerate(self.depths) for _ in range(depth)]
     for i, stage in enumerate(stages):
-      first, early = i > 0 and stage > stages[i - 1], FLAVOURS[self.flavour].widen == 'mlp'
+      first, early = i > 0 and stage > stages[i - 1], self.settled().widen == 'mlp'
       stride = 2 if first else 1
       key = max(key // stride, 1)
       after = stages[min(i + 1, len(stages) - 1)] if early else stage
@@ -223,9 +253,7 @@ class Backbone(nn.Module):
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool) -> Features:
     """Features of clips (B, T, H, W, 3). Raises ValueError for an unknown flavour, a clip that the positions are not for, or
     one whose frames and pixels the patches do not divide."""
-    if self.flavour not in FLAVOURS:
-      raise ValueError(f'flavour is {self.flavour!r}; it must be one of {", ".join(FLAVOURS)}')
-    flavour = FLAVOURS[self.flavour]
+    flavour = self.settled()
     start, pool_start = _starts(flavour)
     small, layers = nn.initializers.normal(0.02), self.layers()
     position.grid_of(video.shape[1:4], PATCH)  # raises where frames do not divide
@@ -236,9 +264,9 @@ class Backbone(nn.Module):
     )(video)  # fmt: skip
     grid, x = patches.shape[1:4], patches.reshape(len(video), -1, self.width)
     first = self.param('class_token', small, (1, 1, self.width)) if self.class_token else None
-    if flavour.positions == 'separable':
+    if flavour.positions:
       position.check_grid(video.shape[1:4], grid, layers[0].grid)
-      table, of_class = position.table(self, 'separable', grid, self.width, self.class_token, small)
+      table, of_class = position.table(self, flavour.positions, grid, self.width, self.class_token, small)
       x, first = x + table.astype(self.dtype), first if first is None else first + of_class
     if first is not None:
       x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)).astype(x.dtype), x], axis=1)

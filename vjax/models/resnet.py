@@ -26,7 +26,7 @@ _VMZ = dict(eps=1e-3, time_strides=(1, 2, 2, 2))
 _TORCHVISION = dict(middle='block', time_strides=(1, 2, 2, 2))
 VARIANTS = {
   'r2d_18': _size(18, **_VMZ),
-  'r3d_18': _size(18, **_VMZ, stem=3, convs=('3d',) * 4),
+  **{f'r3d_{d}': _size(d, **_VMZ, stem=3, convs=('3d',) * 4) for d in (18, 34, 101, 152)},
   **{f'r2plus1d_{d}': _size(d, **_VMZ, stem='2plus1d', convs=('2plus1d',) * 4) for d in (18, 34, 101, 152)},
   'tv_r3d_18': _size(18, **_TORCHVISION, stem=3, convs=('3d',) * 4),
   'tv_mc3_18': _size(18, **_TORCHVISION, stem=3, convs=('3d', '2d', '2d', '2d')),
@@ -36,18 +36,21 @@ VARIANTS = {
 _ZOO = dict(pool1=True, zero_last=True)
 for _d in (50, 101, 152):
   _long = (3,) * 6 + (1,) * (_DEPTHS[_d][2] - 6)  # PySlowFast's "50_50": the first six blocks of res4
+  _nln = dict(nonlocals=((), (1, 3), (1, 3, 5), ()))
   _i3d = dict(stem=5, first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''))
   VARIANTS |= {
     f'c2d_r{_d}': _size(_d, **_ZOO, pools=('half', '', '', '')),
+    f'c2d_nln_r{_d}': _size(_d, **_ZOO, pools=('half', '', '', ''), **_nln),
     f'c2d_nopool_r{_d}': _size(_d, **_ZOO),
     f'i3d_3x1x1_r{_d}': _size(_d, **_ZOO, **_i3d),
-    f'i3d_nln_r{_d}': _size(_d, **_ZOO, **_i3d, nonlocals=((), (1, 3), (1, 3, 5), ())),
+    f'i3d_nln_r{_d}': _size(_d, **_ZOO, **_i3d, **_nln),
     f'slow_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), (3,), (3,))),
-    f'slow_nln_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), (3,), (3,)), nonlocals=((), (1, 3), (1, 3, 5), ())),
+    f'slow_nln_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), (3,), (3,)), **_nln, nonlocal_kind='dot'),
     f'slow_50_50_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), _long, (3,))),
-    f'ir_csn_r{_d}': _size(_d, stem=3, convs=('ir',) * 4, time_strides=(1, 2, 2, 2), pool1=True),
-    f'ip_csn_r{_d}': _size(_d, stem=3, convs=('ip',) * 4, time_strides=(1, 2, 2, 2), pool1=True),
   }
+  for _kind in ('ir', 'ip'):  # eps: PyTorchVideo's; VMZ's, whose weights MMAction's are
+    _csn = dict(stem=3, convs=(_kind,) * 4, time_strides=(1, 2, 2, 2), pool1=True)
+    VARIANTS |= {f'{_kind}_csn_r{_d}': _size(_d, **_csn), f'vmz_{_kind}_csn_r{_d}': _size(_d, **_csn, eps=1e-3)}
 VARIANTS['ptv_r2plus1d_r50'] = _size(
   50, convs=('2plus1d',) * 4, middle='same', time_first=True, time_strides=(1, 1, 2, 2), space_strides=(2, 2, 2, 2)
 )
@@ -70,6 +73,12 @@ for _d in (18, 34, 50, 101, 152):
     VARIANTS[f'{_name}_r{_d}'] = _size(_d, **_settings)
     VARIANTS[f'{_name}_tp_r{_d}'] = _size(_d, **_settings, time_strides=(1, 2, 2, 2))
   VARIANTS[f'i3d_se_r{_d}'] = _size(_d, **_space, se=16)
+# MMAction's non-local blocks, pooled and scaled in its way.
+_NL = dict(nonlocals=((), (0, 2), (0, 2, 4), ()), nonlocal_pool='after')
+VARIANTS |= {
+  'tsm_nl_r50': dict(VARIANTS['tsm_r50'], **_NL, nonlocal_scaled=False),
+  'slow_nl_r50': dict(VARIANTS['slow_r50'], **_NL),
+}
 # Image pre-training (ECCV 2022, table 5); with sts='sts' its convolution. No temporal stride.
 _PLAIN = dict(pool1=True)
 VARIANTS |= {
@@ -89,6 +98,7 @@ VARIANTS |= {
     sts='sts',
   ),
 }
+VARIANTS['mm_r2plus1d_r34'] = dict(VARIANTS['sts_r2plus1d_r34'], sts='', time_strides=(1, 2, 2, 2))
 
 
 class Backbone(nn.Module):
@@ -137,6 +147,7 @@ class Backbone(nn.Module):
   nonlocal_kind: str = 'softmax'
   nonlocal_scaled: bool = True
   nonlocal_pool: str = 'before'
+  nonlocal_size: Sequence[int] = (1, 2, 2)
   sts: str = ''
   sts_ratio: tuple[int, int] = (1, 1)
   sts_dilation: int = 2
@@ -153,9 +164,9 @@ class Backbone(nn.Module):
 
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
-    """maps: res5 (B, T', H', W', D); pooled: its mean (B, D), float32 at least. Raises ValueError for a mask, or settings
-    it does not know."""
-    self._check(mask)
+    """maps: res5 (B, T', H', W', D); pooled: its mean (B, D), float32 at least. Raises ValueError for a mask, settings it
+    does not know, blocks that there are not, or frames that the poolings through time cannot halve."""
+    self._check(mask, video.shape[1])
     parts, mixed = self.parts(), self.mixed()
     scale = lambda width: max(1, round(width * self.width))
     attend = functools.partial(
@@ -163,6 +174,7 @@ class Backbone(nn.Module):
       kind=self.nonlocal_kind,
       scaled=self.nonlocal_scaled,
       pool=self.nonlocal_pool,
+      size=tuple(self.nonlocal_size),
       dtype=self.dtype,
     )
     split = self.stem == '2plus1d'
@@ -220,8 +232,8 @@ class Backbone(nn.Module):
     )
 
   def mixed(self) -> list[list[bool]]:
-    """Per stage and block, whether it mixes frames. TSM leaves out every second block of stages of 23 and more, as
-    released."""
+    """Per stage and block, whether it mixes frames. TSM shifts in every second block of each stage where res4 has 23 of
+    them or more, as released; with tsm_block in all. Raises ValueError for block numbers that there are not."""
     total, rest = sum(self.depths), iter(range(sum(self.depths)))
     halves = {
       'all': range(total),
@@ -230,13 +242,14 @@ class Backbone(nn.Module):
       'uniform': range(0, total, 2),
     }
     chosen = halves[self.where] if isinstance(self.where, str) else self.where
-    rounds = [2 if self.temporal == 'tsm' and depth >= 23 and not self.tsm_block else 1 for depth in self.depths]
+    if beyond := sorted(set(chosen) - set(range(total))):
+      raise ValueError(f'where={tuple(chosen)}: there is no block {beyond[0]}, give numbers from 0 to {total - 1}')
+    every = 2 if self.temporal == 'tsm' and self.depths[2] >= 23 and not self.tsm_block else 1
     return [
-      [bool(self.temporal) and next(rest) in chosen and i % every == 0 for i in range(depth)]
-      for depth, every in zip(self.depths, rounds)
+      [bool(self.temporal) and next(rest) in chosen and i % every == 0 for i in range(depth)] for depth in self.depths
     ]
 
-  def _check(self, mask: Mask | None):
+  def _check(self, mask: Mask | None, frames: int):
     if mask is not None:
       raise ValueError(
         'mask is given, but a ResNet has no tokens to leave out: use models/vit.py for masked training'
@@ -257,3 +270,21 @@ class Backbone(nn.Module):
       value = getattr(self, name)
       if isinstance(value, str) and value not in allowed:
         raise ValueError(f'{name}={value!r}: it must be one of {allowed}')
+    check_nonlocals(self.nonlocals, self.depths)
+    halvings = sum(pool in ('max', 'avg') for pool in self.pools)
+    if frames % 2**halvings and frames > 1:
+      raise ValueError(
+        f'video has {frames} frames, which {halvings} poolings through time cannot halve each: give a multiple of '
+        f'{2**halvings}, or one frame'
+      )
+    if 'half' in self.pools and frames == 1:
+      raise ValueError("video has 1 frame, which pools='half' leaves none of: give two or more, or pools=('',) * 4")
+
+
+def check_nonlocals(nonlocals: Sequence[Sequence[int]], depths: Sequence[int]) -> None:
+  """Raises ValueError where a stage of so many blocks has none of the numbers after which non-local blocks follow."""
+  for stage, (places, depth) in enumerate(zip(nonlocals, depths), start=2):
+    if beyond := sorted(set(places) - set(range(depth))):
+      raise ValueError(
+        f'nonlocals={nonlocals}: res{stage} has no block {beyond[0]}, give numbers from 0 to {depth - 1}'
+      )

@@ -11,25 +11,38 @@ from jaxtyping import Array, Float
 
 from vjax.layers.pool import max_pool
 from vjax.layers.residual import Parts, Stage, Stem, parts_of
+from vjax.layers.temporal import NonLocal
+from vjax.models.resnet import check_nonlocals
 from vjax.types import Features, Mask
 
 _R50, _R101 = dict(depths=(3, 4, 6, 3)), dict(depths=(3, 4, 23, 3))
 # Names: slow frames x stride of the slow pathway. R101: with `long=6` only the first six blocks of res4 look through time
-# ("50_50" of PySlowFast's files), with 0 all 23 do.
+# ("50_50" of PySlowFast's files; "50_101": of the slow pathway only), with 0 all 23 do. nln: non-local blocks on the slow
+# pathway; ava: with keys and values pooled in time too, and res5 at the resolution of res4, for detection.
+_NLN = dict(fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()), nonlocal_kind='dot')
+_LATE = dict(_NLN, nonlocals=((), (), (6, 13, 20), ()), alpha=4, long=6)
 VARIANTS = {
   'r50_4x16': dict(_R50, alpha=8, fusion=5),
   'r50_8x8': dict(_R50, alpha=4, fusion=7),
   'r50_16x8': dict(_R50, alpha=4, fusion=7),
   'r101_8x8': dict(_R101, alpha=4, fusion=5),
   'r101_8x8_50_50': dict(_R101, alpha=4, fusion=5, long=6),
+  'r101_8x8_50_101': dict(_R101, alpha=4, fusion=5, long=(6, 0)),
   'r101_16x8': dict(_R101, alpha=4, fusion=5),
   'r101_16x8_50_50': dict(_R101, alpha=4, fusion=5, long=6),
+  'nln_r50_4x16': dict(_R50, alpha=8, **_NLN),
+  'nln_r50_8x8': dict(_R50, alpha=4, **_NLN),
+  'nln_r101_16x8_50_50': dict(_R101, **_LATE),
+  'ava_nln_r101_50_50': dict(
+    _R101, **_LATE, nonlocal_size=(2, 2, 2), space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)
+  ),
 }
-_MM = dict(fusion_norm=False, slow_frames='stride', fast_first=True, sts='sts')
-VARIANTS |= {
-  'sts_r50_4x16': dict(_R50, alpha=8, fusion=5, **_MM),
-  'sts_r50_8x8': dict(_R50, alpha=4, fusion=7, **_MM),
-}
+_MM = dict(fusion_norm=False, slow_frames='stride', fast_first=True)  # MMAction; with sts='sts' Li et al. 2022
+for _name, _sts in {'mm': '', 'sts': 'sts'}.items():
+  VARIANTS |= {
+    f'{_name}_r50_4x16': dict(_R50, alpha=8, fusion=5, **_MM, sts=_sts),
+    f'{_name}_r50_8x8': dict(_R50, alpha=4, fusion=7, **_MM, sts=_sts),
+  }
 RATIO = 8  # of slow to fast channels
 
 
@@ -66,8 +79,10 @@ class Lateral(nn.Module):
 class Backbone(nn.Module):
   """Two bottleneck ResNets with laterals from fast to slow after the stem and res2 to res4.
 
-  depths: blocks of res2 to res5. alpha: fast frames for one slow frame; clip.frames are the fast ones. fusion: frames that
-  a lateral looks at; fusion_norm: norm and ReLU after it. long: blocks of res4 that look through time, 0 = all.
+  depths: blocks of res2 to res5. alpha: fast frames for one slow frame, on pictures (a clip of one frame) one; clip.frames
+  are the fast ones. fusion: frames that a lateral looks at; fusion_norm: norm and ReLU after it. long: blocks of res4 that
+  look through time, 0 = all; or those of the slow and the fast pathway. nonlocals: per stage, the blocks of the slow
+  pathway after which a non-local block follows; nonlocal_*: of layers.temporal.NonLocal.
   slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head). space_strides, dilations:
   of the stages (detection: res5 at stride 1 and dilation 2). sts: see models.resnet. width: multiplies every width, for
   tiny models.
@@ -77,7 +92,12 @@ class Backbone(nn.Module):
   alpha: int
   fusion: int
   fusion_norm: bool = True
-  long: int = 0
+  long: int | tuple[int, int] = 0
+  nonlocals: Sequence[Sequence[int]] = ((), (), (), ())
+  nonlocal_kind: str = 'softmax'
+  nonlocal_scaled: bool = True
+  nonlocal_pool: str = 'before'
+  nonlocal_size: Sequence[int] = (1, 2, 2)
   slow_frames: str = 'linspace'
   fast_first: bool = False
   space_strides: Sequence[int] = (1, 2, 2, 2)
@@ -96,22 +116,31 @@ class Backbone(nn.Module):
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
     """maps: res5 of slow (B, T / alpha, H', W', 2048) and fast (B, T, H', W', 256), or the other way round with fast_first;
-    pooled: their means side by side (B, 2304), float32 at least. Raises ValueError for a mask, or frames that alpha does not
-    divide."""
+    pooled: their means side by side (B, 2304), float32 at least. Raises ValueError for a mask, settings it does not know,
+    blocks that there are not, or frames that alpha does not divide."""
     if mask is not None:
       raise ValueError(
         'mask is given, but SlowFast has no tokens to leave out: use models/vit.py for masked training'
       )
+    self._check()
     parts = parts_of(self)
+    attend = functools.partial(
+      NonLocal,
+      kind=self.nonlocal_kind,
+      scaled=self.nonlocal_scaled,
+      pool=self.nonlocal_pool,
+      size=tuple(self.nonlocal_size),
+      dtype=self.dtype,
+    )
     base = max(RATIO, round(64 * self.width / RATIO) * RATIO)
     video = video.astype(self.dtype)
-    indices = slow_indices(video.shape[1], self.alpha, self.slow_frames)
+    alpha = self.alpha if video.shape[1] > 1 else 1  # a picture is seen by both pathways (Li et al. 2022, sec. 3.2)
+    indices = slow_indices(video.shape[1], alpha, self.slow_frames)
     pool = lambda x: max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
     slow = pool(Stem(1, base, 0, parts, name='slow_stem')(video[:, indices], train))
     fast = pool(Stem(5, base // RATIO, 0, parts, name='fast_stem')(video, train))
-    slow = Lateral(self.alpha, self.fusion, self.fusion_norm, parts, name='lateral1')(slow, fast, train)
+    slow = Lateral(alpha, self.fusion, self.fusion_norm, parts, name='lateral1')(slow, fast, train)
     for i, depth in enumerate(self.depths):
-      through = (3,) * (self.long or depth) + (1,) * (depth - (self.long or depth)) if i == 2 else (3,)
       stage = functools.partial(
         Stage,
         depth=depth,
@@ -123,12 +152,30 @@ class Backbone(nn.Module):
         remat=self.remat,
       )
       features = base * 2**i
-      first = through if i > 1 else (1,)
-      slow = stage(features=features, out=4 * features, first=first, name=f'slow_res{i + 2}')(slow, train)
+      first = self._through(0, i) if i > 1 else (1,)
+      places = dict(nonlocals=self.nonlocals[i], attend=attend)
+      slow = stage(features=features, out=4 * features, first=first, **places, name=f'slow_res{i + 2}')(slow, train)
       features //= RATIO
-      fast = stage(features=features, out=4 * features, first=through, name=f'fast_res{i + 2}')(fast, train)
+      first = self._through(1, i)
+      fast = stage(features=features, out=4 * features, first=first, name=f'fast_res{i + 2}')(fast, train)
       if i < 3:
-        slow = Lateral(self.alpha, self.fusion, self.fusion_norm, parts, name=f'lateral{i + 2}')(slow, fast, train)
+        slow = Lateral(alpha, self.fusion, self.fusion_norm, parts, name=f'lateral{i + 2}')(slow, fast, train)
     mean = lambda x: x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))
     maps = (fast, slow) if self.fast_first else (slow, fast)
     return Features(maps=maps, pooled=jnp.concatenate([mean(x) for x in maps], axis=-1))
+
+  def _through(self, pathway: int, stage: int) -> tuple[int, ...]:
+    """Frames that the first convolutions of a stage look at; of the slow pathway res4 and res5 only do."""
+    long = (self.long, self.long)[pathway] if isinstance(self.long, int) else self.long[pathway]
+    return (3,) * long + (1,) * (self.depths[stage] - long) if stage == 2 and long else (3,)
+
+  def _check(self):
+    for name in ('depths', 'space_strides', 'dilations', 'nonlocals'):
+      if len(getattr(self, name)) != 4:
+        raise ValueError(f'{name}={getattr(self, name)}: give four values, for res2 to res5')
+    both = (self.long, self.long) if isinstance(self.long, int) else tuple(self.long)
+    if len(both) != 2 or not all(0 <= blocks <= self.depths[2] for blocks in both):
+      raise ValueError(
+        f'long={self.long}: give the number of blocks of res4, 0 to {self.depths[2]}, or two, of slow and fast'
+      )
+    check_nonlocals(self.nonlocals, self.depths)

@@ -55,7 +55,8 @@ class Backbone(nn.Module):
   from 0. keep_mask_tokens: masked tokens stay in the encoder as a learned token (the paper's slow ablation).
   init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and biases of 0.02 in linear layers and block
   norms). relative: tables of relative positions in every block too (the paper's detector). drop_first: the mean
-  leaves out the first token although there is no class token, as the published classifier does.
+  leaves out the first token although there is no class token, as the published classifier does. qkv_bias: whether
+  queries, keys and values have one.
   """
 
   width: int
@@ -73,6 +74,7 @@ class Backbone(nn.Module):
   init_style: str = 'repo'
   relative: bool = False
   drop_first: bool = False
+  qkv_bias: bool = True
   dtype: Any = jnp.float32
   remat: bool = False
 
@@ -112,7 +114,7 @@ class Backbone(nn.Module):
     rates = drop.linear_rates(self.drop_path, self.depth)
     x = attention.blocks(
       x, self.heads, rates, train, mlp_ratio=self.mlp_ratio, init=init, dtype=self.dtype, remat=self.remat,
-      relative=grid if self.relative else None,
+      relative=grid if self.relative else None, qkv_bias=self.qkv_bias,
     )  # fmt: skip
     return self._features(x, mask, grid)
 

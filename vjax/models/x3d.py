@@ -101,6 +101,7 @@ class Backbone(nn.Module):
   shortcut_norm: bool = True
   sts: str = ''
   sts_ratio: tuple[int, int] = (1, 1)
+  sts_dilation: int = 2
   sts_lines: str = 'flat'
   zero_last: bool = True
   width: float = 1.0
