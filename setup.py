@@ -22,6 +22,7 @@ TEST = [
   'pytest>=8.3',
   'pytest-timeout>=2.3',
   'pytest-xdist>=3.6',  # the suite on all cores
+  'pyyaml>=6',  # manifests in docs
   'ruff>=0.9',
 ]
 

@@ -43,8 +43,13 @@ def write_dataset(
   rows: see data_prep.rows; root: the folder their paths start from. shards: per split, 0 = of 256 clips or so.
   classes: a fixed list for the main view; a row with another label fails. runner: 'pool' (of `processes`, 0 = one a
   core) or the name of a Beam runner with its options. origin: what the videos were made from, for the manifest.
-  Raises ValueError if nothing can be written, or `out` holds something else.
+  Raises ValueError if nothing can be written, `out` holds something else, or shards is negative; OSError if a disk cannot
+  be read or written: then the same call continues once it can.
   """
+  if shards < 0:
+    raise ValueError(
+      f'--shards={shards} must be 1 or more; 0 makes shards of about {shards_lib.CLIPS_PER_SHARD} clips'
+    )
   kept, aside = set_aside(rows, classes)
   _check_splits(rows, kept, aside)
   views = sorted({''}.union(*(row.labels for row in kept)))
@@ -151,7 +156,8 @@ def _plan(
       mark = [FORMAT, settings.described(), names, [inputs[_key(row)] for row in part], versions]
       mark = shards_lib.fingerprint(mark)
       file = f'{split}-{number:05}-of-{len(parts):05}.tfrecord'
-      plan.append(Shard(out, root, file, tuple(part), names, settings, mark))
+      sizes = tuple(inputs[_key(row)][-1] for row in part)
+      plan.append(Shard(out, root, file, tuple(part), sizes, names, settings, mark))
   return plan
 
 

@@ -6,8 +6,11 @@ same bytes, and no frame travels between processes.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +24,18 @@ from data_prep.sequence_example import sequence_example, tfrecord
 from data_prep.video import MAX_DURATION_S, VideoError, read_frames
 
 CLIPS_PER_SHARD = 256
+_SAFE = 'nothing is lost, the same command continues once that is mended'
+_DESCRIBED = {
+  'file',
+  'fingerprint',
+  'clips',
+  'frames',
+  'duration_s',
+  'bytes',
+  'failures',
+  'clips_per_class',
+  'crc32c',
+}
 MOST_BYTES = (1 << 31) - (1 << 20)  # of a clip: no reader of protocol buffers takes 2 GB
 
 
@@ -34,6 +49,16 @@ class Settings:
   frame_rate: float
   max_duration_s: float = MAX_DURATION_S
 
+  def __post_init__(self):
+    if self.short_side_px < 0:
+      raise ValueError(f'--short_side={self.short_side_px} must be a number of pixels, e.g. 256; 0 keeps the size')
+    if not 1 <= self.quality <= 100:
+      raise ValueError(f'--quality={self.quality} must be from 1 to 100, that of a JPEG; 95 is usual')
+    if not 0 <= self.frame_rate < math.inf:
+      raise ValueError(f'--frame_rate={self.frame_rate:g} must be frames per second, e.g. 25; 0 keeps all frames')
+    if not 0 < self.max_duration_s < math.inf:
+      raise ValueError(f'--max_duration_s={self.max_duration_s:g} must be a number of seconds above 0, e.g. 3600')
+
   def described(self) -> dict[str, Any]:
     """The settings for manifest and fingerprint, without a bound that is the usual one: data sets made before there was
     one are still of these settings."""
@@ -42,12 +67,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Shard:
-  """Everything a worker needs. out, root: folders; file: the shard's name; classes: view -> names."""
+  """Everything a worker needs. out, root: folders; file: the shard's name; sizes: bytes of each row's file when
+  the work was planned, -1 = missing; classes: view -> names."""
 
   out: str
   root: str
   file: str
   rows: tuple[rows_lib.Row, ...]
+  sizes: tuple[int, ...]
   classes: Mapping[str, Sequence[str]]
   settings: Settings
   fingerprint: str
@@ -84,14 +111,16 @@ def sidecar(shard: Shard) -> str:
 
 
 def finished(shard: Shard) -> dict[str, Any] | None:
-  """The description of a shard written earlier with the same rows, settings and versions, else None."""
+  """The description of a shard written earlier with the same rows, settings and versions, else None: also where it is
+  damaged, for then the shard is written again."""
   try:
     with open(sidecar(shard), encoding='utf-8') as file:
       done = json.load(file)
     size = os.path.getsize(os.path.join(shard.out, shard.file))
-  except FileNotFoundError:
+  except (FileNotFoundError, ValueError, RecursionError):
     return None
-  return done if done['fingerprint'] == shard.fingerprint and done['bytes'] == size else None
+  whole = isinstance(done, dict) and done.keys() >= _DESCRIBED
+  return done if whole and done['fingerprint'] == shard.fingerprint and done['bytes'] == size else None
 
 
 def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -99,6 +128,8 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
 
   Description: clips, frames, duration_s, bytes, crc32c, clips_per_class (view -> counts), failures [path, split, row,
   reason]. Memory: one clip's JPEG frames. No time of day and no path of this machine gets in, so that two runs agree.
+  Raises OSError, and MemoryError, for what is the machine's fault and no video's: a video that was there and is not now,
+  a disk that cannot be read or written. Such a shard is not finished, and written again by the next run.
   """
   path = os.path.join(shard.out, shard.file)
   temporary = f'{path}.tmp-{uuid.uuid4().hex[:8]}'  # a runner may try the same shard twice at once
@@ -107,10 +138,15 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
   done |= {'duration_s': 0.0, 'bytes': 0, 'failures': []}
   done['clips_per_class'] = {view: [0] * len(names) for view, names in shard.classes.items()}
   with open(temporary, 'wb') as file:
-    for row in shard.rows:
+    for row, planned in zip(shard.rows, shard.sizes, strict=True):
       try:
         payload, frames, duration = encode_clip(row, shard.root, shard.classes, shard.settings)
+      except MemoryError as e:
+        raise MemoryError(
+          f'no memory left for {os.path.join(shard.root, row.path)}; try fewer --processes: {_SAFE}'
+        ) from e
       except Exception as e:  # whatever a decoder raises costs this row, and is listed
+        _check_still_there(os.path.join(shard.root, row.path), shard.root, planned)
         reason = str(e) if isinstance(e, VideoError) else f'error: {type(e).__name__}: {e}'
         done['failures'].append([row.path, row.split, row.line, reason])
       else:
@@ -131,6 +167,24 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
   os.replace(temporary, path)
   write_json(sidecar(shard), done)
   return done
+
+
+def _check_still_there(path: str, root: str, planned: int) -> None:
+  """Raises OSError if the video folder is gone, or a file that had `planned` bytes is no longer there, of that size and
+  readable from end to end: then it is not the video that is at fault."""
+  try:
+    if not os.path.isdir(root):
+      raise OSError(errno.ENOENT, 'the video folder is gone', root)
+    if planned < 0 or not os.path.isfile(path) and os.path.exists(path):
+      return  # was missing from the beginning, or is a folder or pipe
+    if os.path.getsize(path) != planned:
+      raise OSError(errno.ESTALE, f'the file had {planned} bytes and has another size now', path)
+    with contextlib.suppress(PermissionError), open(path, 'rb') as file:  # it is listed: it may never have been ours
+      while file.read(1 << 20):
+        pass
+  except OSError as e:
+    what = f'{e.filename or path}: {e.strerror}'
+    raise OSError(f'{what}. A video that was there when the work was planned cannot be read now: {_SAFE}') from e
 
 
 def encode_clip(

@@ -158,10 +158,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument('--processes', type=int, default=0, help='0: one a core')
   args = parser.parse_args(argv)
   train, test = round(args.train * args.scale), round(args.test * args.scale)
-  try:
+  with write.one_message(args.out):
     manifest = prepare(args.out, train, test, args.seed, args.processes)
-  except ValueError as e:
-    raise SystemExit(f'error: {e}') from e
   print(write.summary(manifest, args.out))
 
 

@@ -324,12 +324,20 @@ def _resample(frames: Iterator, start: float, end: float, rate: float) -> Iterat
 
 
 def _read_image(path: str, short_side: int) -> np.ndarray:
+  """(h, w, 3) uint8. Raises VideoError for animations, and for numbers that 8 bits do not hold."""
   from PIL import Image, ImageOps
 
   try:
     with Image.open(path) as file:
       _check_pixels(*file.size)
-      image = ImageOps.exif_transpose(file).convert('RGB')
+      if getattr(file, 'is_animated', False) and file.format != 'MPO':  # photographs bring a preview as MPO
+        raise VideoError(f'animated: an image of {file.n_frames} frames; save it as a video, e.g. .mp4')
+      if file.mode in ('I', 'F'):  # of any range: what is black and what white is not said
+        raise VideoError(f'unreadable: an image of mode {file.mode} (32 bits a pixel); save it with 8 or 16 bits')
+      image = ImageOps.exif_transpose(file)
+      if image.mode.startswith('I;16'):  # Pillow would cut off what is above 255
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+      image = image.convert('RGB')
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
     raise VideoError(f'unreadable: not an image, or cut off ({e})') from e
   size = stored_size(*image.size, short_side)

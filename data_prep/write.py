@@ -11,8 +11,9 @@ Run again after an interruption, it continues. On a Beam cluster: --runner=Spark
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from data_prep import dataset, rows, shards
 from data_prep.video import MAX_DURATION_S
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.error(f'unknown flags: {" ".join(others)} (a Beam --runner=... would take its own here)')
   if bool(args.folder) == bool(args.manifest):
     parser.error('name the videos by --folder=DIR or by --manifest=FILE, one of the two')
-  try:
+  with one_message(args.out):
     found, root = _rows(args)
     if args.holdout:
       found = rows.hold_out(found, args.holdout)
@@ -41,9 +42,21 @@ def main(argv: Sequence[str] | None = None) -> None:
       runner=args.runner,
       runner_options=others,
     )
+  print(summary(manifest, args.out))
+
+
+@contextlib.contextmanager
+def one_message(out: str) -> Iterator[None]:
+  """Ends the command in words where its input, disk, memory or workers fail, not in a traceback."""
+  try:
+    yield
   except ValueError as e:
     raise SystemExit(f'error: {e}') from e
-  print(summary(manifest, args.out))
+  except (OSError, RuntimeError, MemoryError) as e:
+    why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+    where = f' ({e.filename})' if isinstance(e, OSError) and e.filename else ''
+    safe = '' if 'the same command' in why else '; nothing is lost, the same command continues once that is mended'
+    raise SystemExit(f'error: writing --out={out} stopped: {why or type(e).__name__}{where}{safe}') from e
 
 
 def summary(manifest: dict, out: str) -> str:
@@ -116,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
   add('--holdout', type=float, default=0, help='share of every class that goes to a split val, e.g. 0.1')
   add('--classes', help='file with one class name a line; default: all labels, sorted')
   add('--short_side', type=int, default=256, help='stored pixels; 0 keeps the size')
-  add('--quality', type=int, default=95, choices=range(1, 101), metavar='1..100', help='of the stored JPEG frames')
+  add('--quality', type=int, default=95, metavar='1..100', help='of the stored JPEG frames')
   add('--frame_rate', type=float, default=0, help='frames per second to store; 0 keeps all, with their own times')
   add('--max_duration_s', type=float, default=MAX_DURATION_S, help='of a clip; a longer one fails, default an hour')
   add('--shards', type=int, default=0, help='per split; 0: about 256 clips each')

@@ -7,6 +7,7 @@ import os
 import pickle
 import zipfile
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -170,7 +171,99 @@ def test_safetensors_npz_mapping_and_prefix(tmp_path):
     _read.tensors({'a': np.ones(2), 'epoch_name': 'last'})
 
 
+def test_safetensors_keep_every_type_and_digit(tmp_path):
+  """Nothing of 64 bits is halved on the way, as JAX would, and types NumPy lacks are read as they are."""
+  arrays = {
+    'double': np.array([1 + 1e-12, 2]),
+    'long': np.array([2**40, -3]),
+    'whole': np.array([[2**63]], np.uint64),
+    'yes': np.array([True, False]),
+    'empty': np.zeros((0, 3), np.float16),
+    'point': np.array(3, np.int8),
+    'brain': np.array([0.5, -2], ml_dtypes.bfloat16),
+    'eighth': np.array([0.5, -2], ml_dtypes.float8_e4m3fn),
+    'fifth': np.array([0.5, -2], ml_dtypes.float8_e5m2),
+  }
+  save_file(arrays, tmp_path / 'weights.safetensors')
+  found = _read.tensors(tmp_path / 'weights.safetensors')
+  assert found.keys() == arrays.keys()
+  for name, array in arrays.items():
+    assert found[name].dtype == array.dtype and found[name].shape == array.shape, name
+    assert found[name].tobytes() == array.tobytes(), name
+  header = b'{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}'
+  (tmp_path / 'weights.safetensors').write_bytes(len(header).to_bytes(8, 'little') + header + bytes(8))
+  with pytest.raises(ValueError, match=r'weights.safetensors .* not read: a \(C64\); save them as one of'):
+    _read.tensors(tmp_path / 'weights.safetensors')
+
+
+@pytest.mark.parametrize(
+  'array, kind',
+  [
+    (np.array([1 + 2j]), 'complex128'),
+    (np.zeros(2, 'i4,f4'), r'\[\('),
+    (np.array([3], 'm8[s]'), r'timedelta64\[s\]'),
+    (np.array([3], 'M8[s]'), r'datetime64\[s\]'),
+    (np.array([print], object), 'object'),
+    (np.array(['a']), '<U1'),
+    (np.zeros(2, ml_dtypes.bfloat16), r'\|V2'),  # NumPy's files do not say that it is bfloat16
+  ],
+)
+def test_npz_of_other_types_are_refused_by_name(tmp_path, array, kind):
+  np.savez(tmp_path / 'weights.npz', good=np.ones(2), w=array)
+  with pytest.raises(ValueError, match=rf'weights.npz .*: w.npy is of type {kind}.*: save it as real numbers'):
+    _read.tensors(tmp_path / 'weights.npz')
+  if kind != r'\|V2':
+    with pytest.raises(ValueError, match="'w' is a ndarray, not an array of numbers"):
+      _read.tensors({'w': array})
+
+
+@pytest.mark.filterwarnings('ignore:Duplicate name')
+@pytest.mark.parametrize('names', [('a', 'a.npy'), ('a.npy', 'a.npy')])
+def test_npz_with_a_name_twice_is_refused(tmp_path, names):
+  """NumPy would read one of the two."""
+  with zipfile.ZipFile(tmp_path / 'weights.npz', 'w') as archive:
+    for i, name in enumerate(names):
+      with archive.open(name, 'w') as member:
+        np.lib.format.write_array(member, np.full(2, i))
+  with pytest.raises(ValueError, match='more than one array called a; keep one of each name'):
+    _read.tensors(tmp_path / 'weights.npz')
+
+
+class Pointer:
+  """What NumPy would take for an array at an address of its own choice."""
+
+  __array_interface__ = {'data': (1, True), 'shape': (4,), 'typestr': '|u1', 'version': 3}
+
+
+@pytest.mark.parametrize('value', [Pointer(), [1, 2], 'text', b'bytes', None, 1j, {1}, slice(2), memoryview(b'1')])
+def test_mappings_hold_arrays_and_numbers_only(value):
+  with pytest.raises(ValueError, match=f"'w' is a {type(value).__name__}, not an array"):
+    _read.tensors({'w': value})
+
+
+def test_mappings_hold_arrays_of_jax_and_numbers():
+  found = _read.tensors({'a': jnp.ones(2, jnp.bfloat16), 'b': 3, 'c': np.float32(0.5), 'd': True})
+  assert [found[name].dtype.name for name in 'abcd'] == ['bfloat16', 'int64', 'float32', 'bool']
+
+
+def test_attributes_of_a_state_dict_do_not_hide_its_methods(tmp_path):
+  """They are left out; once `items` or `get` of a file hid the dictionary's own."""
+  for name in ('items', 'get', '_metadata'):
+    program = b'\x80\x02ccollections\nOrderedDict\n)R}U%c%bK\x03sbU\x01aK\x07s.' % (len(name), name.encode())
+    (tmp_path / 'weights.pth').write_bytes(program)
+    assert _read.tensors(tmp_path / 'weights.pth') == {'a': 7}
+
+
+def test_names_of_rematerialised_blocks():
+  found = _read.tensors(
+    {'module.blocks.0._checkpoint_wrapped_module.attn.qkv.weight': np.ones(3), 'module.a': np.ones(1)}
+  )
+  assert sorted(found) == ['a', 'blocks.0.attn.qkv.weight']
+  with pytest.raises(ValueError, match='differ in'):
+    _read.tensors({'_checkpoint_wrapped_module.a': np.ones(3), 'a': np.ones(3)})
+
+
 def test_a_file_cannot_change_what_the_next_one_gets():
-  first, second = _pickle._allowed(), _pickle._allowed()
+  first, second = (_pickle._allowed(_pickle.Budget(0)) for _ in range(2))
   assert first['argparse', 'Namespace'] is not second['argparse', 'Namespace']
   assert first['numpy', 'dtype'] is not second['numpy', 'dtype']

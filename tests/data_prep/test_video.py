@@ -1,5 +1,7 @@
 """Frames of real files: upright, complete, in true time; bad files fail with their reason."""
 
+import os
+
 import av
 import numpy as np
 import pytest
@@ -151,3 +153,39 @@ def test_images(tmp_path):
   _, video = read(tmp_path / 'b%03d.jpg', short_side=24)
   assert video.shape == (1, 32, 24, 3) and corner_colors(video[0]) == 'green red white blue'.split()
   assert failure(cut(tmp_path / 'c.jpg', tmp_path / 'b%03d.jpg', 0.6)).startswith('unreadable: not an image')
+
+
+@pytest.mark.parametrize('mode', ['I;16', 'I;16B'])
+def test_images_of_sixteen_bits_keep_their_greys(tmp_path, mode):
+  """Scaled to eight, rounded; Pillow alone would make white of all above 255."""
+  levels = np.array([[0, 128, 129, 257, 40000, 65535]] * 2, np.uint16)
+  image = Image.frombytes(mode, (6, 2), levels.astype('>u2' if mode == 'I;16B' else '<u2').tobytes())
+  image.save(tmp_path / 'a.png')
+  [(_, _, frame)] = read_frames(str(tmp_path / 'a.png'), short_side=0)
+  assert frame.tolist() == [[[v] * 3 for v in (0, 0, 1, 1, 156, 255)]] * 2
+
+
+@pytest.mark.parametrize('mode', ['I', 'F'])
+def test_images_whose_range_is_unknown_are_refused(tmp_path, mode):
+  Image.new(mode, (4, 2), 70000).save(tmp_path / 'a.tiff')
+  os.rename(tmp_path / 'a.tiff', tmp_path / 'a.png')
+  with pytest.raises(VideoError, match=rf'unreadable: an image of mode {mode} \(32 bits a pixel\); save it with 8'):
+    list(read_frames(str(tmp_path / 'a.png'), short_side=0))
+
+
+@pytest.mark.parametrize('extension', ['webp', 'png'])
+def test_animated_images_are_refused_not_cut_to_one_frame(tmp_path, extension):
+  images = [Image.new('RGB', (40, 30), (60 * i, 0, 0)) for i in range(4)]
+  images[0].save(tmp_path / f'a.{extension}', save_all=True, append_images=images[1:])
+  with pytest.raises(VideoError, match='animated: an image of 4 frames; save it as a video'):
+    list(read_frames(str(tmp_path / f'a.{extension}'), short_side=0))
+  images[0].save(tmp_path / f'b.{extension}')
+  assert len(list(read_frames(str(tmp_path / f'b.{extension}'), short_side=0))) == 1
+
+
+def test_a_photograph_with_a_preview_is_read(tmp_path):
+  """Telephones write such files (MPO): the first picture is the photograph."""
+  images = [Image.new('RGB', (40, 30), 'white'), Image.new('RGB', (20, 15))]
+  images[0].save(tmp_path / 'a.jpg', 'MPO', save_all=True, append_images=images[1:])
+  [(_, _, frame)] = read_frames(str(tmp_path / 'a.jpg'), short_side=0)
+  assert frame.shape == (30, 40, 3) and frame.min() > 250

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import time
 import tracemalloc
@@ -17,6 +18,7 @@ import pytest
 
 from tests.convert.torch_files import Standins, Stored
 from tests.experiments import shrunk
+from tests.faults import commands
 from vjax import build, ckpt, evaluate, shard, train, tree
 from vjax.convert import __main__ as convert_main
 from vjax.convert import _pickle, _read
@@ -54,11 +56,39 @@ def run_code(canary) -> dict[str, bytes]:
   }
 
 
+def bag(*attributes: bytes) -> bytes:
+  """A program that makes a Namespace of attributes, each a name and what pushes its value."""
+  return b'\x80\x02}U\x01wcargparse\nNamespace\n)\x81}(' + b''.join(attributes) + b'ubs.'
+
+
+def pointers() -> dict[str, bytes]:
+  """Pickles whose weights ask NumPy to read memory at an address of the file's choice, or to call what they hold."""
+  name = lambda text: b'U%c%b' % (len(text), text)
+  place = b'}(U\x04data\x8a\x01\x01\x88\x86U\x05shapeJ\x40\0\0\0\x85U\x07typestrU\x03|u1U\x07versionK\x03u'
+  return {
+    'an address': bag(name(b'__array_interface__'), place),
+    'an address and more': bag(name(b'lr'), b'K\x01', name(b'__array_interface__'), place),
+    'a structure': bag(name(b'__array_struct__'), b'K\x01'),
+    'a method': bag(name(b'__array__'), b'c_codecs\nencode\n'),
+    'a bag': bag(name(b'lr'), b'K\x01'),
+    'an array not filled': b'\x80\x02}U\x01wcnumpy.core.multiarray\n_reconstruct\n)Rs.',
+    'a type not filled': b'\x80\x02}U\x01wcnumpy\ndtype\n)\x81s.',
+    'a type': b'\x80\x02}U\x01wcnumpy\ndtype\nU\x02f4\x85Rs.',
+  }
+
+
 def bombs() -> dict[str, bytes]:
   """Small files that state, or unfold to, more than any memory or life time."""
   nested = b')' + b'2\x86' * DOUBLED
   lists = b']q\x00' + b'(h\x00h\x00lq\x00' * DOUBLED
   text = b'X' + (2**20).to_bytes(4, 'little') + b'a' * 2**20 + b'q\x02'
+  array, kind = b'cnumpy.core.multiarray\n_reconstruct\nq\x01', b'cnumpy\ndtype\nU\x02u1\x85Rq\x03'
+  storage = b'(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQq\x01'
+  filled = b'h\x01)R(K\x01J\0\0\x10\0\x85h\x03\x89h\x02tb'
+  rebuild, huge = b'ctorch._utils\n_rebuild_tensor\nq\x03', b'\x8a\x08' + (2**62).to_bytes(8, 'little')
+  huge += b'q\x02' + array + b')R(K\x01('
+  state = b'}(' + b''.join(b'U\x04%04dK\x01' % i for i in range(10_000)) + b'uq\x02'
+  numbers = b'(' + b'K\x00' * 300_000 + b'tq\x02'
   return {
     'nested key': b'\x80\x02}' + nested + b'K\x01s.',
     'nested reference': b'\x80\x02' + nested + b'Q.',
@@ -71,6 +101,15 @@ def bombs() -> dict[str, bytes]:
     'deep nesting': b'\x80\x02' + b']' * 200_000 + b'a' * 199_999 + b'.',
     'deep marks': b'(' * 200_000 + b'.',
     'a dictionary in itself': b'\x80\x02}q\x00U\x05modelh\x00s.',
+    'arrays of one string': b'\x80\x02' + text + kind + array + b'](' + filled * 1000 + b'e.',
+    'a shape without end': b'\x80\x02}U\x01w' + huge + b'h\x02' * 100_000 + b't' + kind + b'\x89U\x01xtbs.',
+    'shapes of one string': b'\x80\x02' + text + storage + rebuild + b'](' + b'h\x03(h\x01K\x00h\x02)tR' * 300 + b'e.',
+    'strides of one string': b'\x80\x02' + text + storage + rebuild + b'](' + b'h\x03(h\x01K\x00)h\x02tR' * 300 + b'e.',
+    'devices of many parts': b'\x80\x02' + numbers + b'ctorch\ndevice\nq\x01](' + b'h\x01h\x02R' * 1000 + b'e.',
+    'calls with many arguments': b'\x80\x02' + numbers + array + b'](' + b'h\x01h\x02R' * 100_000 + b'e.',
+    'one key hashed often': b'\x80\x02' + numbers + b'}(' + b'h\x02K\x01' * 100_000 + b'u.',
+    'bags of one dictionary': b'\x80\x02' + state + b'cargparse\nNamespace\nq\x01](' + b'h\x01)\x81h\x02b' * 5000 + b'e.',
+    'a type of many fields': b'\x80\x02cnumpy\ndtype\nX' + (3 * 10**6).to_bytes(4, 'little') + b'f4,' * 10**6 + b'\x85R.',
     'a huge number': b'\x80\x02ctorch\nSize\n(\x8b' + (2**16).to_bytes(4, 'little') + b'\x7f' * 2**16 + b'tR.',
   }  # fmt: skip
 
@@ -99,7 +138,7 @@ def standins(monkeypatch):
 def test_no_pickle_runs_code(name, archive, tmp_path):
   canary, path = tmp_path / 'canary', tmp_path / 'weights.pth'
   program = run_code(canary)[name]
-  functions = {f: f.__defaults__ for f in (_pickle._tensor, _pickle._scalar)}
+  functions = {f: f.__defaults__ for f in (_pickle._tensor, _pickle._scalar, _pickle._say)}
   if archive:
     with zipfile.ZipFile(path, 'w') as file:
       file.writestr('archive/data.pkl', program)
@@ -108,6 +147,26 @@ def test_no_pickle_runs_code(name, archive, tmp_path):
   refused(path)
   assert not canary.exists() and os.listdir(tmp_path) == ['weights.pth']
   assert np.dtype('float32').itemsize == 4 and all(f.__defaults__ == old for f, old in functions.items())
+
+
+def test_no_pickle_reads_memory(tmp_path):
+  """In a process of its own, which a number read from nowhere would end."""
+  for name, program in pointers().items():
+    (tmp_path / f'{name}.pth').write_bytes(program)
+  script = """if True:
+    import pathlib, sys
+    from vjax.convert import _read
+    for path in sorted(pathlib.Path(sys.argv[1]).glob('*.pth')):
+      try:
+        print(path.stem, 'READ', _read.tensors(path))
+      except ValueError as error:
+        print(f'{path.stem}: {error}')
+  """
+  said = commands.ended(commands.start('-c', script, tmp_path)).splitlines()
+  assert {line.split(':')[0] for line in said} == set(pointers()) and len(said) == len(pointers()), said
+  for line in said:
+    special = line.startswith(('an address', 'a structure', 'a method'))
+    assert re.search(r'sets .*__array_\w+.* of a Namespace' if special else 'is a |makes an object of', line), line
 
 
 @pytest.mark.parametrize('name', bombs())

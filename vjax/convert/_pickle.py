@@ -33,6 +33,7 @@ DTYPES = {
   'Bool': np.bool_,
 }
 MAX_DIMENSIONS = 32
+MAX_TYPE_NAME = 16  # characters of '<f4' and its like
 DAMAGE = (
   pickle.UnpicklingError,
   EOFError,
@@ -77,26 +78,46 @@ class Tensor:
     last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride)) if size else 0
     if size > self.storage.count or last >= max(self.storage.count, 1):
       raise ValueError(
-        f'tensor of shape {self.shape}, stride {self.stride} leaves its storage of {self.storage.count}'
+        f'tensor of shape {_say(self.shape)}, stride {_say(self.stride)} leaves its storage of {self.storage.count}'
       )
     if self.storage.data is None:
-      raise ValueError(f'the file ends before the numbers of a tensor of shape {self.shape}')
+      raise ValueError(f'the file ends before the numbers of a tensor of shape {_say(self.shape)}')
     flat = np.frombuffer(self.storage.data, self.storage.dtype)[self.offset if size else 0 :]
     steps = tuple(s * flat.itemsize for s in self.stride)
     return np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
 
 
+class Budget:
+  """What a file may still make us copy or walk: one long string or tuple can be named a million times."""
+
+  def __init__(self, size: int):
+    self.left = size + SLACK
+
+  def spend(self, items: Any) -> Any:
+    """`items`, counted. Raises ValueError once they are more than the file of `size` bytes can hold."""
+    self.left -= len(items)
+    if self.left < 0:
+      raise ValueError('the file unfolds to far more than it holds')
+    return items
+
+
 class Array:
-  """A NumPy array being unpickled; NumPy's own constructor would allocate whatever it is told to."""
+  """A NumPy array being unpickled; NumPy's own constructor would allocate whatever it is told to. `array` is None until
+  the file has said what is in it."""
+
+  def __init__(self, budget: Budget):
+    self.budget, self.array = budget, None
 
   def __setstate__(self, state):
     _, shape, dtype, fortran, data = state
+    if not isinstance(shape, (tuple, list)) or len(shape) > MAX_DIMENSIONS or not all(map(_natural, shape)):
+      raise ValueError(f'a NumPy array in the file has the shape {_say(shape)}, which is malformed')
     if isinstance(data, str):
-      data = data.encode('latin1')  # written by Python 2
-    if not isinstance(dtype, DType) or not isinstance(data, bytes) or not all(map(_natural, tuple(shape))):
+      data = self.budget.spend(data).encode('latin1')  # written by Python 2
+    if not isinstance(dtype, DType) or not isinstance(data, bytes):
       raise ValueError('a NumPy array in the file holds Python objects or is malformed; only numbers are read')
     if math.prod(shape) * dtype.dtype.itemsize != len(data):
-      raise ValueError(f'a NumPy array of shape {shape} brings {len(data)} bytes')
+      raise ValueError(f'a NumPy array of shape {_say(shape)} brings {len(data)} bytes')
     self.array = np.frombuffer(data, dtype.dtype).reshape(shape, order='F' if fortran else 'C')
 
 
@@ -104,7 +125,7 @@ class DType:
   """A NumPy number type being unpickled."""
 
   def __init__(self, name, *_):
-    self.dtype = np.dtype(name if isinstance(name, str) else 'O')
+    self.dtype = np.dtype(name if isinstance(name, str) and len(name) <= MAX_TYPE_NAME else 'O')
     if self.dtype.kind not in 'biuf':
       raise ValueError(f'a NumPy array in the file is of type {_say(name)}; only numbers are read')
 
@@ -117,11 +138,16 @@ def _natural(value: Any) -> bool:
   return isinstance(value, int) and 0 <= value < LARGEST
 
 
+def _huge(value: Any) -> bool:
+  return isinstance(value, int) and abs(value) >= LARGEST
+
+
 def _say(value: Any) -> str:
   """A short form of whatever a file holds: printed whole, nested and shared parts can be without end."""
   if isinstance(value, (tuple, list)):
-    return f'({", ".join(_say(v) if _plain(v) else type(v).__name__ for v in value[:8])})'
-  if not _plain(value) or isinstance(value, int) and abs(value) >= LARGEST:
+    more = ', ...' if len(value) > 8 else ''
+    return f'({", ".join(_say(v) if _plain(v) else type(v).__name__ for v in value[:8])}{more})'
+  if not _plain(value) or _huge(value):
     return f'some {type(value).__name__}'
   return repr(value)[:80]
 
@@ -130,30 +156,25 @@ def _plain(key: Any) -> bool:
   return key is None or isinstance(key, (str, bytes, int, float))
 
 
-def _tensor(storage, offset, size, stride, *_):
+def _tensor(budget, storage, offset, size, stride, *_):
   if not isinstance(storage, Storage):
     raise ValueError('a tensor in the file has no storage')
-  return Tensor(storage, offset, tuple(size), tuple(stride))
+  if max(len(size), len(stride)) > MAX_DIMENSIONS:
+    raise ValueError(f'a tensor in the file has {len(size)} dimensions, at most {MAX_DIMENSIONS} are read')
+  return Tensor(storage, offset, tuple(budget.spend(size)), tuple(budget.spend(stride)))
 
 
-def _scalar(dtype, data=None):
-  number = Array()
+def _scalar(budget, dtype, data=None):
+  number = Array(budget)
   number.__setstate__((1, (), dtype, False, data))
   return number.array[()]
 
 
-def _allowed(size: int = 0) -> dict[tuple[str, str], Any]:
-  """Everything a file of `size` bytes may name, and what it gets. Made anew for every file, so that none can alter it for
-  the next. What copies may copy no more than the file holds: one long string can be named a million times."""
+def _allowed(budget: Budget) -> dict[tuple[str, str], Any]:
+  """Everything a file may name, and what it gets. Made anew for every file, so that none can alter it for the next. What
+  copies spends of the file's budget."""
   inert = lambda name: type(name, (), {})  # a bag of attributes
-  left = size + SLACK
-
-  def spend(items):
-    nonlocal left
-    left -= len(items)
-    if left < 0:
-      raise ValueError('the file unfolds to far more than it holds')
-    return items
+  spend = budget.spend
 
   def encode(text, encoding='latin1'):
     if encoding not in ('latin1', 'latin-1', 'iso-8859-1'):
@@ -161,7 +182,7 @@ def _allowed(size: int = 0) -> dict[tuple[str, str], Any]:
     return spend(text).encode('latin1')
 
   def unique(items=()):
-    if not all(map(_plain, spend(items))):
+    if not all(_plain(item) and not _huge(item) for item in spend(items)):
       raise ValueError('a set in the file holds more than numbers and strings')
     return set(items)
 
@@ -170,11 +191,11 @@ def _allowed(size: int = 0) -> dict[tuple[str, str], Any]:
 
   table = {
     ('collections', 'OrderedDict'): ordered,
-    ('torch._utils', '_rebuild_tensor'): _tensor,
-    ('torch._utils', '_rebuild_tensor_v2'): _tensor,
+    ('torch._utils', '_rebuild_tensor'): lambda *args: _tensor(budget, *args),
+    ('torch._utils', '_rebuild_tensor_v2'): lambda *args: _tensor(budget, *args),
     ('torch._utils', '_rebuild_parameter'): lambda tensor, *_: tensor,
     ('torch', 'Size'): lambda size=(): tuple(spend(size)),
-    ('torch', 'device'): lambda *name: ('device', *name),
+    ('torch', 'device'): lambda *name: ('device', *spend(name)),
     ('torch.serialization', '_get_layout'): lambda name: name,
     ('argparse', 'Namespace'): inert('Namespace'),
     ('_codecs', 'encode'): encode,
@@ -182,8 +203,8 @@ def _allowed(size: int = 0) -> dict[tuple[str, str], Any]:
     ('numpy', 'ndarray'): inert('ndarray'),
   }
   for numpy_core in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-    table[numpy_core, '_reconstruct'] = lambda *_: Array()
-    table[numpy_core, 'scalar'] = _scalar
+    table[numpy_core, '_reconstruct'] = lambda *_: Array(budget)
+    table[numpy_core, 'scalar'] = lambda *args: _scalar(budget, *args)
   for builtins in ('builtins', '__builtin__'):
     table[builtins, 'set'] = unique
   for name, dtype in DTYPES.items():
@@ -192,9 +213,10 @@ def _allowed(size: int = 0) -> dict[tuple[str, str], Any]:
 
 
 def _key(key: Any) -> Any:
-  """A key of a dictionary. Tuples may hold plain values only: Python hashes nested and shared ones without end."""
-  if not _plain(key) and not (isinstance(key, tuple) and all(map(_plain, key))):
-    raise ValueError('a dictionary in the file has a key that is no number, string, or tuple of such')
+  """A key of a dictionary. Tuples may hold plain values only: Python hashes nested, shared and huge ones without end."""
+  parts = key if isinstance(key, tuple) else (key,)
+  if not all(_plain(part) and not _huge(part) for part in parts):
+    raise ValueError('a dictionary or set in the file has a key that is no number, string, or tuple of such')
   return key
 
 
@@ -217,8 +239,9 @@ class _Unpickler(pickle._Unpickler):
 
   def __init__(self, stream, storage: Callable, size: int):
     super().__init__(stream, encoding='latin1')
-    self._table, self._storage = _allowed(size), storage
-    self._bags = tuple(value for value in self._table.values() if isinstance(value, type))
+    self._spend = (budget := Budget(size)).spend
+    self._table, self._storage = _allowed(budget), storage
+    self._bags = tuple(v for v in self._table.values() if isinstance(v, type) and not issubclass(v, DType))
 
   def find_class(self, module, name):
     """What a name of the table stands for. Raises ValueError for any other."""
@@ -241,17 +264,31 @@ class _Unpickler(pickle._Unpickler):
   def load_newobj(self):
     if not any(self.stack[-2] is bag for bag in self._bags):
       raise ValueError('the file makes an object of what is no class')
+    self._spend(self.stack[-1])
     super().load_newobj()
 
   dispatch[pickle.NEWOBJ[0]] = load_newobj
 
+  def load_reduce(self):
+    self._spend(self.stack[-1])  # a call copies its arguments
+    super().load_reduce()
+
+  dispatch[pickle.REDUCE[0]] = load_reduce
+
   def load_build(self):
-    """Attributes of a bag, of an array, of a state dict (`_metadata`): entries of its __dict__, never an assignment."""
+    """Attributes of a bag: entries of its __dict__, never an assignment; the contents of an array. Those of a state dict
+    (`_metadata`) are left out: they could hide its methods."""
     state, made = self.stack.pop(), self.stack[-1]
     if isinstance(made, (Array, DType)):
       made.__setstate__(state)
-    elif isinstance(made, (collections.OrderedDict, *self._bags)) and isinstance(state, dict):
-      made.__dict__.update({name: value for name, value in state.items() if isinstance(name, str)})
+    elif isinstance(made, self._bags) and isinstance(state, dict):
+      names = [name for name in self._spend(state) if isinstance(name, str)]
+      special = [name for name in names if name.startswith('__')]  # NumPy would read memory where some of them say
+      if special:
+        raise ValueError(f'the file sets {_say(special)} of a {type(made).__name__}, which no checkpoint needs')
+      made.__dict__.update({name: state[name] for name in names})
+    elif isinstance(made, collections.OrderedDict) and isinstance(state, dict):
+      pass
     else:
       raise ValueError(f'the file sets the state of a {type(made).__name__}, which has none')
 
@@ -280,7 +317,7 @@ class _Unpickler(pickle._Unpickler):
     if not isinstance(made, dict) or len(items) % 2:
       raise ValueError(f'the file sets items of a {type(made).__name__}')
     for key, value in zip(items[::2], items[1::2]):
-      made[_key(key)] = value
+      made[_key(self._spend(key) if isinstance(key, tuple) else key)] = value
 
 
 def read(path: str) -> Any:
@@ -317,10 +354,10 @@ def _read_zip(file: io.BufferedReader, size: int) -> Any:
       if key not in storages:
         data = archive.read(f'{root}data/{key}')
         if len(data) != count * dtype.itemsize:
-          raise ValueError(f'storage {key} states {count} elements and brings {len(data)} bytes')
+          raise ValueError(f'storage {_say(key)} states {count} elements and brings {len(data)} bytes')
         storages[key] = Storage(dtype.newbyteorder('>') if order == b'big' else dtype, count, data)
       if storages[key].dtype.newbyteorder('=') != dtype:
-        raise ValueError(f'storage {key} is used with two types')
+        raise ValueError(f'storage {_say(key)} is used with two types')
       return storages[key]
 
     return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage, size).load()
@@ -349,8 +386,8 @@ def _read_stream(file: mmap.mmap) -> Any:
       raise ValueError(f'the file brings numbers of an unknown storage {_say(key)}')
     count = int.from_bytes(file.read(8), 'little')
     if count != storages[key].count:
-      raise ValueError(f'storage {key} states {storages[key].count} elements and brings {count}')
+      raise ValueError(f'storage {_say(key)} states {storages[key].count} elements and brings {count}')
     storages[key].data = file.read(count * storages[key].dtype.itemsize)
     if len(storages[key].data) != count * storages[key].dtype.itemsize:
-      raise ValueError(f'the file ends within storage {key}')
+      raise ValueError(f'the file ends within storage {_say(key)}')
   return result

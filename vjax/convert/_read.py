@@ -1,26 +1,43 @@
 """From a weights file, or a mapping, to {name in the original: NumPy array}."""
 
+import collections
 import math
 import os
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
-from safetensors import flax as safetensors
+import safetensors
 
 from vjax.convert import _pickle
 
 # Where training scripts keep the weights among optimizer state, epoch and arguments; looked for in this order.
 SECTIONS = ('state_dict', 'model_state', 'model_state_dict', 'model', 'blobs')
 MAX_NESTING = 4
+_WRAPPED = '_checkpoint_wrapped_module.'
 MAX_GROWTH = 100  # of a compressed .npz; weights hardly shrink
+# Types of .safetensors: its NumPy reader lacks bfloat16, its JAX reader halves what has 64 bits.
+SAFE_DTYPES = {
+  'BOOL': np.bool_,
+  **{
+    f'{kind}{bits}': np.dtype(f'{name}{bits}')
+    for kind, name in (('I', 'int'), ('U', 'uint'))
+    for bits in (8, 16, 32, 64)
+  },
+  **{f'F{bits}': np.dtype(f'float{bits}') for bits in (16, 32, 64)},
+  'BF16': ml_dtypes.bfloat16,
+  'F8_E4M3': ml_dtypes.float8_e4m3fn,
+  'F8_E5M2': ml_dtypes.float8_e5m2,
+}
 
 
 def tensors(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.ndarray]:
   """{name: array} of a path (.pth, .pyth, .pt, .pkl, .safetensors, .npz) or of a mapping of names to arrays.
 
-  The prefix 'module.' of data-parallel training is taken off. Raises ValueError for files without weights, and for
+  The prefix 'module.' of data-parallel training and '_checkpoint_wrapped_module.' of rematerialised blocks are taken
+  off. Raises ValueError for files without weights, and for
   files that ask to run something.
   """
   if isinstance(weights, Mapping):
@@ -31,17 +48,32 @@ def tensors(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.ndar
       raise ValueError(f'weights={path!r}: no such file')
     if path.endswith(('.safetensors', '.npz')):
       try:
-        # The NumPy reader of safetensors has no bfloat16.
-        found = safetensors.load_file(path) if path.endswith('.safetensors') else _arrays(path)
+        found = _safetensors(path) if path.endswith('.safetensors') else _arrays(path)
       except Exception as error:
         raise ValueError(f'{path} is damaged, or holds more than arrays of numbers: {error}') from error
     else:
       found = _pickle.read(path)
   section = _section(found)
-  arrays = {str(name): _array(name, value) for name, value in section.items()}
+  arrays = {str(name).replace(_WRAPPED, ''): _array(name, value) for name, value in section.items()}
+  if len(arrays) < len(section):
+    raise ValueError(f'several names differ in {_WRAPPED!r} alone: give the weights of one model')
   if arrays and all(name.startswith('module.') for name in arrays):
     arrays = {name.removeprefix('module.'): array for name, array in arrays.items()}
   return arrays
+
+
+def _safetensors(path: str) -> dict[str, np.ndarray]:
+  """Arrays of a .safetensors file, each in its own type. Raises ValueError naming those of other types."""
+  with open(path, 'rb') as file:
+    entries = safetensors.deserialize(file.read())
+  others = sorted({f'{name} ({entry["dtype"]})' for name, entry in entries if entry['dtype'] not in SAFE_DTYPES})
+  if others:
+    raise ValueError(
+      f'its types are not read: {", ".join(others)[:200]}; save them as one of {", ".join(SAFE_DTYPES)}'
+    )
+  return {
+    name: np.frombuffer(entry['data'], SAFE_DTYPES[entry['dtype']]).reshape(entry['shape']) for name, entry in entries
+  }
 
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
@@ -50,9 +82,15 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     size = sum(info.file_size for info in archive.infolist())
     if size > MAX_GROWTH * os.path.getsize(path):
       raise ValueError(f'{os.path.getsize(path)} bytes would unfold to {size}')
+    names = collections.Counter(info.filename.removesuffix('.npy') for info in archive.infolist())
+    twice = sorted(name for name, count in names.items() if count > 1)
+    if twice:
+      raise ValueError(f'it has more than one array called {", ".join(twice)[:200]}; keep one of each name')
     for info in archive.infolist():
       with archive.open(info) as member:
         shape, _, dtype = headers[np.lib.format.read_magic(member)](member)
+      if not _numeric(dtype):
+        raise ValueError(f'{info.filename} is of type {str(dtype)[:80]}: save it as real numbers, e.g. float32')
       if math.prod(shape) * dtype.itemsize > info.file_size:
         raise ValueError(f'{info.filename} states shape {shape} and brings {info.file_size} bytes')
   with np.load(path, allow_pickle=False) as arrays:
@@ -75,11 +113,18 @@ def _array(name: str, value: Any) -> np.ndarray:
     value = value.array()
   elif isinstance(value, _pickle.Array):
     value = value.array
-  # Nested lists are not unfolded: shared parts could make them larger than any memory.
-  array = np.asarray(None if isinstance(value, (list, tuple, dict)) else value)
-  if array.dtype.hasobject or array.dtype.kind in 'USM':
+  # np.asarray follows an object's own words to any place in memory, and unfolds shared lists without end: what may go
+  # there is listed. Files hold no objects of PyTorch or JAX; mappings may.
+  foreign = type(value).__module__.partition('.')[0] in ('torch', 'jax', 'jaxlib')
+  array = np.asarray(value) if foreign or isinstance(value, (np.ndarray, np.generic, int, float)) else None
+  if array is None or not _numeric(array.dtype):
     raise ValueError(
-      f'{name!r} is a {type(value).__name__}, not an array: give the mapping that holds weights only; looked for '
-      f'it under {SECTIONS}'
+      f'{_pickle._say(name)} is a {type(value).__name__}, not an array of numbers: give the mapping that holds '
+      f'weights only; looked for it under {SECTIONS}'
     )
   return array
+
+
+def _numeric(dtype: np.dtype) -> bool:
+  """Whether it is of booleans, integers or real numbers, those of ml_dtypes (bfloat16) among them."""
+  return dtype.kind in 'biuf' or dtype.type.__module__ == 'ml_dtypes'
