@@ -4,7 +4,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vjax import rooms
+
 KINETICS_PIXELS = dict(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))  # PySlowFast's, RGB in [0, 1]
+IMAGENET_PIXELS = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # ImageNet's
 VMZ_PIXELS = dict(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))  # VMZ's
 # The built-in data set, 12 motions, at a size that two cores train on in minutes: 8 frames over the whole clip, the
 # whole frame squeezed to 54 x 54 px, of which a training crop takes 48 x 48. Patches are four frames long: from the motion
@@ -38,10 +41,21 @@ def warm_start(path: str) -> dict[str, Any]:
   return {'path': path, 'skip': ('head/.*',) if path else (), 'leak': False, 'inflate': ''}
 
 
-def use_data(config: ConfigDict, data: str) -> None:
-  """config.data of k400, k600 or k700, or of a folder of your own under data_dir; '' leaves it."""
-  if data in ('k400', 'k600', 'k700'):
+def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
+  """config.data of k400, k600 or k700, with `ssv2` also of Something-Something V2 (one frame of each segment, nothing
+  mirrored), or of a folder of your own under data_dir; '' leaves it. Raises ValueError for any other data set that
+  vjax/data/datasets/ has: its recipe is another."""
+  known = ('k400', 'k600', 'k700', *(('ssv2',) if ssv2 else ()))
+  if data in known:
     config.data.name = data
+    if data == 'ssv2':
+      config.clip.update(stride=1, sampling='segments')
+      config.augment.flip = 0.0
+  elif data != 'custom' and data in rooms.names('data.datasets'):
+    raise ValueError(
+      f'config argument data={data!r}: this recipe is for {", ".join(known)}, or a folder of your own; give a config of '
+      f'{data} instead (tiny runs on the built-in data)'
+    )
   elif data:
     config.data.update(name='custom', folder=data)
 

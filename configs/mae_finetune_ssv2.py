@@ -15,8 +15,8 @@ RECIPES = {'L': (0.64, 0.75), 'H': (0.32, 0.85)}  # rate at 256 videos a step, l
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant = L or H; init = workdir of the pre-training; tiny."""
-  arg = common.parse_arg(arg, variant='L', init='')
+  """Axes: variant = L or H; init = workdir of the pre-training; mask = share of tokens hidden at first; tiny."""
+  arg = common.parse_arg(arg, variant='L', init='', mask=0.0)
   rate, layer_decay = common.choose('variant', arg.variant, RECIPES)
   config = ConfigDict()
   config.seed = 0
@@ -38,4 +38,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.evals = dict(test=dict(name='views', split='val', clips=1, crops=3, batch=16, average='probabilities'))
   if arg.tiny:
     config = mae_finetune_k400.tiny(config, rate=0.05)
+  if arg.mask:
+    config.objective.mask_ratio = arg.mask
   return config.lock()

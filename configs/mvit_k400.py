@@ -3,7 +3,8 @@ PySlowFast; Liang et al. (NeurIPS 2022), MultiTrain, the baseline of table 1.
 
 Expected: top-1 / top-5 of 81.0 / 94.6 (v2_s_16x4), 82.9 / 95.7 (v2_b_32x3), 78.4 / 93.5 (v1_b_16x4),
 80.4 / 94.8 (v1_b_32x3), 79.8 / 93.9 (multitrain_b_32x3), 78.8 / 93.5 (multitrain_b_16x4), 1 crop x 5 clips. The published
-86.1 / 97.0 of v2_l_40x3 starts from ImageNet-21K; from scratch there is no number.
+86.1 / 97.0 of v2_l_40x3 starts from ImageNet-21K; from scratch there is no number, nor is there one on Kinetics-400 for
+multitrain_half_b_16x4 and v1_b16_32x3, whose drop path is that of the other networks of 16 blocks.
 Command:  python -m vjax.main --config=configs/mvit_k400.py:variant=v2_s_16x4
           python -m vjax.main --config=configs/mvit_k400.py:tiny
 Hardware: PySlowFast's recipe is for nodes of 8 GPUs with 16 videos each, 2 clips a video; 16 nodes for the 512 clips here.
@@ -16,7 +17,8 @@ from configs import common
 
 DROP_PATH = {
   'v1_b_16x4': 0.2, 'v1_b_32x3': 0.3, 'v2_s_16x4': 0.2, 'v2_b_32x3': 0.3, 'v2_l_40x3': 0.75,
-  'multitrain_b_16x4': 0.2, 'multitrain_b_32x3': 0.3,
+  'v1_b16_32x3': 0.2, 'v1_b16_64x3': 0.2, 'multitrain_b_16x4': 0.2, 'multitrain_b_32x3': 0.3,
+  'multitrain_half_b_16x4': 0.2,
 }  # fmt: skip
 REPEATS = 2
 
@@ -26,13 +28,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
   arg = common.parse_arg(arg, variant='v2_s_16x4', init='', data='')
   drop_path = common.choose('variant', arg.variant, DROP_PATH)
   frames, stride = (int(n) for n in arg.variant.rpartition('_')[2].split('x'))
-  crop = 312 if arg.variant.startswith('v2_l') else 224
+  large, official = arg.variant.startswith('v2_l'), not arg.variant.startswith('multitrain')
+  crop = 312 if large else 224
   config = ConfigDict()
   config.seed = 0
   config.model = dict(name='mvit', variant=arg.variant, drop_path=drop_path)
-  config.head = dict(name='linear', dropout=0.5, kernel_std=0.02)
+  config.head = dict(name='linear', dropout=0.5, kernel_std=0.02, bias_start=0.02 if official else 0.0)
   config.objective = dict(name='classify', label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
-  config.data = dict(name='k400', split='train', batch=256, **common.KINETICS_PIXELS)
+  pixels = common.IMAGENET_PIXELS if large else common.KINETICS_PIXELS
+  config.data = dict(name='k400', split='train', batch=256, **pixels)
   config.clip = dict(
     frames=frames, stride=stride, crop=crop, short_side=crop * 8 // 7, sampling='linspace', repeats=REPEATS
   )

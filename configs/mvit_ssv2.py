@@ -13,17 +13,17 @@ from ml_collections import ConfigDict
 
 from configs import common, mvit_k400
 
-RECIPES = {  # rate and videos a node, epochs, drop path, clipping, mixing
-  'v2_s_16x4': (2.5e-3, 16, 100.0, 0.4, 1.0, True),
-  'v2_b_32x3': (1.5e-3, 16, 100.0, 0.4, 1.0, True),
-  'v2_l_40x3': (1.25e-3, 8, 40.0, 0.75, 2.0, False),
+RECIPES = {  # rate, videos a node and rate that warm-up starts from, epochs, drop path, clipping, mixing
+  'v2_s_16x4': (2.5e-3, 16, 1e-4, 100.0, 0.4, 1.0, True),
+  'v2_b_32x3': (1.5e-3, 16, 1e-4, 100.0, 0.4, 1.0, True),
+  'v2_l_40x3': (1.25e-3, 8, 1e-6, 40.0, 0.75, 2.0, False),
 }
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """Axes: variant; init = workdir of the training on Kinetics; tiny."""
   arg = common.parse_arg(arg, variant='v2_s_16x4', init='')
-  rate, node, epochs, drop_path, clip_norm, mixing = common.choose('variant', arg.variant, RECIPES)
+  rate, node, warmup_start, epochs, drop_path, clip_norm, mixing = common.choose('variant', arg.variant, RECIPES)
   config = mvit_k400.get_config(
     f'variant={arg.variant},init={arg.init}' if arg.init else f'variant={arg.variant}'
   ).unlock()
@@ -34,10 +34,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.data.update(name='ssv2', batch=8 * node)
   config.clip.update(stride=1, sampling='segments', repeats=1, short_side=config.clip.crop)
   config.augment.flip = 0.0
+  if not mixing:  # L: windows of a frame whose short side is 356 to 446 px
+    config.augment.update(crop='jitter', short_side=(356, 446))
+    del config.augment.area
   del config.augment.repeat_window
   config.optim = dict(
     name='sgd', rate=rate, rate_batch=node, momentum=0.9, nesterov=True, weight_decay=1e-4, clip_norm=clip_norm,
-    schedule='cosine', warmup_start=1e-4, end=1e-6, total_epochs=epochs, warmup_epochs=3.0,
+    schedule='cosine', warmup_start=warmup_start, end=1e-6, total_epochs=epochs, warmup_epochs=3.0,
   )  # fmt: skip
   config.evals = dict(test=dict(name='views', split='val', clips=1, crops=3, batch=16, average='probabilities'))
   if arg.tiny:

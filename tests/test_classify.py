@@ -151,3 +151,15 @@ def test_training_hides_tokens_and_evaluation_does_not():
   call = lambda train: objective(model, params, {}, batch, jax.random.key(0), train=train, mask_ratio=0.75)[0]
   assert float(call(True)) == pytest.approx(8.0, abs=1e-2)  # a quarter of 32 tokens speaks for the wrong class
   assert float(call(False)) == pytest.approx(32.0, abs=1e-2)
+
+
+def test_networks_without_tokens_to_hide_say_so():
+  from vjax.models import mvit
+  from vjax.objectives import mae
+
+  model = VideoModel(mvit.Backbone(flavour='v2', depths=(1,), frames=4, crop=16, width=8), Count())
+  batch = {**BATCH, 'video': jnp.zeros((4, 4, 16, 16, 3)), 'video_id': jnp.arange(4)}
+  with pytest.raises(ValueError, match=r'mask_ratio is 0.5, but vjax.models.mvit has no tokens to hide: set it to 0'):
+    objective(model, {}, {}, batch, jax.random.key(0), train=True, mask_ratio=0.5)
+  with pytest.raises(ValueError, match='masked autoencoding needs a vit'):
+    mae.objective(model, {}, {}, batch, jax.random.key(0), train=True)

@@ -22,7 +22,7 @@ CONFIGS = sorted(
   if p.stem not in ('__init__', 'common')
 )
 ARGS = {  # beside '' and 'tiny'
-  'mae_k400': ('variant=B', 'variant=H,epochs=1600,data=k700', 'data=mine,tiny'),
+  'mae_k400': ('variant=B', 'variant=H,epochs=1600,data=k700', 'data=mine,tiny', 'data=ssv2'),
   'mae_finetune_k400': (
     'variant=B,init=x',
     'variant=H',
@@ -31,8 +31,15 @@ ARGS = {  # beside '' and 'tiny'
     'data=k600',
     'mask=0.75,intermediate',
   ),
-  'mae_finetune_ssv2': ('variant=H,init=x',),
-  'mvit_k400': ('variant=v1_b_32x3', 'variant=multitrain_b_16x4,tiny', 'variant=v1_b_16x4,tiny', 'data=mine,tiny'),
+  'mae_finetune_ssv2': ('variant=H,init=x', 'mask=0.5,tiny'),
+  'mvit_k400': (
+    'variant=v1_b_32x3',
+    'variant=multitrain_b_16x4,tiny',
+    'variant=v1_b_16x4,tiny',
+    'data=mine,tiny',
+    'variant=multitrain_half_b_16x4',
+    'variant=v1_b16_32x3',
+  ),
   'mvit_ssv2': ('variant=v2_l_40x3,init=x',),
   'r2plus1d_k400': ('variant=r2plus1d_18,frames=8', 'variant=r2plus1d_152,init=x', 'data=mine,tiny'),
 }
@@ -198,3 +205,45 @@ def test_settings_out_of_range_are_named(setting, value, data_dir):
     config[setting], setting = value, f'config.{setting}'
   with pytest.raises(ValueError, match=re.escape(f'{setting} is {value!r}; it must be')):
     build.experiment(config, str(data_dir))
+
+
+def test_data_axis_takes_registered_names_that_the_recipe_is_for():
+  get = lambda name, arg: build.plain(importlib.import_module(f'configs.{name}').get_config(arg))
+  config = get('mae_k400', 'data=ssv2')
+  assert config['data']['name'] == 'ssv2' and config['augment']['flip'] == 0
+  assert (config['clip']['sampling'], config['clip']['stride']) == ('segments', 1)
+  for name in ('mae_finetune_k400', 'mvit_k400'):
+    with pytest.raises(
+      ValueError, match=r"data='ssv2': this recipe is for k400, k600, k700, or a folder of your own"
+    ):
+      get(name, 'data=ssv2')
+  with pytest.raises(ValueError, match=r"data='motions': this recipe is for k400, k600, k700, ssv2"):
+    get('mae_k400', 'data=motions')
+  assert get('mae_k400', 'data=mine')['data']['folder'] == 'mine'
+
+
+def test_large_mvit_has_pixels_windows_and_warm_up_of_its_own():
+  get = lambda name, arg: build.plain(importlib.import_module(f'configs.{name}').get_config(arg))
+  large, small = (get('mvit_ssv2', f'variant={variant}') for variant in ('v2_l_40x3', 'v2_s_16x4'))
+  assert large['data']['mean'] == (0.485, 0.456, 0.406) and small['data']['mean'] == (0.45,) * 3
+  assert large['optim']['warmup_start'] == 1e-6 and small['optim']['warmup_start'] == 1e-4
+  assert (large['augment']['crop'], large['augment']['short_side']) == ('jitter', (356, 446))
+  assert 'mixup' not in large['objective'] and small['augment']['crop'] == 'resized'
+  assert small['head']['bias_start'] == 0.02
+  assert get('mvit_k400', 'variant=multitrain_b_16x4')['head']['bias_start'] == 0
+
+
+def test_what_a_model_cannot_have_is_said():
+  config = build.plain(importlib.import_module('configs.mvit_k400').get_config('variant=v2_s_16x4'))
+  config['clip']['frames'] = 32
+  with pytest.raises(ValueError, match=r'config.clip.frames is 32, but the model is made for 16'):
+    build.model(config, 5)
+  config = build.plain(importlib.import_module('configs.mvit_k400').get_config('tiny'))
+  config['optim']['layer_decay'] = 0.75
+  net = build.model(config, 5)
+  build.optimizer(config, net, clips_per_epoch=100)  # the groups of MViT are those of a ViT of so many blocks
+  assert net.backbone.depth == 3
+  config = build.plain(importlib.import_module('configs.r2plus1d_k400').get_config('tiny'))
+  config['optim']['layer_decay'] = 0.75
+  with pytest.raises(ValueError, match='layer_decay: vjax.models.resnet has no order of layers'):
+    build.optimizer(config, build.model(config, 5), clips_per_epoch=100)

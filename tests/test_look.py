@@ -1,16 +1,20 @@
 """Reconstructions and heat maps of video files."""
 
+import math
 import pathlib
 
 import av
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.experiments import shrunk
-from vjax import build, look, predict, train
+from vjax import build, look, predict, train, tree
+from vjax.evals import reconstruction
 from vjax.heads import linear
+from vjax.models import mvit, vit, x3d
 from vjax.types import Features, VideoModel
 
 
@@ -33,6 +37,17 @@ def test_reconstructions_keep_what_was_seen(runs, tmp_path, capsys):
   assert file.read_bytes()[:4] == b'\x89PNG' and file.parent == tmp_path
   assert look.main(['reconstruct', f'--workdir={root}/mae_finetune_k400', video]) == 1
   assert 'only masked autoencoders' in capsys.readouterr().err
+  # Videos after the ratios are videos; heat maps of a masked autoencoder, and no ratios, are answered.
+  assert look.main(['reconstruct', f'--workdir={root}/mae_k400', f'--out={tmp_path}', '--ratios', '0.5', video]) == 0
+  assert look.main(['heatmap', f'--workdir={root}/mae_k400', video]) == 1
+  assert 'heat maps are of the scores of a classifier' in capsys.readouterr().err
+  for wrong, message in (
+    (['--ratios', '0.5'], 'no video'),
+    (['--ratios', '90', video], '--ratios 90.0: it is a share'),
+  ):
+    with pytest.raises(SystemExit):
+      look.main(['reconstruct', f'--workdir={root}/mae_k400', *wrong])
+    assert message in capsys.readouterr().err
 
 
 def test_pictures_go_to_tensorboard(runs):
@@ -71,7 +86,7 @@ class Bright(nn.Module):
 
 class Shown(predict.Loaded):
   def __init__(self, video):
-    self.config = {'data': {'mean': (0.0,) * 3, 'std': (1.0,) * 3}}
+    self.config = {'objective': {'name': 'classify'}, 'data': {'mean': (0.0,) * 3, 'std': (1.0,) * 3}}
     self.classes, self.model = ['bright', 'dark'], VideoModel(Bright(), linear.Head(2))
     head = {'linear': {'kernel': jnp.eye(2), 'bias': jnp.zeros(2)}}
     self.params, self.stats, self._video = {'head': head}, {}, video
@@ -88,3 +103,97 @@ def test_heat_is_where_a_bright_patch_is():
   assert heat.min() >= 0 and np.unravel_index(heat.argmax(), heat.shape)[0] == 2 and heat[2, 5, 9] > 0.5
   assert heat[0].max() == 0 and heat[2, 14, 2] == 0
   assert look.heatmap(Shown(video), '', 'dark')[1].max() == 0  # nothing speaks for it
+
+
+TINY_VIT = dict(width=16, depth=2, heads=2, frames=4, crop=32, patch=(2, 8, 8))
+TINY_MVIT = dict(flavour='v2', depths=(1, 1), frames=4, crop=32, width=8, key_stride=2)
+NETWORKS = {
+  'class': vit.Backbone(**TINY_VIT, pool='class'),
+  'mean': vit.Backbone(**TINY_VIT),
+  'mvit': mvit.Backbone(**TINY_MVIT),
+  'mvit_mean': mvit.Backbone(**TINY_MVIT, class_token=False),
+  'x3d': x3d.Backbone(wide=0.5, deep=0.2),
+}
+
+
+def filled(model, video, rng):
+  """Random variables of a model in which places without content are alike."""
+  shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.asarray(video))
+
+  def fill(path, x):
+    if path.endswith('patch/bias'):  # grey tokens are not 0, which norms would make much of
+      return np.float32(rng.normal(size=x.shape))
+    if 'position' in path or path.endswith(('bias', 'mean')):
+      return np.zeros(x.shape, np.float32)
+    if path.endswith(('scale', 'var')):
+      return np.ones(x.shape, np.float32)
+    return np.float32(rng.normal(size=x.shape) / (math.prod(x.shape[:-1]) if path.endswith('kernel') else 1) ** 0.5)
+
+  return tree.unflatten({path: jnp.asarray(fill(path, x)) for path, x in tree.flatten(shapes).items()})
+
+
+@pytest.mark.parametrize('name', ['class', 'mean', 'x3d'])
+def test_heat_is_where_the_score_comes_from(name):
+  """Of a grey clip with one patch of noise: the heat, for or against the class, is at the patch; greying it moves the score
+  more than as much noise in a tenth of the strength at a cold place."""
+  model, cell = VideoModel(NETWORKS[name], linear.Head(2)), 32 if name == 'x3d' else 8
+  rng, video = np.random.default_rng(0), np.zeros((1, 4, 4 * cell, 4 * cell, 3), np.float32)
+  noise = 3 * rng.standard_normal((4, cell, cell, 3))
+  video[:, :, cell : 2 * cell, 2 * cell : 3 * cell] = noise
+  variables = filled(model, video, rng)
+  apply = jax.jit(lambda x: model.apply(variables, x, train=False)[0, 0])
+  (parts,) = look.contributions(model, variables, jnp.asarray(video), 0)
+  heat = np.abs(jax.image.resize(parts, video.shape[1:4], 'linear')).sum(0)
+  row, column = (n / cell for n in np.unravel_index(heat.argmax(), heat.shape))
+  assert 0.5 <= row < 2.5 and 1.5 <= column < 3.5, (row, column)
+  cold = video.copy()
+  cold[:, :, 3 * cell :, :cell] = 0.1 * noise
+  changes = [abs(float(apply(changed) - apply(video))) for changed in (np.zeros_like(video), cold)]
+  assert changes[0] > 2 * changes[1], changes
+
+
+@pytest.mark.parametrize('name', ['class', 'mean', 'mvit', 'mvit_mean'])
+def test_contributions_are_what_tokens_change(name):
+  """Integrated gradients are complete: their sum is the score less that of tokens all alike. And of each token they are
+  about what the score loses when that token is replaced by their mean."""
+  model, rng = VideoModel(NETWORKS[name], linear.Head(2)), np.random.default_rng(0)
+  video = jnp.asarray(rng.standard_normal((1, 4, 32, 32, 3)), jnp.float32)
+  variables = filled(model, video, rng)
+  (parts,) = look.contributions(model, variables, video, 1)
+  count = parts.size
+
+  def score(replaced):
+    """Of tokens of which those with 1 in `replaced` (N,) are the mean."""
+
+    def put(call, args, kwargs, context):
+      if context.module.path == ('backbone', 'block1') and context.method_name == '__call__':
+        x = args[0]
+        body = x[:, -count:]
+        body = jnp.where(replaced[None, :, None] > 0, body.mean(1, keepdims=True), body)
+        args = (jnp.concatenate([x[:, :-count], body], axis=1), *args[1:])
+      return call(*args, **kwargs)
+
+    with nn.intercept_methods(put):
+      return model.apply(variables, video, train=False)[0, 1]
+
+  whole, nothing = np.asarray(jax.jit(jax.vmap(score))(jnp.stack([jnp.zeros(count), jnp.ones(count)])))
+  assert parts.sum() == pytest.approx(whole - nothing, rel=0.05, abs=1e-3)
+  lost = whole - np.asarray(jax.jit(lambda x: jax.lax.map(score, x))(jnp.eye(count)))
+  assert np.corrcoef(lost, parts.ravel())[0, 1] > 0.7
+  hottest, coldest = np.abs(parts).argmax(), np.abs(parts).argmin()
+  assert abs(lost[hottest]) > 2 * abs(lost[coldest])
+
+
+def test_pictures_of_several_ratios():
+  """The objective's own ratio unless told; one picture a clip, taller with every ratio."""
+  asked = []
+
+  def rebuilt(video, ratio):
+    asked.append(ratio)
+    return [(x, x, x) for x in np.float32(video)], 0.9 if ratio is None else ratio, True
+
+  batches = [{'video': np.zeros((3, 1, 2, 8, 8, 3), np.uint8)}]
+  draw = lambda **settings: reconstruction.evaluate(rebuilt, batches, mean=(0.5,) * 3, std=(0.2,) * 3, **settings)
+  one, three = draw(count=1), draw(ratios=(0.9, 0.95, 0.98))
+  assert asked == [None, 0.9, 0.95, 0.98] and sorted(one) == ['clip0'] and sorted(three) == ['clip0', 'clip1']
+  assert three['clip0'].shape[0] > 2 * one['clip0'].shape[0] and three['clip0'].dtype == np.uint8

@@ -76,8 +76,9 @@ class Training:
   skip_nonfinite: bool = False
 
   def __post_init__(self):
-    for name in ('log_steps', 'save_steps', 'keep', 'accumulate', 'fsdp'):
-      at_least('train', name, getattr(self, name), 1)
+    for f in fields(self):
+      if f.type is int:
+        at_least('train', f.name, getattr(self, f.name), 1)
     if self.dtype not in ('float32', 'bfloat16', 'float16', 'float64'):
       raise ValueError(f'train.dtype is {self.dtype!r}; it must be float32, bfloat16, float16 or float64')
     if not 0 <= self.ema < 1:
@@ -121,7 +122,6 @@ class Experiment:
   freeze: tuple[str, ...]
   init_path: str
   warm: dict[str, Any]
-  resize: Callable
   evals: dict[str, dict[str, Any]]
   meta: dict[str, Any]
   train_batches: Callable[[int], Iterator[Batch]]
@@ -250,7 +250,7 @@ def optimizer(
   if 'layer_decay' in section:
     module = rooms.find('models', config['model']['name'])
     if not hasattr(module, 'layer_of'):
-      raise ValueError(f'config.optim.layer_decay is set, but model {config["model"]["name"]!r} has no order of layers: leave it out')
+      raise ValueError(f'config.optim.layer_decay: {module.__name__} has no order of layers (layer_of), leave it out')
     depth = net.backbone.depth
     section['layer_decay'] = optim.layer_multipliers(
       shapes, partial(module.layer_of, depth=depth), depth, section['layer_decay']
@@ -281,13 +281,8 @@ def resize(
     return position.resize(name, old, shape)
   if not last.startswith('position'):
     return None
-  before = source['config']['clip']
-  if not (before['frames'] and before['crop']):
-    raise ValueError(
-      f'{name} is to be resized, but the checkpoint does not say from what clip: convert it again with --frames and --crop'
-    )
   of = lambda c: position.grid_of((c['frames'], c['crop'], c['crop']), net.backbone.patch)
-  return position.resize(name, old, shape, old_grid=of(before), new_grid=of(vars(clip)))
+  return position.resize(name, old, shape, old_grid=of(source['config']['clip']), new_grid=of(vars(clip)))
 
 
 def warm(net: VideoModel, clip: ClipSpec, init: Init) -> dict[str, Any]:
@@ -360,9 +355,8 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
 
   def eval_batches(split: str, views: ClipSpec, batch: int) -> Iterator[Batch]:
     test = sources.open_split(data_dir, spec, split)
-    size = (
-      augment.size if augment.crop == 'fixed' else None
-    )  # papers that ignore the aspect in training do in testing
+    # Papers that ignore the aspect in training do in testing.
+    size = augment.size if augment.crop == 'fixed' else None
     return pipeline.eval_batches(test, spec, views, batch=batch, size=size, **hosts)
 
   return Experiment(
@@ -384,11 +378,8 @@ def check_leaks(init: Init, spec: DatasetSpec) -> list[str]:
   if 'config' in meta and meta['config']['data']['name'] not in names and meta['config']['optim']:
     names.append(meta['config']['data']['name'])
   for name in names:
-    if (
-      name in rooms.names('data.datasets')
-      and spec.name in rooms.find('data.datasets', name).SPEC.leaks
-      and not init.leak
-    ):
+    known = name in rooms.names('data.datasets')
+    if known and spec.name in rooms.find('data.datasets', name).SPEC.leaks and not init.leak:
       raise ValueError(
         f'config.init.path is {init.path!r}, trained on {name}, which has test videos of {spec.name} among its training '
         f'videos: no number on {spec.name} would mean anything. Start from other weights, or set config.init.leak=True '

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
@@ -29,6 +29,7 @@ class Served:
     self.exp, self.mesh = exp, mesh
     self.params = self.stats = None
     self.leave: Callable[[], bool] = lambda: False
+    self._reconstruct = cache(self._reconstructor)
 
   def using(self, state: TrainState) -> 'Served':
     """The same model with the parameters (or their moving average) of `state`."""
@@ -47,17 +48,22 @@ class Served:
     """The objective's metrics on the first view, as clu sums and counts over all hosts."""
     return self._objective(self.params, self.stats, self._global(batch))
 
-  def reconstructions(self, video: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(original, masked, reconstruction) of every clip of `video` uint8 (b, T, H, W, 3), in normalised colours. Raises
+  def reconstructions(self, video: np.ndarray, ratio: float | None = None) -> tuple[list[tuple], float, bool]:
+    """([(original, masked, reconstruction) of every clip of `video` uint8 (b, T, H, W, 3), in normalised colours], the
+    ratio of removed tokens, None = the objective's own, whether patches have the mean and deviation of the original). Raises
     ValueError for an objective that reconstructs nothing."""
     objective = self.exp.objective
     module = sys.modules[objective.func.__module__]
     if not hasattr(module, 'reconstruct'):
       raise ValueError(f'{module.__name__} reconstructs nothing: this needs a masked autoencoder')
+    defaults = inspect.signature(module.reconstruct).parameters
+    of = lambda name: objective.keywords[name] if name in objective.keywords else defaults[name].default
+    ratio = of('ratio') if ratio is None else ratio
     spare = -len(video) % len(self.mesh.local_devices)
     clips = np.concatenate([video, np.repeat(video[-1:], spare, axis=0)])
-    sheets = self._reconstruct(self.params, self.stats, shard.to_global(self.mesh, {'video': clips})['video'])
-    return [tuple(row[i] for row in map(shard.local_rows, sheets)) for i in range(len(video))]
+    clips = shard.to_global(self.mesh, {'video': clips})['video']
+    sheets = [shard.local_rows(rows) for rows in self._reconstruct(ratio)(self.params, self.stats, clips)]
+    return [tuple(rows[i] for rows in sheets) for i in range(len(video))], ratio, of('normalise')
 
   def batches(self, split: str, *, clips: int, crops: int, batch: int) -> Iterator[Batch]:
     """Batches of a split; `batch` is rounded up so that devices share it evenly, which padding makes harmless."""
@@ -87,11 +93,11 @@ class Served:
   def _features(self):
     return jax.jit(lambda p, s, video: self._apply(p, s, video, 'features'), out_shardings=shard.rows(self.mesh))
 
-  @cached_property
-  def _reconstruct(self):
+  def _reconstructor(self, ratio: float):
     objective = self.exp.objective
     function = sys.modules[objective.func.__module__].reconstruct
     settings = {k: v for k, v in objective.keywords.items() if k in inspect.signature(function).parameters}
+    settings['ratio'] = ratio
     rebuilt = lambda p, s, video: function(self.exp.model, p, self.exp.normalise(video), stats=s, **settings)
     return jax.jit(rebuilt, out_shardings=shard.rows(self.mesh))
 

@@ -6,10 +6,13 @@ python -m vjax.look heatmap --workdir=runs/mine clip.mp4 [...]             where
 
 import argparse
 import logging
+import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +20,8 @@ import numpy as np
 from vjax import pictures, predict
 from vjax.objectives import mae
 from vjax.types import Features
+
+STEPS = 32  # of the integral of a heat map
 
 
 def reconstruct(loaded: predict.Loaded, path: str, ratios: list[float]) -> Any:
@@ -39,43 +44,108 @@ def reconstruct(loaded: predict.Loaded, path: str, ratios: list[float]) -> Any:
 
 def heatmap(loaded: predict.Loaded, path: str, label: str = '') -> tuple[np.ndarray, np.ndarray, str]:
   """(frames (T, H, W, 3) uint8 of the middle clip, heat (T, H, W) in 0..1, label): where the score of `label` comes
-  from, the most probable one if ''. Raises ValueError for a label that the run does not know.
-
-  Gradient-weighted class activation of the backbone's last maps (Selvaraju et al. 2017): the mean over positions of their
-  mean's effect on the score weighs the channels; what is negative counts as nothing. The head is applied to the mean over
-  positions, which is what it is given but by the transformers that read out a class token.
-  """
+  from, the most probable one if ''; see `contributions`, of which what is negative counts as nothing. Raises ValueError
+  for a label that the run does not know, and for a run that knows none."""
+  name = loaded.config['objective']['name']
+  if name != 'classify':
+    raise ValueError(f'the run was trained with objective {name!r}: heat maps are of the scores of a classifier')
   if label and label not in loaded.classes:
     raise ValueError(f'label is {label!r}; the run knows {", ".join(loaded.classes)}')
   clip = jnp.asarray(loaded.views(path, clips=1, crops=1))
   variables = {'params': loaded.params, **loaded.stats}
-  maps, scores = jax.jit(lambda v, x: _maps(loaded.model, v, x))(variables, clip)
+  scores = jax.jit(lambda v, x: loaded.model.apply(v, x, train=False))(variables, clip)
   chosen = loaded.classes.index(label) if label else int(scores[0].argmax())
   frames = np.asarray(
     clip[0] * jnp.asarray(loaded.config['data']['std']) + jnp.asarray(loaded.config['data']['mean'])
   )
-  heat = np.asarray(_heat(loaded.model, variables, maps, chosen, frames.shape[:3]))
-  return np.uint8(np.clip(frames, 0, 1) * 255), heat, loaded.classes[chosen]
+  total = 0.0
+  for part in contributions(loaded.model, variables, clip, chosen):
+    total = total + np.asarray(jax.image.resize(np.maximum(part, 0), frames.shape[:3], 'linear'))
+  return np.uint8(np.clip(frames, 0, 1) * 255), total / max(total.max(), 1e-12), loaded.classes[chosen]
 
 
-def _maps(model: Any, variables: Any, clip: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
-  features = model.apply(variables, clip, train=False, method='features')
-  return features.maps, model.apply(variables, clip, train=False)
+def contributions(model: Any, variables: Any, clip: jax.Array, chosen: int) -> list[np.ndarray]:
+  """What every place adds to score `chosen` of a clip (1, T, H, W, 3): one (T', H', W') float32 for each pathway.
+
+  Transformers: integrated gradients (Sundararajan et al. 2017) over the tokens that the last block is given, from their
+  mean to what they are. So the readout may be any (class token, norm of the mean, mean of norms), and the sum is how much
+  the score rises. Gradient times token alone would not do: a norm comes next, which does not see a token's length.
+  Others: gradient-weighted class activation (Selvaraju et al. 2017) of the last maps, the mean of which is what the head is
+  given.
+  """
+  block = _last_block(model, variables, clip)
+  if block is None:
+    return jax.jit(lambda v, x: _of_maps(model, v, x, chosen))(variables, clip)
+  return [np.asarray(jax.jit(lambda v, x: _of_tokens(model, v, x, chosen, *block))(variables, clip))]
 
 
-def _heat(model: Any, variables: Any, maps: tuple, chosen: int, size: tuple[int, ...]) -> jax.Array:
-  """(T, H, W) of `size`, in 0..1."""
+def _last_block(model: Any, variables: Any, clip: jax.Array) -> tuple[tuple[str, ...], tuple[int, int, int]] | None:
+  """(path, grid of the tokens it is given) of the last of the blocks 'block0', ... of a transformer."""
+  found = []
+
+  def watch(call, args, kwargs, context):
+    path = context.module.path
+    if context.method_name == '__call__' and len(path) == 2 and re.fullmatch(r'block\d+', path[1]):
+      found.append((path, next((x for x in args if isinstance(x, tuple)), None)))  # MViT's are told the grid
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(watch):
+    features = jax.eval_shape(lambda v, x: model.apply(v, x, train=False, method='features'), variables, clip)
+  if features.grid is None or not found:
+    return None
+  path, grid = found[-1]
+  return path, grid or features.grid
+
+
+def _of_tokens(model: Any, variables: Any, clip: jax.Array, chosen: int, path: tuple, grid: tuple) -> jax.Array:
+  def run(tokens):
+    """(the score, the tokens that the block at `path` was given), in place of which it gets `tokens`, where given."""
+    seen = []
+
+    def put(call, args, kwargs, context):
+      if context.module.path == path and context.method_name == '__call__':
+        seen.append(args[0])
+        args = args if tokens is None else (tokens.astype(args[0].dtype), *args[1:])
+      return call(*args, **kwargs)
+
+    with nn.intercept_methods(put):
+      score = model.apply(variables, clip, train=False)[0, chosen]
+    return score, seen[0]
+
+  tokens = run(None)[1].astype(jnp.float32)
+  first, body = tokens[:, : -math.prod(grid)], tokens[:, -math.prod(grid) :]
+  mean = body.mean(1, keepdims=True)
+  at = lambda share: jnp.concatenate([first, mean + share * (body - mean)], axis=1)
+  # Steps are closer where the tokens are alike: there their mean may be short, and the norm turns fast.
+  places = (jnp.arange(STEPS) + 0.5) / STEPS
+  slope = lambda u: 3 * u**2 * jax.grad(lambda x: run(x)[0])(at(u**3))
+  slopes = jax.lax.map(slope, places).mean(0)
+  return (slopes[0, -math.prod(grid) :] * (body - mean)[0]).sum(-1).reshape(grid)
+
+
+def _of_maps(model: Any, variables: Any, clip: jax.Array, chosen: int) -> list[jax.Array]:
+  maps = model.apply(variables, clip, train=False, method='features').maps
   inner = {name: tree['head'] for name, tree in variables.items() if 'head' in tree}
 
   def score(maps):
     pooled = jnp.concatenate([x.astype(jnp.float32).mean((1, 2, 3)) for x in maps], axis=-1)
     return model.head.apply(inner, Features(maps=maps, pooled=pooled), train=False)[0, chosen]
 
-  total = 0.0
-  for values, slopes in zip(maps, jax.grad(score)(maps)):
-    one = jax.nn.relu((values[0] * slopes[0].mean((0, 1, 2))).sum(-1).astype(jnp.float32))
-    total = total + jax.image.resize(one, size, 'linear')
-  return total / jnp.maximum(total.max(), 1e-12)
+  return [
+    (values[0] * slopes[0].mean((0, 1, 2))).sum(-1).astype(jnp.float32)
+    for values, slopes in zip(maps, jax.grad(score)(maps))
+  ]
+
+
+def _split_ratios(parser: argparse.ArgumentParser, args: Any) -> None:
+  """What follows --ratios and is no number is a video."""
+  numbers = [x for x in args.ratios if re.fullmatch(r'\d*\.?\d+', x) and not Path(x).is_file()]
+  args.videos += [x for x in args.ratios if x not in numbers]
+  args.ratios = [float(x) for x in numbers]
+  if wrong := [x for x in args.ratios if not 0 < x < 1]:
+    parser.error(f'--ratios {wrong[0]}: it is a share of the tokens, above 0 and below 1')
+  if not args.videos:
+    parser.error('no video: give one or more files')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,14 +154,13 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('what', choices=('reconstruct', 'heatmap'))
   parser.add_argument('--workdir', required=True, help='of a training run')
   parser.add_argument('--out', default='.', help='folder of the pictures')
-  parser.add_argument(
-    '--ratios', type=float, nargs='*', default=[], help='reconstruct: 0.9 0.95 0.98; default the run’s own'
-  )
+  parser.add_argument('--ratios', nargs='*', default=[], help='reconstruct: 0.9 0.95 0.98; default the run’s own')
   parser.add_argument(
     '--label', default='', help='heatmap: class whose score is explained; default the most probable'
   )
-  parser.add_argument('videos', nargs='+', help='video files')
-  args: Any = parser.parse_args(argv)
+  parser.add_argument('videos', nargs='*', help='video files')
+  args: Any = parser.parse_intermixed_args(argv)  # videos before the options, or after
+  _split_ratios(parser, args)
   logging.getLogger('absl').setLevel(logging.ERROR)
   failed = 0
   try:

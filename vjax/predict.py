@@ -19,11 +19,18 @@ from vjax.types import ClipSpec
 
 class Loaded:
   """The newest checkpoint of a workdir with its own config: model, params, stats, classes, and clips of video files as it
-  wants them. Raises ValueError where config and weights do not fit."""
+  wants them. Raises ValueError where config and weights do not fit, or a converted checkpoint lacks what nobody knew."""
 
   def __init__(self, workdir: str):
     variables, meta = ckpt.load_params(workdir)
     self.config, self.classes = build.plain(meta['config']), list(meta['classes'])
+    known = {**self.config['clip'], **{key: self.config['data'][key] for key in ('mean', 'std')}}
+    if unknown := [f'--{key}' for key, value in known.items() if value is None]:
+      raise ValueError(
+        f'{workdir} does not say for what clips its weights are: convert them again, python -m vjax.convert, with '
+        f'{", ".join(unknown)}'
+      )
+    self.config['train'] = {**self.config['train'], 'remat': False}  # nothing is differentiated through blocks
     self.model = build.model(self.config, len(self.classes))
     self.clip = ClipSpec(**self.config['clip'])
     ckpt.check_fits(self.model, self.clip, variables, workdir)
@@ -81,7 +88,12 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('videos', nargs='+', help='video files')
   args: Any = parser.parse_args(argv)
   logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax warns of files that it does not need
-  predictor, failed = Predictor(args.workdir), 0
+  failed = 0
+  try:
+    predictor = Predictor(args.workdir)
+  except (ValueError, OSError) as error:
+    print(error, file=sys.stderr)
+    return 1
   for path in args.videos:
     try:
       probabilities = predictor.probabilities(path)

@@ -56,3 +56,18 @@ def test_other_sizes_patches_and_directions():
     convert.load('mae_image', {'head.weight': np.zeros((7, WIDTH))}, variant='Ti')
   with pytest.raises(ValueError, match='one way'):
     convert.to_source('mae_image', variables, 'Ti')
+
+
+def test_readouts_and_crops():
+  """DeiT reads the class token; a fine-tuned masked autoencoder norms the mean, and calls that norm otherwise."""
+  assert convert.load('mae_image', dictionary(), variant='Ti')[0].backbone.pool == 'class'
+  tuned = {
+    name.replace('norm.', 'fc_norm.') if name.startswith('norm.') else name: x for name, x in dictionary().items()
+  }
+  model, variables = convert.load('mae_image', tuned, variant='Ti', crop=(64, 96))
+  assert model.backbone.pool == 'mean' and model.backbone.crop == (64, 96)
+  assert variables['params']['backbone']['position_spatial'].shape == (1, 24, WIDTH)
+  np.testing.assert_array_equal(variables['params']['backbone']['norm']['scale'], tuned['fc_norm.weight'])
+  assert convert.load('mae_image', dictionary(head=False), variant='Ti')[0].backbone.pool == 'mean'
+  with pytest.raises(ValueError, match="both 'norm' and 'fc_norm'"):
+    convert.load('mae_image', tuned | dictionary(), variant='Ti')

@@ -150,5 +150,64 @@ def test_weights_of_another_size_are_listed():
   with pytest.raises(
     ValueError, match=r'(?s)missing: params/backbone/norm/bias.*unexpected: blocks.0.attn.rel_pos_h'
   ):
-    convert.load('mae_st', weights, variant='Ti')
+    convert.load('mae_st', weights, variant='Ti', relative=False)
   assert mae_st.VARIANTS['Ti']['width'] == WIDTH
+
+
+def test_relative_positions_are_found_resized_or_new():
+  weights = dictionary('released')
+  rows = {'h': 3, 'w': 3, 't': 3}
+  for i in range(DEPTH):
+    for axis, n in rows.items():
+      name = f'blocks.{i}.attn.rel_pos_{axis}'
+      weights[name] = golden_files.weight(name, (n, 64))
+  model, variables = convert.load('mae_st', weights, variant='Ti')
+  assert model.backbone.relative
+  back = convert.to_source('mae_st', variables, 'Ti')
+  assert set(back) == set(weights) and all(np.array_equal(back[name], weights[name]) for name in weights)
+  _, variables = convert.load('mae_st', weights, variant='Ti', crop=64, frames=8)
+  attn = variables['params']['backbone']['block3']['attn']
+  assert attn['relative_h'].shape == attn['relative_t'].shape == (7, 64)
+  np.testing.assert_allclose(
+    attn['relative_w'][3], weights['blocks.3.attn.rel_pos_w'][1], atol=1e-6
+  )  # the same place
+  model, variables = convert.load('mae_st', dictionary('repo', classes=7), variant='Ti', relative=True)
+  attn = variables['params']['backbone']['block0']['attn']
+  assert model.backbone.relative and attn['relative_t'].shape == (3, 64) and (attn['relative_t'] == 0).all()
+
+
+def test_no_bias_no_head_and_unknown_overrides():
+  weights = dictionary('repo')
+  bare = {name: x for name, x in weights.items() if not name.endswith(('attn.q.bias', 'attn.k.bias', 'attn.v.bias'))}
+  model, variables = convert.load('mae_st', bare, variant='Ti')
+  assert not model.backbone.qkv_bias and not model.head.qkv_bias
+  back = convert.to_source('mae_st', variables, 'Ti')
+  assert set(back) == set(bare)
+  encoder = {name: x for name, x in weights.items() if 'decoder' not in name and name != 'mask_token'}
+  model, variables = convert.load('mae_st', encoder, variant='Ti')
+  assert model.head.num_classes == 1 and (variables['params']['head']['linear']['kernel'] == 0).all()
+  with pytest.raises(ValueError, match="override frame=8 is unknown: did you mean 'frames'.*relative"):
+    convert.load('mae_st', weights, variant='Ti', frame=8)
+
+
+@pytest.mark.parametrize('scheme', ['repo', 'released'])
+def test_names_of_a_decoder_without_class_token_and_of_a_classifier(scheme):
+  weights = {name: x for name, x in dictionary(scheme).items() if 'class' not in name and 'cls_token' not in name}
+  if scheme == 'released':
+    weights['decoder_pos_embed'] = weights['decoder_pos_embed'][:, 1:]
+  _, variables = convert.load('mae_st', weights, variant='Ti')
+  assert set(convert.to_source('mae_st', variables, 'Ti')) == set(weights)
+  weights = dictionary(scheme, classes=7)
+  _, variables = convert.load('mae_st', weights, variant='Ti')
+  assert set(convert.to_source('mae_st', variables, 'Ti', scheme=scheme)) == set(weights)
+  with pytest.raises(ValueError, match="scheme is 'new'"):
+    convert.to_source('mae_st', variables, 'Ti', scheme='new')
+
+
+def test_a_joint_table_of_other_frames_asks_for_them():
+  weights = {name: x for name, x in dictionary('repo', classes=7).items() if not name.startswith('pos_embed')}
+  weights['pos_embed'] = golden_files.weight('pos_embed', (1, 1 + 3 * 4, WIDTH))
+  with pytest.raises(ValueError, match=r"'pos_embed' \(1, 13, 192\) is not for 16 frames and a square crop.*frames="):
+    convert.load('mae_st', weights, variant='Ti')
+  model, _ = convert.load('mae_st', weights, variant='Ti', frames=6)
+  assert model.backbone.frames == 6 and model.backbone.crop == (32, 32)

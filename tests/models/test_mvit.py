@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vjax import convert, tree
-from vjax.convert import _table, slowfast
+from vjax.convert import _mvit, _table
 from vjax.heads import linear
 from vjax.layers import relative
 from vjax.models import mvit
@@ -38,7 +38,7 @@ def filled(net: VideoModel, crop: int, widen: str):
   """The variables of the network, and the clip."""
   video = np.sin(0.013 * np.arange(3 * 8 * crop * crop)).reshape(1, 3, 8, crop, crop).transpose(0, 2, 3, 4, 1)
   shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), jnp.zeros(video.shape))
-  rows = slowfast.mvit_table(widen)
+  rows = _mvit.table(widen)
   zeros = {name: np.zeros(x.shape) for name, x in tree.flatten(shapes).items()}
   names = _table.join_qkv(_table.backward(zeros, rows))
   tensors = _table.split_qkv({name: sines(name, x.shape) for name, x in names.items()})

@@ -1,28 +1,71 @@
 """Published weights -> an ordinary vjax checkpoint: python -m vjax.convert --source=vmz --variant=r2plus1d_34 in out"""
 
 import argparse
+import ast
+from typing import Any
 
 from vjax import ckpt, convert, rooms, tree
+from vjax.convert import _config
 
 
 def main(arguments: list[str] | None = None) -> None:
   """Converts one file; errors list every name that does not fit."""
-  parser = argparse.ArgumentParser(prog='python -m vjax.convert', description=__doc__)
-  parser.add_argument('weights', help='.pth, .pyth, .pt, .pkl, .safetensors or .npz')
-  parser.add_argument('out', help='folder of the checkpoint')
-  parser.add_argument('--source', required=True, choices=rooms.names('convert'))
-  parser.add_argument('--variant', required=True)
-  parser.add_argument('--trained_on', default='', help='data sets, comma-separated (k700): they guard against leaks')
-  chosen = parser.parse_args(arguments)
+  chosen = _parser().parse_args(arguments)
   try:
-    _, variables = convert.load(chosen.source, chosen.weights, variant=chosen.variant)
+    overrides = dict(_override(text) for text in chosen.set)
+    model, variables, shape = convert.load_with_clip(
+      chosen.source, chosen.weights, variant=chosen.variant, **overrides
+    )
+    config = _config.config(chosen.source, chosen.variant, model, shape, vars(chosen))
+    classes = _config.classes(chosen.classes, _config.count(model))
   except ValueError as error:
     raise SystemExit(f'error: {error}') from error
   trained_on = [name for name in chosen.trained_on.split(',') if name]
   meta = {'source': chosen.source, 'variant': chosen.variant, 'weights': chosen.weights, 'trained_on': trained_on}
-  ckpt.save_params(chosen.out, variables, meta)
+  ckpt.save_params(chosen.out, variables, {**meta, 'overrides': overrides, 'config': config, 'classes': classes})
   count = sum(array.size for name, array in tree.flatten(variables).items() if name.startswith('params/'))
   print(f'{chosen.out}: {count:,} parameters of {chosen.source} {chosen.variant}')
+  print('clips: ' + ', '.join(f'{key} {value}' for key, value in config['clip'].items()))
+  unknown = [f'--{key}' for key, value in {**config['clip'], **config['data']}.items() if value is None]
+  if unknown:
+    print(f'unknown, and needed for predictions: {", ".join(unknown)}')
+  if not chosen.classes and config['objective']['name'] == 'classify':
+    print(f'the {len(classes)} classes have numbers for names: --classes=FILE names them')
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(prog='python -m vjax.convert', description=__doc__)
+  add = parser.add_argument
+  add('weights', help='.pth, .pyth, .pt, .pkl, .safetensors or .npz')
+  add('out', help='folder of the checkpoint')
+  add('--source', required=True, choices=rooms.names('convert'))
+  add('--variant', required=True)
+  add(
+    '--set',
+    action='append',
+    default=[],
+    metavar='KEY=VALUE',
+    help='override: frames=32, dataset=ssv2; may be repeated',
+  )
+  add('--trained_on', default='', help='data sets, comma-separated (k700): they guard against leaks')
+  add('--classes', default='', help='file with the name of a class on each line')
+  for key in ('frames', 'stride', 'crop', 'short_side'):
+    add(f'--{key}', type=int, help='of the clips it is for, where the weights do not tell; see types.ClipSpec')
+  add('--sampling', help='rule of data/sample.py by which the frames of a clip are chosen')
+  for key in ('mean', 'std'):
+    add(f'--{key}', type=float, nargs=3, help='of RGB in [0, 1], in place of the source’s')
+  return parser
+
+
+def _override(text: str) -> tuple[str, Any]:
+  """('frames', 32) of 'frames=32'; what is no Python literal is a string. Raises ValueError without a '='."""
+  key, given, value = text.partition('=')
+  if not (key and given):
+    raise ValueError(f'--set {text}: need KEY=VALUE, as in frames=32')
+  try:
+    return key, ast.literal_eval(value)
+  except (ValueError, SyntaxError):
+    return key, value
 
 
 if __name__ == '__main__':

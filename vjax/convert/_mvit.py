@@ -43,18 +43,18 @@ def backbone(
 
   Class token, positions, relative axes, where it widens, which queries are pooled and by what kernels come from the
   tensors; whether the pooled queries are added (add_query) they do not tell, so it is the variant's. Raises ValueError
-  where the variant pools other queries, unless add_query is given: then it may be another's in this as well. Frames and crop come
-  from the position tables, and where those do not tell, are the variant's. Overridden, the tables are resized, but for the
-  frames of a joint table, which are what tells its grid. Tables of an axis in the override `relative` that the weights
-  lack are 0. Weights of images (four axes in the patches) are inflated.
+  where the variant pools other queries, unless add_query is given: then it may be another's in this as well. Frames and
+  crop come from the position tables, and where those do not tell, are the variant's. Overridden, the tables are resized,
+  but for the frames of a joint table, which are what tells its grid. Tables of an axis in the override `relative` that
+  the weights lack are 0. Weights of images (four axes in the patches) are inflated.
   """
   tensors = _table.split_qkv(tensors)
   known = _settings(tensors)
   other = 'pool_all' in known and known['pool_all'] != mvit.FLAVOURS[settings['flavour']].pool_all
   if other and 'add_query' not in overrides:
     raise ValueError(
-      f'the weights pool queries in {"every block" if known["pool_all"] else "blocks that lose resolution only"}, unlike the '
-      f'variant: choose another, or say whether pooled queries are added to the output, add_query=True or False'
+      f'the weights pool queries in {"every block" if known["pool_all"] else "blocks that lose resolution only"}, unlike '
+      f'the variant: choose another, or say whether pooled queries are added to the output, add_query=True or False'
     )
   image = np.ndim(tensors['patch_embed.proj.weight']) == 4 if 'patch_embed.proj.weight' in tensors else False
   old = _grid(tensors, known, {**settings, **overrides}, image)
@@ -96,7 +96,9 @@ def _settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
   return {**found, 'pool_all': 'blocks.0.attn.pool_q.weight' in tensors} if same else found
 
 
-def _grid(tensors: Mapping[str, np.ndarray], known: Mapping[str, Any], wanted: Mapping[str, Any], image: bool) -> Grid:
+def _grid(
+  tensors: Mapping[str, np.ndarray], known: Mapping[str, Any], wanted: Mapping[str, Any], image: bool
+) -> Grid:
   """Token grid (t, h, w) that the position tables are for; space is square. wanted: settings and overrides."""
   size = lambda name: tensors[name].shape[1 if name.startswith('pos') else 0]
   relative = {axis: (size(f'blocks.0.attn.rel_pos_{axis}') + 1) // 2 for axis in known['relative']}

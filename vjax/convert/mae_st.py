@@ -10,11 +10,12 @@ import numpy as np
 from vjax import convert
 from vjax.convert import _table
 from vjax.heads import linear, mae
-from vjax.layers import position
+from vjax.layers import position, relative
 from vjax.models import vit
 from vjax.types import VideoModel
 
 VARIANTS = vit.VARIANTS
+_RELATIVE = re.compile(r'blocks\.\d+\.attn\.rel_pos_[thw]')
 DEFAULT_FRAMES = 16  # of a joint position table, which does not tell time from space
 
 
@@ -60,6 +61,7 @@ def _blocks(original: str, here: str) -> list[_table.Row]:
   rows = _table.dense(f'{original}.norm{{n}}', f'{here}/norm{{n}}', 'scale')
   for part in ('q', 'k', 'v', 'proj'):
     rows += _table.dense(f'{original}.attn.{part}', f'{here}/attn/{part}')
+  rows += [(f'{original}.attn.rel_pos_{axis}', f'params/{here}/attn/relative_{axis}') for axis in 'thw']
   return rows + _table.dense(f'{original}.mlp.fc{{n}}', f'{here}/mlp/fc{{n}}')
 
 
@@ -67,7 +69,9 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   """Model, clip shape, table and tensors for `convert.load`.
 
   Frames and crop come from the position tables; overridden, the tables are resized. A joint table does not tell time
-  from space: frames=16 unless overridden, and it keeps its size.
+  from space: frames=16 unless overridden, and it keeps its size. Relative positions are there where the weights have
+  them, and start at 0 with relative=True where they do not. Without a classifier or decoder in the weights the head has
+  one class of zeros.
   """
   tensors = _table.split_qkv(tensors)
   kernel = tensors.get('patch_embed.proj.weight')
@@ -77,28 +81,59 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   old = _grid(tensors, patch, class_token, overrides)
   settings = dict(frames=old[0] * patch[0], crop=(old[1] * patch[1], old[2] * patch[2]), patch=patch)
   settings |= dict(positions='separable' if 'pos_embed_spatial' in tensors else 'joint', class_token=class_token)
-  shared = {name: overrides[name] for name in ('dtype', 'remat') if name in overrides}
-  released = any(name.startswith(('pred_head.', 'head.projection.')) for name in tensors)
-  scheme, depth = 'released' if released else 'repo', _decoder_depth(tensors)
+  settings |= dict(relative=any(_RELATIVE.fullmatch(name) for name in tensors))
+  settings |= dict(qkv_bias='blocks.0.attn.q.bias' in tensors or 'blocks.0.attn.q.weight' not in tensors)
+  scheme, depth = scheme_of(tensors), _decoder_depth(tensors)
   settings['drop_first'] = not depth and not class_token  # as the published classifier does
-  backbone = vit.Backbone(**{**convert.variant_of(VARIANTS, variant), **settings, **overrides})
+  net = convert.make(vit.Backbone, {**convert.variant_of(VARIANTS, variant), **settings, **overrides})
   if depth:
-    head = _decoder(tensors, scheme, depth, patch, old[0], shared)
+    shared = {name: overrides[name] for name in ('dtype', 'remat') if name in overrides}
+    head = _decoder(tensors, scheme, depth, patch, old[0], {**shared, 'qkv_bias': net.qkv_bias})
   else:
+    tensors = with_head(tensors, net.width, 'head' if scheme == 'repo' else 'head.projection')
     head = linear.Head(convert.num_classes(tensors, 'head.weight', 'head.projection.weight'))
-  crop = backbone.crop if isinstance(backbone.crop, tuple) else (backbone.crop, backbone.crop)
-  clip = (backbone.frames, *crop)
-  tensors = _resize(tensors, old, position.grid_of(clip, patch))
-  return VideoModel(backbone, head), clip, table(scheme, depth), tensors
+  clip = (net.frames, *convert.sides(net.crop))
+  tensors = with_relative(_resize(tensors, old, position.grid_of(clip, patch)), net)
+  return VideoModel(net, head), clip, table(scheme, depth), tensors
 
 
-def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
-  """The table for `convert.to_source`: 'repo' names, but 'released' ones for a decoder without a class token of its
-  own, as that graph has it."""
+def scheme_of(tensors: dict[str, np.ndarray]) -> str:
+  """'released' for the names of PySlowFast, 'repo' for those of the stand-alone code."""
+  released = any(name.startswith(('pred_head.', 'head.projection.', 'dec_pos_embed')) for name in tensors)
+  return 'released' if released else 'repo'
+
+
+def with_head(tensors: dict[str, np.ndarray], width: int, name: str) -> dict[str, np.ndarray]:
+  """The tensors with a classifier of one class of zeros, where they have none."""
+  if f'{name}.weight' in tensors:
+    return tensors
+  return {**tensors, f'{name}.weight': np.zeros((1, width), np.float32), f'{name}.bias': np.zeros(1, np.float32)}
+
+
+def with_relative(tensors: dict[str, np.ndarray], net: vit.Backbone) -> dict[str, np.ndarray]:
+  """The tables of relative positions for the clips of the network, interpolated, or of zeros where there are none."""
+  if not net.relative:
+    return tensors
+  grid, found = net.grid((net.frames, *convert.sides(net.crop))), dict(tensors)
+  for axis, rows in zip('thw', relative.rows(grid, grid)):
+    for i in range(net.depth):
+      name = f'blocks.{i}.attn.rel_pos_{axis}'
+      known = name in found
+      found[name] = position.resize_temporal(found[name], rows) if known else np.zeros((rows, net.width // net.heads))
+  return found
+
+
+def names(variables: dict[str, np.ndarray], variant: str, scheme: str = '') -> list[_table.Row]:
+  """The table for `convert.to_source`. scheme: 'repo' or 'released'; '': 'repo', but 'released' for a decoder without a
+  class token of its own where the encoder has one, or with a joint position table where it has none, as the defaults of
+  the two codes are."""
   convert.variant_of(VARIANTS, variant)
+  if scheme not in ('', 'repo', 'released'):
+    raise ValueError(f"scheme is {scheme!r}; it must be 'repo', 'released', or '' to choose by the decoder")
   depth = len({name.split('/')[2] for name in variables if name.startswith('params/head/block')})
-  own = 'params/head/class_token' in variables
-  return table('repo' if own or not depth else 'released', depth)
+  own, class_token = (f'params/{part}/class_token' in variables for part in ('head', 'backbone'))
+  released = depth and not own and (class_token or 'params/head/position' in variables)
+  return table(scheme or ('released' if released else 'repo'), depth)
 
 
 def _grid(tensors: dict, patch: tuple[int, ...], class_token: bool, overrides: dict) -> tuple[int, int, int]:
@@ -109,9 +144,10 @@ def _grid(tensors: dict, patch: tuple[int, ...], class_token: bool, overrides: d
     frames = overrides['frames'] if 'frames' in overrides else DEFAULT_FRAMES
     slots = frames // patch[0]
     places, rest = divmod(tensors['pos_embed'].shape[1] - class_token, slots)
-    if rest:
+    if rest or math.isqrt(places) ** 2 != places:
       raise ValueError(
-        f"'pos_embed' {tensors['pos_embed'].shape} is not for frames={frames}: give its number of frames"
+        f"'pos_embed' {tensors['pos_embed'].shape} is not for {frames} frames and a square crop: give the number of frames "
+        f'it is for, frames='
       )
   else:
     raise ValueError("the weights have neither 'pos_embed_spatial' with 'pos_embed_temporal', nor 'pos_embed'")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vjax import convert
-from vjax.convert import _table, slowfast
+from vjax.convert import _mvit, _table
 from vjax.heads import linear, mlp
 from vjax.models import mvit
 from vjax.types import VideoModel
@@ -24,7 +24,7 @@ VARIANTS = {
 def table() -> list[_table.Row]:
   """The rename table."""
   return [
-    *slowfast.mvit_table('proj_max_pool'),
+    *_mvit.table('proj_max_pool'),
     *_table.dense('head.fc1', 'head/fc1'),
     *_table.dense('head.fc2', 'head/fc2'),
   ]
@@ -32,14 +32,14 @@ def table() -> list[_table.Row]:
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`. overrides: also `dataset`, whose head to take, needed where
-  there are several. Raises ValueError listing them."""
+  there are several, and what `_mvit.backbone` takes. Raises ValueError listing them."""
   settings, overrides = convert.variant_of(VARIANTS, variant), dict(overrides)
   tensors = _one_head(tensors, overrides.pop('dataset', None))
   if 'head.fc2.weight' in tensors:
     head = mlp.Head(convert.num_classes(tensors, 'head.fc2.weight'), hidden=len(tensors['head.fc1.weight']))
   else:
     head = linear.Head(convert.num_classes(tensors, 'head.projection.weight'))
-  backbone, tensors = slowfast.mvit_backbone(tensors, settings, overrides)
+  backbone, tensors = _mvit.backbone(tensors, settings, overrides)
   clip = (backbone.frames, backbone.crop, backbone.crop)
   return VideoModel(backbone, head), clip, table(), tensors
 
@@ -57,7 +57,7 @@ def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarra
 
 def _one_head(tensors: dict[str, np.ndarray], dataset: str | None) -> dict[str, np.ndarray]:
   """The tensors with the head of one data set, called 'head.fc1' and 'head.fc2', or 'head.projection' where it is linear."""
-  found = {name: re.fullmatch(r'head\.heads\.(\w+?)(\.fc\d)?\.(weight|bias)', name) for name in tensors}
+  found = {name: re.fullmatch(r'head\.heads\.([^.]+)(\.fc\d)?\.(weight|bias)', name) for name in tensors}
   datasets = sorted({match[1] for match in found.values() if match})
   if not datasets:
     if dataset is not None:

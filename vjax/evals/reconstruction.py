@@ -17,7 +17,16 @@ def evaluate(
   mean: tuple[float, ...],
   std: tuple[float, ...],
   count: int = 2,
+  ratios: tuple[float, ...] = (),
 ) -> dict[str, np.ndarray]:
-  """{'clip0': picture (H, W, 3) uint8, ...} of the first `count` clips of this host."""
-  found = reconstructions(next(iter(batches))['video'][:count, 0])
-  return {f'clip{i}': pictures.array(pictures.reconstructions(*rows, mean, std)) for i, rows in enumerate(found)}
+  """{'clip0': picture (H, W, 3) uint8, ...} of the first `count` clips of this host, two rows for each of `ratios` of
+  removed tokens, () = the objective's own. Where the targets were normalised the picture says that it has borrowed each
+  patch's mean and deviation.  (Feichtenhofer et al. 2022, figures 2 and 7: 0.9, 0.95, 0.98.)"""
+  video = next(iter(batches))['video'][:count, 0]
+  sheets, oracle = [{} for _ in video], True
+  for ratio in ratios or (None,):
+    found, own, oracle = reconstructions(video, ratio)
+    for sheet, rows in zip(sheets, found):
+      sheet[own] = rows
+  drawn = (pictures.reconstruction_sheet(sheet, mean, std, oracle) for sheet in sheets)
+  return {f'clip{i}': pictures.array(figure) for i, figure in enumerate(drawn)}

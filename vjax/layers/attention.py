@@ -248,8 +248,8 @@ def blocks(
 ) -> Float[Array, 'b n d']:
   """x (B, N, D) through 'block0', 'block1', ... of the enclosing compact module, one per drop rate in `rates`.
 
-  relative: grid of their tables of relative positions. qkv_bias: whether queries, keys and values have one. remat: activations inside a block are computed again in the
-  backward pass, not stored.
+  relative: grid of their tables of relative positions. qkv_bias: whether queries, keys and values have one. remat:
+  activations inside a block are computed again in the backward pass, not stored.
   """
   module = nn.remat(Block, static_argnums=(2,)) if remat else Block
   for i, rate in enumerate(rates):

@@ -185,9 +185,10 @@ class Backbone(nn.Module):
   """MViT of len(depths) stages; the first block of each but the first halves rows and columns and doubles heads and width.
 
   flavour: an entry of FLAVOURS; positions, relative, widen, pool_all, add_query: in place of its own, see Flavour. frames,
-  crop: clips that positions are for; relative ones take other clips too, and are interpolated. key_stride: through rows and columns of the keys in the first stage; halved from stage to stage, so that all
-  have as many keys. kernel: of poolings, None = stride + 1. class_token: what is read out; without one, the mean of
-  the tokens. drop_path: rate of the last block, rising linearly from 0.
+  crop: clips that positions are for; relative ones take other clips too, and are interpolated. key_stride: through rows
+  and columns of the keys in the first stage; halved from stage to stage, so that all have as many keys. kernel: of
+  poolings, None = stride + 1. class_token: what is read out; without one, the mean of the tokens. drop_path: rate of the
+  last block, rising linearly from 0.
   """
 
   flavour: str
@@ -219,7 +220,7 @@ class Backbone(nn.Module):
 
   @nn.nowrap
   def settled(self) -> Flavour:
-    """The flavour with what is set in place of its own. Raises ValueError for one that there is not, and for settings of it."""
+    """The flavour with what is set in place of its own. Raises ValueError for one that there is not, or such settings."""
     if self.flavour not in FLAVOURS:
       raise ValueError(f'flavour is {self.flavour!r}; it must be one of {", ".join(FLAVOURS)}')
     names = ('positions', 'relative', 'widen', 'pool_all', 'add_query')

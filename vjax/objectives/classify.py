@@ -60,6 +60,10 @@ def objective(
     )
     video = mix.blend_video(video, pixels)
   mask = None
+  if mask_ratio and not hasattr(model.backbone, 'grid'):
+    raise ValueError(
+      f'mask_ratio is {mask_ratio}, but {type(model.backbone).__module__} has no tokens to hide: set it to 0, or use a vit'
+    )
   if train and mask_ratio:
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(batch['rng'])  # mixing has drawn from it
     mask = masks.make(keys, model.backbone.grid(video.shape[1:4]), mask_ratio, 'random')

@@ -32,9 +32,11 @@ def objective(
   ratio, kind: of the mask (layers/mask.py). normalise: targets are standardised per token. target: which of the
   frames are predicted, see `target_frames`; how many is the head's choice. In training each clip's mask comes from
   batch['rng']; at evaluation from its video_id, so that the loss of a checkpoint is a constant.
-  Raises ValueError when the ratio removes no token.
+  Raises ValueError when the ratio removes no token, or the backbone has none.
   """
   video = batch['video']
+  if not hasattr(model.backbone, 'grid'):
+    raise ValueError(f'{type(model.backbone).__module__} has no tokens to hide: masked autoencoding needs a vit')
   keys = batch['rng'] if train else _keys(batch['video_id'])
   mask = masks.make(keys, model.backbone.grid(video.shape[1:4]), ratio, kind)
   if mask.keep.shape[1] == mask.removed.shape[1]:

@@ -1,0 +1,114 @@
+"""A converted checkpoint predicts, is looked at, probed and starts other clips: its meta.json says all that takes."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.convert.test_mae_st import dictionary
+from vjax import build, ckpt, look, predict
+from vjax.convert import __main__ as command
+from vjax.types import ClipSpec
+
+
+@pytest.fixture(scope='module')
+def converted(tmp_path_factory):
+  """A classifier and a masked autoencoder of variant Ti for 4 frames of 32 px, converted, and their folder."""
+  root = tmp_path_factory.mktemp('converted')
+  np.savez(root / 'classifier.npz', **dictionary('released', classes=3))
+  np.savez(root / 'mae.npz', **dictionary('released'))
+  (root / 'names.txt').write_text('grow\nleft\nright\n')
+  convert(root, 'classifier', f'--classes={root}/names.txt')
+  convert(root, 'mae')
+  return root
+
+
+def convert(root, name, *more, out=None):
+  command.main(['--source=mae_st', '--variant=Ti', *more, f'{root}/{name}.npz', f'{root}/{out or name}'])
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory) -> str:
+  from data_prep import synthetic
+
+  folder = tmp_path_factory.mktemp('videos')
+  synthetic.prepare(str(folder), 12, 12, seed=0)
+  return str(next(folder.rglob('*.mp4')))
+
+
+def test_predictions_and_pictures(converted, video, capsys, tmp_path):
+  assert predict.main([f'--workdir={converted}/classifier', video]) == 0
+  out = capsys.readouterr().out
+  assert all(label in out for label in ('grow', 'left', 'right')) and out.count('%') == 3
+  assert look.main(['heatmap', f'--workdir={converted}/classifier', f'--out={tmp_path}', video]) == 0
+  assert look.main(['reconstruct', f'--workdir={converted}/mae', f'--out={tmp_path}', video]) == 0
+  assert predict.main([f'--workdir={converted}/mae', video]) == 1
+  assert 'knows no labels' in capsys.readouterr().err
+  assert predict.main([f'--workdir={tmp_path}', video]) == 1
+  assert 'no meta.json' in capsys.readouterr().err
+
+
+def test_a_probe_takes_its_model_clip_and_pixels(converted):
+  from configs import probe_k400
+
+  config = build.plain(probe_k400.get_config(f'init={converted}/classifier'))
+  model = build.model(config, 400)
+  assert (model.backbone.width, model.backbone.frames, model.backbone.patch) == (192, 4, (2, 16, 16))
+  assert config['data']['mean'] == (0.45, 0.45, 0.45) and config['clip']['stride'] == 4
+
+
+def test_another_clip_starts_from_it(converted):
+  config = build.plain(json.loads((converted / 'mae' / 'meta.json').read_text())['config'])
+  config['clip'] |= {'frames': 8, 'crop': 64}
+  config['model'] |= {'frames': 8, 'crop': 64, 'relative': False}
+  model, clip = build.model(config, 1), ClipSpec(**config['clip'])
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 64, 64, 3)), train=False))['params']
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  resize = lambda *args: build.resize(model, clip, '', *args)
+  params, _, report = ckpt.warm_start(zeros, {}, str(converted / 'mae'), resize=resize)
+  assert {name.rsplit('/')[-1] for name in report['resized']} == {'position', 'position_spatial', 'position_temporal'}
+  assert params['backbone']['position_spatial'].shape == (1, 16, 192)
+
+
+def test_what_nobody_knows_is_asked_for(tmp_path, capsys):
+  from tests.convert.test_mae_image import dictionary as images
+
+  np.savez(tmp_path / 'image.npz', **images())
+  weights, out = f'{tmp_path}/image.npz', f'{tmp_path}/image'
+  command.main(['--source=mae_image', '--variant=Ti', '--set', 'frames=4', weights, out])
+  assert 'unknown, and needed for predictions: --stride, --sampling' in capsys.readouterr().out
+  with pytest.raises(ValueError, match=r'convert them again.*--sampling, --stride'):
+    predict.Predictor(out)
+  more = ['--stride=2', '--sampling=linspace', '--mean', '.5', '.5', '.5', '--std', '.2', '.2', '.2']
+  command.main(['--source=mae_image', '--variant=Ti', '--set=frames=4', *more, weights, f'{out}2'])
+  found = predict.Predictor(f'{out}2')
+  assert found.clip == ClipSpec(frames=4, stride=2, crop=64, short_side=73, sampling='linspace')
+  assert found.config['data']['mean'] == (0.5,) * 3 and len(found.classes) == 7
+  (tmp_path / 'two.txt').write_text('a\nb\n')
+  for wrong, message in {
+    '--set=frames': 'need KEY=VALUE',
+    '--set=frame=4': "did you mean 'frames'",
+    f'--classes={tmp_path}/two.txt': '2 different names on 2 lines; the weights have 7 classes',
+    f'--classes={tmp_path}/none.txt': 'No such file',
+  }.items():
+    with pytest.raises(SystemExit, match=message):
+      command.main(['--source=mae_image', '--variant=Ti', wrong, weights, out])
+
+
+def test_literals_and_words():
+  assert command._override('patch=(2, 14, 14)') == ('patch', (2, 14, 14))
+  assert command._override('dataset=ssv2') == ('dataset', 'ssv2')
+  assert command._override('kernel=None') == ('kernel', None)
+
+
+def test_relative_tables_are_resized_in_a_warm_start():
+  """Linear, half-pixel centres: the middle of a table of 15 rows becomes that of 31."""
+  old = np.random.default_rng(0).standard_normal((15, 4)).astype(np.float32)
+  new = build.resize(None, None, '', 'backbone/block0/attn/relative_h', old, (31, 4), {})
+  assert new.shape == (31, 4)
+  np.testing.assert_allclose(new[15], old[7], atol=1e-6)
+  with pytest.raises(ValueError, match='only the number of positions can be resized'):
+    build.resize(None, None, '', 'backbone/block0/attn/relative_h', old, (31, 8), {})
+  assert build.resize(None, None, '', 'backbone/block0/attn/q/kernel', old, (31, 4), {}) is None
