@@ -46,7 +46,7 @@ setup(
     'matplotlib>=3.9',
     'ml-collections>=1.0',
     'numpy>=2.0',
-    'opencv-python-headless>=4.10',  # resizing and RandAugment of frames, four times faster than TensorFlow's
+    'opencv-python-headless>=4.10',  # resizing and RandAugment of frames
     'optax>=0.2.5',
     'orbax-checkpoint==0.12.*',
     'safetensors>=0.5',

@@ -38,7 +38,8 @@ def training(**settings: Any) -> dict[str, Any]:
 
 def warm_start(path: str) -> dict[str, Any]:
   """config.init from a workdir or converted checkpoint, all but its head; '' = from scratch; see build.Init."""
-  return {'path': path, 'skip': ('head/.*',) if path else (), 'leak': False, 'inflate': ''}
+  rest = {'leak': False, 'inflate': '', 'rates': (), 'keep_static': True}
+  return {'path': path, 'skip': ('head/.*',) if path else (), **rest}
 
 
 def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:

@@ -27,7 +27,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
       raise ValueError(
         f'config argument init={arg.init!r}: there is no {meta}; give a workdir or converted checkpoint'
       )
-    saved = json.loads(meta.read_text())['config']
+    found = json.loads(meta.read_text())
+    if 'config' not in found:
+      raise ValueError(f'config argument init={arg.init!r}: {meta} has no config; convert the weights again')
+    saved = found['config']
+    known = {**saved['clip'], **{name: saved['data'][name] for name in ('mean', 'std')}}
+    if unknown := [f'--{name}' for name, value in known.items() if value is None]:
+      raise ValueError(
+        f'config argument init={arg.init!r}: {meta} does not say for what clips the weights are; convert them again, python '
+        f'-m vjax.convert, with {", ".join(unknown)}'
+      )
     config.update({name: saved[name] for name in ('model', 'clip', 'augment')})
     config.data.update({name: tuple(saved['data'][name]) for name in ('mean', 'std')})
   config.head = dict(name='linear')

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import probe_k400
 from tests.convert.test_mae_st import dictionary
 from vjax import build, ckpt, look, predict
 from vjax.convert import __main__ as command
@@ -38,6 +39,7 @@ def video(tmp_path_factory) -> str:
   return str(next(folder.rglob('*.mp4')))
 
 
+@pytest.mark.slow
 def test_predictions_and_pictures(converted, video, capsys, tmp_path):
   assert predict.main([f'--workdir={converted}/classifier', video]) == 0
   out = capsys.readouterr().out
@@ -51,8 +53,6 @@ def test_predictions_and_pictures(converted, video, capsys, tmp_path):
 
 
 def test_a_probe_takes_its_model_clip_and_pixels(converted):
-  from configs import probe_k400
-
   config = build.plain(probe_k400.get_config(f'init={converted}/classifier'))
   model = build.model(config, 400)
   assert (model.backbone.width, model.backbone.frames, model.backbone.patch) == (192, 4, (2, 16, 16))
@@ -79,8 +79,9 @@ def test_what_nobody_knows_is_asked_for(tmp_path, capsys):
   weights, out = f'{tmp_path}/image.npz', f'{tmp_path}/image'
   command.main(['--source=mae_image', '--variant=Ti', '--set', 'frames=4', weights, out])
   assert 'unknown, and needed for predictions: --stride, --sampling' in capsys.readouterr().out
-  with pytest.raises(ValueError, match=r'convert them again.*--sampling, --stride'):
-    predict.Predictor(out)
+  for use in (predict.Predictor, lambda path: probe_k400.get_config(f'init={path}')):
+    with pytest.raises(ValueError, match=r'convert them again.*--sampling, --stride'):
+      use(out)
   more = ['--stride=2', '--sampling=linspace', '--mean', '.5', '.5', '.5', '--std', '.2', '.2', '.2']
   command.main(['--source=mae_image', '--variant=Ti', '--set=frames=4', *more, weights, f'{out}2'])
   found = predict.Predictor(f'{out}2')
