@@ -49,7 +49,7 @@ class Meta(dict):
   def __missing__(self, name: str) -> Any:
     raise ValueError(
       f'{self.path} has no {name!r}, only {", ".join(sorted(self)) or "nothing"}: this needs the workdir of a training '
-      f'run (a converted checkpoint brings weights alone)'
+      f'run, or weights converted by `python -m vjax.convert` since it writes a config'
     )
 
 
