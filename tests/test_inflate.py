@@ -192,6 +192,7 @@ def test_where_an_image_network_goes(source, target, new):
   assert inflate.renames(wanted, wanted) == {name: name for name in wanted}
 
 
+@pytest.mark.slow
 def test_warm_start_from_an_image_network(tmp_path):
   """init.inflate: kernels through time are made of the checkpoint's; the rest is loaded as it is."""
   from vjax import build

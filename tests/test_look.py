@@ -152,7 +152,9 @@ def test_heat_is_where_the_score_comes_from(name):
   assert changes[0] > 2 * changes[1], changes
 
 
-@pytest.mark.parametrize('name', ['class', 'mean', 'mvit', 'mvit_mean'])
+@pytest.mark.parametrize(
+  'name', ['class', 'mean', *(pytest.param(n, marks=pytest.mark.slow) for n in ('mvit', 'mvit_mean'))]
+)
 def test_contributions_are_what_tokens_change(name):
   """Integrated gradients are complete: their sum is the score less that of tokens all alike. And of each token they are
   about what the score loses when that token is replaced by their mean."""
