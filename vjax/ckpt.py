@@ -211,8 +211,8 @@ def _checksum(x: jax.Array) -> jax.Array:
 
 
 def checksums(x: Any) -> dict[str, int]:
-  """Checksum of every array in a tree, by name. Of what all devices hold alike, one device's; else one array after the other,
-  since on simulated devices many sums over a mesh at once wait for each other's threads."""
+  """Checksum of every array in a tree, by name. Of what all devices hold alike, one device's; else one array after the
+  other, since on simulated devices many sums over a mesh at once wait for each other's threads."""
   one = lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) and leaf.is_fully_replicated else leaf
   return {name: int(_checksum(one(leaf))) for name, leaf in _leaves(x).items()}
 
