@@ -123,17 +123,12 @@ class Checkpoints:
     self._saving = step
     model = {'params': state.params, 'stats': state.stats, 'ema': state.ema or {}}
     optimizer = {'opt_state': state.opt_state, 'step': state.step}
+    items = {'model': args.StandardSave(model), 'optimizer': args.StandardSave(optimizer)}
+    items['interval'] = args.JsonSave(interval)
+    if jax.process_count() == 1:  # a pod's hosts would have to add up theirs
+      items['checksums'] = args.JsonSave({'model': checksums(model), 'optimizer': checksums(optimizer)})
     with self._writing():
-      self._manager.save(
-        step,
-        args=args.Composite(
-          model=args.StandardSave(model),
-          optimizer=args.StandardSave(optimizer),
-          interval=args.JsonSave(interval),
-          checksums=args.JsonSave({'model': checksums(model), 'optimizer': checksums(optimizer)}),
-        ),
-        force=True,
-      )
+      self._manager.save(step, args=args.Composite(**items), force=True)
 
   def check(self) -> None:
     """Raises what went wrong in the background since the last call; waits for nothing."""
@@ -226,8 +221,9 @@ def _check_sums(x: Any, wanted: dict[str, int]) -> None:
 
 
 def _kept_checksums(folder: epath.Path, step: int) -> list[str]:
-  """The name of the item if the checkpoint has it: those made before there were checksums do not."""
-  return ['checksums'] if (folder / str(step) / 'checksums').exists() else []
+  """The name of the item if the checkpoint has it and one process reads it: those of pods, and those made before there were
+  checksums, do not."""
+  return ['checksums'] if jax.process_count() == 1 and (folder / str(step) / 'checksums').exists() else []
 
 
 def complete_steps(folder: epath.Path) -> list[int]:
