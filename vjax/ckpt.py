@@ -386,10 +386,15 @@ def warm_start(
       f'the checkpoint in {path} does not fit the model; name what may differ in init.skip (regular expressions such as '
       f"'head/.*'):\n" + _list(wrong)
     )
-  unused = [p for p in skip if not any(tree.matches([p], n.removeprefix('batch_stats/')) for n in report['skipped'])]
+  _check_used(skip, report['skipped'], path)
+  loaded = tree.unflatten(new_params)
+  return adapt(loaded) if adapt else loaded, tree.unflatten(new_stats), report
+
+
+def _check_used(skip: Sequence[str], skipped: Sequence[str], path: str | os.PathLike) -> None:
+  """Raises ValueError naming patterns of init.skip that match nothing."""
+  unused = [p for p in skip if not any(tree.matches([p], n.removeprefix('batch_stats/')) for n in skipped)]
   if unused:
     raise ValueError(
       f'init.skip has {unused}, which match no parameter of the model or of {path}: remove or correct them'
     )
-  loaded = tree.unflatten(new_params)
-  return adapt(loaded) if adapt else loaded, tree.unflatten(new_stats), report

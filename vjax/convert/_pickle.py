@@ -262,6 +262,7 @@ class _Unpickler(pickle._Unpickler):
     return self._storage(*pid[1:5], *pid[5:])
 
   def load_newobj(self):
+    """An empty bag. Raises ValueError for anything else."""
     if not any(self.stack[-2] is bag for bag in self._bags):
       raise ValueError('the file makes an object of what is no class')
     self._spend(self.stack[-1])

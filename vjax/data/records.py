@@ -14,6 +14,7 @@ import os
 import re
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -232,15 +233,11 @@ def _wrong_types(manifest: Any) -> list[str]:
   lists = {'classes': manifest['classes']} | ({f'views.{v}': n for v, n in views.items()} if not wrong else {})
   wrong += [f'{key} is no list of names' for key, value in lists.items() if not names(value)]
   if not wrong:
-    twice = {key: sorted({n for n in value if value.count(n) > 1}) for key, value in lists.items() if _doubled(value)}
-    wrong += [f'{key} has {repeated[0]!r} twice' for key, repeated in twice.items()]
+    twice = {key: [n for n, count in Counter(value).items() if count > 1] for key, value in lists.items()}
+    wrong += [f'{key} has {repeated[0]!r} twice' for key, repeated in twice.items() if repeated]
     counts = {name: value.get('clips', 0) if isinstance(value, dict) else None for name, value in splits.items()}
     wrong += [f'splits.{name} is no description of a split' for name, n in counts.items() if type(n) is not int]
   return wrong
-
-
-def _doubled(values: list[str]) -> bool:
-  return len(set(values)) < len(values)
 
 
 def load_index(path: epath.Path, folder: epath.Path, manifest: dict[str, Any], view: str, rebuild: str) -> Index:
