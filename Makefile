@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo 'uv pip install -q --python $(BIN)/python' || echo '$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check')
+# Python keeps what it compiled even where the environment forbids it: without, every process that imports TensorFlow compiles
+# all of it again, for 12 s.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all lint bench clean
 

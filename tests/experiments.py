@@ -11,7 +11,7 @@ def shrunk(name: str, arg: str = 'tiny', **updates):
   if config['model']['name'] == 'vit':
     config['model'] |= {'width': 32, 'depth': 2, 'heads': 2, 'patch': (4, 16, 16)}
   else:
-    config['model'] |= {'width': 0.0625, 'bn_group_size': 2}
+    config['model'] |= {'width': 0.0625, 'depths': (1, 1, 1, 1), 'bn_group_size': 2}
   if config['head']['name'] == 'mae':
     config['head'] |= {'width': 32, 'depth': 1, 'heads': 2}
   config['data'] |= {'batch': 8}

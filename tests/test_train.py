@@ -1,13 +1,8 @@
 """The trainer: a resumed run is the unbroken one bit for bit; devices, fsdp and accumulation change nothing."""
 
 import json
-import os
 import pathlib
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from types import SimpleNamespace
 
 import jax
@@ -243,42 +238,3 @@ def test_vit_l_over_eight_devices():
   typical = max(np.abs(x).max() for x in plain)  # the gradient of a bias of keys is 0 but for rounding
   for a, b in zip(moments, plain, strict=True):
     assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b) + 1e-6 * typical
-
-
-def main(config: str, workdir, data_dir, *flags: str) -> subprocess.Popen:
-  places = [f'--config=configs/{config}', f'--workdir={workdir}', f'--data_dir={data_dir}']
-  return subprocess.Popen(
-    [sys.executable, '-m', 'vjax.main', *places, *flags],
-    cwd=pathlib.Path(__file__).parent.parent,
-    env={**os.environ, 'XLA_FLAGS': ''},
-    text=True,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-  )
-
-
-@pytest.mark.slow
-def test_killed_and_terminated_runs_continue_bit_identically(data_dir, tmp_path):
-  flags = ['--config.optim.total_steps=40', '--config.optim.warmup_steps=2', '--config.train.log_steps=4']
-  flags += ['--config.train.save_steps=5', '--config.data.batch=8', '--config.train.keep=20']
-  unbroken = main('mae_k400.py:tiny', tmp_path / 'a', data_dir, *flags)
-  assert unbroken.wait(timeout=600) == 0, unbroken.stdout.read()
-
-  def start_and_wait(step: int) -> subprocess.Popen:
-    run = main('mae_k400.py:tiny', tmp_path / 'b', data_dir, *flags)
-    deadline = time.monotonic() + 300
-    while not (tmp_path / 'b' / 'checkpoints' / str(step)).exists():
-      assert run.poll() is None and time.monotonic() < deadline, run.stdout.read()
-      time.sleep(0.02)
-    return run
-
-  killed = start_and_wait(5)
-  killed.send_signal(signal.SIGKILL)
-  assert killed.wait() == -signal.SIGKILL
-  terminated = start_and_wait(15)
-  terminated.send_signal(signal.SIGTERM)
-  assert terminated.wait(timeout=120) == train.STOPPED, terminated.stdout.read()
-  last = main('mae_k400.py:tiny', tmp_path / 'b', data_dir, *flags)
-  assert last.wait(timeout=600) == 0, last.stdout.read()
-  assert same(arrays(tmp_path / 'a', 40), arrays(tmp_path / 'b', 40))
-  assert lines(tmp_path / 'a') == lines(tmp_path / 'b')

@@ -77,7 +77,8 @@ def saved_steps(workdir) -> list[int]:
 
 
 def temporaries(folder) -> list[str]:
-  """Files and folders below `folder` that are neither finished nor meant to stay."""
+  """Files and folders below `folder` that are neither finished nor meant to stay. A run may delete them meanwhile."""
   marks = ('tmp', '.partial', '.lock', 'rendering.json', '.done.json')
-  found = [str(p.relative_to(folder)) for p in pathlib.Path(folder).rglob('*')]
+  walked = os.walk(folder)  # passes over folders that vanish
+  found = [os.path.relpath(os.path.join(root, n), folder) for root, dirs, files in walked for n in dirs + files]
   return sorted(p for p in found if any(mark in p for mark in marks) or '/.' in p or p.startswith('.'))
