@@ -15,6 +15,8 @@ demo bench: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 demo: $(VENV)/.data
 	$(BIN)/python -m vjax.demo --workdir=runs/demo --data_dir=data
 
+# LLVM's optimizations take longer than they save where nothing is trained for long.
+test: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
 

@@ -14,7 +14,6 @@ os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers inherit it
   _COMPILED = tempfile.TemporaryDirectory(prefix='vjax-compiled-')
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
-os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')  # of LLVM: they take longer than they save
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.02'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
