@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).parents[2]
 PATIENCE_S = 300
+# Who is started in the background by a shell ignores Ctrl-C, and so do its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def environment(devices: int = 1, **more: str) -> dict[str, str]:
