@@ -107,7 +107,7 @@ def init_state(exp: Experiment, mesh, rng: jax.Array) -> tuple[Callable[[], Trai
   shapes = jax.eval_shape(make)
   shardings = shard.state_shardings(mesh, shapes)
   struct = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-  # It runs once: on a CPU LLVM takes six times as long to make the drawing of many parameters fast.
+  # It runs once: on a CPU LLVM takes longer to make the drawing of many parameters fast than it can save.
   options = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
   return (
     jax.jit(make, out_shardings=shardings, compiler_options=options),
