@@ -1,10 +1,12 @@
-"""Layers whose gradients are written down, against the gradients that JAX derives: python -m benchmarks.gradients
+"""Layers written for their gradients, against the gradients that JAX derives: python -m benchmarks.gradients
 
-For BatchNorm in training (layers/norm.py) and max pooling (layers/pool.py): milliseconds of loss and gradients on this
-machine, with the same lines left to JAX, and, where it is installed, PyTorch's.
+For BatchNorm in training (layers/norm.py), max pooling (layers/pool.py) and linear layers over tokens
+(layers/attention.py): milliseconds of loss and gradients on this machine, with the same lines left to JAX, and, where it is
+installed, PyTorch's.
 """
 
 import time
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.conv import milliseconds
-from vjax.layers import norm, pool
+from vjax.layers import attention, norm, pool
 
 NORMS = [((1, 8, 56, 56, 64), 1), ((1, 8, 56, 56, 256), 1), ((1, 8, 14, 14, 1024), 1), ((4, 8, 28, 28, 128), 2)]
 POOLS = [  # clip, window, strides, padding
@@ -20,17 +22,19 @@ POOLS = [  # clip, window, strides, padding
   ((1, 8, 28, 28, 192), (3, 3, 3), (1, 1, 1), (1, 1, 1)),
   ((1, 8, 56, 56, 256), (3, 1, 1), (2, 1, 1), (1, 0, 0)),
 ]
+LINEAR = [((32, 73, 96), 384), ((32, 73, 96), 768), ((1, 1569, 768), 3072)]  # tokens, width after
 EPS = 1e-5
 
 
 def torch_milliseconds(layer: str, arguments: tuple, shape: tuple[int, ...]) -> float | None:
-  """PyTorch's, of torch.nn.LAYER(*arguments); None without PyTorch."""
+  """PyTorch's, of torch.nn.LAYER(*arguments) on a clip or tokens; None without PyTorch."""
   try:
     import torch
   except ImportError:
     return None
   module, times = getattr(torch.nn, layer)(*arguments), []
-  x = torch.randn(shape).permute(0, 4, 1, 2, 3).contiguous().requires_grad_()
+  x = torch.randn(shape)
+  x = (x.permute(0, 4, 1, 2, 3).contiguous() if len(shape) == 5 else x).requires_grad_()
   for _ in range(6):
     start = time.perf_counter()
     module(x).square().sum().backward()
@@ -56,6 +60,13 @@ def pool_milliseconds(function, shape: tuple[int, ...], window, strides, padding
   return milliseconds(jax.value_and_grad(loss), clip(shape))
 
 
+def linear_milliseconds(make: Callable[[int], nn.Dense], shape: tuple[int, ...], width: int) -> float:
+  """Of a loss and its gradients with respect to tokens and parameters."""
+  layer, x = make(width), clip(shape)
+  loss = lambda p, x: (layer.apply(p, x) ** 2).sum()
+  return milliseconds(jax.value_and_grad(loss, argnums=(0, 1)), layer.init(jax.random.key(0), x), x)
+
+
 def row(name: str, shape: tuple[int, ...], written: float, derived: float, theirs: float | None) -> None:
   text = f'{name:32}{"x".join(map(str, shape)):18}{written:9.1f}{derived:9.1f}{derived / written:7.1f}'
   print(text + (f'{theirs:9.1f}' if theirs else ''), flush=True)
@@ -73,6 +84,9 @@ def main() -> None:
     times = [pool_milliseconds(f, shape, window, strides, padding) for f in (pool.max_pool, nn.max_pool)]
     theirs = torch_milliseconds('MaxPool3d', (window, strides, padding), shape)
     row(f'max of {"x".join(map(str, window))}, stride {"x".join(map(str, strides))}', shape, *times, theirs)
+  for shape, width in LINEAR:
+    times = [linear_milliseconds(make, shape, width) for make in (attention.Dense, nn.Dense)]
+    row(f'linear, to {width}', shape, *times, torch_milliseconds('Linear', (shape[-1], width), shape))
 
 
 if __name__ == '__main__':

@@ -74,3 +74,16 @@ def test_gradients_of_layer_norm():
       for m in (ours, theirs)
     ]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), *gradients)
+
+
+@pytest.mark.parametrize('shape', [(6,), (4, 6), (2, 3, 6), (2, 1, 3, 6)])
+def test_dense_is_linens(shape):
+  x = jax.random.normal(jax.random.key(0), shape)
+  ours, theirs = attention.Dense(5), nn.Dense(5)
+  params = ours.init(jax.random.key(1), x)
+  assert jax.tree.map(jnp.shape, params) == {'params': {'kernel': (6, 5), 'bias': (5,)}}
+  jax.tree.map(np.testing.assert_array_equal, params, theirs.init(jax.random.key(1), x))
+  loss = lambda layer: lambda p, x: jnp.sum(jnp.sin(layer.apply(p, x)))
+  np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), rtol=1e-6, atol=1e-6)
+  for a, b in zip(*(jax.tree.leaves(jax.grad(loss(m), argnums=(0, 1))(params, x)) for m in (ours, theirs))):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

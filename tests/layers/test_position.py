@@ -23,6 +23,22 @@ def test_grid_errors():
       position.grid_of(shape, (2, 16, 16))
 
 
+def test_fixed_positions():
+  table = position.sincos((2, 3, 4), 20)
+  assert table.shape == (24, 20)
+  np.testing.assert_array_equal(table[:, 18:], 0)
+  t, h, w = 1, 2, 3
+  token = table[(t * 3 + h) * 4 + w, :18].reshape(3, 2, 3)  # axis, sine or cosine, frequency
+  rates = np.array([1, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3)])
+  for axis, place in enumerate((t, h, w)):
+    np.testing.assert_allclose(token[axis], [np.sin(place * rates), np.cos(place * rates)], rtol=1e-6)
+  assert len(np.unique(table, axis=0)) == 24
+  larger = position.sincos((4, 3, 4), 20)  # more frames: the first keep their places
+  np.testing.assert_array_equal(larger[:24], table)
+  with pytest.raises(ValueError, match='width is 5'):
+    position.sincos((2, 2, 2), 5)
+
+
 def test_cubic_kernel_is_torchs():
   # Twice as large: the new point lies a quarter off, its four weights are those of a = -0.75.
   out = position.resize_spatial(np.eye(8)[None].repeat(8, 0).reshape(1, 64, 8), (8, 8), (8, 16))

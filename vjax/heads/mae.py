@@ -51,7 +51,7 @@ class Head(nn.Module):
     if released:
       default = attention.uniform(features.tokens.shape[-1] ** -0.5)
       project, init = attention.Init(default, default), attention.Init(small)
-    dense = lambda width, name, i: nn.Dense(
+    dense = lambda width, name, i: attention.Dense(
       width, dtype=self.dtype, kernel_init=i.kernel, bias_init=i.bias, name=name
     )
 

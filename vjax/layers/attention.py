@@ -1,5 +1,6 @@
 """Multi-head self-attention and the pre-norm transformer block of ViT encoder and decoder (Dosovitskiy 2021)."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,16 @@ def gelu(x: jax.Array) -> jax.Array:
 def uniform(bound: float) -> Initializer:
   """Initializer that draws from [-bound, bound); PyTorch's default for linear and convolution is 1 / sqrt(fan-in)."""
   return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def _by_rows(x: jax.Array, kernel: jax.Array, dimensions: Any, **options: Any) -> jax.Array:
+  """x (..., D) times a kernel (D, E), as one matrix of rows. From (B, N, D) the gradient of the kernel first copies what it
+  multiplies, transposed: on a CPU that takes as long as all three products of a narrow layer."""
+  rows = jax.lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())), **options)
+  return rows.reshape(*x.shape[:-1], kernel.shape[1])
+
+
+Dense = functools.partial(nn.Dense, dot_general=_by_rows)  # `nn.Dense` of tokens (..., D)
 
 
 def attend(
@@ -180,7 +191,7 @@ class Attention(nn.Module):
     width = x.shape[-1]
     if width % self.heads:
       raise ValueError(f'heads is {self.heads}, which does not divide the width {width}: choose heads that do')
-    dense = lambda name: nn.Dense(
+    dense = lambda name: Dense(
       width, use_bias=self.qkv_bias or name == 'proj', dtype=self.dtype, kernel_init=self.initial.kernel,
       bias_init=self.initial.bias, name=name,
     )  # fmt: skip
@@ -203,7 +214,7 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n e']:
-    dense = lambda width, name: nn.Dense(
+    dense = lambda width, name: Dense(
       width, dtype=self.dtype, kernel_init=self.initial.kernel, bias_init=self.initial.bias, name=name
     )
     return dense(self.features or x.shape[-1], 'fc2')(gelu(dense(int(x.shape[-1] * self.ratio), 'fc1')(x)))

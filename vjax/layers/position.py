@@ -1,4 +1,4 @@
-"""Where tokens sit: clips cut into patches, learned position tables, and tables resized to another grid.
+"""Where tokens sit: clips cut into patches, position tables, learned or fixed, and tables resized to another grid.
 
 A grid is (t, h, w) slots, rows, columns; tokens are in that order, t slowest.
 """
@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 Grid = tuple[int, int, int]
+SLOWEST = 10_000  # of fixed positions: the longest wavelength over 2 pi, in tokens
 BICUBIC_A = -0.75  # PyTorch's kernel; jax.image.resize has -0.5
 
 
@@ -61,9 +63,13 @@ def table(
   """Positions (N, D) of the patch tokens and (1, D) of the class token, as parameters of `module`.
 
   'separable' (Feichtenhofer et al. 2022, sec. 3): 'position_spatial' (1, h * w, D) plus 'position_temporal' (1, t,
-  D), and 'position_class' (1, 1, D). 'joint': one 'position' (1, [1 +] N, D), row 0 for the class token.
+  D), and 'position_class' (1, 1, D). 'joint': one 'position' (1, [1 +] N, D), row 0 for the class token. 'sincos': no
+  parameter, `sincos` and zeros for the class token; small networks learn sooner with it, because positions drawn by
+  `init` are faint beside the patches.
   """
   t, h, w = grid
+  if kind == 'sincos':
+    return jnp.asarray(sincos(grid, width)), jnp.zeros((1, width)) if class_token else None
   if kind == 'separable':
     space = module.param('position_spatial', init, (1, h * w, width))[0]
     time = module.param('position_temporal', init, (1, t, width))[0]
@@ -72,7 +78,24 @@ def table(
   if kind == 'joint':
     both = module.param('position', init, (1, class_token + t * h * w, width))[0]
     return both[int(class_token) :], both[:1] if class_token else None
-  raise ValueError(f"positions is {kind!r}; it must be 'separable' or 'joint'")
+  raise ValueError(f"positions is {kind!r}; it must be 'separable', 'joint' or 'sincos'")
+
+
+def sincos(grid: Grid, width: int) -> Float[np.ndarray, 'n d']:
+  """Fixed positions (N, D) of a grid: sines, then cosines of the slot, then of the row, then of the column, a sixth of the
+  width each; what is left of the width is 0.
+
+  The frequencies fall geometrically from 1 towards 1 / 10000 (Vaswani et al. 2017, sec. 3.5, as the image autoencoder has
+  them for rows and columns). Raises ValueError for a width below 6.
+  """
+  if width < 6:
+    raise ValueError(f'width is {width}; fixed positions need 6 channels or more')
+  count = width // 6
+  frequencies = SLOWEST ** (-np.arange(count) / count)
+  places = np.stack(np.meshgrid(*(np.arange(size) for size in grid), indexing='ij'), -1).reshape(-1, 3, 1)
+  angles = places * frequencies  # (N, 3, D // 6)
+  found = np.concatenate([np.sin(angles), np.cos(angles)], -1).reshape(len(places), 6 * count)
+  return np.pad(found, ((0, 0), (0, width - 6 * count))).astype(np.float32)
 
 
 def _matrix(old: int, new: int, offsets: tuple[int, ...], weigh: Callable, clamp: bool) -> np.ndarray:

@@ -290,7 +290,7 @@ def _starts(flavour: Flavour) -> tuple[attention.Init, attention.Init]:
 
 
 def _dense(width: int, start: attention.Init, dtype: Any, name: str) -> nn.Dense:
-  return nn.Dense(width, dtype=dtype, kernel_init=start.kernel, bias_init=start.bias, name=name)
+  return attention.Dense(width, dtype=dtype, kernel_init=start.kernel, bias_init=start.bias, name=name)
 
 
 def _pooled_grid(grid: Grid, strides: Grid) -> Grid:

@@ -39,7 +39,9 @@ class Patch(nn.Module):
     kernel_init = nn.initializers.normal(0.02) if self.released else kernel_init
     kernel = self.param('kernel', kernel_init, (*self.patch, values // _product(self.patch), self.width))
     bias = self.param('bias', attention.uniform(values**-0.5), (self.width,))
-    return x.astype(self.dtype) @ kernel.reshape(values, self.width).astype(self.dtype) + bias.astype(self.dtype)
+    kernel, bias = kernel.reshape(values, self.width).astype(self.dtype), bias.astype(self.dtype)
+    rows = x.reshape(-1, values).astype(self.dtype)  # see attention.Dense
+    return (rows @ kernel + bias).reshape(*x.shape[:-1], self.width)
 
 
 def _product(patch: tuple[int, int, int]) -> int:
@@ -50,7 +52,7 @@ class Backbone(nn.Module):
   """ViT on patches of `patch` (frames, rows, columns); pre-norm blocks, learned positions.
 
   frames, crop: the clips its position tables are for; crop is one side or (rows, columns), in pixels.
-  positions: 'separable' or 'joint'. pool: 'mean' of the patch tokens, then the final norm (the paper's classifier;
+  positions: 'separable', 'joint' or 'sincos'. pool: 'mean' of the patch tokens, then the final norm (the paper's classifier;
   not the other way round), or 'class', the normed class token. drop_path: rate of the last block, rising linearly
   from 0. keep_mask_tokens: masked tokens stay in the encoder as a learned token (the paper's slow ablation).
   init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and biases of 0.02 in linear layers and block
