@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -58,6 +60,19 @@ def test_resume_equals_unbroken(data_dir):
   settings = {'augment': Augment(randaug=2, erase=1.0)}
   for a, b in zip(train(data_dir, 7, **settings)[4:], train(data_dir, 3, start_step=4, **settings)):
     same(a, b)
+
+
+def test_a_script_ends_whatever_it_left_open(data_dir):
+  # An iterator at the top of a script or notebook lives until Python shuts down; it once waited there forever.
+  script = f"""
+from tests.data import test_pipeline as toy
+from vjax.data import pipeline, sources
+source = sources.open_split({data_dir!r}, toy.SPEC, 'train')
+batches = pipeline.train_batches(source, toy.SPEC, toy.CLIP, toy.PLAIN, batch=4, seed=7, start_step=0, host=0, hosts=1)
+print(next(batches)['label'].shape)
+"""
+  done = subprocess.run([sys.executable, '-c', script], check=False, capture_output=True, text=True, timeout=120)
+  assert (done.returncode, done.stdout.strip()) == (0, '(4,)'), done.stderr
 
 
 def test_every_epoch_visits_each_clip_once(data_dir):

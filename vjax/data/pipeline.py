@@ -5,6 +5,7 @@ Order and every random choice are functions of (seed, epoch, place in the epoch)
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -253,18 +254,24 @@ def _batched(tf, places, item: Callable, rows: int):
 
 def _readable(tf, data, source: Source, row_of: Callable, rows: int, step: int) -> Iterator[dict[str, np.ndarray]]:
   """The data set's batches as numpy; a failure inside tf.data becomes a ValueError that names the record."""
-  batches = data.as_numpy_iterator()
-  while True:
-    try:
-      value = next(batches)
-    except StopIteration:
-      return
-    except tf.errors.OpError as e:
-      for i in range(step * rows, (step + 1) * rows):
-        sources.check(source, row_of(i))
-      raise ValueError(f'batch {step} of {source.name} failed, though its records decode: {e.message}') from e
-    yield dict(value)
-    step += 1
+  alive = [data.as_numpy_iterator()]
+  # An iterator that is still there when Python shuts down waits forever for threads that wait for Python.
+  atexit.register(alive.clear)
+  try:
+    while alive:
+      try:
+        value = next(alive[0])
+      except StopIteration:
+        return
+      except tf.errors.OpError as e:
+        for i in range(step * rows, (step + 1) * rows):
+          sources.check(source, row_of(i))
+        raise ValueError(f'batch {step} of {source.name} failed, though its records decode: {e.message}') from e
+      yield dict(value)
+      step += 1
+  finally:
+    atexit.unregister(alive.clear)
+    alive.clear()
 
 
 def test_views(frames: np.ndarray, rate: float, clip: ClipSpec, size: tuple[int, int] | None = None) -> np.ndarray:
