@@ -55,7 +55,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   common.use_data(config, arg.data)
   if arg.tiny:
     # Found by trying: a pre-trained network wants a far higher rate than one from scratch; at the latter's it learns less.
-    config = tiny(config, rate=8e-3 if arg.init else 2e-3)
+    config = tiny(config, rate=8e-3 if arg.init else 1e-3)
     config.optim.update(b2=0.95, clip_norm=1.0)
   if arg.mask:
     config.objective.mask_ratio = arg.mask

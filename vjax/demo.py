@@ -84,7 +84,8 @@ def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir
   cells = ''.join(f'<tr><td>{what}<td>{top1:.1%}<td>{chance:.1%}</tr>' for what, top1, chance in rows)
   tuning = {'from scratch': rows_of('scratch'), 'from the autoencoder': rows_of('finetuned')}
   clips = pictures.frames(dict(sorted(examples.items())))
-  sheet = pictures.reconstructions(*mae.reconstructions(first['video'][:1, 0])[0], data.mean, data.std)
+  found, ratio, oracle = mae.reconstructions(first['video'][:1, 0])
+  sheet = pictures.reconstruction_sheet({ratio: found[0]}, data.mean, data.std, oracle)
   matrix = pictures.confusion(labels, probabilities.argmax(-1), classes)
   for name, figure in {'motions': clips, 'reconstruction': sheet, 'confusion': matrix}.items():
     Path(workdir, f'{name}.png').write_bytes(pictures.png(figure))

@@ -32,14 +32,6 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]
   return figure
 
 
-def reconstructions(
-  original: np.ndarray, masked: np.ndarray, reconstruction: np.ndarray, mean: Sequence[float], std: Sequence[float]
-):
-  """Figure of one clip, arrays (T, H, W, 3) in normalised colours: rows original, masked, reconstruction; time to the
-  right.  (Feichtenhofer et al. 2022, figures 2 and 7.)"""
-  return _rows({'original': original, 'masked': masked, 'reconstruction': reconstruction}, mean, std)
-
-
 def reconstruction_sheet(
   ratios: Mapping[float, Sequence[np.ndarray]], mean: Sequence[float], std: Sequence[float], oracle: bool
 ):

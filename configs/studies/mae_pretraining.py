@@ -17,7 +17,7 @@ from configs import mae_finetune_k400, mae_k400, probe_k400
 
 SEEDS = (0, 1, 2)
 STEPS, WARMUP = 2000, 200  # of pre-training
-FEW, FEW_STEPS, FEW_RATE = 25.0, 400, 1e-3  # rate: from scratch
+FEW, FEW_STEPS = 25.0, 400
 MASKS = {'mae': 'random', 'tube': 'tube', 'frame': 'frame'}
 
 
@@ -36,8 +36,6 @@ def runs(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
       with few.unlocked():
         few.data.per_class = FEW
         few.optim.update(total_steps=FEW_STEPS, warmup_steps=FEW_STEPS // 10)
-        if name == 'scratch':
-          few.optim.rate = FEW_RATE
       yield f'{name}_few_{seed}', few
 
 
