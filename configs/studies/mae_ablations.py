@@ -3,8 +3,8 @@
 
 One seed on the motion view of the built-in data; every run is the tiny pre-training with one thing changed, and its linear
 probe. The first row is what the others change. The paper's figures are of ViT-L on Kinetics-400 (table 2) and, in
-brackets, on Something-Something V2 (table 12), fine-tuned. Eighteen runs of five minutes or so on two cores; some at a
-time: Command:  python -m vjax.study configs/studies/mae_ablations.py --only='*mask*'
+brackets, on Something-Something V2 (table 12), fine-tuned. Eighteen runs; some at a time:
+Command:  python -m vjax.study configs/studies/mae_ablations.py --only='*mask*'
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,7 @@ STEPS, WARMUP = 3000, 300
 BASE = 'random_50'
 # run -> (what it is, changes, paper). The tiny grid has two slots in time, so that whole frames can only be halved.
 RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
-  BASE: (
-    'random mask 50 %, normalised pixels of all frames, decoder 96 x 2',
-    {},
-    None,
-  ),
+  BASE: ('random mask 50 %, normalised pixels of all frames, decoder 96 x 2', {}, None),
   'mask_random_90': ('random mask 90 %', {'objective.ratio': 0.9}, '84.4 (63.4)'),
   'mask_random_75': ('random mask 75 %', {'objective.ratio': 0.75}, None),
   'mask_tube_90': ('tubes, 90 %', {'objective.kind': 'tube', 'objective.ratio': 0.9}, '83.5 (59.5)'),
