@@ -3,7 +3,7 @@
 
 One seed on the motion view of the built-in data; every run is the tiny pre-training with one thing changed, and its linear
 probe. The first row is what the others change. The paper's figures are of ViT-L on Kinetics-400 (table 2) and, in
-brackets, on Something-Something V2 (table 12), fine-tuned. Eighteen runs; some at a time:
+brackets, on Something-Something V2 (table 12), fine-tuned. Nineteen runs; some at a time:
 Command:  python -m vjax.study configs/studies/mae_ablations.py --only='*mask*'
 """
 
