@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults import commands, tiny
 from tests.test_train import lines, same
-from vjax import build, train
+from vjax import build, ckpt, train
 
 FLAGS = ('--config.data.batch=16', '--config.optim.rate_batch=16', '--config.train.eval_epochs=0.8')
 CLOSE = dict(rtol=2e-4, atol=2e-5)
@@ -70,6 +70,13 @@ def agree(a, b, step: int = 6) -> None:
     np.testing.assert_allclose(theirs[name], ours[name], rtol=2e-2, atol=1e-3, err_msg=name)
 
 
+def summed(workdir) -> None:
+  """The hosts' checksums are those that one process finds."""
+  sums = json.loads((workdir / 'checkpoints' / '6' / 'checksums' / 'metadata').read_text())
+  params = ckpt.load_params(workdir)[0]['params']  # which checks them
+  assert {f'params/{name}' for name in ckpt.checksums(params)} <= sums['model'].keys() and sums['optimizer']
+
+
 def test_two_processes_equal_one(data_dir, tmp_path):
   """Also: each of 36 test clips counts once though hosts have 20 and 16 of them, in the middle and at the end; and
   everything is written once."""
@@ -81,6 +88,7 @@ def test_two_processes_equal_one(data_dir, tmp_path):
   written = sorted(p.name.split('.')[0] for p in (tmp_path / 'two').iterdir())
   assert written == ['checkpoints', 'events', 'log', 'log-1', 'meta', 'metrics', 'result']
   assert not any('Traceback' in text for text in outputs) and commands.temporaries(tmp_path / 'two') == []
+  summed(tmp_path / 'two')
 
 
 @pytest.mark.slow
@@ -92,6 +100,7 @@ def test_state_split_over_hosts_and_accumulation(data_dir, tmp_path):
   one = reference(config, data_dir, tmp_path / 'one', **{'train.accumulate': 2, 'model.width': 128})
   ended(pair)
   agree(one, tmp_path / 'two')
+  summed(tmp_path / 'two')
   result = json.loads((tmp_path / 'two' / 'result.json').read_text())
   (tmp_path / 'two' / 'result.json').unlink()
   commands.ended(

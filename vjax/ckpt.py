@@ -125,8 +125,7 @@ class Checkpoints:
     optimizer = {'opt_state': state.opt_state, 'step': state.step}
     items = {'model': args.StandardSave(model), 'optimizer': args.StandardSave(optimizer)}
     items['interval'] = args.JsonSave(interval)
-    if jax.process_count() == 1:  # a pod's hosts would have to add up theirs
-      items['checksums'] = args.JsonSave({'model': checksums(model), 'optimizer': checksums(optimizer)})
+    items['checksums'] = args.JsonSave({'model': checksums(model), 'optimizer': checksums(optimizer)})
     with self._writing():
       self._manager.save(step, args=args.Composite(**items), force=True)
 
@@ -206,8 +205,8 @@ def _checksum(x: jax.Array) -> jax.Array:
 
 
 def checksums(x: Any) -> dict[str, int]:
-  """Checksum of every array in a tree, by name. Of what all devices hold alike, one device's; else one array after the
-  other, since on simulated devices many sums over a mesh at once wait for each other's threads."""
+  """Checksum of every array in a tree, by name, alike on all hosts. Of what all devices hold alike, one device's; else one
+  array after the other, since on simulated devices many sums over a mesh at once wait for each other's threads."""
   one = lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) and leaf.is_fully_replicated else leaf
   return {name: int(_checksum(one(leaf))) for name, leaf in _leaves(x).items()}
 
@@ -221,9 +220,8 @@ def _check_sums(x: Any, wanted: dict[str, int]) -> None:
 
 
 def _kept_checksums(folder: epath.Path, step: int) -> list[str]:
-  """The name of the item if the checkpoint has it and one process reads it: those of pods, and those made before there were
-  checksums, do not."""
-  return ['checksums'] if jax.process_count() == 1 and (folder / str(step) / 'checksums').exists() else []
+  """The name of the item if the checkpoint has it: those made before there were checksums do not."""
+  return ['checksums'] if (folder / str(step) / 'checksums').exists() else []
 
 
 def complete_steps(folder: epath.Path) -> list[int]:
