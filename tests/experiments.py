@@ -16,6 +16,7 @@ def shrunk(name: str, arg: str = 'tiny', **updates):
     config['model'] |= {'width': 0.0625, 'depths': (1, 1, 1, 1), 'bn_group_size': 2}
   if config['head']['name'] == 'mae':
     config['head'] |= {'width': 32, 'depth': 1, 'heads': 2, 'positions': 'joint'}
+    config['objective'] |= {'kind': 'random'}
   config['data'] |= {'batch': 8}
   config['train'] |= {'log_steps': 2, 'save_steps': 2, 'keep': 10}
   if config['optim']:
