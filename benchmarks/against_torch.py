@@ -13,8 +13,7 @@ inputs on the device. mae_SIZE_RATIO: ViT-Ti, S, B or L at 90 or 75 %, or 'dense
 a learned one; vit_SIZE: its classifier on all tokens; mvit_s, mvit_b: MViTv2. Ratio: vjax over the fastest PyTorch;
 bars: 1.3 for dense 3D networks on a CPU, 1.0 for everything else. On a GPU PyTorch runs as it is and compiled, CNNs
 with channels last; bfloat16 is autocast. Memory: the most that a call takes beyond what is there between calls.
-First: seconds of the first call, compilation included. The first row is one matrix product, a linear layer of ViT-B: what
-a ratio owes to the libraries of both sides. Needs PyTorch: pip install -e '.[bench]'
+First: seconds of the first call, compilation included. Needs PyTorch: pip install -e '.[bench]'
 """
 
 from __future__ import annotations
@@ -352,27 +351,6 @@ def measure(name: str, batch: int, steps: int, dtype: str, device: str) -> dict[
   return medians
 
 
-def product(steps: int, dtype: str, device: str) -> dict[str, float]:
-  """Median seconds of the first linear layer of a ViT-B's MLP on 1569 tokens, by whom; prints their ratio."""
-  import torch
-
-  tokens, kernel = (np.random.default_rng(0).standard_normal(s, np.float32) for s in ((1569, 768), (768, 3072)))
-  x, w = (jax.device_put(jnp.asarray(a, jnp.dtype(dtype))) for a in (tokens, kernel))
-  y, v = (torch.from_numpy(a).to(device, getattr(torch, dtype)) for a in (tokens, kernel.T.copy()))
-  multiply = jax.jit(jnp.matmul)
-
-  def theirs() -> None:
-    torch.nn.functional.linear(y, v)
-    if device == 'cuda':
-      torch.cuda.synchronize()
-
-  _, times = in_turns({'vjax': lambda: multiply(x, w).block_until_ready(), 'PyTorch': theirs}, 4 * steps)
-  medians = {who: statistics.median(seconds) for who, seconds in times.items()}
-  text = ', '.join(f'{who} {1e3 * value:.1f}' for who, value in medians.items())
-  print(f'product of 1569x768 and 768x3072, ms: {text}; ratio {medians["vjax"] / medians["PyTorch"]:.2f}', flush=True)
-  return medians
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--models', default=','.join(MODELS), help='r2plus1d_18, mae_{ti,s,b,l}_{dense,75,90}')
@@ -404,7 +382,6 @@ def main() -> None:
   print(
     f'{"model":13}{"what":10}{"":17}{"median ms":>10}{"min ms":>10}{"first s":>8}{"MiB":>9}{"ratio":>7}{"bar":>5}'
   )
-  product(args.steps, args.dtype, device)
   found = {}
   from benchmarks import cnn_peers
 

@@ -344,7 +344,7 @@ def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment
   net = model(config, len(source.classes))
   tx, schedule, total, freeze = optimizer(config, net, clips_per_epoch=source.num_clips)
   function, changes = objective(config)
-  init = unpack(Init, config.get('init', {}), 'init')
+  init = unpack(Init, config['init'], 'init') if 'init' in config else Init()
   trained_on = check_leaks(init, spec)
   epoch_steps = source.num_clips / (data.batch * clip.repeats)
 
