@@ -15,7 +15,7 @@ FLOORS = {
   'train': 5,  # evaluates on the way
   'evaluate': 4,
   **dict.fromkeys(['build', 'convert'], 3),  # both make whole models of what lies below
-  **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs'], 2),
+  **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs', 'train_step'], 2),
   **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures', 'inflate'], 1),
   **dict.fromkeys(['types', 'rooms', 'tree', 'remote'], 0),
 }

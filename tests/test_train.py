@@ -12,7 +12,7 @@ import pytest
 
 from configs import mae_k400
 from tests.experiments import shrunk
-from vjax import build, ckpt, shard, train, tree
+from vjax import build, ckpt, shard, train, train_step, tree
 from vjax.types import ClipSpec
 
 # Values of one training run that are facts of the clock, not of the training.
@@ -68,9 +68,9 @@ def test_resume_is_bit_identical(config, data_dir, tmp_path):
 
 def losses(config, data_dir, mesh, steps=3) -> tuple[list[float], dict]:
   exp = build.experiment(config, str(data_dir))
-  make, _ = train.init_state(exp, mesh, jax.random.key(0))
+  make, _ = train_step.init_state(exp.update, mesh, jax.random.key(0))
   state = make()
-  step = train.compiled_step(exp, mesh, state)
+  step = train_step.compiled_step(exp.update, mesh, state, exp.objective_at(0)[0])
   batches, found = exp.train_batches(0), []
   for _ in range(steps):
     state, metrics = step(state, shard.to_global(mesh, next(batches)), jax.random.key(1))
@@ -123,7 +123,7 @@ def test_fsdp_splits_parameters_and_optimizer(data_dir):
   config['model'] |= {'width': 128}
   exp = build.experiment(config, str(data_dir))
   mesh = shard.mesh(8)
-  state = train.init_state(exp, mesh, jax.random.key(0))[0]()
+  state = train_step.init_state(exp.update, mesh, jax.random.key(0))[0]()
   kernel = state.params['backbone']['block0']['mlp']['fc1']['kernel']
   assert kernel.shape == (128, 512) and kernel.addressable_shards[0].data.shape == (128, 64)
   moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == (128, 512)]
@@ -136,8 +136,8 @@ def test_golden_step(data_dir):
   settings = {'objective.ratio': 0.75, 'objective.normalise': False, 'optim.rate': 2e-3}
   exp = build.experiment(shrunk('mae_k400', **settings), str(data_dir))
   mesh = shard.mesh(1, jax.devices()[:1])
-  state = train.init_state(exp, mesh, jax.random.key(0))[0]()
-  step, found = train.compiled_step(exp, mesh, state), []
+  state = train_step.init_state(exp.update, mesh, jax.random.key(0))[0]()
+  step, found = train_step.compiled_step(exp.update, mesh, state, exp.objective_at(0)[0]), []
   for seed in range(2):
     video = np.random.default_rng(seed).integers(0, 256, (8, 8, 48, 48, 3), np.uint8)
     batch = {'video': video, 'label': np.zeros(8, np.int32), 'mask': np.ones(8, np.float32)}
@@ -171,7 +171,7 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
   train.run(build.experiment(pretrain, str(data_dir)), str(tmp_path / 'mae'))
   config = shrunk('mae_finetune_k400', f'tiny,init={tmp_path}/mae', **{'clip.frames': 16, 'clip.crop': 32})
   exp = build.experiment(config, str(data_dir))
-  state = train.init_state(exp, shard.mesh(), jax.random.key(0))[0]()
+  state = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[0]()
   params, _, report = ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm)
   saved = ckpt.load_params(tmp_path / 'mae')[0]['params']['backbone']
   np.testing.assert_array_equal(
@@ -196,7 +196,7 @@ def test_a_chain_of_three_trainings_knows_what_it_saw(data_dir, tmp_path):
       config['data'] |= {'name': 'motions_appearance'}
     exp = build.experiment(config, str(data_dir))
     if last:
-      state = train.init_state(exp, shard.mesh(), jax.random.key(0))[0]()
+      state = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[0]()
       _, _, report = ckpt.warm_start(state.params, state.stats, last, **exp.warm)
       assert all(n.startswith('head/') for n in report['skipped']) and len(report['loaded']) > 20
     last = str(tmp_path / str(number))
@@ -225,9 +225,9 @@ def test_vit_l_over_eight_devices():
   batch |= {'video_id': np.arange(8)}
 
   def first_moments(mesh):
-    state = train.init_state(exp, mesh, jax.random.key(0))[0]()
+    state = train_step.init_state(exp.update, mesh, jax.random.key(0))[0]()
     held = [(x.nbytes, x.addressable_shards[0].data.nbytes) for x in jax.tree.leaves((state.params, state.opt_state))]
-    step = train.compiled_step(exp, mesh, state)
+    step = train_step.compiled_step(exp.update, mesh, state, exp.objective_at(0)[0])
     state, metrics = step(state, shard.to_global(mesh, batch), jax.random.key(1))
     moments = jax.tree.leaves(optax.tree_utils.tree_get(state.opt_state, 'mu'))
     return np.sum(held, axis=0), float(metrics['loss'].compute()), [np.asarray(x) for x in moments]

@@ -33,6 +33,7 @@ from vjax import ckpt, inflate, optim, remote, rooms
 from vjax.data import on_device
 from vjax.data.augment import Augment
 from vjax.layers import position, sts
+from vjax.train_step import Update
 from vjax.types import Batch, ClipSpec, DatasetSpec, VideoModel, at_least
 
 _SECTIONS = ('seed', 'model', 'head', 'objective', 'data', 'clip', 'augment', 'optim', 'train', 'init', 'evals')
@@ -131,6 +132,15 @@ class Experiment:
     """The objective of the update after `step`, and a key: the same where the function is the same."""
     changes = self.objective_changes(step / self.total_steps)
     return (partial(self.objective, **changes) if changes else self.objective), tuple(sorted(changes.items()))
+
+  @property
+  def update(self) -> Update:
+    """Everything that one update needs beside state, batch and objective."""
+    t = self.training
+    return Update(
+      model=self.model, tx=self.tx, schedule=self.schedule, clip=(self.clip.frames, self.clip.crop, self.clip.crop),
+      pixels=self.pixels, freeze=self.freeze, accumulate=t.accumulate, ema=t.ema, skip_nonfinite=t.skip_nonfinite,
+    )  # fmt: skip
 
   @property
   def clips_per_step(self) -> int:

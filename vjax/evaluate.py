@@ -45,7 +45,7 @@ class Served:
     return shard.local_rows(self._features(self.params, self.stats, self._global(batch)['video']))
 
   def objective(self, batch: Batch) -> dict[str, Any]:
-    """The objective's metrics on the first view, as clu sums and counts over all hosts."""
+    """The objective's metrics on the first view, as sums and counts over all hosts."""
     return self._objective(self.params, self.stats, self._global(batch))
 
   def reconstructions(self, video: np.ndarray, ratio: float | None = None) -> tuple[list[tuple], float, bool]:

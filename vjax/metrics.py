@@ -1,4 +1,4 @@
-"""What is logged and when: clu averages summed over an interval, written to stdout, TensorBoard and metrics.jsonl."""
+"""What is logged and when: means summed over an interval, written to stdout, TensorBoard and metrics.jsonl."""
 
 import contextlib
 import functools
@@ -73,7 +73,7 @@ class Interval:
     self.sums = {name: list(pair) for name, pair in (sums or {}).items()}
 
   def add(self, metrics: dict[str, Any]) -> dict[str, float]:
-    """Adds one step's clu averages (waits for them); returns that step's means."""
+    """Adds one step's means (waits for them); returns that step's means."""
     means = {}
     for name, metric in jax.device_get(metrics).items():
       total, count = float(metric.total), float(metric.count)

@@ -1,4 +1,4 @@
-"""The training step and the loop around it. Knows no task: the objective is a function it is given."""
+"""The training loop: resume or start, step, log, save, evaluate. It knows no task: objectives are values."""
 
 import contextlib
 import logging
@@ -7,117 +7,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from clu.metrics import Average
 
-from vjax import ckpt, evaluate, optim, shard, tree
+from vjax import ckpt, evaluate, shard, train_step
 from vjax.build import Experiment
 from vjax.metrics import Interval, Log, memory_gib, writing
-from vjax.types import Batch, Metrics, TrainState
+from vjax.types import Batch, TrainState
 
 MAX_SKIPPED = 20  # steps in a row that train.skip_nonfinite leaves out before it gives up
 STOPPED = 75  # exit status after SIGTERM: state is saved, start the same command again (EX_TEMPFAIL)
 
 
-def train_step(
-  state: TrainState, batch: Batch, rng: jax.Array, *, exp: Experiment, mesh, objective: Callable
-) -> tuple[TrainState, Metrics]:
-  """One update by an objective of the experiment's. batch: global arrays, video uint8 (B, T, H, W, C). Randomness
-  depends on (rng, step, row) alone, not on devices or accumulation."""
-  clip_rng, dropout_rng = jax.random.split(jax.random.fold_in(rng, state.step))
-  batch = {**batch, 'rng': jax.random.split(clip_rng, batch['video'].shape[0])}
-
-  def gradients(part: Batch, dropout_rng: jax.Array):
-    part = {**part, 'video': exp.pixels(part)}
-    loss = lambda params: objective(exp.model, params, state.stats, part, dropout_rng, train=True)
-    (_, (metrics, stats)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-    return grads, stats, metrics
-
-  if exp.training.accumulate == 1:
-    grads, stats, metrics = gradients(batch, dropout_rng)
-  else:
-    grads, stats, metrics = _accumulate(
-      gradients, shard.microbatches(mesh, batch, exp.training.accumulate), dropout_rng
-    )
-  updates, opt_state = exp.tx.update(grads, state.opt_state, state.params)
-  params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
-  ema = None if state.ema is None else optim.ema_update(state.ema, params, exp.training.ema)
-  trained = {n: g for n, g in tree.flatten(grads).items() if not tree.matches(exp.freeze, n)}
-  norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in trained.values()))
-  metrics = {
-    **metrics,
-    'gradient_norm': Average.from_model_output(values=norm),
-    'rate': Average.from_model_output(values=exp.schedule(state.step)),
-  }
-  new = TrainState(step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema)
-  return _skip_nonfinite(state, new, metrics) if exp.training.skip_nonfinite else (new, metrics)
-
-
-def _skip_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
-  """(new, metrics) where loss and gradient norm are finite; else the old state a step further, and metrics that count
-  nothing but the skipped step. Rates are then those of the updates made, not of the step."""
-  finite = jnp.isfinite(metrics['loss'].total) & jnp.isfinite(metrics['gradient_norm'].total)
-  choose = lambda x, y: jnp.where(finite, x, y)
-  metrics = jax.tree.map(lambda x: choose(x, jnp.zeros_like(x)), metrics)
-  metrics = {**metrics, 'skipped': Average.from_model_output(values=1.0 - finite)}
-  return jax.tree.map(choose, new, old.replace(step=new.step)), metrics
-
-
-def compiled_step(exp: Experiment, mesh, state: TrainState, step: int = 1) -> Callable:
-  """train_step number `step` under jit on the mesh: (state, global batch, rng) -> (state, metrics). The given state is used
-  up."""
-  outputs = (shard.state_shardings(mesh, state), shard.replicated(mesh))
-  update = partial(train_step, exp=exp, mesh=mesh, objective=exp.objective_at(step - 1)[0])
-  return jax.jit(update, donate_argnums=0, out_shardings=outputs)
-
-
-def _accumulate(gradients: Callable, parts: Batch, rng: jax.Array):
-  """Mean of gradients and statistics, merged metrics, over microbatches (count, B / count, ...). Statistics are an
-  average of old and new, so their mean over microbatches is what one large batch gives."""
-  count = parts['mask'].shape[0]
-  rngs = jax.random.split(rng, count)
-  at = lambda i: jax.tree.map(lambda x: x[i], parts)
-  first = gradients(at(0), rngs[0])
-
-  def add(total, i):
-    grads, stats, metrics = gradients(at(i), rngs[i])
-    merged = {name: total[2][name].merge(metric) for name, metric in metrics.items()}
-    return (jax.tree.map(jnp.add, total[0], grads), jax.tree.map(jnp.add, total[1], stats), merged), None
-
-  (grads, stats, metrics), _ = jax.lax.scan(add, first, jnp.arange(1, count))
-  mean = lambda x: jax.tree.map(lambda y: y / count, x)
-  return mean(grads), mean(stats), metrics
-
-
-def init_state(exp: Experiment, mesh, rng: jax.Array) -> tuple[Callable[[], TrainState], TrainState]:
-  """(function that makes the initial state on the mesh, the same state as ShapeDtypeStructs with shardings)."""
-  video = jnp.zeros((1, exp.clip.frames, exp.clip.crop, exp.clip.crop, 3))
-
-  def make() -> TrainState:
-    variables = dict(exp.model.init({'params': rng}, video, train=False))
-    params = variables.pop('params')
-    ema = jax.tree.map(jnp.copy, params) if exp.training.ema else None
-    return TrainState(step=jnp.int32(0), params=params, stats=variables, opt_state=exp.tx.init(params), ema=ema)
-
-  shapes = jax.eval_shape(make)
-  shardings = shard.state_shardings(mesh, shapes)
-  struct = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-  # It runs once: on a CPU LLVM takes longer to make the drawing of many parameters fast than it can save.
-  options = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
-  return (
-    jax.jit(make, out_shardings=shardings, compiler_options=options),
-    jax.tree.map(struct, shapes, shardings),
-  )
-
-
 def _start(exp: Experiment, mesh, checkpoints: ckpt.Checkpoints, rng: jax.Array) -> tuple[TrainState, Interval]:
   """The newest checkpoint's state; else the initial one, warm-started where the config says so."""
-  make, target = init_state(exp, mesh, rng)
+  make, target = train_step.init_state(exp.update, mesh, rng)
   if checkpoints.latest is not None:
     state, sums = checkpoints.restore(target)
     logging.info('resuming after step %d', int(state.step))
@@ -277,9 +184,9 @@ def _loop(
     host_batch = _next(batches, checkpoints)
     waited += time.monotonic() - asked
     ids = host_batch['video_id']
-    settings = exp.objective_at(step - 1)[1]
+    objective, settings = exp.objective_at(step - 1)
     if settings not in compiled:
-      compiled[settings] = compiled_step(exp, mesh, state, step)
+      compiled[settings] = train_step.compiled_step(exp.update, mesh, state, objective)
     state, metrics = compiled[settings](state, shard.to_global(mesh, host_batch), rng)
     steps += 1
     # The device works on this step while the host reads the numbers of the one before.

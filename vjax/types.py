@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 # video (B, T, H, W, C) uint8 on the host, float in models; label (B,) or (B, K); mask (B,) 1 = real, 0 = padding;
 # video_id (B,) int; in training also rng (B,), one random key a clip.
 Batch = dict[str, Any]
-Metrics = dict[str, Any]  # name -> clu.metrics.Metric: sums and counts, so that merging is addition
+Metrics = dict[str, 'Mean']
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,29 @@ class Mask:
   keep: Any
   restore: Any
   removed: Any
+
+
+@flax.struct.dataclass
+class Mean:
+  """Sum and number of values, so that the mean over microbatches, hosts and steps is exact."""
+
+  total: Any
+  count: Any
+
+  @classmethod
+  def of(cls, values: Array, mask: Array | None = None) -> Mean:
+    """Mean of one value, or of the values (B,) where `mask` (B,) is not 0."""
+    values = jnp.atleast_1d(values)
+    real = jnp.ones(values.shape, bool) if mask is None else mask.astype(bool)
+    return cls(jnp.where(real, values, 0).sum(), real.sum(dtype=jnp.int32))
+
+  def merge(self, other: Mean) -> Mean:
+    """Mean over both."""
+    return Mean(self.total + other.total, self.count + other.count)
+
+  def compute(self) -> Array:
+    """The mean itself."""
+    return self.total / self.count
 
 
 @flax.struct.dataclass

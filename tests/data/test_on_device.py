@@ -9,7 +9,7 @@ import pytest
 
 from tests.data import make
 from tests.experiments import shrunk
-from vjax import build, shard, train
+from vjax import build, shard, train_step
 from vjax.data import on_device, pipeline, sources
 from vjax.data.augment import Augment
 from vjax.types import ClipSpec, DatasetSpec
@@ -63,9 +63,9 @@ def test_a_step_sees_the_same_clips(data_dir):
     config = shrunk('mae_k400', **{'augment.canvas': canvas})
     exp = build.experiment(config, str(data_dir))
     mesh = shard.mesh()
-    make_state, _ = train.init_state(exp, mesh, jax.random.key(0))
+    make_state, _ = train_step.init_state(exp.update, mesh, jax.random.key(0))
     state = make_state()
-    step = train.compiled_step(exp, mesh, state)
+    step = train_step.compiled_step(exp.update, mesh, state, exp.objective_at(0)[0])
     _, metrics = step(state, shard.to_global(mesh, next(exp.train_batches(0))), jax.random.key(1))
     losses.append(float(metrics['loss'].compute()))
   assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0] != losses[1]

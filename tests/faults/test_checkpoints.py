@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.experiments import shrunk
-from vjax import build, ckpt, evaluate, shard, train, tree
+from vjax import build, ckpt, evaluate, shard, train, train_step, tree
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +23,7 @@ def trained(data_dir, tmp_path_factory):
   exp = build.experiment(config, str(data_dir))
   workdir = tmp_path_factory.mktemp('trained')
   train.run(exp, str(workdir))
-  target = train.init_state(exp, shard.mesh(), jax.random.key(0))[1]
+  target = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[1]
   return exp, workdir, target
 
 
@@ -213,7 +213,7 @@ def test_a_checkpoint_of_another_experiment_lists_what_differs(change, message, 
     config['optim'] |= {'momentum': 0.9, 'nesterov': False}
   exp = build.experiment(config, str(data_dir))
   with pytest.raises(ValueError, match=f'another model or optimizer(.|\n)*({message})'):
-    restored(trained[1], train.init_state(exp, shard.mesh(), jax.random.key(0))[1])
+    restored(trained[1], train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[1])
 
 
 def test_another_mesh_reads_the_same_numbers(data_dir, tmp_path):
@@ -225,7 +225,7 @@ def test_another_mesh_reads_the_same_numbers(data_dir, tmp_path):
   kernel = ".params['backbone']['block0']['mlp']['fc1']['kernel']"
   found = []
   for mesh in (shard.mesh(4), shard.mesh(1), shard.mesh(1, jax.devices()[:1]), shard.mesh(8)):
-    found.append(restored(tmp_path, train.init_state(exp, mesh, jax.random.key(0))[1]))
+    found.append(restored(tmp_path, train_step.init_state(exp.update, mesh, jax.random.key(0))[1]))
   assert found[0][kernel].shape == (128, 512)
   for other in found[1:]:
     assert all(np.array_equal(other[name], found[0][name]) for name in found[0])

@@ -20,7 +20,7 @@ import pytest
 from tests.experiments import shrunk
 from tests.faults import commands
 from tests.test_train import arrays, lines, same
-from vjax import build, ckpt, metrics, shard, train
+from vjax import build, ckpt, metrics, shard, train, train_step
 from vjax.data import recordio
 
 FLAGS = ('--config.optim.total_steps=12', '--config.train.save_steps=2')
@@ -272,8 +272,8 @@ def _spoil(answer, params, batch):
 
 def numbers(exp, mesh, steps: int):
   """[(state, metrics)] of so many steps."""
-  state, found = train.init_state(exp, mesh, jax.random.key(0))[0](), []
-  step, batches = train.compiled_step(exp, mesh, state), exp.train_batches(0)
+  state, found = train_step.init_state(exp.update, mesh, jax.random.key(0))[0](), []
+  step, batches = train_step.compiled_step(exp.update, mesh, state, exp.objective_at(0)[0]), exp.train_batches(0)
   for _ in range(steps):
     state, metrics = step(state, shard.to_global(mesh, next(batches)), jax.random.key(1))
     found.append((jax.device_get(state), {name: float(m.compute()) for name, m in metrics.items() if m.count}))
@@ -305,8 +305,8 @@ def test_the_switch_costs_nothing_when_off(experiment):
   def traced(skip: bool) -> str:
     settings = dataclasses.replace(experiment.training, skip_nonfinite=skip)
     exp = dataclasses.replace(experiment, training=settings)
-    _, shapes = train.init_state(exp, mesh, jax.random.key(0))
-    step = functools.partial(train.train_step, exp=exp, mesh=mesh, objective=exp.objective)
+    _, shapes = train_step.init_state(exp.update, mesh, jax.random.key(0))
+    step = functools.partial(train_step.train_step, update=exp.update, mesh=mesh, objective=exp.objective)
     return str(jax.make_jaxpr(step)(shapes, batch, jax.random.key(1)))
 
   assert 'is_finite' in traced(True) and 'is_finite' not in traced(False)

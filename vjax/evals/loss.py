@@ -10,7 +10,7 @@ READS = 'objective'
 
 
 def evaluate(objective: Callable[[Batch], dict[str, Any]], batches: Iterable[Batch]) -> dict[str, float]:
-  """{metric: mean over real clips}. objective(batch): clu averages over the first view of every video."""
+  """{metric: mean over real clips}. objective(batch): means over the first view of every video."""
   interval = Interval()
   for batch in batches:
     interval.add(objective(batch))

@@ -6,12 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from clu import metrics
 from jaxtyping import Array, Float
 
 from vjax.layers import mask as masks
 from vjax.layers import mix
-from vjax.types import Batch, Metrics
+from vjax.types import Batch, Mean, Metrics
 
 MASK_LEVELS = 8  # parts of mask_ratio that its schedule is rounded to, since each is a program of its own
 
@@ -80,7 +79,7 @@ def objective(
   )
   real = batch['mask'].astype(jnp.float32)
   values = {'loss': losses, **{f'top{k}': _hits(logits, truth, k) for k in (1, 5) if classes >= k}}
-  averages = {name: metrics.Average.from_model_output(x, mask=real > 0) for name, x in values.items()}
+  averages = {name: Mean.of(x, real) for name, x in values.items()}
   return jnp.sum(losses * real) / jnp.maximum(real.sum(), 1), (averages, stats)
 
 

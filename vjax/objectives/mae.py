@@ -4,12 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from clu import metrics
 from jaxtyping import Array, Float
 
 from vjax.layers import mask as masks
 from vjax.layers.position import patchify, unpatchify
-from vjax.types import Batch, Mask, Metrics, VideoModel
+from vjax.types import Batch, Mask, Mean, Metrics, VideoModel
 
 VARIANCE_EPSILON = 1e-6
 
@@ -58,7 +57,7 @@ def objective(
   # Every clip removes as many tokens, so the mean over clips is the mean over removed tokens.
   loss = jnp.sum(clip_loss * real) / jnp.maximum(jnp.sum(real), 1)
   return loss, (
-    {'loss': metrics.Average.from_model_output(clip_loss, mask=real)},
+    {'loss': Mean.of(clip_loss, real)},
     {**stats, **new} if train else stats,
   )
 

@@ -1,0 +1,142 @@
+"""One update: gradients, accumulation over microbatches, the optimizer, skipping of updates that are not finite."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from vjax import optim, shard, tree
+from vjax.types import Batch, Mean, Metrics, TrainState, VideoModel
+
+
+@dataclass(frozen=True)
+class Update:
+  """Everything that one update needs beside state, batch and objective.
+
+  Attributes:
+    model: backbone and head.
+    tx: optimizer.
+    schedule: learning rate of a step, for the log.
+    clip: (T, H, W) of the clips that the model is made for.
+    pixels: makes normalized clips (B, T, H, W, 3) float32 of a batch.
+    freeze: regular expressions of parameters that are not trained; their gradients do not count in the norm.
+    accumulate: number of microbatches.
+    ema: weight of the old moving average of parameters, 0 = no average is kept.
+    skip_nonfinite: leave out an update whose loss or gradient is not finite.
+  """
+
+  model: VideoModel
+  tx: optax.GradientTransformation
+  schedule: optax.Schedule
+  clip: tuple[int, int, int]
+  pixels: Callable[[Batch], jax.Array]
+  freeze: tuple[str, ...] = ()
+  accumulate: int = 1
+  ema: float = 0.0
+  skip_nonfinite: bool = False
+
+
+def train_step(
+  state: TrainState, batch: Batch, rng: jax.Array, *, update: Update, mesh: Mesh, objective: Callable
+) -> tuple[TrainState, Metrics]:
+  """One update of the state by `objective`.
+
+  Randomness depends on (rng, step, row) alone, not on devices or accumulation.
+
+  Args:
+    state: the state before.
+    batch: global arrays, video uint8 (B, T, H, W, C).
+    rng: key of the run.
+    update: model, optimizer and settings.
+    mesh: of the devices.
+    objective: see `vjax/objectives`.
+
+  Returns:
+    The state after, and the means of this step.
+  """
+  clip_rng, dropout_rng = jax.random.split(jax.random.fold_in(rng, state.step))
+  batch = {**batch, 'rng': jax.random.split(clip_rng, batch['video'].shape[0])}
+
+  def gradients(part: Batch, dropout_rng: jax.Array):
+    part = {**part, 'video': update.pixels(part)}
+    loss = lambda params: objective(update.model, params, state.stats, part, dropout_rng, train=True)
+    (_, (metrics, stats)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+    return grads, stats, metrics
+
+  if update.accumulate == 1:
+    grads, stats, metrics = gradients(batch, dropout_rng)
+  else:
+    parts = shard.microbatches(mesh, batch, update.accumulate)
+    grads, stats, metrics = _accumulate(gradients, parts, dropout_rng)
+  updates, opt_state = update.tx.update(grads, state.opt_state, state.params)
+  params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
+  ema = None if state.ema is None else optim.ema_update(state.ema, params, update.ema)
+  trained = {n: g for n, g in tree.flatten(grads).items() if not tree.matches(update.freeze, n)}
+  norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in trained.values()))
+  metrics = {
+    **metrics,
+    'gradient_norm': Mean.of(norm),
+    'rate': Mean.of(update.schedule(state.step)),
+  }
+  new = TrainState(step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema)
+  return _skip_nonfinite(state, new, metrics) if update.skip_nonfinite else (new, metrics)
+
+
+def _skip_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+  """(new, metrics) where loss and gradient norm are finite; else the old state a step further, and metrics that count
+  nothing but the skipped step. Rates are then those of the updates made, not of the step."""
+  finite = jnp.isfinite(metrics['loss'].total) & jnp.isfinite(metrics['gradient_norm'].total)
+  choose = lambda x, y: jnp.where(finite, x, y)
+  metrics = jax.tree.map(lambda x: choose(x, jnp.zeros_like(x)), metrics)
+  metrics = {**metrics, 'skipped': Mean.of(1.0 - finite)}
+  return jax.tree.map(choose, new, old.replace(step=new.step)), metrics
+
+
+def compiled_step(update: Update, mesh: Mesh, state: TrainState, objective: Callable) -> Callable:
+  """train_step under jit on the mesh: (state, global batch, rng) -> (state, metrics). It uses up the given state."""
+  outputs = (shard.state_shardings(mesh, state), shard.replicated(mesh))
+  step = partial(train_step, update=update, mesh=mesh, objective=objective)
+  return jax.jit(step, donate_argnums=0, out_shardings=outputs)
+
+
+def _accumulate(gradients: Callable, parts: Batch, rng: jax.Array):
+  """Mean of gradients and statistics, merged metrics, over microbatches (count, B / count, ...). Statistics are an
+  average of old and new, so their mean over microbatches is what one large batch gives."""
+  count = parts['mask'].shape[0]
+  rngs = jax.random.split(rng, count)
+  at = lambda i: jax.tree.map(lambda x: x[i], parts)
+  first = gradients(at(0), rngs[0])
+
+  def add(total, i):
+    grads, stats, metrics = gradients(at(i), rngs[i])
+    merged = {name: total[2][name].merge(metric) for name, metric in metrics.items()}
+    return (jax.tree.map(jnp.add, total[0], grads), jax.tree.map(jnp.add, total[1], stats), merged), None
+
+  (grads, stats, metrics), _ = jax.lax.scan(add, first, jnp.arange(1, count))
+  mean = lambda x: jax.tree.map(lambda y: y / count, x)
+  return mean(grads), mean(stats), metrics
+
+
+def init_state(update: Update, mesh: Mesh, rng: jax.Array) -> tuple[Callable[[], TrainState], TrainState]:
+  """(function that makes the initial state on the mesh, the same state as ShapeDtypeStructs with shardings)."""
+  video = jnp.zeros((1, *update.clip, 3))
+
+  def make() -> TrainState:
+    variables = dict(update.model.init({'params': rng}, video, train=False))
+    params = variables.pop('params')
+    ema = jax.tree.map(jnp.copy, params) if update.ema else None
+    return TrainState(step=jnp.int32(0), params=params, stats=variables, opt_state=update.tx.init(params), ema=ema)
+
+  shapes = jax.eval_shape(make)
+  shardings = shard.state_shardings(mesh, shapes)
+  struct = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+  # It runs once: on a CPU LLVM takes longer to make the drawing of many parameters fast than it can save.
+  options = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
+  return (
+    jax.jit(make, out_shardings=shardings, compiler_options=options),
+    jax.tree.map(struct, shapes, shardings),
+  )
