@@ -132,7 +132,8 @@ def noise(keys: Any, tokens: int) -> jax.Array:
 
 
 class Ours:
-  """vjax: `infer()` gives the output, `step()` the loss; state and inputs stay on the device."""
+  """vjax: `infer()` gives the output, `step()` the loss; state and inputs stay on the device. `start_infer` and `start_step`
+  are the same but wait for nothing."""
 
   def __init__(self, case: Case, batch: dict[str, np.ndarray], dtype: Any, rate: float = 1e-3):
     model, variables = case.ours(dtype)
@@ -161,11 +162,18 @@ class Ours:
     self.state = (params, stats, jax.jit(tx.init)(params))
     self.forward, self.update = jax.jit(forward), jax.jit(update, donate_argnums=0)
 
+  def start_infer(self) -> jax.Array:
+    return self.forward(self.variables, self.batch)
+
+  def start_step(self) -> jax.Array:
+    self.state, loss = self.update(self.state, self.batch)
+    return loss
+
   def infer(self) -> jax.Array:
-    return jax.block_until_ready(self.forward(self.variables, self.batch))
+    return jax.block_until_ready(self.start_infer())
 
   def step(self) -> float:
-    self.state, loss = self.update(self.state, self.batch)
+    loss = self.start_step()
     jax.block_until_ready(self.state)
     return float(loss)
 
@@ -176,15 +184,16 @@ class Ours:
 
 
 class Theirs:
-  """PyTorch: the same calls."""
+  """PyTorch: the same calls. channels_last: layout of parameters and inputs, None = of CNNs on GPUs."""
 
   def __init__(
-    self, case: Case, batch: dict[str, np.ndarray], dtype: str, device: str, compiled: bool, rate: float = 1e-3
-  ):
+    self, case: Case, batch: dict[str, np.ndarray], dtype: str, device: str, compiled: bool, rate: float = 1e-3,
+    channels_last: bool | None = None,
+  ):  # fmt: skip
     import torch
 
-    cnn = case.optimizer['name'] == 'sgd'
-    layout = torch.channels_last_3d if device == 'cuda' and cnn else torch.contiguous_format
+    last = device == 'cuda' and case.optimizer['name'] == 'sgd' if channels_last is None else channels_last
+    layout = torch.channels_last_3d if last else torch.contiguous_format
     self.peer = case.peer.to(device, memory_format=layout)
     video = torch.from_numpy(batch['video'].transpose(0, 4, 1, 2, 3).copy()).to(device, memory_format=layout)
     self.extra = torch.from_numpy(batch['label'])
@@ -206,20 +215,27 @@ class Theirs:
     self.wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
     self.inference, self.masked = torch.inference_mode, case.ratio is not None
 
-  def infer(self) -> Any:
+  def start_infer(self) -> Any:
     self.peer.eval()
     with self.inference(), self.cast():
-      out = self.forward(self.video, self.extra) if self.masked else self.forward(self.video)
-    self.wait()
-    return out
+      return self.forward(self.video, self.extra) if self.masked else self.forward(self.video)
 
-  def step(self) -> float:
+  def start_step(self) -> Any:
     self.peer.train()
     self.tx.zero_grad(set_to_none=True)
     with self.cast():
       loss = self.loss(self.video, self.extra)
     loss.backward()
     self.tx.step()
+    return loss
+
+  def infer(self) -> Any:
+    out = self.start_infer()
+    self.wait()
+    return out
+
+  def step(self) -> float:
+    loss = self.start_step()
     self.wait()
     return loss.item()
 

@@ -29,22 +29,26 @@ class Setting(NamedTuple):
 
 SETTINGS = {
   'x3d_s': Setting('pytorchvideo', 'x3d_s', (13, 160), 1.0),
+  'x3d_m': Setting('pytorchvideo', 'x3d_m', (16, 224), 1.0),
   'csn_50': Setting('pytorchvideo', 'ir_csn_r50', (8, 224), 1.0),
   'tam_r50': Setting('ibm', 'tam_r50', (8, 224), 1.0),
   'slow_r50': Setting('pytorchvideo', 'slow_r50', (8, 224), 1.3),
   'sts_slow_r50': Setting('pytorchvideo', 'slow_r50', (8, 224), 1.3, {'sts': 'sts'}),
   'slowfast_4x16': Setting('pytorchvideo', 'slowfast_r50_4x16', (32, 224), 1.3),
+  'slowfast_8x8': Setting('pytorchvideo', 'slowfast_r50_8x8', (32, 224), 1.3),
   'i3d_r50': Setting('pytorchvideo', 'i3d_3x1x1_r50', (8, 224), 1.3),
 }
 
 
 class Classifier(nn.Module):
-  """One of PyTorchVideo's networks with a loss; its parameters keep their names."""
+  """One of PyTorchVideo's networks with a loss; its parameters keep their names.
 
-  def __init__(self, network: nn.Module):
+  alpha: the slow pathway sees every alpha-th frame; 0: there is one pathway.
+  """
+
+  def __init__(self, network: nn.Module, alpha: int = 0):
     super().__init__()
-    self.blocks = network.blocks
-    self.alpha = 8 if hasattr(network.blocks[0], 'multipathway_blocks') else 0
+    self.blocks, self.alpha = network.blocks, alpha
 
   def forward(self, video: Tensor) -> Tensor:
     x: Any = video
@@ -68,13 +72,14 @@ def make(name: str) -> nn.Module:
   from pytorchvideo.models import create_csn, create_resnet, create_slowfast, x3d
 
   every = dict(model_num_class=CLASSES, dropout_rate=0.0)
-  if name == 'x3d_s':
+  if name.startswith('x3d'):
     network = x3d.create_x3d(input_clip_length=frames, input_crop_size=side, head_activation=None, **every)
   elif name == 'csn_50':
     network = create_csn(model_depth=50, stem_pool=nn.MaxPool3d, **every)
-  elif name == 'slowfast_4x16':
+  elif name.startswith('slowfast'):
+    taps, stride = {'slowfast_4x16': (5, 8), 'slowfast_8x8': (7, 4)}[name]
     widths = dict(slowfast_channel_reduction_ratio=(8,), slowfast_conv_channel_fusion_ratio=2)
-    fusion = dict(slowfast_fusion_conv_kernel_size=(5, 1, 1), slowfast_fusion_conv_stride=(8, 1, 1))
+    fusion = dict(slowfast_fusion_conv_kernel_size=(taps, 1, 1), slowfast_fusion_conv_stride=(stride, 1, 1))
     network = create_slowfast(**widths, **fusion, **every)
   elif name == 'i3d_r50':
     halve = dict(stage1_pool=nn.MaxPool3d, stage1_pool_kernel_size=(2, 1, 1))
@@ -88,7 +93,7 @@ def make(name: str) -> nn.Module:
         setattr(module, child, nn.AdaptiveAvgPool3d(1))
       elif name == 'sts_slow_r50' and child == 'conv_a' and part.kernel_size == (3, 1, 1):
         setattr(module, child, STS(part.in_channels, part.out_channels))
-  return Classifier(network)
+  return Classifier(network, alpha={'slowfast_4x16': 8, 'slowfast_8x8': 4}.get(name, 0))
 
 
 class STS(nn.Conv3d):

@@ -1,8 +1,8 @@
 """Measures every formulation of conv3d on this machine's backend: python benchmarks/conv.py [--dtype=bfloat16]
 
 For each kernel: milliseconds forwards, and of both gradients (input and kernel) for a given output gradient, then the
-ratio to XLA's 3D convolution. `*` marks what vjax/layers/conv.py uses on this backend: its TABLE should name the
-fastest sum.
+ratio to XLA's 3D convolution. `*` marks what vjax/kernels/table.py names for this backend: it should
+be the fastest sum.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vjax.kernels import table
 from vjax.layers import conv
 
 CLIP = (2, 8, 56, 56)
@@ -77,7 +78,7 @@ def main() -> None:
       forward = milliseconds(call, x, kernel)
       gradient = milliseconds(lambda x, k, dy, call=call: jax.vjp(call, x, k)[1](dy), x, kernel, dy)
       base = base or forward + gradient
-      mark = '*' if name == conv.TABLE[backend][kind] else ' '
+      mark = '*' if name == table.chosen(kind) else ' '
       ratio = (forward + gradient) / base
       row = f'{shape!s:24}{kernel_shape!s:22}{"".join(str(strides).split()):11}{name + mark:13}'
       print(f'{row}{forward:9.1f}{gradient:9.1f}{ratio:7.3f}', flush=True)

@@ -8,7 +8,9 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'benchmarks'
 NAMES = sorted(
-  path.stem for path in FOLDER.glob('*.py') if path.stem not in ('__init__', 'peers', 'cnn_peers', 'mvit_peer')
+  path.stem
+  for path in FOLDER.glob('*.py')
+  if path.stem not in ('__init__', 'peers', 'cnn_peers', 'mvit_peer', 'gpu_report')
 )
 
 

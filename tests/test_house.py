@@ -17,7 +17,7 @@ FLOORS = {
   **dict.fromkeys(['build', 'convert'], 3),  # both make whole models of what lies below
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs', 'train_step'], 2),
   **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures', 'inflate'], 1),
-  **dict.fromkeys(['types', 'rooms', 'tree', 'remote'], 0),
+  **dict.fromkeys(['types', 'rooms', 'tree', 'remote', 'kernels'], 0),
 }
 FILES = sorted(
   p.relative_to(ROOT) for d in ('vjax', 'configs', 'data_prep', 'benchmarks') for p in (ROOT / d).rglob('*.py')

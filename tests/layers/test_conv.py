@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vjax import macs
+from vjax.kernels import table
 from vjax.layers import conv
 
 # name of the kind: kernel (kT, kH, kW), C_in, C_out, groups
@@ -55,7 +56,7 @@ BY_FRAME = ('spatial', 'spatial_wide', 'temporal')  # whose gradients change whe
 def test_formulation_equals_lax_forward_and_gradients(name, large, monkeypatch):
   monkeypatch.setattr(conv, 'LARGE', large)
   kernel, channels, features, groups = KERNELS[name]
-  chosen = conv.TABLE['cpu'][conv.kind((*kernel, channels // groups, features), channels, groups)]
+  chosen = table.TABLE['cpu'][conv.kind((*kernel, channels // groups, features), channels, groups)]
   for dtype, tolerance, some in ((jnp.float64, 1e-11, SETTINGS), (jnp.float32, 3e-4, SETTINGS[1:2])):
     with jax.enable_x64(dtype == jnp.float64):
       x, weights = example(kernel, channels, features, groups, dtype)
@@ -69,7 +70,7 @@ def test_formulation_equals_lax_forward_and_gradients(name, large, monkeypatch):
 def test_bfloat16_differs_by_its_rounding(name, monkeypatch):
   monkeypatch.setattr(conv, 'LARGE', 1)
   kernel, channels, features, groups = KERNELS[name]
-  chosen = conv.TABLE['cpu'][conv.kind((*kernel, channels // groups, features), channels, groups)]
+  chosen = table.TABLE['cpu'][conv.kind((*kernel, channels // groups, features), channels, groups)]
   half = example(kernel, channels, features, groups, jnp.bfloat16)
   exact = run('lax', (*SETTINGS[0], groups), *(x.astype(jnp.float32) for x in half))
   for a, b in zip(run(chosen, (*SETTINGS[0], groups), *half), exact):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax.kernels import table
 from vjax.layers import conv, relative
 from vjax.layers.drop import DropPath
 from vjax.layers.norm import LayerNorm
@@ -43,6 +44,8 @@ def uniform(bound: float) -> Initializer:
 def _by_rows(x: jax.Array, kernel: jax.Array, dimensions: Any, **options: Any) -> jax.Array:
   """x (..., D) times a kernel (D, E), as one matrix of rows. From (B, N, D) the gradient of the kernel first copies what it
   multiplies, transposed: on a CPU that takes as long as all three products of a narrow layer."""
+  if table.chosen('linear') == 'plain':
+    return jax.lax.dot_general(x, kernel, dimensions, **options)
   rows = jax.lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())), **options)
   return rows.reshape(*x.shape[:-1], kernel.shape[1])
 
@@ -60,13 +63,12 @@ def attend(
   """softmax(scale * query key^T + bias) value per head, (B, N, heads, d); the softmax in at least float32. scale=None:
   1 / sqrt(d).
 
-  The one place that chooses a formulation. On a CPU: matrix products with heads first, which took 0.5 to 0.9 of the
-  time of `jax.nn.dot_product_attention`, forward and with gradient, for 17 to 1569 tokens; with 1024 keys or more head by
-  head, for half of that time again. On CUDA in half precision:
-  the fused cuDNN kernel. Elsewhere XLA's.
+  The one place that chooses a formulation, by `kernels/table.py`. 'heads': matrix products with heads first, which took
+  0.5 to 0.9 of the time of `jax.nn.dot_product_attention` on a CPU, forward and with gradient, for 17 to 1569 tokens; with
+  1024 keys or more head by head, for half of that time again. 'cudnn': the fused kernel, where it takes the operands.
   """
   scale = query.shape[-1] ** -0.5 if scale is None else scale
-  if jax.default_backend() == 'cpu':
+  if table.chosen('attention') == 'heads':
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))  # (B, heads, N, d)
     if bias is None and k.shape[2] >= MANY_KEYS and not conv.as_written():
       return _by_head(q * jnp.asarray(scale, q.dtype), k, v).swapaxes(1, 2)
@@ -161,12 +163,13 @@ _by_head.defvjp(_by_head_forward, _by_head_backward)
 
 
 def _fused(query: Array) -> bool:
-  """Whether cuDNN's attention takes the operands: CUDA, Ampere generation or later, half precision, d <= 128."""
-  if jax.default_backend() != 'gpu' or query.dtype not in (jnp.bfloat16, jnp.float16):
+  """Whether cuDNN's attention takes the operands: CUDA, Ampere generation or later, half precision, d <=
+  table.CUDNN_WIDTH."""
+  if table.chosen('attention') != 'cudnn' or query.dtype not in (jnp.bfloat16, jnp.float16):
     return False
   device = jax.devices()[0]
   cuda = 'cuda' in device.client.platform_version.lower() and float(device.compute_capability) >= 8
-  return cuda and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+  return cuda and query.shape[-1] % 8 == 0 and query.shape[-1] <= table.CUDNN_WIDTH
 
 
 def norm(name: str, dtype: Any, bias_init: Initializer = nn.initializers.zeros, eps: float = EPSILON) -> LayerNorm:

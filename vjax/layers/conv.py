@@ -1,4 +1,4 @@
-"""3D convolution: one meaning, several formulations, the fastest one measured for the backend.
+"""3D convolution: one meaning, several formulations; `kernels/table.py` says which one a backend uses.
 
 XLA's 3D convolutions are slow on CPUs, their gradients with strides or groups by two orders of magnitude, while its 2D
 convolutions, matrix products and fused elementwise code are near the machine's peak. `benchmarks/conv.py` measures all
@@ -18,18 +18,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from vjax.kernels import table
+
 Triple = tuple[int, int, int]
 HE = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
-# The formulation of each kind of kernel. cpu: chosen by benchmarks/conv.py on a 2-core x86 machine (AVX-512).
-# gpu, tpu: not measured yet; depthwise follows from grouped 3D convolutions being a known weak spot of cuDNN too.
-TABLE = {
-  'cpu': dict(
-    depthwise='framed', pointwise='product', spatial='folded', temporal='flattened', full='taps', grouped='taps'
-  ),
-  'gpu': dict(depthwise='shifted', pointwise='lax', spatial='lax', temporal='lax', full='lax', grouped='lax'),
-  'tpu': dict(depthwise='shifted', pointwise='lax', spatial='lax', temporal='lax', full='lax', grouped='lax'),
-}
 LARGE = 784  # pixels of a frame, 28 x 28: from here on gradients of CPUs go frame by frame
 _forced = contextvars.ContextVar('formulation', default=None)
 
@@ -99,7 +92,7 @@ def conv3d(
   """
   if isinstance(padding, str) or len(padding) != 3:
     raise ValueError(f'padding={padding!r}: give three integers, zeros on each side of (time, height, width)')
-  name = _forced.get() or TABLE[jax.default_backend()][kind(kernel.shape, x.shape[-1], groups)]
+  name = _forced.get() or table.chosen(kind(kernel.shape, x.shape[-1], groups))
   return FORMULATIONS[name](x, kernel, strides, padding, dilation, groups)
 
 

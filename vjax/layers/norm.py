@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax.kernels import table
+
 
 class BatchNorm(nn.Module):
   """Normalises over clips, time and space, channels last; statistics and arithmetic in float32.
@@ -43,7 +45,8 @@ class BatchNorm(nn.Module):
       return (x.astype(wide) * gain + (bias - mean.value * gain)).astype(self.dtype)
     groups = self._groups(x.shape[0])
     grouped = x.astype(wide).reshape(groups, -1, channels)
-    y, batch_mean, batch_var = normalised(grouped, scale.astype(wide), bias.astype(wide), self.eps)
+    normalize = NORMALIZE[table.chosen('batch_norm')]
+    y, batch_mean, batch_var = normalize(grouped, scale.astype(wide), bias.astype(wide), self.eps)
     if not self.is_initializing():
       mean.value = self.bn_decay * mean.value + (1 - self.bn_decay) * batch_mean.mean((0, 1))
       var.value = self.bn_decay * var.value + (1 - self.bn_decay) * batch_var.mean((0, 1))
@@ -87,6 +90,7 @@ def _backward(eps, saved, gradients):
 
 
 normalised.defvjp(_forward, _backward)
+NORMALIZE = {'written': normalised, 'derived': normalised.__wrapped__}  # by whose gradient
 
 
 class LayerNorm(nn.Module):
@@ -101,7 +105,8 @@ class LayerNorm(nn.Module):
   def __call__(self, x: Float[Array, '*axes c']) -> Float[Array, '*axes c']:
     scale = self.param('scale', nn.initializers.ones, x.shape[-1:], jnp.float32)
     bias = self.param('bias', self.bias_init, x.shape[-1:], jnp.float32)
-    return _layer(x.astype(self.dtype), scale.astype(self.dtype), bias.astype(self.dtype), self.eps)
+    normalize = NORMALIZE_LAYER[table.chosen('layer_norm')]
+    return normalize(x.astype(self.dtype), scale.astype(self.dtype), bias.astype(self.dtype), self.eps)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -125,3 +130,4 @@ def _layer_backward(eps, saved, dy):
 
 
 _layer.defvjp(_layer_forward, _layer_backward)
+NORMALIZE_LAYER = {'written': _layer, 'derived': _layer.__wrapped__}

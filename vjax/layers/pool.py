@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from vjax.kernels import table
+
 Triple = tuple[int, int, int]
 Sides = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 NONE = ((0, 0), (0, 0), (0, 0))
@@ -22,8 +24,13 @@ def max_pool(
 
   The gradient goes to the first of equal values, as PyTorch's does.
   """
-  if jax.default_backend() != 'cpu':
+  if table.chosen('max_pool') == 'derived':
     return nn.max_pool(x, window, strides, padding)
+  return written_max_pool(x, window, strides, padding)
+
+
+def written_max_pool(x: jax.Array, window: Triple, strides: Triple, padding: Sides) -> jax.Array:
+  """Max pooling as `max_pool`, by shifted clips and a written gradient."""
   return _pool(x, tuple(window), tuple(strides), tuple(map(tuple, padding)))
 
 

@@ -1,0 +1,65 @@
+"""How large a batch a device holds: planned from two compilations, then tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from benchmarks.gpu_cases import training
+from benchmarks.gpu_cases.recorder import Recorder, seconds_of
+from vjax.models import mvit, vit
+
+
+def _training(name: str, remat: bool, dtype: str) -> training.Training:
+  if name == 'mvit_l':
+    row = mvit.VARIANTS['v2_l_40x3']
+    return training.classifier(mvit.Backbone(**row, dtype=dtype, remat=remat), (40, row['crop'], row['crop']))
+  clip = (4, 64, 64) if name == 'vit_ti' else (16, 224, 224)
+  sizes = {**vit.VARIANTS[name.removeprefix('vit_').capitalize()], 'frames': clip[0], 'crop': clip[1]}
+  return training.classifier(vit.Backbone(**sizes, dtype=dtype, remat=remat), clip)
+
+
+def largest(record: Recorder, name: str, remat: bool, clips: tuple[int, int]) -> None:
+  """The largest batch of full clips that trains in bfloat16 with AdamW.
+
+  Args:
+    record: of the results.
+    name: 'vit_l', 'vit_h', 'mvit_l' or, for tests, 'vit_ti'.
+    remat: whether blocks are computed again in the backward pass.
+    clips: two batches whose planned memory tells that of a clip.
+  """
+  run = _training(name, remat, 'bfloat16' if record.full else 'float32')
+  for count in clips:
+    record.measure(f'plan/batch={count}', lambda count=count: _plan(run, count))
+  plans = [record.known.get(f'plan/batch={count}', {}).get('bytes') for count in clips]
+  if None in plans:
+    return
+  each = (plans[1] - plans[0]) / (clips[1] - clips[0])
+  limit = (jax.devices()[0].memory_stats() or {}).get('bytes_limit', plans[1])
+  guess = max(1, int((limit - plans[0]) / max(each, 1) + clips[0]))
+  for count in sorted({max(1, int(share * guess)) for share in (0.97, 0.9, 0.8)}, reverse=True):
+    if record.measure(f'batch={count}', lambda count=count: _try(run, count, each)):
+      break
+
+
+def _plan(run: training.Training, clips: int) -> dict[str, float]:
+  step, compile_s = run.compiled(clips)
+  plan = step.memory_analysis()
+  state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(run.shapes()) if hasattr(x.dtype, 'itemsize'))
+  return {'bytes': plan.temp_size_in_bytes + state, 'state_bytes': state, 'compile_s': compile_s}
+
+
+def _try(run: training.Training, clips: int, each: float) -> dict[str, float]:
+  step, compile_s = run.compiled(clips)
+  held: list[Any] = [run.state()]
+  batch = run.batch(clips)
+
+  def call() -> Any:
+    held[0], metrics = step(held[0], batch, jax.random.key(1))
+    return metrics
+
+  seconds = seconds_of(call, jax.block_until_ready)
+  peak = (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use', 0)
+  found = {'mib_a_clip': each / 2**20, 'peak_gib': peak / 2**30, 'compile_s': compile_s}
+  return {'clips': clips, 'clips_per_s': clips / seconds, **found}
