@@ -64,7 +64,7 @@ _TORCH, _VIDEO = ('torch',), ('torch', 'pytorchvideo')
 _PEERS = {
   'vit_b': (8, None, _TORCH),
   'slowfast_8x8': (8, None, _VIDEO),
-  'r2plus1d_18': (16, {'clip': (4, 16), 'batch': 1}, _TORCH),
+  'r2plus1d_18': (16, {'clip': (4, 16), 'batch': 2}, _TORCH),
   'mvit_s': (16, None, _TORCH),
   'x3d_m': (16, None, _VIDEO),
   'csn_50': (16, None, _VIDEO),
