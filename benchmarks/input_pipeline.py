@@ -21,47 +21,47 @@ import time
 
 import numpy as np
 
+from vjax.config import AugmentConfig, ClipConfig
 from vjax.data import pipeline, records, sources
-from vjax.data.augment import Augment
 from vjax.data.manifest import write_manifest
-from vjax.types import ClipSpec, DatasetSpec
+from vjax.types import DatasetSpec
 
 SETTINGS = {
   '16x4, 224 px, random resized crop': (
-    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace'),
-    Augment(area=(0.5, 1.0)),
+    ClipConfig(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace'),
+    AugmentConfig(area=(0.5, 1.0)),
   ),
   '16x4, 224 px, resized on the accelerator': (
-    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace'),
-    Augment(area=(0.5, 1.0), canvas=(256, 340)),
+    ClipConfig(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace'),
+    AugmentConfig(area=(0.5, 1.0), device_frame_size=(256, 340)),
   ),
   '16x4, 224 px, four repeats': (
-    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace', repeats=4),
-    Augment(area=(0.5, 1.0)),
+    ClipConfig(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace', num_repeats=4),
+    AugmentConfig(area=(0.5, 1.0)),
   ),
   '16x4, 224 px, four repeats, accelerator': (
-    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace', repeats=4),
-    Augment(area=(0.5, 1.0), canvas=(256, 340)),
+    ClipConfig(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace', num_repeats=4),
+    AugmentConfig(area=(0.5, 1.0), device_frame_size=(256, 340)),
   ),
   '32x2, 224 px, short side 256-320': (
-    ClipSpec(frames=32, stride=2, crop=224, short_side=256, sampling='dense'),
-    Augment(crop='jitter'),
+    ClipConfig(num_frames=32, frame_stride=2, crop_size=224, short_side=256, sampling='dense'),
+    AugmentConfig(crop='jitter'),
   ),
   '32x2, 224 px, short side, accelerator': (
-    ClipSpec(frames=32, stride=2, crop=224, short_side=256, sampling='dense'),
-    Augment(crop='jitter', canvas=(256, 340)),
+    ClipConfig(num_frames=32, frame_stride=2, crop_size=224, short_side=256, sampling='dense'),
+    AugmentConfig(crop='jitter', device_frame_size=(256, 340)),
   ),
   '32x1, 112 px of 128x171': (
-    ClipSpec(frames=32, stride=1, crop=112, short_side=128, sampling='consecutive'),
-    Augment(crop='fixed', size=(128, 171)),
+    ClipConfig(num_frames=32, frame_stride=1, crop_size=112, short_side=128, sampling='consecutive'),
+    AugmentConfig(crop='fixed', size=(128, 171)),
   ),
   '32x1, 112 px of 128x171, accelerator': (
-    ClipSpec(frames=32, stride=1, crop=112, short_side=128, sampling='consecutive'),
-    Augment(crop='fixed', size=(128, 171), canvas=(256, 340)),
+    ClipConfig(num_frames=32, frame_stride=1, crop_size=112, short_side=128, sampling='consecutive'),
+    AugmentConfig(crop='fixed', size=(128, 171), device_frame_size=(256, 340)),
   ),
   '16x4, 224 px, RandAugment and erasing': (
-    ClipSpec(frames=16, stride=4, crop=224, short_side=256, sampling='linspace'),
-    Augment(area=(0.08, 1.0), randaug=2, erase=0.25),
+    ClipConfig(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace'),
+    AugmentConfig(area=(0.08, 1.0), rand_augment=2, random_erasing=0.25),
   ),
 }
 
@@ -113,7 +113,7 @@ def ratios(source, spec, jpegs: list[bytes], seconds: float) -> None:
   for name, (clip, augment) in SETTINGS.items():
     raw = decode_rate(jpegs, seconds)
     rate = _rate(_clips(source, spec, clip, augment), seconds, warm=6)
-    alone = raw / clip.frames
+    alone = raw / clip.num_frames
     print(
       f'{name:42} {rate:7.1f} clips per CPU-second   decoding alone {alone:7.1f}   ratio {rate / alone:.2f}',
       flush=True,

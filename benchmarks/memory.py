@@ -23,11 +23,11 @@ def state_bytes(config: dict, fsdp: int) -> tuple[int, int]:
   import numpy as np
 
   from vjax import build, shard
-  from vjax.types import ClipSpec
+  from vjax.config import parse
 
-  net, clip = build.model(config, 400), ClipSpec(**config['clip'])
+  net, clip = build.model(config, 400), parse(config).clip
   tx = build.optimizer(config, net, clips_per_epoch=240_000)[0]
-  video = jax.ShapeDtypeStruct((1, clip.frames, clip.crop, clip.crop, 3), jnp.float32)
+  video = jax.ShapeDtypeStruct((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
   params = jax.eval_shape(lambda rng, x: net.init(rng, x, train=False), jax.random.key(0), video)['params']
   state = {'params': params, 'gradients': params, 'opt_state': jax.eval_shape(tx.init, params)}
   shardings = shard.state_shardings(shard.mesh(fsdp), state)
@@ -41,11 +41,11 @@ def step(config: dict, remat: bool, clips: int) -> tuple[Callable, tuple]:
   import jax.numpy as jnp
 
   from vjax import build
-  from vjax.types import ClipSpec
+  from vjax.config import parse
 
   config = {**config, 'train': {**config['train'], 'remat': remat}}
-  net, clip, objective = build.model(config, 400), ClipSpec(**config['clip']), build.objective(config)[0]
-  video = jax.ShapeDtypeStruct((clips, clip.frames, clip.crop, clip.crop, 3), jnp.float32)
+  net, clip, objective = build.model(config, 400), parse(config).clip, build.objective(config)[0]
+  video = jax.ShapeDtypeStruct((clips, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
   variables = jax.eval_shape(lambda rng, x: net.init(rng, x, train=False), jax.random.key(0), video)
   params = variables.pop('params')
   batch = {'video': video, 'label': jax.ShapeDtypeStruct((clips,), jnp.int32)}
@@ -91,14 +91,14 @@ def main() -> None:
   args = parser.parse_args()
   os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={args.devices}'
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  from vjax import build
+  from vjax.config import plain
 
   columns = ['config', 'parameters', 'state, fsdp=1', f'state, fsdp={args.devices}', 'saved a clip', 'with remat']
   columns += ['planned by the compiler', 'with remat'] if args.compiled else []
   print(f'| {" | ".join(columns)} |')
   print(f'|{" --- |" * len(columns)}')
   for variant in args.variants.split(','):
-    config = build.plain(importlib.import_module(f'configs.{args.config}').get_config(f'variant={variant}'))
+    config = plain(importlib.import_module(f'configs.{args.config}').get_config(f'variant={variant}'))
     (count, whole), (_, part) = (state_bytes(config, n) for n in (1, args.devices))
     bytes_of = [saved_bytes, compiled_bytes] if args.compiled else [saved_bytes]
     kept = ' | '.join(f'{f(config, remat) / 2**20:.0f} MiB' for f in bytes_of for remat in (False, True))

@@ -42,12 +42,12 @@ def make_motions(folder: pathlib.Path, count: int) -> list[str]:
 
 
 def make_large(folder: pathlib.Path, count: int) -> list[str]:
-  """Names of `count` videos of 256x340 px: smooth colours that drift under grain."""
+  """Names of `count` videos of 256x340 px: smooth colors that drift under grain."""
   names, rng = [f'large-{i:05}.mp4' for i in range(count)], np.random.default_rng(0)
   for name in names:
-    colours = rng.uniform(0, 255, (5, 6, 3)).repeat(100, 0).repeat(100, 1)
+    colors = rng.uniform(0, 255, (5, 6, 3)).repeat(100, 0).repeat(100, 1)
     grain = rng.normal(0, 6, (256, 340, 3))
-    frames = [colours[t : t + 256, t : t + 340] + np.roll(grain, t, 0) for t in range(SECONDS * FPS)]
+    frames = [colors[t : t + 256, t : t + 340] + np.roll(grain, t, 0) for t in range(SECONDS * FPS)]
     synthetic.encode(str(folder / name), np.clip(frames, 0, 255).astype(np.uint8))
   return names
 

@@ -73,7 +73,7 @@ def start(config: str, data_dir: str, instruments: bool) -> dict[str, float]:
 def _clips(config: str) -> int:
   """Clips a step."""
   chosen = _config(config)
-  return chosen.data.batch * chosen.clip.repeats
+  return chosen.data.batch_size * chosen.clip.num_repeats
 
 
 def _config(config: str):

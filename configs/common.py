@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vjax import rooms
+from vjax import registry
 
 KINETICS_PIXELS = dict(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))  # PySlowFast's, RGB in [0, 1]
 IMAGENET_PIXELS = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # ImageNet's
@@ -13,37 +13,28 @@ VMZ_PIXELS = dict(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.21
 # whole frame squeezed to 54 x 54 px, of which a training crop takes 48 x 48. Patches are four frames long: from the motion
 # inside a patch the network learns within 1000 steps; with two frames it had barely begun.
 TINY_DATA = dict(name='motions', split='train', **KINETICS_PIXELS)
-TINY_CLIP = dict(frames=8, stride=1, crop=48, short_side=54, sampling='uniform')
+TINY_CLIP = dict(num_frames=8, frame_stride=1, crop_size=48, short_side=54, sampling='uniform')
 TINY_AUGMENT = dict(crop='fixed', size=(54, 54), flip=0.0)
 # The transformers of masked pre-training see 32 x 32 px: 32 tokens, not 72, and pre-training needs many steps. Fixed
 # positions: learned ones are faint at first, and the loss stays high for longer.
 TINY_VIT = dict(name='vit', width=96, depth=4, heads=3, patch=(4, 8, 8), positions='sincos')
-TINY_VIT_CLIP = {**TINY_CLIP, 'crop': 32, 'short_side': 36}
+TINY_VIT_CLIP = {**TINY_CLIP, 'crop_size': 32, 'short_side': 36}
 TINY_VIT_AUGMENT = {**TINY_AUGMENT, 'size': (36, 36)}
-TINY_VIEWS = dict(name='views', split='test', clips=2, crops=1, batch=64)
+TINY_VIEWS = dict(name='views', split='test', num_clips=2, num_crops=1, batch_size=64)
 TINY_PROBE = dict(
-  name='probe', train_split='train', test_split='test', clips=1, crops=1, batch=64, grid=(1e-4, 1e-3, 1e-2, 1e-1)
+  name='probe',
+  train_split='train',
+  test_split='test',
+  num_clips=1,
+  num_crops=1,
+  batch_size=64,
+  grid=(1e-4, 1e-3, 1e-2, 1e-1),
 )
 
 
-def training(**settings: Any) -> dict[str, Any]:
-  """config.train with every key there is, so that each can be set on the command line; see build.Training."""
-  rest = {
-    'eval_epochs': 0.0,
-    'keep': 2,
-    'accumulate': 1,
-    'fsdp': 1,
-    'remat': False,
-    'ema': 0.0,
-    'skip_nonfinite': False,
-  }
-  return {**rest, **settings}
-
-
 def warm_start(path: str) -> dict[str, Any]:
-  """config.init from a workdir or converted checkpoint, all but its head; '' = from scratch; see build.Init."""
-  rest = {'leak': False, 'inflate': '', 'rates': (), 'keep_static': True}
-  return {'path': path, 'skip': ('head/.*',) if path else (), **rest}
+  """config.init from a workdir or converted checkpoint, all but its head; '' = from scratch; see vjax.config.InitConfig."""
+  return {'path': path, 'skip': ('head/.*',) if path else ()}
 
 
 def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
@@ -54,9 +45,9 @@ def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
   if data in known:
     config.data.name = data
     if data == 'ssv2':
-      config.clip.update(stride=1, sampling='segments')
+      config.clip.update(frame_stride=1, sampling='segments')
       config.augment.flip = 0.0
-  elif data != 'custom' and data in rooms.names('data.datasets'):
+  elif data != 'custom' and data in registry.names('data.datasets'):
     raise ValueError(
       f'config argument data={data!r}: this recipe is for {", ".join(known)}, or a folder of your own; give a config of '
       f'{data} instead (tiny runs on the built-in data)'
@@ -71,14 +62,14 @@ def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
   own = config.data.name == 'custom'
   data = dict(name='custom', folder=config.data.folder) if own else {}
   config.objective = dict(name='classify')
-  config.data = {**TINY_DATA, 'batch': 32, **data}
-  config.clip = dict(TINY_CLIP, repeats=1)
+  config.data = {**TINY_DATA, 'batch_size': 32, **data}
+  config.clip = dict(TINY_CLIP, num_repeats=1)
   config.augment = dict(TINY_AUGMENT)
   del config.optim.total_epochs, config.optim.warmup_epochs
-  for key in [key for key in ('warmup_start', 'end') if key in config.optim]:
-    config.optim[key] = rate / 100 if key == 'warmup_start' else 1e-6
-  config.optim.update(rate=rate, rate_batch=32, total_steps=600, warmup_steps=60)
-  config.train = training(dtype='float32', log_steps=50, save_steps=250)
+  for key in [key for key in ('warmup_start_lr', 'end_lr') if key in config.optim]:
+    config.optim[key] = rate / 100 if key == 'warmup_start_lr' else 1e-6
+  config.optim.update(learning_rate=rate, base_batch_size=32, total_steps=600, warmup_steps=60)
+  config.train = dict(dtype='float32', log_steps=50, save_steps=250)
   config.evals = dict(test={**TINY_VIEWS, 'split': 'val' if own else 'test'})
   return config
 

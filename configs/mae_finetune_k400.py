@@ -14,6 +14,7 @@ pre-training's. Epochs count clips, so with two repeats 100 epochs are 50 passes
 from ml_collections import ConfigDict
 
 from configs import common
+from vjax.config import complete
 
 RECIPES = {  # rate, videos a step it is for, epochs, repeats, drop path, dropout, layer decay
   'B': (1.6e-2, 768, 150.0, 2, 0.1, 0.3, 0.65),
@@ -35,23 +36,25 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.model = dict(name='vit', variant=arg.variant, drop_path=drop_path)
   config.head = dict(name='linear', dropout=dropout, kernel_std=2e-5)
   config.objective = dict(name='classify', label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
-  config.data = dict(name='k400', split='train', batch=batch, **common.KINETICS_PIXELS)
-  config.clip = dict(frames=16, stride=4, crop=224, short_side=224, sampling='linspace', repeats=repeats)
+  config.data = dict(name='k400', split='train', batch_size=batch, **common.KINETICS_PIXELS)
+  config.clip = dict(
+    num_frames=16, frame_stride=4, crop_size=224, short_side=224, sampling='linspace', num_repeats=repeats
+  )
   # The paper's table says RandAugment (9, 0.5); both published codes use magnitude 7, crops from 8 % and erasing.
   config.augment = dict(
-    crop='resized', area=(0.08, 1.0), flip=0.5, randaug=2, magnitude=7.0, magnitude_std=0.5, erase=0.25,
+    crop='resized', area=(0.08, 1.0), flip=0.5, rand_augment=2, magnitude=7.0, magnitude_std=0.5, random_erasing=0.25,
     repeat_window='same',
   )  # fmt: skip
   config.optim = dict(
-    name='adamw', rate=rate, rate_batch=batch, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.05, clip_norm=5.0,
+    name='adamw', learning_rate=rate, base_batch_size=batch, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.05, clip_norm=5.0,
     decay_skip=('backbone/position_.*', 'backbone/class_token'), layer_decay=layer_decay,
-    schedule='cosine', end=1e-6, total_epochs=epochs, warmup_epochs=5.0 * repeats,
+    schedule='cosine', end_lr=1e-6, total_epochs=epochs, warmup_epochs=5.0 * repeats,
   )  # fmt: skip
-  config.train = common.training(
-    dtype='bfloat16', log_steps=50, save_steps=500, eval_epochs=0.0, remat=arg.variant != 'B'
-  )
+  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500, eval_epochs=0.0, remat=arg.variant != 'B')
   config.init = common.warm_start(arg.init)
-  config.evals = dict(test=dict(name='views', split='val', clips=7, crops=3, batch=16, average='probabilities'))
+  config.evals = dict(
+    test=dict(name='views', split='val', num_clips=7, num_crops=3, batch_size=16, average='probabilities')
+  )
   common.use_data(config, arg.data)
   if arg.tiny:
     # Found by trying: a pre-trained network wants a far higher rate than one from scratch; at the latter's it learns less.
@@ -59,7 +62,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optim.update(b2=0.95, clip_norm=1.0)
   if arg.mask:
     config.objective.mask_ratio = arg.mask
-  return config.lock()
+  return complete(config)
 
 
 def tiny(config: ConfigDict, rate: float) -> ConfigDict:

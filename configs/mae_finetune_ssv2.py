@@ -10,6 +10,7 @@ and right, so nothing is mirrored.
 from ml_collections import ConfigDict
 
 from configs import common, mae_finetune_k400
+from vjax.config import complete
 
 RECIPES = {'L': (0.64, 0.75), 'H': (0.32, 0.85)}  # rate at 256 videos a step, layer decay
 
@@ -23,21 +24,23 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.model = dict(name='vit', variant=arg.variant, drop_path=0.2)
   config.head = dict(name='linear', dropout=0.5, kernel_std=2e-5)
   config.objective = dict(name='classify', label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
-  config.data = dict(name='ssv2', split='train', batch=256, **common.KINETICS_PIXELS)
-  config.clip = dict(frames=16, stride=1, crop=224, short_side=224, sampling='segments', repeats=1)
+  config.data = dict(name='ssv2', split='train', batch_size=256, **common.KINETICS_PIXELS)
+  config.clip = dict(num_frames=16, frame_stride=1, crop_size=224, short_side=224, sampling='segments', num_repeats=1)
   config.augment = dict(
-    crop='resized', area=(0.08, 1.0), flip=0.0, randaug=2, magnitude=7.0, magnitude_std=0.5, erase=0.25
+    crop='resized', area=(0.08, 1.0), flip=0.0, rand_augment=2, magnitude=7.0, magnitude_std=0.5, random_erasing=0.25
   )
   config.optim = dict(
-    name='sgd', rate=rate, rate_batch=256, momentum=0.9, nesterov=True, weight_decay=1e-4, layer_decay=layer_decay,
-    decay_skip=('backbone/position_.*', 'backbone/class_token'),
-    schedule='cosine', end=0.0, total_epochs=40.0, warmup_epochs=3.0,
+    name='sgd', learning_rate=rate, base_batch_size=256, momentum=0.9, nesterov=True, weight_decay=1e-4,
+    layer_decay=layer_decay, decay_skip=('backbone/position_.*', 'backbone/class_token'),
+    schedule='cosine', end_lr=0.0, total_epochs=40.0, warmup_epochs=3.0,
   )  # fmt: skip
-  config.train = common.training(dtype='bfloat16', log_steps=50, save_steps=500, remat=True)
+  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500, remat=True)
   config.init = common.warm_start(arg.init)
-  config.evals = dict(test=dict(name='views', split='val', clips=1, crops=3, batch=16, average='probabilities'))
+  config.evals = dict(
+    test=dict(name='views', split='val', num_clips=1, num_crops=3, batch_size=16, average='probabilities')
+  )
   if arg.tiny:
     config = mae_finetune_k400.tiny(config, rate=0.05)
   if arg.mask:
     config.objective.mask_ratio = arg.mask
-  return config.lock()
+  return complete(config)

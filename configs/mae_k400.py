@@ -13,6 +13,7 @@ from every decoded video, so 800 epochs are 200 passes over the videos.
 from ml_collections import ConfigDict
 
 from configs import common
+from vjax.config import complete
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -22,23 +23,25 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.seed = 0
   config.model = dict(name='vit', variant=common.choose('variant', arg.variant, {v: v for v in 'BLH'}))
   config.head = dict(name='mae', preset='released', width=512, depth=4)
-  config.objective = dict(name='mae', ratio=0.9, kind='random', normalise=True, target='stride')
-  config.data = dict(name='k400', split='train', batch=512, **common.KINETICS_PIXELS)
-  config.clip = dict(frames=16, stride=4, crop=224, short_side=256, sampling='linspace', repeats=4)
-  config.augment = dict(crop='resized', area=(0.5, 1.0), flip=0.5, canvas=(256, 340))  # resized on the accelerator
+  config.objective = dict(name='mae', ratio=0.9, kind='random', normalize=True, target='stride')
+  config.data = dict(name='k400', split='train', batch_size=512, **common.KINETICS_PIXELS)
+  config.clip = dict(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace', num_repeats=4)
+  config.augment = dict(
+    crop='resized', area=(0.5, 1.0), flip=0.5, device_frame_size=(256, 340)
+  )  # resized on the accelerator
   config.optim = dict(
-    name='adamw', rate=1.6e-3, rate_batch=512, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05, clip_norm=0.02,
-    schedule='cosine', end=0.0, total_epochs=arg.epochs, warmup_epochs=0.15 * arg.epochs,
+    name='adamw', learning_rate=1.6e-3, base_batch_size=512, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05, clip_norm=0.02,
+    schedule='cosine', end_lr=0.0, total_epochs=arg.epochs, warmup_epochs=0.15 * arg.epochs,
   )  # fmt: skip
-  config.train = common.training(
-    dtype='bfloat16', log_steps=50, save_steps=1000, eval_epochs=80.0, remat=arg.variant != 'B'
-  )
+  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=1000, eval_epochs=80.0, remat=arg.variant != 'B')
   config.evals = dict(
-    val=dict(name='loss', split='val', clips=1, crops=1, batch=256),
-    pictures=dict(name='reconstruction', split='val', clips=1, crops=1, batch=8, ratios=(0.9, 0.95, 0.98)),
+    val=dict(name='loss', split='val', num_clips=1, num_crops=1, batch_size=256),
+    pictures=dict(
+      name='reconstruction', split='val', num_clips=1, num_crops=1, batch_size=8, ratios=(0.9, 0.95, 0.98)
+    ),
   )
   common.use_data(config, arg.data, ssv2=True)
-  return (tiny(config) if arg.tiny else config).lock()
+  return complete(tiny(config) if arg.tiny else config)
 
 
 def tiny(config: ConfigDict) -> ConfigDict:
@@ -49,16 +52,16 @@ def tiny(config: ConfigDict) -> ConfigDict:
   config.head = dict(name='mae', preset='released', width=96, depth=2, heads=3, positions='sincos', pred_frames=8)
   config.objective.update(ratio=0.5, kind='frame')
   own = dict(name='custom', folder=config.data.folder) if config.data.name == 'custom' else {}
-  config.data = {**common.TINY_DATA, 'batch': 32, **own}
-  config.clip = dict(common.TINY_VIT_CLIP, repeats=1)
+  config.data = {**common.TINY_DATA, 'batch_size': 32, **own}
+  config.clip = dict(common.TINY_VIT_CLIP, num_repeats=1)
   config.augment = dict(common.TINY_VIT_AUGMENT)
   del config.optim.total_epochs, config.optim.warmup_epochs
-  config.optim.update(rate=4e-3, rate_batch=32, clip_norm=1.0, total_steps=1000, warmup_steps=100)
-  config.train = common.training(dtype='float32', log_steps=50, save_steps=500)
+  config.optim.update(learning_rate=4e-3, base_batch_size=32, clip_norm=1.0, total_steps=1000, warmup_steps=100)
+  config.train = dict(dtype='float32', log_steps=50, save_steps=500)
   split = 'val' if own else 'test'
   config.evals = dict(
-    val=dict(name='loss', split=split, clips=1, crops=1, batch=64),
+    val=dict(name='loss', split=split, num_clips=1, num_crops=1, batch_size=64),
     probe={**common.TINY_PROBE, 'test_split': split},
-    pictures=dict(name='reconstruction', split=split, clips=1, crops=1, batch=8),
+    pictures=dict(name='reconstruction', split=split, num_clips=1, num_crops=1, batch_size=8),
   )
   return config

@@ -14,6 +14,7 @@ Epochs count clips: with two repeats 200 passes over the videos are 400 epochs.
 from ml_collections import ConfigDict
 
 from configs import common
+from vjax.config import complete
 
 DROP_PATH = {
   'v1_b_16x4': 0.2, 'v1_b_32x3': 0.3, 'v2_s_16x4': 0.2, 'v2_b_32x3': 0.3, 'v2_l_40x3': 0.75,
@@ -26,40 +27,53 @@ REPEATS = 2
 def get_config(arg: str | None = None) -> ConfigDict:
   """Axes: variant of models/mvit.py; init = checkpoint to start from; data = k600, k700 or a folder of your own; tiny."""
   arg = common.parse_arg(arg, variant='v2_s_16x4', init='', data='')
-  drop_path = common.choose('variant', arg.variant, DROP_PATH)
-  frames, stride = (int(n) for n in arg.variant.rpartition('_')[2].split('x'))
-  large, official = arg.variant.startswith('v2_l'), not arg.variant.startswith('multitrain')
+  config = recipe(arg.variant, arg.init)
+  common.use_data(config, arg.data)
+  return complete(tiny(config) if arg.tiny else config)
+
+
+def recipe(variant: str, init: str) -> ConfigDict:
+  """The recipe for Kinetics-400, which mvit_ssv2 shares in parts."""
+  drop_path = common.choose('variant', variant, DROP_PATH)
+  frames, stride = (int(n) for n in variant.rpartition('_')[2].split('x'))
+  large, official = variant.startswith('v2_l'), not variant.startswith('multitrain')
   crop = 312 if large else 224
   config = ConfigDict()
   config.seed = 0
-  config.model = dict(name='mvit', variant=arg.variant, drop_path=drop_path)
+  config.model = dict(name='mvit', variant=variant, drop_path=drop_path)
   config.head = dict(name='linear', dropout=0.5, kernel_std=0.02, bias_start=0.02 if official else 0.0)
   config.objective = dict(name='classify', label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
   pixels = common.IMAGENET_PIXELS if large else common.KINETICS_PIXELS
-  config.data = dict(name='k400', split='train', batch=256, **pixels)
+  config.data = dict(name='k400', split='train', batch_size=256, **pixels)
   config.clip = dict(
-    frames=frames, stride=stride, crop=crop, short_side=crop * 8 // 7, sampling='linspace', repeats=REPEATS
+    num_frames=frames,
+    frame_stride=stride,
+    crop_size=crop,
+    short_side=crop * 8 // 7,
+    sampling='linspace',
+    num_repeats=REPEATS,
   )
   config.augment = dict(
-    crop='resized', area=(0.08, 1.0), flip=0.5, randaug=4, magnitude=7.0, magnitude_std=0.5, erase=0.25,
+    crop='resized', area=(0.08, 1.0), flip=0.5, rand_augment=4, magnitude=7.0, magnitude_std=0.5, random_erasing=0.25,
     repeat_window='same',
   )  # fmt: skip
   config.optim = dict(  # 1e-4 for 32 clips, so 1.6e-3 for 512
-    name='adamw', rate=1.6e-3, rate_batch=256, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.05, clip_norm=1.0,
-    schedule='cosine', warmup_start=1.6e-5, end=1.6e-5, total_epochs=200.0 * REPEATS, warmup_epochs=30.0 * REPEATS,
+    name='adamw', learning_rate=1.6e-3, base_batch_size=256, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.05, clip_norm=1.0,
+    schedule='cosine', warmup_start_lr=1.6e-5, end_lr=1.6e-5, total_epochs=200.0 * REPEATS, warmup_epochs=30.0 * REPEATS,
   )  # fmt: skip
-  config.train = common.training(dtype='bfloat16', log_steps=50, save_steps=500, remat='_l_' in arg.variant)
-  config.init = common.warm_start(arg.init)
-  config.evals = dict(test=dict(name='views', split='val', clips=5, crops=1, batch=16, average='probabilities'))
-  common.use_data(config, arg.data)
-  return (tiny(config) if arg.tiny else config).lock()
+  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500, remat='_l_' in variant)
+  config.init = common.warm_start(init)
+  config.evals = dict(
+    test=dict(name='views', split='val', num_clips=5, num_crops=1, batch_size=16, average='probabilities')
+  )
+  return config
 
 
 def tiny(config: ConfigDict) -> ConfigDict:
-  """Two stages of a small network of the same flavour, without the heaviest augmentation, for few steps."""
-  flavour = {'v1': 'v1', 'v2': 'v2'}.get(config.model.variant[:2], 'multitrain')
+  """Two stages of a small network of the same flavor, without the heaviest augmentation, for few steps."""
+  flavor = {'v1': 'v1', 'v2': 'v2'}.get(config.model.variant[:2], 'multitrain')
   config.model = dict(
-    name='mvit', flavour=flavour, depths=(1, 2), width=48, key_stride=4, class_token=flavour != 'multitrain'
+    name='mvit', flavor=flavor, depths=(1, 2), width=48, key_stride=4, class_token=flavor != 'multitrain'
   )
   config.head = dict(name='linear', dropout=0.0, kernel_std=0.02)
   return common.tiny_classifier(config, rate=2e-3)

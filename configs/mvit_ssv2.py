@@ -12,6 +12,7 @@ is mirrored.
 from ml_collections import ConfigDict
 
 from configs import common, mvit_k400
+from vjax.config import complete
 
 RECIPES = {  # rate, videos a node and rate that warm-up starts from, epochs, drop path, clipping, mixing
   'v2_s_16x4': (2.5e-3, 16, 1e-4, 100.0, 0.4, 1.0, True),
@@ -24,26 +25,27 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """Axes: variant; init = workdir of the training on Kinetics; tiny."""
   arg = common.parse_arg(arg, variant='v2_s_16x4', init='')
   rate, node, warmup_start, epochs, drop_path, clip_norm, mixing = common.choose('variant', arg.variant, RECIPES)
-  config = mvit_k400.get_config(
-    f'variant={arg.variant},init={arg.init}' if arg.init else f'variant={arg.variant}'
-  ).unlock()
+  config = mvit_k400.recipe(arg.variant, arg.init)
   config.model.drop_path = drop_path
   config.objective = dict(
     name='classify', label_smoothing=0.1, **(dict(mixup=0.8, cutmix=1.0, mix_group=16) if mixing else {})
   )
-  config.data.update(name='ssv2', batch=8 * node)
-  config.clip.update(stride=1, sampling='segments', repeats=1, short_side=config.clip.crop)
+  config.data.update(name='ssv2', batch_size=8 * node)
+  config.clip.update(frame_stride=1, sampling='segments', num_repeats=1, short_side=config.clip.crop_size)
   config.augment.flip = 0.0
   if not mixing:  # L: windows of a frame whose short side is 356 to 446 px
     config.augment.update(crop='jitter', short_side=(356, 446))
     del config.augment.area
   del config.augment.repeat_window
   config.optim = dict(
-    name='sgd', rate=rate, rate_batch=node, momentum=0.9, nesterov=True, weight_decay=1e-4, clip_norm=clip_norm,
-    schedule='cosine', warmup_start=warmup_start, end=1e-6, total_epochs=epochs, warmup_epochs=3.0,
+    name='sgd', learning_rate=rate, base_batch_size=node, momentum=0.9, nesterov=True, weight_decay=1e-4,
+    clip_norm=clip_norm,
+    schedule='cosine', warmup_start_lr=warmup_start, end_lr=1e-6, total_epochs=epochs, warmup_epochs=3.0,
   )  # fmt: skip
-  config.evals = dict(test=dict(name='views', split='val', clips=1, crops=3, batch=16, average='probabilities'))
+  config.evals = dict(
+    test=dict(name='views', split='val', num_clips=1, num_crops=3, batch_size=16, average='probabilities')
+  )
   if arg.tiny:
     config = mvit_k400.tiny(config)
-    config.optim.update(rate=0.05, warmup_start=1e-3)
-  return config.lock()
+    config.optim.update(learning_rate=0.05, warmup_start_lr=1e-3)
+  return complete(config)

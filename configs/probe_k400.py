@@ -14,35 +14,42 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import common, mae_k400
+from vjax.config import SCHEMA, complete, plain, translate
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """Axes: init = workdir or converted checkpoint; variant = untrained ViT to probe instead; clips = views in time;
   tiny."""
   arg = common.parse_arg(arg, init='', variant='L', clips=10)
-  config = ConfigDict(mae_k400.get_config(f'variant={arg.variant}' + ',tiny' * arg.tiny).to_dict())
+  config = ConfigDict(plain(mae_k400.get_config(f'variant={arg.variant}' + ',tiny' * arg.tiny)))
   if arg.init:
-    meta = Path(arg.init, 'meta.json')
-    if not meta.is_file():
-      raise ValueError(
-        f'config argument init={arg.init!r}: there is no {meta}; give a workdir or converted checkpoint'
-      )
-    found = json.loads(meta.read_text())
-    if 'config' not in found:
-      raise ValueError(f'config argument init={arg.init!r}: {meta} has no config; convert the weights again')
-    saved = found['config']
-    known = {**saved['clip'], **{name: saved['data'][name] for name in ('mean', 'std')}}
-    if unknown := [f'--{name}' for name, value in known.items() if value is None]:
-      raise ValueError(
-        f'config argument init={arg.init!r}: {meta} does not say for what clips the weights are; convert them again, python '
-        f'-m vjax.convert, with {", ".join(unknown)}'
-      )
-    config.update({name: saved[name] for name in ('model', 'clip', 'augment')})
+    saved = _saved(arg.init)
+    for name in ('model', 'clip', 'augment'):  # replaced whole: settings of one network mean nothing to another
+      config[name] = saved[name]
     config.data.update({name: tuple(saved['data'][name]) for name in ('mean', 'std')})
   config.head = dict(name='linear')
   config.objective = dict(name='classify')
   config.optim = {}
   config.init = common.warm_start(arg.init)
-  probe = dict(name='probe', train_split='train', test_split='val', clips=arg.clips, crops=1, batch=32)
+  probe = dict(name='probe', train_split='train', test_split='val', num_clips=arg.clips, num_crops=1, batch_size=32)
   config.evals = dict(probe=dict(common.TINY_PROBE) if arg.tiny else probe)
-  return config.lock()
+  return complete(config)
+
+
+def _saved(path: str) -> dict:
+  """The config of a checkpoint. Raises ValueError where there is none, or it does not say for what clips it is."""
+  meta = Path(path, 'meta.json')
+  if not meta.is_file():
+    raise ValueError(f'config argument init={path!r}: there is no {meta}; give a workdir or converted checkpoint')
+  found = json.loads(meta.read_text())
+  if 'config' not in found:
+    raise ValueError(f'config argument init={path!r}: {meta} has no config; convert the weights again')
+  saved = found['config'] if found.get('schema', 1) == SCHEMA else translate(found['config'])
+  known = {'clip': ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'sampling'), 'data': ('mean', 'std')}
+  unknown = [f'--{key}' for section, keys in known.items() for key in keys if saved[section].get(key) is None]
+  if unknown:
+    raise ValueError(
+      f'config argument init={path!r}: {meta} does not say for what clips the weights are; convert them again, python -m '
+      f'vjax.convert, with {", ".join(unknown)}'
+    )
+  return saved

@@ -14,6 +14,7 @@ training from scratch: durations and rates are those of the authors' code, for a
 from ml_collections import ConfigDict
 
 from configs import common
+from vjax.config import complete
 
 GPUS = 64
 GROUPS = {8: 16, 32: 6}  # frames -> clips a GPU, which share BatchNorm statistics
@@ -30,38 +31,42 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.model = dict(name='resnet', variant=arg.variant, bn_group_size=group)
   config.head = dict(name='linear')
   config.objective = dict(name='classify')
-  config.data = dict(name='k400', split='train', batch=batch, **common.VMZ_PIXELS)
-  config.clip = dict(frames=arg.frames, stride=1, crop=112, short_side=128, sampling='consecutive')
+  config.data = dict(name='k400', split='train', batch_size=batch, **common.VMZ_PIXELS)
+  config.clip = dict(num_frames=arg.frames, frame_stride=1, crop_size=112, short_side=128, sampling='consecutive')
   config.augment = dict(crop='fixed', size=(128, 171), flip=0.5)
   config.optim = dict(
-    name='sgd', rate_batch=batch, momentum=0.9, nesterov=True, weight_decay=1e-4, decayed='kernels_and_scales',
+    name='sgd', base_batch_size=batch, momentum=0.9, nesterov=True, weight_decay=1e-4, decayed='kernels_and_scales',
     schedule='step', factor=0.1,
   )  # fmt: skip
   if arg.init:  # table 13; rates are per GPU in the paper
-    rate = dict(rate=3e-5 * GPUS, warmup_start=3e-5)
-    config.optim.update(rate, total_epochs=58.0, warmup_epochs=16.0, boundary_epochs=(32.0, 48.0))
+    rates = dict(learning_rate=3e-5 * GPUS, warmup_start_lr=3e-5)
+    config.optim.update(rates, total_epochs=58.0, warmup_epochs=16.0, boundary_epochs=(32.0, 48.0))
   else:
-    rate = dict(rate=0.01 * GPUS, warmup_start=0.01)
-    config.optim.update(rate, total_examples=45e6, warmup_examples=10e6, boundary_examples=(20e6, 30e6, 40e6))
-  config.train = common.training(dtype='bfloat16', log_steps=50, save_steps=500)
+    rates = dict(learning_rate=0.01 * GPUS, warmup_start_lr=0.01)
+    config.optim.update(rates, total_clips=45e6, warmup_clips=10e6, boundary_clips=(20e6, 30e6, 40e6))
+  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500)
   config.init = common.warm_start(arg.init)
-  config.evals = dict(test=dict(name='views', split='val', clips=10, crops=1, batch=16, average='probabilities'))
+  config.evals = dict(
+    test=dict(name='views', split='val', num_clips=10, num_crops=1, batch_size=16, average='probabilities')
+  )
   if arg.data:
     config.data.update(name='custom', folder=arg.data)
-  return (tiny(config, own_data=bool(arg.data)) if arg.tiny else config).lock()
+  return complete(tiny(config, own_data=bool(arg.data)) if arg.tiny else config)
 
 
 def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
   """An eighth of the width of the 18-layer network, 8 frames, the same rules."""
   config.model.update(variant='r2plus1d_18', width=0.125, bn_group_size=16)
   data = dict(name=config.data.name, folder=config.data.folder) if own_data else {}
-  config.data = {**common.TINY_DATA, 'batch': 32, **common.VMZ_PIXELS, **data}
+  config.data = {**common.TINY_DATA, 'batch_size': 32, **common.VMZ_PIXELS, **data}
   config.clip = dict(common.TINY_CLIP)
   config.augment = dict(common.TINY_AUGMENT)
   for key in list(config.optim):
     if key.startswith(('total_', 'warmup_', 'boundary_')):
       del config.optim[key]
-  config.optim.update(rate=0.1, rate_batch=32, total_steps=800, warmup_steps=80, boundary_steps=(500, 700))
-  config.train = common.training(dtype='float32', log_steps=50, save_steps=200)
+  config.optim.update(
+    learning_rate=0.1, base_batch_size=32, total_steps=800, warmup_steps=80, boundary_steps=(500, 700)
+  )
+  config.train = dict(dtype='float32', log_steps=50, save_steps=200)
   config.evals = dict(test={**common.TINY_VIEWS, 'split': 'val' if own_data else 'test'})
   return config

@@ -162,7 +162,7 @@ def _place(rng, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray) -> tuple[np.
 
 
 def _colors(rng, mean: np.ndarray) -> np.ndarray:
-  """(2, 3) two colours, of eight draws those that stand out most: from each other, and by being brighter than the
+  """(2, 3) two colors, of eight draws those that stand out most: from each other, and by being brighter than the
   background's mean."""
   pairs = rng.uniform(0.4, 1, (8, 2, 3))
   brighter = (pairs - mean).mean(2).min(1)
@@ -185,7 +185,7 @@ def _drift(rng, frames: int) -> np.ndarray:
 
 
 def _background(rng) -> np.ndarray:
-  """(H + margin, W + margin, 3) in [0, 1]: 1/f^a noise, mostly grey, about a random colour."""
+  """(H + margin, W + margin, 3) in [0, 1]: 1/f^a noise, mostly grey, about a random color."""
   h, w = HEIGHT + _MARGIN, WIDTH + _MARGIN
   frequency = np.hypot(np.fft.fftfreq(h)[:, None] * h, np.fft.rfftfreq(w)[None] * w) + 1
   spectrum = rng.normal(size=(2, 3, *frequency.shape)) * frequency ** -rng.uniform(2.2, 2.8)
@@ -242,7 +242,7 @@ def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _texture(texture: str, u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
-  """Share of the second colour: stripes across u, or squares, two fifths of a radius wide, softened at 1 px."""
+  """Share of the second color: stripes across u, or squares, two fifths of a radius wide, softened at 1 px."""
   if texture == 'plain':
     return np.zeros_like(u)
   wave = np.sin(u * np.float32(2.5 * np.pi))

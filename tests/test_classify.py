@@ -90,14 +90,14 @@ def test_sigmoid_loss_of_many_labels():
   label[[0, 0, 1, 2], [1, 3, 0, 5]] = 1
   p = 1 / (1 + np.exp(-LOGITS))
   want = -(label * np.log(p) + (1 - label) * np.log(1 - p))[:3].mean()
-  got, metrics, _ = run({**BATCH, 'label': jnp.asarray(label)}, many=True)
+  got, metrics, _ = run({**BATCH, 'label': jnp.asarray(label)}, multi_label=True)
   assert got == pytest.approx(want, rel=1e-5)
   assert metrics['top1'] == pytest.approx(np.mean([label[i, LOGITS[i].argmax()] for i in range(3)]))
 
 
 def test_sigmoid_loss_of_one_label_is_that_of_its_one_hot_row():
   one_hot = {**BATCH, 'label': jax.nn.one_hot(BATCH['label'], K)}
-  assert run(many=True)[0] == pytest.approx(run(one_hot, many=True)[0], rel=1e-6)
+  assert run(multi_label=True)[0] == pytest.approx(run(one_hot, multi_label=True)[0], rel=1e-6)
 
 
 def test_a_constant_answer_is_not_rewarded_and_few_classes_have_no_top5():
@@ -157,7 +157,7 @@ def test_networks_without_tokens_to_hide_say_so():
   from vjax.models import mvit
   from vjax.objectives import mae
 
-  model = VideoModel(mvit.Backbone(flavour='v2', depths=(1,), frames=4, crop=16, width=8), Count())
+  model = VideoModel(mvit.Backbone(flavor='v2', depths=(1,), frames=4, crop=16, width=8), Count())
   batch = {**BATCH, 'video': jnp.zeros((4, 4, 16, 16, 3)), 'video_id': jnp.arange(4)}
   with pytest.raises(ValueError, match=r'mask_ratio is 0.5, but vjax.models.mvit has no tokens to hide: set it to 0'):
     objective(model, {}, {}, batch, jax.random.key(0), train=True, mask_ratio=0.5)

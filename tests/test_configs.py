@@ -13,8 +13,8 @@ import pytest
 
 from configs import common
 from tests.experiments import shrunk
-from vjax import build, ckpt, rooms
-from vjax.types import ClipSpec
+from vjax import build, ckpt, registry
+from vjax.config import ClipConfig, InitConfig, plain
 
 CONFIGS = sorted(
   p.stem
@@ -47,13 +47,13 @@ ARGS = {  # beside '' and 'tiny'
 
 @pytest.mark.parametrize(('name', 'arg'), [(n, a) for n in CONFIGS for a in ('', 'tiny', *ARGS.get(n, ()))])
 def test_config_builds_and_traces(name, arg):
-  config = build.plain(importlib.import_module(f'configs.{name}').get_config(arg))
+  config = plain(importlib.import_module(f'configs.{name}').get_config(arg))
   spec = build.dataset(config)
-  rooms.find('objectives', config['objective']['name'])
+  registry.find('objectives', config['objective']['name'])
   assert build.objective(config)[0].func.__name__ == 'objective'
   model = build.model(config, spec.num_classes or 7)
-  clip = ClipSpec(**config['clip'])
-  video = jax.ShapeDtypeStruct((1, clip.frames, clip.crop, clip.crop, 3), jnp.float32)
+  clip = ClipConfig(**config['clip'])
+  video = jax.ShapeDtypeStruct((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
   shapes = jax.eval_shape(lambda rng, x: model.init_with_output(rng, x, train=False), jax.random.key(0), video)
   assert shapes[0].shape[0] == 1 and set(shapes[1]['params']) == {'backbone', 'head'}
   tx, schedule, total, _ = build.optimizer(config, model, clips_per_epoch=240_000)
@@ -61,13 +61,13 @@ def test_config_builds_and_traces(name, arg):
     jax.eval_shape(tx.init, shapes[1]['params'])
     assert total > 100 and float(schedule(total // 2)) > 0
   for evaluation in config['evals'].values():
-    assert rooms.find('evals', evaluation['name']).READS in ('logits', 'features', 'objective', 'reconstructions')
+    assert registry.find('evals', evaluation['name']).READS in ('logits', 'features', 'objective', 'reconstructions')
   doc = importlib.import_module(f'configs.{name}').__doc__
   assert 'Command:' in doc and 'Expected:' in doc
 
 
 def test_rematerialisation_reaches_encoder_and_decoder():
-  config = build.plain(importlib.import_module('configs.mae_k400').get_config('tiny'))
+  config = plain(importlib.import_module('configs.mae_k400').get_config('tiny'))
   for remat in (False, True):
     config['train']['remat'] = remat
     model = build.model(config, 5)
@@ -76,7 +76,7 @@ def test_rematerialisation_reaches_encoder_and_decoder():
 
 def test_recipes_are_the_papers():
   optimizer = lambda name, arg, clips: build.optimizer(
-    c := build.plain(importlib.import_module(f'configs.{name}').get_config(arg)),
+    c := plain(importlib.import_module(f'configs.{name}').get_config(arg)),
     build.model(c, 400),
     clips_per_epoch=clips,
   )
@@ -102,7 +102,7 @@ def test_recipes_are_the_papers():
   ],
 )
 def test_unknown_key_is_named_with_the_nearest(section, key, message, data_dir):
-  config = build.plain(importlib.import_module('configs.mae_k400').get_config('tiny'))
+  config = plain(importlib.import_module('configs.mae_k400').get_config('tiny'))
   config.setdefault(section, {})[key] = 1
   with pytest.raises(ValueError, match=message):
     build.experiment(config, str(data_dir))
@@ -111,7 +111,7 @@ def test_unknown_key_is_named_with_the_nearest(section, key, message, data_dir):
 def test_unknown_section_and_argument():
   config = importlib.import_module('configs.mae_k400').get_config('tiny').to_dict()
   with pytest.raises(ValueError, match=r"unknown sections \['opt'\]"):
-    build.plain({**config, 'opt': {}})
+    plain({**config, 'opt': {}})
   with pytest.raises(ValueError, match=r"no axis 'varian'; there are \['data', 'epochs', 'tiny', 'variant'\]"):
     importlib.import_module('configs.mae_k400').get_config('varian=L')
   with pytest.raises(ValueError, match="variant='XXL'.*B, L, H"):
@@ -120,7 +120,7 @@ def test_unknown_section_and_argument():
 
 
 def test_missing_data_names_folder_and_command(tmp_path):
-  config = build.plain(importlib.import_module('configs.mae_k400').get_config('variant=B'))
+  config = plain(importlib.import_module('configs.mae_k400').get_config('variant=B'))
   with pytest.raises(FileNotFoundError, match=rf'{tmp_path}/k400(.|\n)*python -m data_prep.write'):
     build.experiment(config, str(tmp_path))
 
@@ -135,7 +135,10 @@ def test_every_training_setting_is_there_for_the_command_line(name):
   ('flag', 'message'),
   [
     ('--config.optim.rat=3', '--config.optim.rat=3: there is no rat. Did you mean "rate" instead of "rat"?'),
-    ('--config.optim.rate=fast', "--config.optim.rate=fast: could not convert string to float: 'fast'"),
+    (
+      '--config.optim.learning_rate=fast',
+      "--config.optim.learning_rate=fast: could not convert string to float: 'fast'",
+    ),
     ('--wordir=x', "--wordir=x: Unknown command line flag 'wordir'. Did you mean: workdir ?"),
     (
       '--config=configs/mae_k400.py:tin',
@@ -154,11 +157,11 @@ def test_wrong_flags_are_answered_in_one_line(flag, message):
 
 def test_weights_that_saw_the_test_set_are_refused(tmp_path):
   """Kinetics-700 has test videos of Kinetics-400 among its training videos: directly, in a chain, and converted."""
-  k400 = rooms.find('data.datasets', 'k400').SPEC
+  k400 = registry.find('data.datasets', 'k400').SPEC
 
   def weights(**meta):
     ckpt.write_json(tmp_path / 'meta.json', meta)
-    return build.Init(path=str(tmp_path))
+    return InitConfig(path=str(tmp_path))
 
   on = lambda name, optim=True: {'data': {'name': name}, 'optim': {'name': 'adamw'} if optim else {}}
   for init in (
@@ -171,10 +174,10 @@ def test_weights_that_saw_the_test_set_are_refused(tmp_path):
     ):
       build.check_leaks(init, k400)
     assert 'k700' in build.check_leaks(dataclasses.replace(init, leak=True), k400)
-    assert 'k700' in build.check_leaks(init, rooms.find('data.datasets', 'ssv2').SPEC)
+    assert 'k700' in build.check_leaks(init, registry.find('data.datasets', 'ssv2').SPEC)
   assert build.check_leaks(weights(config=on('k600'), trained_on=['k600']), k400) == ['k600']
   assert build.check_leaks(weights(config=on('k700', optim=False)), k400) == []  # a probe trains nothing
-  assert build.check_leaks(build.Init(), k400) == []
+  assert build.check_leaks(InitConfig(), k400) == []
   assert build.describe(on('k400') | {'seed': 0}, (), ['k600'])['trained_on'] == ['k600', 'k400']
 
 
@@ -184,17 +187,17 @@ def test_weights_that_saw_the_test_set_are_refused(tmp_path):
     ('train.keep', 0),
     ('train.save_steps', 0),
     ('train.log_steps', 0),
-    ('train.accumulate', 0),
+    ('train.grad_accumulation', 0),
     ('train.fsdp', 0),
     ('train.dtype', 'float99'),
-    ('train.ema', 1.5),
+    ('train.ema_decay', 1.5),
     ('train.eval_epochs', -1.0),
     ('train.eval_epochs', float('nan')),
-    ('clip.stride', 0),
-    ('clip.frames', -8),
-    ('clip.repeats', 0),
-    ('data.batch', 8.0),
-    ('data.batch', 0),
+    ('clip.frame_stride', 0),
+    ('clip.num_frames', -8),
+    ('clip.num_repeats', 0),
+    ('data.batch_size', 8.0),
+    ('data.batch_size', 0),
     ('seed', -1),
   ],
 )
@@ -208,10 +211,10 @@ def test_settings_out_of_range_are_named(setting, value, data_dir):
 
 
 def test_data_axis_takes_registered_names_that_the_recipe_is_for():
-  get = lambda name, arg: build.plain(importlib.import_module(f'configs.{name}').get_config(arg))
+  get = lambda name, arg: plain(importlib.import_module(f'configs.{name}').get_config(arg))
   config = get('mae_k400', 'data=ssv2')
   assert config['data']['name'] == 'ssv2' and config['augment']['flip'] == 0
-  assert (config['clip']['sampling'], config['clip']['stride']) == ('segments', 1)
+  assert (config['clip']['sampling'], config['clip']['frame_stride']) == ('segments', 1)
   for name in ('mae_finetune_k400', 'mvit_k400'):
     with pytest.raises(
       ValueError, match=r"data='ssv2': this recipe is for k400, k600, k700, or a folder of your own"
@@ -223,10 +226,10 @@ def test_data_axis_takes_registered_names_that_the_recipe_is_for():
 
 
 def test_large_mvit_has_pixels_windows_and_warm_up_of_its_own():
-  get = lambda name, arg: build.plain(importlib.import_module(f'configs.{name}').get_config(arg))
+  get = lambda name, arg: plain(importlib.import_module(f'configs.{name}').get_config(arg))
   large, small = (get('mvit_ssv2', f'variant={variant}') for variant in ('v2_l_40x3', 'v2_s_16x4'))
   assert large['data']['mean'] == (0.485, 0.456, 0.406) and small['data']['mean'] == (0.45,) * 3
-  assert large['optim']['warmup_start'] == 1e-6 and small['optim']['warmup_start'] == 1e-4
+  assert large['optim']['warmup_start_lr'] == 1e-6 and small['optim']['warmup_start_lr'] == 1e-4
   assert (large['augment']['crop'], large['augment']['short_side']) == ('jitter', (356, 446))
   assert 'mixup' not in large['objective'] and small['augment']['crop'] == 'resized'
   assert small['head']['bias_start'] == 0.02
@@ -234,16 +237,16 @@ def test_large_mvit_has_pixels_windows_and_warm_up_of_its_own():
 
 
 def test_what_a_model_cannot_have_is_said():
-  config = build.plain(importlib.import_module('configs.mvit_k400').get_config('variant=v2_s_16x4'))
-  config['clip']['frames'] = 32
-  with pytest.raises(ValueError, match=r'config.clip.frames is 32, but the model is made for 16'):
+  config = plain(importlib.import_module('configs.mvit_k400').get_config('variant=v2_s_16x4'))
+  config['clip']['num_frames'] = 32
+  with pytest.raises(ValueError, match=r'config.clip.num_frames is 32, but the model is made for 16'):
     build.model(config, 5)
-  config = build.plain(importlib.import_module('configs.mvit_k400').get_config('tiny'))
+  config = plain(importlib.import_module('configs.mvit_k400').get_config('tiny'))
   config['optim']['layer_decay'] = 0.75
   net = build.model(config, 5)
   build.optimizer(config, net, clips_per_epoch=100)  # the groups of MViT are those of a ViT of so many blocks
   assert net.backbone.depth == 3
-  config = build.plain(importlib.import_module('configs.r2plus1d_k400').get_config('tiny'))
+  config = plain(importlib.import_module('configs.r2plus1d_k400').get_config('tiny'))
   config['optim']['layer_decay'] = 0.75
   with pytest.raises(ValueError, match='layer_decay: vjax.models.resnet has no order of layers'):
     build.optimizer(config, build.model(config, 5), clips_per_epoch=100)

@@ -21,7 +21,7 @@ def test_modes():
   k = kernel(1, 3, 3, 2, 4)
   np.testing.assert_allclose(inflate.inflate(k, 5).sum(0), k[0], rtol=1e-6)
   np.testing.assert_array_equal(inflate.inflate(k, 3, 'repeat'), np.concatenate([k, k, k]))
-  np.testing.assert_array_equal(inflate.inflate(k, 3, 'centre'), np.concatenate([0 * k, k, 0 * k]))
+  np.testing.assert_array_equal(inflate.inflate(k, 3, 'center'), np.concatenate([0 * k, k, 0 * k]))
   np.testing.assert_allclose(
     inflate.inflate(k, 3, (1 / 9, 1 / 3, 1 / 9)), np.concatenate([k / 9, k / 3, k / 9]), rtol=1e-6
   )
@@ -30,7 +30,7 @@ def test_modes():
 
 @pytest.mark.parametrize(
   ('shape', 'frames', 'mode', 'message'),
-  [((3, 1, 1, 2, 2), 3, 'mean', 'single frame'), ((1, 1, 1, 2, 2), 2, 'centre', 'no middle'),
+  [((3, 1, 1, 2, 2), 3, 'mean', 'single frame'), ((1, 1, 1, 2, 2), 2, 'center', 'no middle'),
    ((1, 1, 1, 2, 2), 3, 'average', 'mean, repeat, centre')],
 )  # fmt: skip
 def test_refusals(shape, frames, mode, message):
@@ -66,10 +66,10 @@ def inflated(image, video_shapes, mode):
   return tree.map_named(fit, image)
 
 
-@pytest.mark.parametrize(('mode', 'middle_only'), [('centre', False), ('mean', True)])
+@pytest.mark.parametrize(('mode', 'middle_only'), [('center', False), ('mean', True)])
 @pytest.mark.slow
 def test_a_still_clip_is_answered_like_its_picture(mode, middle_only):
-  """I3D out of TSN: with 'centre' in all frames; with 'mean' in those that no padding reaches."""
+  """I3D out of TSN: with 'center' in all frames; with 'mean' in those that no padding reaches."""
   still = jnp.broadcast_to(jax.random.normal(jax.random.key(3), (1, 1, 32, 32, 3)), (1, 24, 32, 32, 3))
   image, video = (zoo.network('resnet', f'{kind}_r18', 24, 32, 5, **SMALL) for kind in ('tsn', 'i3d'))
   variables = randomized(image, still)
@@ -155,7 +155,7 @@ def test_rates_of_slices():
   expected = np.stack([three[1] / 9, three[1] / 3, three[1] / 9])
   np.testing.assert_allclose(found['a']['kernel'][..., 1:], expected[..., 1:], rtol=1e-6)
   np.testing.assert_array_equal(found['a']['kernel'][..., :1], three[..., :1])
-  np.testing.assert_array_equal(found['b']['kernel'], inflate.inflate(five[2:3], 5, 'centre'))
+  np.testing.assert_array_equal(found['b']['kernel'], inflate.inflate(five[2:3], 5, 'center'))
   with pytest.raises(ValueError, match='give three'):
     inflate.reweight({'b': {'kernel': five}}, (0, 0, 1, 0, 0))
 
@@ -220,15 +220,15 @@ def test_warm_start_from_an_image_network(tmp_path):
 def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
   """config.init: an image network goes to the spatial halves of S3D; rates spread a middle slice, static outputs kept."""
   from vjax import build
-  from vjax.types import ClipSpec
+  from vjax.config import ClipConfig, InitConfig
 
-  spec = ClipSpec(frames=4, stride=1, crop=32, short_side=32)
+  spec = ClipConfig(num_frames=4, frame_stride=1, crop_size=32, short_side=32)
   clip = jnp.zeros((1, 4, 32, 32, 3))
   start = lambda net, wanted, **init: ckpt.warm_start(
     wanted['params'],
     {'batch_stats': wanted['batch_stats']},
     tmp_path,
-    **build.warm(net, spec, build.Init(path=str(tmp_path), **init)),
+    **build.warm(net, spec, InitConfig(path=str(tmp_path), **init)),
   )
   image, video = (zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 's3d'))
   variables, wanted = init(image, clip), init(video, clip, seed=1)

@@ -106,7 +106,7 @@ def test_heat_is_where_a_bright_patch_is():
 
 
 TINY_VIT = dict(width=16, depth=2, heads=2, frames=4, crop=32, patch=(2, 8, 8))
-TINY_MVIT = dict(flavour='v2', depths=(1, 1), frames=4, crop=32, width=8, key_stride=2)
+TINY_MVIT = dict(flavor='v2', depths=(1, 1), frames=4, crop=32, width=8, key_stride=2)
 NETWORKS = {
   'class': vit.Backbone(**TINY_VIT, pool='class'),
   'mean': vit.Backbone(**TINY_VIT),

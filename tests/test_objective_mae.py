@@ -126,7 +126,7 @@ def test_ratio_that_removes_nothing(params, batch):
 def test_training_lowers_the_loss(params, batch):
   @jax.jit
   def step(params):
-    f = lambda p: mae.objective(make(), p, {}, batch, jax.random.key(5), train=True, ratio=0.75, normalise=False)[0]
+    f = lambda p: mae.objective(make(), p, {}, batch, jax.random.key(5), train=True, ratio=0.75, normalize=False)[0]
     loss, gradient = jax.value_and_grad(f)(params)
     return loss, gradient, jax.tree.map(lambda p, g: p - 0.05 * g, params, gradient)
 
@@ -163,7 +163,7 @@ def test_class_token_of_the_encoder(batch):
 
 def test_reconstruction(params, batch):
   mask = masks.make(batch['rng'], (2, 4, 4), 0.75, 'random')
-  rebuild = jax.jit(partial(mae.reconstruct, make()), static_argnames='normalise')
+  rebuild = jax.jit(partial(mae.reconstruct, make()), static_argnames='normalize')
   original, masked, reconstruction = rebuild(params, batch['video'], mask)
   np.testing.assert_allclose(original, batch['video'][:, ::2], atol=1e-5)
   removed = np.asarray(mask.removed).reshape(4, 2, 4, 4).repeat(4, 2).repeat(4, 3)[..., None] > 0
@@ -172,7 +172,7 @@ def test_reconstruction(params, batch):
   # With the true statistics every removed patch has nearly the right mean.
   blocks = lambda x: np.asarray(x).reshape(4, 2, 4, 4, 4, 4, 3).mean((3, 5, 6))
   assert np.abs(blocks(reconstruction) - blocks(original)).max() < 1
-  raw = rebuild(params, batch['video'], mask, normalise=False)[2]
+  raw = rebuild(params, batch['video'], mask, normalize=False)[2]
   out = apply(make(), params, batch['video'], mask)
   first = int(np.flatnonzero(mask.removed[0])[0])
   t, h, w = np.unravel_index(first, (2, 4, 4))

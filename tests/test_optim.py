@@ -45,8 +45,8 @@ def test_epochs_to_steps(clips, epochs, batch, steps):
 
 
 def test_examples_and_steps_and_effective_epochs():
-  assert optim.to_steps('total', {'total_examples': 490e6}, batch=768, clips=1) == 638_021
-  assert optim.to_steps('total', {'total_examples': 490e6}, batch=2048, clips=1) == 239_258
+  assert optim.to_steps('total', {'total_clips': 490e6}, batch=768, clips=1) == 638_021
+  assert optim.to_steps('total', {'total_clips': 490e6}, batch=2048, clips=1) == 239_258
   assert optim.to_steps('warmup', {'warmup_steps': 7}, batch=768, clips=1) == 7
   # 800 effective epochs of 4 repeats are 200 passes of 468 steps (Feichtenhofer et al. 2022, table 5a)
   assert optim.to_steps('total', {'total_epochs': 800}, batch=512 * 4, clips=468 * 512) == 93_600
@@ -78,7 +78,7 @@ def test_cosine_of_mae_pretraining():
   total, warm = 93_600, 14_040
   got = rates(
     [0, 1, warm // 2, warm, (warm + total) // 2, total, total + 5],
-    kind='cosine', peak=1.6e-3, total_steps=total, warmup_steps=warm, end=0.0,
+    kind='cosine', peak=1.6e-3, total_steps=total, warmup_steps=warm, end_lr=0.0,
   )  # fmt: skip
   np.testing.assert_allclose(got, [0, 1.6e-3 / warm, 8e-4, 1.6e-3, 8e-4, 0, 0], rtol=1e-5, atol=1e-10)
 
@@ -87,27 +87,27 @@ def test_cosine_of_joint_training():
   # 50 epochs, 10 of warm-up, 2e-4 from and to 2e-6
   got = rates(
     np.array([0, 5, 10, 20, 30, 40, 50]) * 100,
-    kind='cosine', peak=2e-4, total_steps=5000, warmup_steps=1000, warmup_start=2e-6, end=2e-6,
+    kind='cosine', peak=2e-4, total_steps=5000, warmup_steps=1000, warmup_start_lr=2e-6, end_lr=2e-6,
   )  # fmt: skip
   np.testing.assert_allclose(got, [2e-6, 1.01e-4, 2e-4, 1.71004e-4, 1.01e-4, 3.09964e-5, 2e-6], rtol=1e-5)
 
 
 def test_cosine_of_the_cnn_study():
   # 196 epochs, 34 of warm-up, 0.01 to 1.6 (Chen et al. 2021); the SlowFast code starts the curve at step 0
-  settings = dict(kind='cosine', peak=1.6, total_steps=1960, warmup_steps=340, warmup_start=0.01, end=0.0)
+  settings = dict(kind='cosine', peak=1.6, total_steps=1960, warmup_steps=340, warmup_start_lr=0.01, end_lr=0.0)
   np.testing.assert_allclose(rates([0, 170, 340, 1150, 1960], **settings), [0.01, 0.805, 1.6, 0.8, 0], atol=1e-6)
   np.testing.assert_allclose(rates([0, 340], **settings, curve_from_start=True), [0.01, 1.484], rtol=1e-3)
 
 
 def test_cosine_without_warmup():
-  got = rates([0, 1, 25, 49, 50], kind='cosine', peak=1.0, total_steps=50, warmup_steps=0, end=0.0)
+  got = rates([0, 1, 25, 49, 50], kind='cosine', peak=1.0, total_steps=50, warmup_steps=0, end_lr=0.0)
   np.testing.assert_allclose(got, [1, 0.99901, 0.5, 0.00099, 0], atol=1e-5)
 
 
 def test_halving_of_weakly_supervised_pretraining():
   batch, stage = 768, 35e6  # 490M videos in 14 stages, warm-up over 6.4M (Ghadiyaram et al. 2019, sec. 3)
   settings = dict(
-    kind='halving', peak=0.192, total_steps=638_021, warmup_steps=8_333, warmup_start=0.0015, halvings=13
+    kind='halving', peak=0.192, total_steps=638_021, warmup_steps=8_333, warmup_start_lr=0.0015, halvings=13
   )
   for k in range(1, 14):
     edge = int(k * stage / batch)
@@ -124,13 +124,13 @@ def test_steps_of_finetuning():
   # 58 = 16 (warm-up) + 16 + 16 + 10 epochs (Ghadiyaram et al. 2019, table 8); an edge after the end has no effect
   got = rates(
     np.array([0, 16, 31, 32, 47, 48, 57]),
-    kind='step', peak=3e-5 * 64, total_steps=58, warmup_steps=16, warmup_start=3e-5, boundaries=[32, 48, 99], factor=0.1,
+    kind='step', peak=3e-5 * 64, total_steps=58, warmup_steps=16, warmup_start_lr=3e-5, boundaries=[32, 48, 99], factor=0.1,
   )  # fmt: skip
   np.testing.assert_allclose(got, np.array([1, 64, 64, 6.4, 6.4, 0.64, 0.64]) * 3e-5, rtol=1e-6)
 
 
 def test_polynomial_and_constant():
-  got = rates([0, 50, 100], kind='polynomial', peak=1.0, total_steps=100, warmup_steps=0, end=0.2, power=2.0)
+  got = rates([0, 50, 100], kind='polynomial', peak=1.0, total_steps=100, warmup_steps=0, end_lr=0.2, power=2.0)
   np.testing.assert_allclose(got, [1, 0.4, 0.2], rtol=1e-6)
   got = rates([0, 5, 10, 99], kind='constant', peak=2.0, total_steps=100, warmup_steps=10)
   np.testing.assert_allclose(got, [0, 1, 2, 2], rtol=1e-6)
@@ -139,9 +139,9 @@ def test_polynomial_and_constant():
 @pytest.mark.parametrize(
   'settings, message',
   [
-    (dict(kind='cosine'), "needs \\['end'\\]"),
-    (dict(kind='cosine', end=0.0, factor=0.1), "cannot use \\['factor'\\]"),
-    (dict(kind='cosin', end=0.0), 'one of cosine'),
+    (dict(kind='cosine'), "needs \\['end_lr'\\]"),
+    (dict(kind='cosine', end_lr=0.0, factor=0.1), "cannot use \\['factor'\\]"),
+    (dict(kind='cosin', end_lr=0.0), 'one of cosine'),
     (dict(kind='constant', warmup_steps=11), 'warmup_steps is 11'),
   ],
 )

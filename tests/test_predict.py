@@ -42,7 +42,7 @@ def test_predict_agrees_with_evaluation(run):
   root, exp, _ = run
   predictor = predict.Predictor(str(root / 'run'))
   served = evaluate.load(str(root / 'run'), str(root / 'data'))
-  batch = next(served.batches('val', clips=2, crops=1, batch=8))
+  batch = next(served.batches('val', num_clips=2, num_crops=1, batch_size=8))
   logits = served.logits(batch).astype(np.float64)
   expected = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).mean(1)
   held_out = sorted((root / 'videos').rglob('*.mp4'))

@@ -13,21 +13,22 @@ import pytest
 from tests.faults import commands, tiny
 from tests.test_train import lines, same
 from vjax import build, ckpt, train
+from vjax.config import plain
 
-FLAGS = ('--config.data.batch=16', '--config.optim.rate_batch=16', '--config.train.eval_epochs=0.8')
+FLAGS = ('--config.data.batch_size=16', '--config.optim.base_batch_size=16', '--config.train.eval_epochs=0.8')
 CLOSE = dict(rtol=2e-4, atol=2e-5)
 
 
 def reference(config: str, data_dir, workdir, **updates) -> pathlib.Path:
   """The same run by one process of eight devices, this one."""
-  plain = build.plain(tiny.get_config(config))
-  plain['data'] |= {'batch': 16}
-  plain['optim'] |= {'rate_batch': 16}
-  plain['train'] |= {'eval_epochs': 0.8}
+  settings = plain(tiny.get_config(config))
+  settings['data'] |= {'batch_size': 16}
+  settings['optim'] |= {'base_batch_size': 16}
+  settings['train'] |= {'eval_epochs': 0.8}
   for place, value in updates.items():
     section, key = place.split('.')
-    plain[section] |= {key: value}
-  train.run(build.experiment(plain, str(data_dir)), str(workdir))
+    settings[section] |= {key: value}
+  train.run(build.experiment(settings, str(data_dir)), str(workdir))
   return workdir
 
 
@@ -95,9 +96,9 @@ def test_two_processes_equal_one(data_dir, tmp_path):
 def test_state_split_over_hosts_and_accumulation(data_dir, tmp_path):
   """fsdp=8 crosses the border between processes; then one process evaluates what two have written."""
   config = 'mae'
-  flags = ('--config.train.fsdp=8', '--config.train.accumulate=2', '--config.model.width=128')
+  flags = ('--config.train.fsdp=8', '--config.train.grad_accumulation=2', '--config.model.width=128')
   pair = commands.train_on(2, config, tmp_path / 'two', data_dir, *FLAGS, *flags, devices=4)
-  one = reference(config, data_dir, tmp_path / 'one', **{'train.accumulate': 2, 'model.width': 128})
+  one = reference(config, data_dir, tmp_path / 'one', **{'train.grad_accumulation': 2, 'model.width': 128})
   ended(pair)
   agree(one, tmp_path / 'two')
   summed(tmp_path / 'two')

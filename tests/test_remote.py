@@ -13,12 +13,12 @@ from etils import epath
 from tests.data import make
 from tests.experiments import shrunk
 from vjax import build, evaluate, remote, train
+from vjax.config import AugmentConfig, ClipConfig
 from vjax.data import pipeline, records, sources
-from vjax.data.augment import Augment
-from vjax.types import ClipSpec, DatasetSpec
+from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
-CLIP = ClipSpec(frames=4, stride=2, crop=16, short_side=20, sampling='dense')
+CLIP = ClipConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')
 
 
 def free_port() -> int:
@@ -84,7 +84,7 @@ def gs():
 def batches(data_dir, steps=3):
   source = sources.open_split(str(data_dir), SPEC, 'train')
   settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1}
-  train_batches = pipeline.train_batches(source, SPEC, CLIP, Augment(), **settings)
+  train_batches = pipeline.train_batches(source, SPEC, CLIP, AugmentConfig(), **settings)
   test = pipeline.eval_batches(source, SPEC, CLIP, batch=4, host=0, hosts=1)
   return [*itertools.islice(train_batches, steps), *test]
 

@@ -48,8 +48,8 @@ def test_runs_what_is_missing_and_nothing_twice(trained):
 def test_a_result_of_another_config_is_not_taken(trained, data_dir):
   module, work, *_ = trained
   runs = dict(module.runs(''))
-  runs['tuned_0']['optim']['rate'] = 1.0
-  with pytest.raises(ValueError, match=r'tuned_0 holds a run of another config: optim/rate differ'):
+  runs['tuned_0']['optim']['learning_rate'] = 1.0
+  with pytest.raises(ValueError, match=r'tuned_0 holds a run of another config: optim/learning_rate differ'):
     study.run_all(runs, work, str(data_dir))
 
 

@@ -13,7 +13,7 @@ import pytest
 from configs import mae_k400
 from tests.experiments import shrunk
 from vjax import build, ckpt, shard, train, train_step, tree
-from vjax.types import ClipSpec
+from vjax.config import ClipConfig, plain
 
 # Values of one training run that are facts of the clock, not of the training.
 CLOCK = ('clips_per_s', 'data_wait', 'memory_gib')
@@ -44,7 +44,7 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
   'config',
   [
     shrunk('mae_k400', **{'train.log_steps': 4}),  # a resume in the middle of a logging interval
-    shrunk('mae_finetune_k400', **{'head.dropout': 0.3, 'model.drop_path': 0.2, 'train.ema': 0.9}),
+    shrunk('mae_finetune_k400', **{'head.dropout': 0.3, 'model.drop_path': 0.2, 'train.ema_decay': 0.9}),
     pytest.param(shrunk('mae_finetune_k400', **{'objective.mask_ratio': 0.75}), marks=pytest.mark.slow),
     pytest.param(shrunk('r2plus1d_k400'), marks=pytest.mark.slow),
   ],
@@ -97,7 +97,7 @@ LAYOUTS['all at once'] = (2, 4, 2)
 def test_devices_sharding_and_accumulation_agree(name, layouts, data_dir):
   mixing = {'objective.mixup': 0.8, 'objective.cutmix': 1.0, 'objective.mix_group': 2} if 'finetune' in name else {}
   # Plain SGD steps, because Adam turns rounding noise of tiny gradients into whole steps.
-  config = shrunk(name, **{'data.batch': 16, 'optim.rate_batch': 16, **mixing})
+  config = shrunk(name, **{'data.batch_size': 16, 'optim.base_batch_size': 16, **mixing})
   sgd = {'name': 'sgd', 'momentum': 0.9, 'nesterov': True, 'rate': 0.02}
   config['optim'] = {k: v for k, v in config['optim'].items() if k not in ('b1', 'b2', 'eps')} | sgd
   devices, others = jax.devices(), {}
@@ -107,7 +107,7 @@ def test_devices_sharding_and_accumulation_agree(name, layouts, data_dir):
   assert np.isfinite(reference).all() and len(set(reference)) == steps
   for what in layouts:
     fsdp, count, accumulate = LAYOUTS[what]
-    split = {**config, 'train': {**config['train'], 'accumulate': accumulate}}
+    split = {**config, 'train': {**config['train'], 'grad_accumulation': accumulate}}
     others[what] = losses(split, data_dir, shard.mesh(fsdp, devices[:count]), steps)
   for what, (found, other) in others.items():
     np.testing.assert_allclose(found, reference, rtol=2e-5, err_msg=what)
@@ -133,7 +133,7 @@ def test_fsdp_splits_parameters_and_optimizer(data_dir):
 def test_golden_step(data_dir):
   """Two steps of the smallest MAE on given pixels: losses, and the norm of all parameters. If this fails, initialisation,
   masks, loss or optimizer changed: say which in the commit, and put the new values here."""
-  settings = {'objective.ratio': 0.75, 'objective.normalise': False, 'optim.rate': 2e-3}
+  settings = {'objective.ratio': 0.75, 'objective.normalize': False, 'optim.learning_rate': 2e-3}
   exp = build.experiment(shrunk('mae_k400', **settings), str(data_dir))
   mesh = shard.mesh(1, jax.devices()[:1])
   state = train_step.init_state(exp.update, mesh, jax.random.key(0))[0]()
@@ -148,7 +148,7 @@ def test_golden_step(data_dir):
 
 
 def test_not_finite_stops_and_names_the_clips(data_dir, tmp_path):
-  config = shrunk('mae_finetune_k400', **{'optim.rate': 1e30, 'optim.clip_norm': 0.0, 'train.save_steps': 1})
+  config = shrunk('mae_finetune_k400', **{'optim.learning_rate': 1e30, 'optim.clip_norm': 0.0, 'train.save_steps': 1})
   config['evals'] = {}
   with pytest.raises(
     FloatingPointError, match=r'loss is (nan|inf) at step \d, on clips \[\d+, .*checkpoint is that of step'
@@ -169,7 +169,7 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
   pretrain = shrunk('mae_k400')
   pretrain['evals'] = {}
   train.run(build.experiment(pretrain, str(data_dir)), str(tmp_path / 'mae'))
-  config = shrunk('mae_finetune_k400', f'tiny,init={tmp_path}/mae', **{'clip.frames': 16, 'clip.crop': 32})
+  config = shrunk('mae_finetune_k400', f'tiny,init={tmp_path}/mae', **{'clip.num_frames': 16, 'clip.crop_size': 32})
   exp = build.experiment(config, str(data_dir))
   state = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[0]()
   params, _, report = ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm)
@@ -208,12 +208,12 @@ def test_a_chain_of_three_trainings_knows_what_it_saw(data_dir, tmp_path):
 def test_vit_l_over_eight_devices():
   """One step of masked pre-training at the paper's size, on small clips: an eighth of parameters and optimizer state on each
   device, and the same gradients as on one device."""
-  config = build.plain(mae_k400.get_config('variant=L'))
-  config['clip'] |= {'frames': 4, 'crop': 32, 'repeats': 1}
+  config = plain(mae_k400.get_config('variant=L'))
+  config['clip'] |= {'num_frames': 4, 'crop_size': 32, 'num_repeats': 1}
   config['train'] |= {'dtype': 'float32', 'remat': False}
   config['objective'] |= {'ratio': 0.5}
-  config['data'] |= {'batch': 8}
-  clip, net = ClipSpec(**config['clip']), build.model(config, 400)
+  config['data'] |= {'batch_size': 8}
+  clip, net = ClipConfig(**config['clip']), build.model(config, 400)
   tx, schedule, *_ = build.optimizer(config, net, clips_per_epoch=1000)
   objective, changes = build.objective(config)
   exp = SimpleNamespace(

@@ -1,21 +1,7 @@
-"""Config -> model, objective, optimizer and data. The only reader of configs: everything below takes plain arguments.
+"""Config -> model, objective, optimizer and data, by plain constructor calls; `config.py` is the schema."""
 
-A config has these sections; a key that nothing takes is an error that says what there is.
-  seed       every random choice derives from it
-  model      name: file in models/; variant: entry of its VARIANTS; the rest goes to its Backbone
-  head       name: file in heads/; the rest goes to its Head
-  objective  name: file in objectives/; the rest goes to its objective
-  data       see Data; clip: types.ClipSpec; augment: data.augment.Augment
-  optim      rate at rate_batch videos a step, schedule, durations, and what optim.schedule and optim.make take
-  train      see Training
-  init       see Init; may be left out
-  evals      {name: {name: file in evals/, ...}}, run at the end and every train.eval_epochs
-"""
-
-import difflib
 import inspect
 import logging
-import math
 import os
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -27,86 +13,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
-from vjax import ckpt, inflate, optim, remote, rooms
+from vjax import ckpt, inflate, optim, registry, remote
+from vjax.config import (
+  SCHEMA,
+  ClipConfig,
+  Config,
+  DataConfig,
+  EvalConfig,
+  InitConfig,
+  TrainConfig,
+  ViewsConfig,
+  check_names,
+  parameters,
+  parse,
+)  # fmt: skip
 from vjax.data import on_device
-from vjax.data.augment import Augment
 from vjax.layers import position, sts
 from vjax.train_step import Update
-from vjax.types import Batch, ClipSpec, DatasetSpec, VideoModel, at_least
-
-_SECTIONS = ('seed', 'model', 'head', 'objective', 'data', 'clip', 'augment', 'optim', 'train', 'init', 'evals')
-_NOT_SETTINGS = ('model', 'params', 'stats', 'rng', 'train', 'parent')  # what the trainer and Flax give
-
-
-@dataclass(frozen=True)
-class Data:
-  """config.data. name: file in data/datasets/; split: trained on; batch: videos a step, over all devices; mean, std: of
-  RGB in [0, 1]; folder: in place of the data set's own;
-  per_class: train on so many videos of each class, or, below 1, on this share, chosen by seed."""
-
-  name: str
-  split: str
-  batch: int
-  mean: tuple[float, float, float]
-  std: tuple[float, float, float]
-  folder: str = ''
-  per_class: float | None = None
-
-  def __post_init__(self):
-    at_least('data', 'batch', self.batch, 1)
-
-
-@dataclass(frozen=True)
-class Training:
-  """config.train. dtype: of activations, parameters are float32; accumulate: microbatches a step; fsdp: devices that share
-  one copy of the state; ema: weight of the old average of parameters, 0 = none; keep: newest checkpoints kept;
-  eval_epochs: between evaluations, 0 = at the end only; skip_nonfinite: leave out a step whose loss or gradient is not
-  finite, instead of stopping."""
-
-  dtype: str
-  log_steps: int
-  save_steps: int
-  eval_epochs: float = 0.0
-  keep: int = 2
-  accumulate: int = 1
-  fsdp: int = 1
-  remat: bool = False
-  ema: float = 0.0
-  skip_nonfinite: bool = False
-
-  def __post_init__(self):
-    for f in fields(self):
-      if f.type is int:
-        at_least('train', f.name, getattr(self, f.name), 1)
-    if self.dtype not in ('float32', 'bfloat16', 'float16', 'float64'):
-      raise ValueError(f'train.dtype is {self.dtype!r}; it must be float32, bfloat16, float16 or float64')
-    if not 0 <= self.ema < 1:
-      raise ValueError(f'train.ema is {self.ema}; it must be 0 (none) or the weight of the old average, below 1')
-    if not 0 <= self.eval_epochs < math.inf:
-      raise ValueError(f'train.eval_epochs is {self.eval_epochs}; it must be 0 (at the end only) or more')
-
-
-@dataclass(frozen=True)
-class Init:
-  """config.init. path: workdir or converted checkpoint to start from, '' = none; skip: names that may differ (regular
-  expressions); leak: start also from weights whose training saw test videos of this data set; inflate: how kernels of
-  an image network become those of a video network, a mode of inflate.MODES or the factors of three frames, '' = not
-  at all; rates: kernels of three frames become their middle slice times these, for networks with such kernels that were
-  trained on images, () = not at all; keep_static: but for STS's static outputs, whose side slices images train too."""
-
-  path: str = ''
-  skip: tuple[str, ...] = ()
-  leak: bool = False
-  inflate: str | tuple[float, ...] = ''
-  rates: tuple[float, ...] = ()
-  keep_static: bool = True
+from vjax.types import Batch, DatasetSpec, VideoModel
 
 
 @dataclass(frozen=True)
 class Experiment:
-  """All that train and evaluate need, free of configs."""
+  """All that train and evaluate need."""
 
   seed: int
   model: VideoModel
@@ -116,17 +46,17 @@ class Experiment:
   schedule: optax.Schedule
   total_steps: int
   eval_steps: int
-  clip: ClipSpec
-  data: Data
-  training: Training
+  clip: ClipConfig
+  data: DataConfig
+  training: TrainConfig
   classes: tuple[str, ...]
   freeze: tuple[str, ...]
   init_path: str
   warm: dict[str, Any]
-  evals: dict[str, dict[str, Any]]
+  evals: dict[str, EvalConfig]
   meta: dict[str, Any]
   train_batches: Callable[[int], Iterator[Batch]]
-  eval_batches: Callable[[str, ClipSpec, int], Iterator[Batch]]
+  eval_batches: Callable[[str, ViewsConfig, int], Iterator[Batch]]
 
   def objective_at(self, step: int) -> tuple[Callable, Hashable]:
     """The objective of the update after `step`, and a key: the same where the function is the same."""
@@ -136,21 +66,23 @@ class Experiment:
   @property
   def update(self) -> Update:
     """Everything that one update needs beside state, batch and objective."""
-    t = self.training
+    t, clip = self.training, self.clip
     return Update(
-      model=self.model, tx=self.tx, schedule=self.schedule, clip=(self.clip.frames, self.clip.crop, self.clip.crop),
-      pixels=self.pixels, freeze=self.freeze, accumulate=t.accumulate, ema=t.ema, skip_nonfinite=t.skip_nonfinite,
+      model=self.model, tx=self.tx, schedule=self.schedule, clip=(clip.num_frames, clip.crop_size, clip.crop_size),
+      pixels=self.pixels, freeze=self.freeze, grad_accumulation=t.grad_accumulation, ema_decay=t.ema_decay,
+      skip_nonfinite=t.skip_nonfinite,
     )  # fmt: skip
 
   @property
   def clips_per_step(self) -> int:
-    return self.data.batch * self.clip.repeats
+    return self.data.batch_size * self.clip.num_repeats
 
   def pixels(self, batch: Batch) -> jax.Array:
-    """Normalised clips (B, T, H, W, 3) float32 of a training batch."""
+    """Normalized clips (B, T, H, W, 3) float32 of a training batch."""
     video = batch['video']
     if 'window' in batch:
-      video = on_device.crops(video, batch['window'], batch['mirror'], batch.get('colour'), self.clip.crop)
+      size = self.clip.crop_size
+      video = on_device.crops(video, batch['window'], batch['mirror'], batch.get('color'), size)
     return self.normalise(video)
 
   def normalise(self, video: jax.Array) -> jax.Array:
@@ -158,129 +90,98 @@ class Experiment:
     return (video.astype(jnp.float32) / 255 - jnp.asarray(self.data.mean)) / jnp.asarray(self.data.std)
 
 
-def check_keys(function: Callable, section: dict[str, Any], where: str) -> list[str]:
-  """Names that `function` takes. Raises ValueError, with the nearest name, for a key of `section` that it does not."""
-  known = [name for name in inspect.signature(function).parameters if name not in _NOT_SETTINGS]
-  for key in section:
-    if key not in known:
-      close = difflib.get_close_matches(key, known, n=1)
-      hint = f'did you mean {close[0]!r}? ' if close else ''
-      raise ValueError(f'config.{where} has the unknown key {key!r}: {hint}it takes {", ".join(sorted(known))}')
-  return known
+def make(function: Callable, settings: dict[str, Any], where: str, **facts: Any) -> Any:
+  """function(**settings), with those of `facts` that it takes and the settings leave open.
 
-
-def unpack(function: Callable, section: dict[str, Any], where: str, **facts: Any) -> Any:
-  """function(**section), with those of `facts` that it takes and the section leaves open.
-
-  Raises ValueError for keys that it does not take, and for those it needs and lacks.
+  Raises ValueError for settings that it does not take, and for those it needs and lacks; whatever the call raises is
+  passed on as it is.
   """
-  known = check_keys(function, section, where)
-  given = {**{key: value for key, value in facts.items() if key in known}, **section}
-  try:
-    return function(**given)
-  except TypeError as error:
-    raise ValueError(f'config.{where}: {error}') from error
+  known = inspect.signature(function).parameters
+  check_names(list(parameters(function)), settings, where)
+  given = {**{name: value for name, value in facts.items() if name in known}, **settings}
+  lacking = [n for n, p in known.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD and n not in given]
+  if lacking:
+    raise ValueError(f'config.{where} lacks {", ".join(lacking)}')
+  return function(**given)
 
 
-def _section(config: dict[str, Any], name: str) -> tuple[str, dict[str, Any]]:
-  section = dict(config[name])
-  if 'name' not in section:
-    raise ValueError(f'config.{name} has no key name: it says which file of vjax/{name}s/ to use')
-  return section.pop('name'), section
-
-
-def plain(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
-  """Nested dicts and tuples of a config. Raises ValueError for sections that do not exist or are missing."""
-  config = config.to_dict() if isinstance(config, ConfigDict) else config
-  frozen = lambda x: (
-    {k: frozen(v) for k, v in x.items()} if isinstance(x, dict)
-    else tuple(frozen(v) for v in x) if isinstance(x, (list, tuple)) else x
-  )  # fmt: skip
-  unknown = sorted(set(config) - set(_SECTIONS))
-  missing = sorted(set(_SECTIONS) - {'init'} - set(config))
-  if unknown or missing:
-    raise ValueError(
-      f'config has unknown sections {unknown} and lacks {missing}; the sections are {", ".join(_SECTIONS)}'
-    )
-  return frozen(config)
-
-
-def model(config: dict[str, Any], num_classes: int) -> VideoModel:
-  """The backbone and head of a plain config."""
-  clip = unpack(ClipSpec, config['clip'], 'clip')
-  training = unpack(Training, config['train'], 'train')
-  name, section = _section(config, 'model')
-  module = rooms.find('models', name)
-  if 'variant' in section:
-    variant = section.pop('variant')
+def model(config: Any, num_classes: int) -> VideoModel:
+  """The backbone and head of a config."""
+  config = parse(config)
+  clip, room = config.clip, config.model
+  module, settings = registry.find('models', room.name), dict(room.settings)
+  if 'variant' in settings:
+    variant = settings.pop('variant')
     if variant not in module.VARIANTS:
-      raise ValueError(f'config.model.variant is {variant!r}; {name} has {", ".join(module.VARIANTS)}')
-    section = {**module.VARIANTS[variant], **section}
-  facts = dict(frames=clip.frames, crop=clip.crop, num_classes=num_classes)
-  facts |= dict(dtype=jnp.dtype(training.dtype), remat=training.remat)
-  backbone = unpack(module.Backbone, section, 'model', **facts)
-  if hasattr(backbone, 'frames') and backbone.frames != clip.frames:
+      raise ValueError(f'config.model.variant is {variant!r}; {room.name} has {", ".join(module.VARIANTS)}')
+    settings = {**module.VARIANTS[variant], **settings}
+  facts = dict(frames=clip.num_frames, crop=clip.crop_size, num_classes=num_classes)
+  facts |= dict(dtype=jnp.dtype(config.train.dtype), remat=config.train.remat)
+  backbone = make(module.Backbone, settings, 'model', **facts)
+  if hasattr(backbone, 'frames') and backbone.frames != clip.num_frames:
     raise ValueError(
-      f'config.clip.frames is {clip.frames}, but the model is made for {backbone.frames}: set config.model.frames too, or '
-      f'choose a variant for {clip.frames} frames'
+      f'config.clip.num_frames is {clip.num_frames}, but the model is made for {backbone.frames}: set config.model.frames '
+      f'too, or choose a variant for {clip.num_frames} frames'
     )
   # A head may ask for facts of the clip, and for settings that the backbone shares with it (a decoder's patch).
-  shared = {f.name: getattr(backbone, f.name) for f in fields(backbone) if f.name in ('patch', 'class_token')}
-  name, section = _section(config, 'head')
-  head = unpack(rooms.find('heads', name).Head, section, 'head', **{**facts, **shared})
+  shared = {f.name: getattr(backbone, f.name) for f in fields(backbone) if f.name == 'patch'}
+  head = make(registry.find('heads', config.head.name).Head, config.head.settings, 'head', **{**facts, **shared})
   return VideoModel(backbone=backbone, head=head)
 
 
 def optimizer(
-  config: dict[str, Any], net: VideoModel, *, clips_per_epoch: int
-) -> tuple[optax.GradientTransformation, optax.Schedule, int, tuple[str, ...]]:
-  """(optimizer, schedule, total steps, frozen patterns) of config.optim; an empty one trains nothing. Epochs and examples
-  count clips, repeats included; rates are for rate_batch videos a step and scaled linearly."""
-  section = dict(config['optim'])
-  if not section:
-    return optax.set_to_zero(), optax.constant_schedule(0.0), 0, ()
-  clip, batch = unpack(ClipSpec, config['clip'], 'clip'), config['data']['batch']
-  take = lambda *names: {key: section.pop(key) for key in list(section) if key.startswith(names)}
-  scale = partial(optim.scaled_rate, per_batch=take('rate_batch')['rate_batch'], batch=batch)
-  rates = {key: scale(rate) for key, rate in take('rate', 'warmup_start', 'end').items()}
-  durations, curve = take('total_', 'warmup_'), take('power', 'factor', 'halvings', 'curve_from_start')
-  steps = partial(optim.to_steps, batch=batch * clip.repeats, clips=clips_per_epoch)
-  for key, values in take('boundary_').items():
-    curve['boundaries'] = tuple(steps('boundary', {key: value}) for value in values)
-  total, peak = steps('total', durations), rates.pop('rate')
+  config: Any, net: VideoModel, *, clips_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule, int]:
+  """(optimizer, schedule, total steps) of config.optim; an empty one trains nothing.
+
+  Epochs and clips count repeats; learning rates are scaled from base_batch_size linearly.
+  """
+  config = parse(config)
+  o, clip, batch = config.optim, config.clip, config.data.batch_size
+  if o is None:
+    return optax.set_to_zero(), optax.constant_schedule(0.0), 0
+  scale = lambda rate: None if rate is None else optim.scaled_rate(rate, per_batch=o.base_batch_size, batch=batch)
+  steps = partial(optim.to_steps, batch=batch * clip.num_repeats, clips=clips_per_epoch)
+  bounds = [steps('boundary', {key: one}) for key, values in o.duration('boundary').items() for one in values]
+  total = steps('total', o.duration('total'))
   schedule = optim.schedule(
-    kind=section.pop('schedule'),
-    peak=peak,
-    total_steps=total,
-    warmup_steps=steps('warmup', durations),
-    **rates,
-    **curve,
-  )
+    kind=o.schedule, peak=scale(o.learning_rate), total_steps=total, warmup_steps=steps('warmup', o.duration('warmup')),
+    warmup_start_lr=scale(o.warmup_start_lr), end_lr=scale(o.end_lr), power=o.power, boundaries=tuple(bounds) or None,
+    factor=o.factor, halvings=o.halvings, curve_from_start=o.curve_from_start,
+  )  # fmt: skip
   shapes = jax.eval_shape(partial(net.init, train=False), jax.random.key(0), _video(clip))['params']
-  if 'layer_decay' in section:
-    module = rooms.find('models', config['model']['name'])
-    if not hasattr(module, 'layer_of'):
-      raise ValueError(f'config.optim.layer_decay: {module.__name__} has no order of layers (layer_of), leave it out')
-    depth = net.backbone.depth
-    section['layer_decay'] = optim.layer_multipliers(
-      shapes, partial(module.layer_of, depth=depth), depth, section['layer_decay']
-    )
-  make = partial(optim.make, shapes, schedule=schedule)
-  return unpack(make, section, 'optim'), schedule, total, tuple(section['freeze']) if 'freeze' in section else ()
+  tx = optim.make(
+    shapes, name=o.name, schedule=schedule, weight_decay=o.weight_decay, decayed=o.decayed, decay_skip=o.decay_skip,
+    b1=o.b1, b2=o.b2, eps=o.eps, momentum=o.momentum, nesterov=o.nesterov, clip_norm=o.clip_norm,
+    layer_decay=_layer_multipliers(config, net, shapes), freeze=o.freeze,
+  )  # fmt: skip
+  return tx, schedule, total
 
 
-def objective(config: dict[str, Any]) -> tuple[Callable, Callable[[float], dict[str, Any]]]:
+def _layer_multipliers(config: Config, net: VideoModel, shapes: Any) -> dict[str, float] | None:
+  if config.optim.layer_decay is None:
+    return None
+  module = registry.find('models', config.model.name)
+  if not hasattr(module, 'layer_of'):
+    raise ValueError(f'config.optim.layer_decay: {module.__name__} has no order of layers (layer_of), leave it out')
+  depth = net.backbone.depth
+  return optim.layer_multipliers(shapes, partial(module.layer_of, depth=depth), depth, config.optim.layer_decay)
+
+
+def objective(config: Any) -> tuple[Callable, Callable[[float], dict[str, Any]]]:
   """The function of config.objective, its settings filled in, and what of them changes with the progress of the training,
   0 to 1: the file's settings_at, where it has one."""
-  name, section = _section(config, 'objective')
-  module = rooms.find('objectives', name)
-  check_keys(module.objective, section, 'objective')
-  changes = partial(module.settings_at, **section) if hasattr(module, 'settings_at') else lambda progress: {}
-  return partial(module.objective, **section), changes
+  room = parse(config).objective
+  module = registry.find('objectives', room.name)
+  check_names(list(parameters(module.objective)), room.settings, 'objective')
+  changes = lambda progress: {}
+  if hasattr(module, 'settings_at'):
+    changes = partial(module.settings_at, **room.settings)
+  return partial(module.objective, **room.settings), changes
 
 
 def resize(
-  net: VideoModel, clip: ClipSpec, mode: str | tuple, name: str, old: Any, shape: tuple[int, ...], source: dict
+  net: VideoModel, clip: ClipConfig, mode: str | tuple, name: str, old: Any, shape: tuple[int, ...], source: dict
 ) -> Any:
   """`old` of a checkpoint with meta `source`, resized for this model: a position table to its grid, the kernel of an image
   network to its frames by config.init.inflate. None for anything else."""
@@ -291,11 +192,11 @@ def resize(
     return position.resize(name, old, shape)
   if not last.startswith('position'):
     return None
-  of = lambda c: position.grid_of((c['frames'], c['crop'], c['crop']), net.backbone.patch)
+  of = lambda c: position.grid_of((c['num_frames'], c['crop_size'], c['crop_size']), net.backbone.patch)
   return position.resize(name, old, shape, old_grid=of(source['config']['clip']), new_grid=of(vars(clip)))
 
 
-def warm(net: VideoModel, clip: ClipSpec, init: Init) -> dict[str, Any]:
+def warm(net: VideoModel, clip: ClipConfig, init: InitConfig) -> dict[str, Any]:
   """Settings of ckpt.warm_start for this model."""
   adapt = None
   if init.rates:
@@ -305,14 +206,14 @@ def warm(net: VideoModel, clip: ClipSpec, init: Init) -> dict[str, Any]:
   return dict(skip=init.skip, resize=partial(resize, net, clip, init.inflate), rename=rename, adapt=adapt)
 
 
-def _video(clip: ClipSpec) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct((1, clip.frames, clip.crop, clip.crop, 3), jnp.float32)
+def _video(clip: ClipConfig) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
 
 
-def dataset(config: dict[str, Any]) -> DatasetSpec:
-  """Facts of the data set that config.data names; its folder may be another."""
-  data = unpack(Data, config['data'], 'data')
-  spec = rooms.find('data.datasets', data.name).SPEC
+def dataset(config: Any) -> DatasetSpec:
+  """Facts of the dataset that config.data names; its folder may be another."""
+  data = parse(config).data
+  spec = registry.find('data.datasets', data.name).SPEC
   spec = replace(spec, folder=data.folder) if data.folder else spec
   if not (spec.folder or spec.num_classes):
     raise ValueError(f'config.data.name is {data.name!r}, a folder of your own: name it in config.data.folder')
@@ -324,9 +225,10 @@ def default_data_dir() -> str:
   return os.environ.get('VJAX_DATA') or 'data'
 
 
-def render_built_in(config: ConfigDict, data_dir: str) -> None:
-  """Renders the built-in data set where the config wants it and it is not there yet. In a pod the first host does."""
-  folder = Path(data_dir, dataset(plain(config)).folder or config.data.name)
+def render_built_in(config: Any, data_dir: str) -> None:
+  """Renders the built-in dataset where the config wants it and it is not there yet. In a pod the first host does."""
+  config = parse(config)
+  folder = Path(data_dir, dataset(config).folder or config.data.name)
   if folder.name == 'motions' and not remote.is_remote(data_dir):
     if jax.process_index() == 0 and not (folder / 'manifest.json').exists():
       from data_prep import synthetic
@@ -339,57 +241,50 @@ def render_built_in(config: ConfigDict, data_dir: str) -> None:
       multihost_utils.sync_global_devices('rendered')
 
 
-def experiment(config: ConfigDict | dict[str, Any], data_dir: str) -> Experiment:
+def experiment(config: Any, data_dir: str) -> Experiment:
   """The experiment of a config on the data in `data_dir`. Raises an error naming the folder where data is missing."""
   from vjax.data import pipeline, sources
 
-  config = plain(config)
-  at_least('config', 'seed', config['seed'], 0)
-  clip, data = unpack(ClipSpec, config['clip'], 'clip'), unpack(Data, config['data'], 'data')
-  training = unpack(Training, config['train'], 'train')
-  augment = unpack(Augment, config['augment'], 'augment')
+  config = parse(config)
+  clip, data, augment = config.clip, config.data, config.augment
   spec = dataset(config)
-  source = sources.open_split(data_dir, spec, data.split, per_class=data.per_class, seed=config['seed'])
+  source = sources.open_split(data_dir, spec, data.split, per_class=data.videos_per_class, seed=config.seed)
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
   net = model(config, len(source.classes))
-  tx, schedule, total, freeze = optimizer(config, net, clips_per_epoch=source.num_clips)
+  tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
   function, changes = objective(config)
-  init = unpack(Init, config['init'], 'init') if 'init' in config else Init()
-  trained_on = check_leaks(init, spec)
-  epoch_steps = source.num_clips / (data.batch * clip.repeats)
+  trained_on = check_leaks(config.init, spec)
+  epoch_steps = source.num_clips / (data.batch_size * clip.num_repeats)
 
   def train_batches(start_step: int) -> Iterator[Batch]:
-    return pipeline.train_batches(
-      source, spec, clip, augment, batch=data.batch, seed=config['seed'], start_step=start_step, **hosts
-    )
+    settings = dict(batch=data.batch_size, seed=config.seed, start_step=start_step)
+    return pipeline.train_batches(source, spec, clip, augment, **settings, **hosts)
 
-  def eval_batches(split: str, views: ClipSpec, batch: int) -> Iterator[Batch]:
+  def eval_batches(split: str, views: ViewsConfig, batch: int) -> Iterator[Batch]:
     test = sources.open_split(data_dir, spec, split)
     # Papers that ignore the aspect in training do in testing.
     size = augment.size if augment.crop == 'fixed' else None
     return pipeline.eval_batches(test, spec, views, batch=batch, size=size, **hosts)
 
   return Experiment(
-    seed=config['seed'], model=net, objective=function, objective_changes=changes, tx=tx, schedule=schedule,
-    total_steps=total,
-    eval_steps=round(training.eval_epochs * epoch_steps), clip=clip, data=data, training=training,
-    classes=tuple(source.classes), freeze=freeze, init_path=init.path,
-    warm=warm(net, clip, init),
-    evals=config['evals'], meta=describe(config, source.classes, trained_on), train_batches=train_batches,
-    eval_batches=eval_batches,
+    seed=config.seed, model=net, objective=function, objective_changes=changes, tx=tx, schedule=schedule,
+    total_steps=total, eval_steps=round(config.train.eval_epochs * epoch_steps), clip=clip, data=data,
+    training=config.train, classes=tuple(source.classes), freeze=config.optim.freeze if config.optim else (),
+    init_path=config.init.path, warm=warm(net, clip, config.init), evals=config.evals,
+    meta=describe(config, source.classes, trained_on), train_batches=train_batches, eval_batches=eval_batches,
   )  # fmt: skip
 
 
-def check_leaks(init: Init, spec: DatasetSpec) -> list[str]:
-  """Names of the data sets that the weights of config.init were trained on, those before their own init included. Raises
+def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:
+  """Names of the datasets that the weights of config.init were trained on, those before their own init included. Raises
   ValueError where one has test videos of `spec` among its training videos."""
   meta = ckpt.read_meta(init.path) if init.path else {}
   names = list(meta['trained_on']) if 'trained_on' in meta else []
   if 'config' in meta and meta['config']['data']['name'] not in names and meta['config']['optim']:
     names.append(meta['config']['data']['name'])
   for name in names:
-    known = name in rooms.names('data.datasets')
-    if known and spec.name in rooms.find('data.datasets', name).SPEC.leaks and not init.leak:
+    known = name in registry.names('data.datasets')
+    if known and spec.name in registry.find('data.datasets', name).SPEC.leaks and not init.leak:
       raise ValueError(
         f'config.init.path is {init.path!r}, trained on {name}, which has test videos of {spec.name} among its training '
         f'videos: no number on {spec.name} would mean anything. Start from other weights, or set config.init.leak=True '
@@ -398,10 +293,12 @@ def check_leaks(init: Init, spec: DatasetSpec) -> list[str]:
   return names
 
 
-def describe(config: dict[str, Any], classes: tuple[str, ...], before: list[str]) -> dict[str, Any]:
-  """meta.json of a checkpoint: config, class names, versions, and the data sets it was trained on, `before` and now."""
-  name = config['data']['name']
-  trained_on = [*before, *([name] if config['optim'] and name not in before else [])]
+def describe(config: Config, classes: tuple[str, ...], before: list[str]) -> dict[str, Any]:
+  """meta.json of a checkpoint: config, class names, versions, and the datasets it was trained on, `before` and now."""
+  name = config.data.name
+  trained_on = [*before, *([name] if config.optim and name not in before else [])]
   packages = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
   versions = {package: metadata.version(package) for package in packages}
-  return {'config': config, 'classes': list(classes), 'trained_on': trained_on, 'versions': versions}
+  return {
+    'schema': SCHEMA, 'config': config.plain, 'classes': list(classes), 'trained_on': trained_on, 'versions': versions,
+  }  # fmt: skip

@@ -20,6 +20,7 @@ import numpy as np
 from etils import epath
 
 from vjax import remote, tree
+from vjax.config import SCHEMA, translate
 from vjax.types import TrainState
 
 SAVE_TIMEOUT_S = 7200  # Orbax measures it by the time of day, which may be set an hour ahead while it waits
@@ -54,8 +55,10 @@ class Meta(dict):
 
 
 def read_meta(path: str | os.PathLike) -> Meta:
-  """meta.json of a checkpoint folder. Raises FileNotFoundError that says what the folder should be, ValueError where the
-  file is damaged or something else."""
+  """meta.json of a checkpoint folder, its config under today's names.
+
+  Raises FileNotFoundError that says what the folder should be, ValueError where the file is damaged or something else.
+  """
   file = remote.path(path) / 'meta.json'
   if not file.is_file():
     raise FileNotFoundError(
@@ -70,6 +73,8 @@ def read_meta(path: str | os.PathLike) -> Meta:
     ) from error
   if not isinstance(content, dict) or not isinstance(content.get('config', {}), dict):
     raise ValueError(f'{file} is no description of a checkpoint: need an object with config, classes and versions')
+  if 'config' in content and content.get('schema', 1) < SCHEMA:
+    content = {**content, 'config': translate(content['config'])}
   meta = Meta(content)
   meta.path = str(file)
   return meta
@@ -320,7 +325,7 @@ def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[
 
 def check_fits(model: Any, clip: Any, variables: dict[str, Any], path: str | os.PathLike) -> None:
   """Raises ValueError listing the names by which the variables of `path` differ from those that `model` wants."""
-  video = jax.ShapeDtypeStruct((1, clip.frames, clip.crop, clip.crop, 3), np.float32)
+  video = jax.ShapeDtypeStruct((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), np.float32)
   wanted = jax.eval_shape(lambda rng, x: model.init(rng, x, train=False), jax.random.key(0), video)
   differences = _compare(wanted, variables)
   if differences:

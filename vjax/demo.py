@@ -71,7 +71,7 @@ def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir
   rows_of = lambda name: [json.loads(line) for line in Path(workdir, name, 'metrics.jsonl').read_text().splitlines()]
   served = evaluate.load(f'{workdir}/finetuned', data_dir)
   classes = served.exp.classes
-  test = lambda: served.batches('test', clips=2, crops=1, batch=64)
+  test = lambda: served.batches('test', num_clips=2, num_crops=1, batch_size=64)
   probabilities, labels, _ = views.predictions(served.logits, test())
   first = next(test())
   examples = {}
@@ -92,7 +92,10 @@ def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir
   parts = [
     ('Result', f'<table><tr><th>motion view<th>top-1<th>chance</tr>{cells}</table><p>{words}</p>'),
     ('The task', pictures.html(clips, 'example clips')),
-    ('Pre-training', pictures.html(pictures.curves({'autoencoder': rows_of('mae')}, ('loss', 'rate')), 'curves')),
+    (
+      'Pre-training',
+      pictures.html(pictures.curves({'autoencoder': rows_of('mae')}, ('loss', 'learning_rate')), 'curves'),
+    ),
     ('Fine-tuning', pictures.html(pictures.curves(tuning, ('loss', 'top1')), 'curves')),
     (
       'Reconstructions',

@@ -4,7 +4,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -12,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjax import build, ckpt, rooms, shard
+from vjax import build, ckpt, registry, shard
 from vjax.build import Experiment
+from vjax.config import ViewsConfig
 from vjax.types import Batch, TrainState
 
 
@@ -49,7 +49,7 @@ class Served:
     return self._objective(self.params, self.stats, self._global(batch))
 
   def reconstructions(self, video: np.ndarray, ratio: float | None = None) -> tuple[list[tuple], float, bool]:
-    """([(original, masked, reconstruction) of every clip of `video` uint8 (b, T, H, W, 3), in normalised colours], the
+    """([(original, masked, reconstruction) of every clip of `video` uint8 (b, T, H, W, 3), in normalised colors], the
     ratio of removed tokens, None = the objective's own, whether patches have the mean and deviation of the original). Raises
     ValueError for an objective that reconstructs nothing."""
     objective = self.exp.objective
@@ -63,13 +63,13 @@ class Served:
     clips = np.concatenate([video, np.repeat(video[-1:], spare, axis=0)])
     clips = shard.to_global(self.mesh, {'video': clips})['video']
     sheets = [shard.local_rows(rows) for rows in self._reconstruct(ratio)(self.params, self.stats, clips)]
-    return [tuple(rows[i] for rows in sheets) for i in range(len(video))], ratio, of('normalise')
+    return [tuple(rows[i] for rows in sheets) for i in range(len(video))], ratio, of('normalize')
 
-  def batches(self, split: str, *, clips: int, crops: int, batch: int) -> Iterator[Batch]:
-    """Batches of a split; `batch` is rounded up so that devices share it evenly, which padding makes harmless."""
+  def batches(self, split: str, *, num_clips: int, num_crops: int, batch_size: int) -> Iterator[Batch]:
+    """Batches of a split; `batch_size` is rounded up so that devices share it evenly, which padding makes harmless."""
     devices = self.mesh.size
-    views = replace(self.exp.clip, clips=clips, crops=crops)
-    for part in self.exp.eval_batches(split, views, -(-batch // devices) * devices):
+    views = ViewsConfig(**vars(self.exp.clip), num_clips=num_clips, num_crops=num_crops)
+    for part in self.exp.eval_batches(split, views, -(-batch_size // devices) * devices):
       if self.leave():
         raise Interrupted
       yield part
@@ -127,17 +127,15 @@ def run(served: Served, *, log=None, step: int = 0) -> dict[str, Any]:
 
 
 def run_one(served: Served, name: str) -> dict[str, float]:
-  """Numbers of config.evals[name]. Its keys: name, a file in evals/; split (or train_split, test_split, ...), clips, crops
-  and batch, which say what it is given; the rest are arguments of its `evaluate`, which is handed what READS names."""
-  settings = dict(served.exp.evals[name])
-  module = rooms.find('evals', settings.pop('name'))
-  views = {key: settings.pop(key) for key in ('clips', 'crops', 'batch')}
-  splits = [key for key in settings if key.endswith('split')]
-  batches = {key.replace('split', 'batches'): served.batches(settings.pop(key), **views) for key in splits}
+  """Numbers of config.evals[name]: its file's `evaluate` is handed what READS names, its splits and its settings."""
+  entry = served.exp.evals[name]
+  module = registry.find('evals', entry.name)
+  views = dict(num_clips=entry.num_clips, num_crops=entry.num_crops, batch_size=entry.batch_size)
+  batches = {key.replace('split', 'batches'): served.batches(split, **views) for key, split in entry.splits.items()}
   evaluate = partial(module.evaluate, getattr(served, module.READS))
   data = served.exp.data
   facts = {'num_classes': len(served.exp.classes), 'seed': served.exp.seed, 'mean': data.mean, 'std': data.std}
-  return build.unpack(evaluate, {**settings, **batches}, f'evals.{name}', **facts)
+  return build.make(evaluate, {**entry.settings, **batches}, f'evals.{name}', **facts)
 
 
 def load(workdir: str, data_dir: str) -> Served:

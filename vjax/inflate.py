@@ -19,7 +19,7 @@ MODES = {
   'first and last frames (Carreira & Zisserman 2017; PySlowFast)',
   'repeat': 'every frame gets the whole kernel, which BatchNorm must learn to undo (Chen et al. 2021): never evaluate '
   'such a network before it has seen training batches',
-  'centre': 'the middle frame gets it, the others zero: every frame is answered like a picture (Li et al. 2022, table 9)',
+  'center': 'the middle frame gets it, the others zero: every frame is answered like a picture (Li et al. 2022, table 9)',
 }
 
 
@@ -29,7 +29,7 @@ def inflate(
   """The kernel of a frame (1, H, W, I, O) for `frames` of them.
 
   mode: one of MODES, or the factor of every frame, e.g. (1/9, 1/3, 1/9); kernels of another length are then centred.
-  Raises ValueError for a kernel that already looks through time, an even number of frames with 'centre', or an unknown
+  Raises ValueError for a kernel that already looks through time, an even number of frames with 'center', or an unknown
   mode.
   """
   kernel = np.asarray(kernel)

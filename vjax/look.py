@@ -27,37 +27,35 @@ STEPS = 32  # of the integral of a heat map
 def reconstruct(loaded: predict.Loaded, path: str, ratios: list[float]) -> Any:
   """Figure of the middle clip of a video, three rows for each ratio of removed tokens; the objective's own where there are
   none.  (Feichtenhofer et al. 2022, figures 2 and 7.) Raises ValueError where the run is no masked autoencoder."""
-  name, settings = loaded.config['objective']['name'], dict(loaded.config['objective'])
+  name, settings = loaded.config.objective.name, loaded.config.objective.settings
   if name != 'mae':
     raise ValueError(f'the run was trained with objective {name!r}: only masked autoencoders (mae) reconstruct')
-  del settings['name']
   ratios = ratios or [settings['ratio'] if 'ratio' in settings else 0.9]
-  clip = jnp.asarray(loaded.views(path, clips=1, crops=1))
+  clip = jnp.asarray(loaded.views(path, num_clips=1, num_crops=1))
   rows = {}
   for ratio in ratios:
     parts = mae.reconstruct(loaded.model, loaded.params, clip, stats=loaded.stats, **{**settings, 'ratio': ratio})
     rows[ratio] = [np.asarray(part[0]) for part in parts]
-  data = loaded.config['data']
-  oracle = 'normalise' not in settings or settings['normalise']
-  return pictures.reconstruction_sheet(rows, data['mean'], data['std'], oracle)
+  data = loaded.config.data
+  oracle = 'normalize' not in settings or settings['normalize']
+  return pictures.reconstruction_sheet(rows, data.mean, data.std, oracle)
 
 
 def heatmap(loaded: predict.Loaded, path: str, label: str = '') -> tuple[np.ndarray, np.ndarray, str]:
   """(frames (T, H, W, 3) uint8 of the middle clip, heat (T, H, W) in 0..1, label): where the score of `label` comes
   from, the most probable one if ''; see `contributions`, of which what is negative counts as nothing. Raises ValueError
   for a label that the run does not know, and for a run that knows none."""
-  name = loaded.config['objective']['name']
+  name = loaded.config.objective.name
   if name != 'classify':
     raise ValueError(f'the run was trained with objective {name!r}: heat maps are of the scores of a classifier')
   if label and label not in loaded.classes:
     raise ValueError(f'label is {label!r}; the run knows {", ".join(loaded.classes)}')
-  clip = jnp.asarray(loaded.views(path, clips=1, crops=1))
+  clip = jnp.asarray(loaded.views(path, num_clips=1, num_crops=1))
   variables = {'params': loaded.params, **loaded.stats}
   scores = jax.jit(lambda v, x: loaded.model.apply(v, x, train=False))(variables, clip)
   chosen = loaded.classes.index(label) if label else int(scores[0].argmax())
-  frames = np.asarray(
-    clip[0] * jnp.asarray(loaded.config['data']['std']) + jnp.asarray(loaded.config['data']['mean'])
-  )
+  data = loaded.config.data
+  frames = np.asarray(clip[0] * jnp.asarray(data.std) + jnp.asarray(data.mean))
   total = 0.0
   for part in contributions(loaded.model, variables, clip, chosen):
     total = total + np.asarray(jax.image.resize(np.maximum(part, 0), frames.shape[:3], 'linear'))

@@ -9,6 +9,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from vjax.config import check_flag
+
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'File in configs/, with :argument where it takes one.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Checkpoints and logs; default runs/<config name>.')
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets; default $VJAX_DATA, else data.')
@@ -63,6 +65,12 @@ def main(argv: list[str]) -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
   """The flags read by absl; what is wrong with them, or with a config's argument, in one message."""
+  for flag in argv[1:]:
+    if flag.startswith('--config.'):
+      try:
+        check_flag(flag.partition('=')[0].removeprefix('--config.').split('.'))
+      except ValueError as error:
+        sys.exit(f'{flag}: {error}')
   try:
     return flags.FLAGS(argv)
   except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
@@ -73,7 +81,11 @@ def parse_flags(argv: list[str]) -> list[str]:
     text = str(cause)
     if 'Traceback' in text and 'ValueError: ' in text:  # what a config says of its argument
       text = text.rpartition('ValueError: ')[2]
-    if isinstance(cause, KeyError | AttributeError):
+    paths = [flag.partition('=')[0] for flag in argv[1:] if flag.startswith('--config.')]
+    whole = [path for path in paths if path.rpartition('.')[2] == text.strip('\'"')]
+    if whole:
+      text = f'there is no {whole[0].removeprefix("--")} in this config'
+    elif isinstance(cause, KeyError | AttributeError):
       text = 'there is no ' + text.replace('\\n', '. ').replace('\n', '. ').replace("\\'", '').strip("'")
     sys.exit(f'{" ".join(argv[1:])}: {text.strip()}')
 

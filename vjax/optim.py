@@ -14,10 +14,10 @@ import optax
 
 from vjax import tree
 
-_UNITS = ('steps', 'epochs', 'examples')
+_UNITS = ('steps', 'epochs', 'clips')
 _CURVES = {
-  'cosine': ('end',),
-  'polynomial': ('end', 'power'),
+  'cosine': ('end_lr',),
+  'polynomial': ('end_lr', 'power'),
   'step': ('boundaries', 'factor'),
   'halving': ('halvings',),
   'constant': (),
@@ -27,7 +27,7 @@ _DECAYED = ('kernels', 'kernels_and_scales', 'all')
 
 
 def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int) -> int:
-  """Whole steps in the duration that `settings` gives as <prefix>_steps, <prefix>_epochs or <prefix>_examples.
+  """Whole steps in the duration that `settings` gives as <prefix>_steps, <prefix>_epochs or <prefix>_clips.
 
   batch and clips: examples a step and an epoch, in the same unit. Where one decoded video gives several clips,
   papers that count "effective" epochs count clips: then both are clips. Rounds to the nearest step, once for the
@@ -42,7 +42,7 @@ def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int
     raise ValueError(f'{given[0]} is {value}; it must be a finite number, 0 or more')
   if batch < 1 or clips < 1:
     raise ValueError(f'batch is {batch} and clips is {clips}; both must be 1 or more to count {given[0]}')
-  examples_per_unit = {'steps': batch, 'epochs': clips, 'examples': 1}[given[0].removeprefix(f'{prefix}_')]
+  examples_per_unit = {'steps': batch, 'epochs': clips, 'clips': 1}[given[0].removeprefix(f'{prefix}_')]
   return round(value * examples_per_unit / batch)
 
 
@@ -62,19 +62,19 @@ def schedule(
   peak: float,
   total_steps: int,
   warmup_steps: int,
-  warmup_start: float = 0.0,
-  end: float | None = None,
+  warmup_start_lr: float = 0.0,
+  end_lr: float | None = None,
   power: float | None = None,
   boundaries: Sequence[int] | None = None,
   factor: float | None = None,
   halvings: int | None = None,
   curve_from_start: bool = False,
 ) -> optax.Schedule:
-  """A function step -> learning rate: linear from warmup_start to the curve's value at warmup_steps, then the curve.
+  """A function step -> learning rate: linear from warmup_start_lr to the curve's value at warmup_steps, then the curve.
 
-  cosine: end + (peak - end) * (1 + cos(pi p)) / 2, with p = (step - warmup) / (total - warmup).  (Feichtenhofer et
+  cosine: end_lr + (peak - end_lr) * (1 + cos(pi p)) / 2, with p = (step - warmup) / (total - warmup).  (Feichtenhofer et
     al. 2022, app. A)
-  polynomial: end + (peak - end) * (1 - p)^power.
+  polynomial: end_lr + (peak - end_lr) * (1 - p)^power.
   step: peak, times `factor` from every step in `boundaries` on; one beyond the end has no effect.
   halving: halved `halvings` times at equal intervals of the whole training.  (Ghadiyaram et al. 2019, sec. 3)
   constant: peak.
@@ -82,7 +82,7 @@ def schedule(
   Steps and halvings always count from step 0, warm-up included. All change at every step: DIFFERS(code): several
   released recipes change the rate once an epoch, which no paper mentions.
   """
-  options = {'end': end, 'power': power, 'boundaries': boundaries, 'factor': factor, 'halvings': halvings}
+  options = {'end_lr': end_lr, 'power': power, 'boundaries': boundaries, 'factor': factor, 'halvings': halvings}
   _check_options('schedule kind', kind, options, _CURVES)
   if not 0 <= warmup_steps <= total_steps or total_steps < 1:
     raise ValueError(
@@ -102,11 +102,11 @@ def schedule(
       return jnp.asarray(stages)[jnp.searchsorted(drops, step, side='right')]
     p = jnp.clip((step - start) / max(total_steps - start, 1), 0.0, 1.0)
     shape = (1 + jnp.cos(jnp.pi * p)) / 2 if kind == 'cosine' else (1 - p) ** power
-    return end + (peak - end) * shape
+    return end_lr + (peak - end_lr) * shape
 
   def rate(step):
     step = jnp.asarray(step)
-    warm = warmup_start + (curve(warmup_steps) - warmup_start) * step / max(warmup_steps, 1)
+    warm = warmup_start_lr + (curve(warmup_steps) - warmup_start_lr) * step / max(warmup_steps, 1)
     return jnp.where(step < warmup_steps, warm, curve(step))
 
   return rate

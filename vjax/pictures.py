@@ -36,7 +36,7 @@ def reconstruction_sheet(
   ratios: Mapping[float, Sequence[np.ndarray]], mean: Sequence[float], std: Sequence[float], oracle: bool
 ):
   """Figure of one clip, {share of removed tokens: (original, masked, reconstruction)}, arrays (T, H, W, 3) in normalised
-  colours: the original, then two rows a ratio. oracle: says that patches have the mean and deviation of the original."""
+  colors: the original, then two rows a ratio. oracle: says that patches have the mean and deviation of the original."""
   rows = {'original': next(iter(ratios.values()))[0]}
   for ratio, (_, masked, reconstruction) in ratios.items():
     rows |= {f'{ratio:.0%} masked': masked, f'{ratio:.0%} rebuilt': reconstruction}
@@ -91,12 +91,12 @@ def frames(clips: Mapping[str, np.ndarray]):
 
 
 def overlaid(frames: np.ndarray, heat: np.ndarray, strength: float = 0.5) -> np.ndarray:
-  """Frames (T, H, W, 3) uint8 under a colour map of heat (T, H, W) in 0..1, more of it where it is hotter."""
+  """Frames (T, H, W, 3) uint8 under a color map of heat (T, H, W) in 0..1, more of it where it is hotter."""
   import matplotlib
 
-  colours = 255 * matplotlib.colormaps['jet'](heat)[..., :3]
+  colors = 255 * matplotlib.colormaps['jet'](heat)[..., :3]
   share = strength * np.asarray(heat)[..., None]
-  return np.uint8(np.round((1 - share) * frames + share * colours))
+  return np.uint8(np.round((1 - share) * frames + share * colors))
 
 
 def mp4(frames: np.ndarray, rate: int = 8) -> bytes:

@@ -6,7 +6,6 @@ Uses the run's newest checkpoint, its own preprocessing and test views, and its 
 import argparse
 import logging
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 
 from vjax import build, ckpt
-from vjax.types import ClipSpec
+from vjax.config import ViewsConfig, parse, plain
 
 
 class Loaded:
@@ -23,38 +22,39 @@ class Loaded:
 
   def __init__(self, workdir: str):
     variables, meta = ckpt.load_params(workdir)
-    self.config, self.classes = build.plain(meta['config']), list(meta['classes'])
-    known = {**self.config['clip'], **{key: self.config['data'][key] for key in ('mean', 'std')}}
-    if unknown := [f'--{key}' for key, value in known.items() if value is None]:
+    given = plain(meta['config'])
+    needed = {'clip': ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'sampling'), 'data': ('mean', 'std')}
+    if unknown := [f'--{key}' for section, keys in needed.items() for key in keys if key not in given[section]]:
       raise ValueError(
         f'{workdir} does not say for what clips its weights are: convert them again, python -m vjax.convert, with '
         f'{", ".join(unknown)}'
       )
-    self.config['train'] = {**self.config['train'], 'remat': False}  # nothing is differentiated through blocks
+    # Nothing is differentiated through blocks.
+    self.config, self.classes = parse({**given, 'train': {**given['train'], 'remat': False}}), list(meta['classes'])
     self.model = build.model(self.config, len(self.classes))
-    self.clip = ClipSpec(**self.config['clip'])
+    self.clip = self.config.clip
     ckpt.check_fits(self.model, self.clip, variables, workdir)
     self.stats = jax.device_put(variables)
     self.params = self.stats.pop('params')
 
-  def views(self, path: str, *, clips: int, crops: int) -> np.ndarray:
-    """Normalised test views (V, T, H, W, 3) float32 of a video file. Raises ValueError where it cannot be decoded."""
+  def views(self, path: str, *, num_clips: int, num_crops: int) -> np.ndarray:
+    """Normalized test views (V, T, H, W, 3) float32 of a video file. Raises ValueError where it cannot be decoded."""
     from data_prep import video
     from vjax.data import pipeline
 
-    augment, data = self.config['augment'], self.config['data']
-    size = augment['size'] if augment['crop'] == 'fixed' else None
-    clip = replace(self.clip, clips=clips, crops=crops)
+    augment, data = self.config.augment, self.config.data
+    size = augment.size if augment.crop == 'fixed' else None
+    clip = ViewsConfig(**vars(self.clip), num_clips=num_clips, num_crops=num_crops)
     try:
       frames, times = [], []
-      for start, _, frame in video.read_frames(path, short_side=max(clip.short_side, clip.crop)):
+      for start, _, frame in video.read_frames(path, short_side=max(clip.short_side, clip.crop_size)):
         frames.append(frame)
         times.append(start)
     except video.VideoError as error:
       raise ValueError(f'{path}: {error}') from error
     rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
     views = pipeline.test_views(np.stack(frames), rate, clip, size)
-    return np.float32((views / 255 - np.array(data['mean'])) / np.array(data['std']))
+    return np.float32((views / 255 - np.array(data.mean)) / np.array(data.std))
 
 
 class Predictor(Loaded):
@@ -62,20 +62,21 @@ class Predictor(Loaded):
 
   def __init__(self, workdir: str):
     super().__init__(workdir)
-    if self.config['objective']['name'] != 'classify':
+    if self.config.objective.name != 'classify':
       raise ValueError(
-        f'{workdir} was trained with objective {self.config["objective"]["name"]!r} and knows no labels: predict with a '
+        f'{workdir} was trained with objective {self.config.objective.name!r} and knows no labels: predict with a '
         f'classifier, such as a fine-tuned run'
       )
-    found = [e for e in self.config['evals'].values() if e['name'] == 'views']
-    self._views = found[0] if found else {'clips': 1, 'crops': 1}
+    found = [entry for entry in self.config.evals.values() if entry.name == 'views']
+    self._views = dict(num_clips=found[0].num_clips, num_crops=found[0].num_crops) if found else {}
+    self._average = found[0].settings.get('average', 'probabilities') if found else 'probabilities'
     self._apply = jax.jit(lambda view: self.model.apply({'params': self.params, **self.stats}, view, train=False))
 
   def probabilities(self, path: str) -> np.ndarray:
     """(K,) for a video file: mean over the test views. Raises ValueError where it cannot be decoded."""
-    views = self.views(path, clips=self._views['clips'], crops=self._views['crops'])
+    views = self.views(path, **{'num_clips': 1, 'num_crops': 1, **self._views})
     logits = np.concatenate([self._apply(view[None]) for view in views])
-    if 'average' in self._views and self._views['average'] == 'logits':
+    if self._average == 'logits':
       return np.asarray(jax.nn.softmax(logits.mean(0)))
     return np.asarray(jax.nn.softmax(logits, axis=-1)).mean(0)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vjax import build, metrics, train, tree
+from vjax import build, ckpt, metrics, train, tree
+from vjax.config import parse, plain
 
 Rows = list[dict[str, Any]]
 MISSING = '-'
@@ -41,8 +42,8 @@ def finished(config: Any, folder: Path) -> dict[str, Any] | None:
   """result.json of a run, None where it is not finished. Raises ValueError where the run was made with another config."""
   meta = folder / 'meta.json'
   if meta.exists():
-    there = tree.flatten(json.loads(meta.read_text())['config'])
-    here = tree.flatten(json.loads(json.dumps(build.plain(config))))
+    there = tree.flatten(ckpt.read_meta(folder)['config'])
+    here = tree.flatten(json.loads(json.dumps(plain(config))))
     differ = sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
     if differ:
       raise ValueError(
@@ -76,7 +77,7 @@ def run_all(runs: dict[str, Any], workdir: str, data_dir: str, only: str = '*') 
 
 def _check_start(name: str, config: Any, runs: dict[str, Any], workdir: str) -> None:
   """Raises ValueError where a run would start from another of the study that is not finished."""
-  source = Path(build.plain(config).get('init', {}).get('path', ''))
+  source = Path(parse(config).init.path)
   if source.parent == Path(workdir) and source.name in runs and not finished(runs[source.name], source):
     raise ValueError(
       f'{name} starts from {source.name}, which is not finished: run that first (--only={source.name})'

@@ -35,7 +35,7 @@ def _start(exp: Experiment, mesh, checkpoints: ckpt.Checkpoints, rng: jax.Array)
     logging.info('warm start from %s: %s', exp.init_path, {name: len(rows) for name, rows in report.items()})
     fresh, target = state.replace(params=params, stats=stats, ema=None), target.replace(ema=None)
     state = jax.tree.map(lambda x, t: jax.device_put(x, t.sharding), fresh, target)
-    state = state.replace(ema=jax.tree.map(jnp.copy, state.params) if exp.training.ema else None)
+    state = state.replace(ema=jax.tree.map(jnp.copy, state.params) if exp.training.ema_decay else None)
   return state, Interval()
 
 
@@ -99,8 +99,8 @@ class _Watch:
   def _stop(self, what: str) -> None:
     self._checkpoints.wait()
     raise FloatingPointError(
-      f'{what}; {self._checkpoints.last_good()}. Lower optim.rate, raise optim.warmup, set optim.clip_norm, or have '
-      f'single bad steps left out by train.skip_nonfinite'
+      f'{what}; {self._checkpoints.last_good()}. Lower optim.learning_rate, lengthen its warm-up, set '
+      f'optim.clip_norm, or have single bad steps left out by train.skip_nonfinite'
     )
 
 

@@ -24,8 +24,8 @@ class Update:
     clip: (T, H, W) of the clips that the model is made for.
     pixels: makes normalized clips (B, T, H, W, 3) float32 of a batch.
     freeze: regular expressions of parameters that are not trained; their gradients do not count in the norm.
-    accumulate: number of microbatches.
-    ema: weight of the old moving average of parameters, 0 = no average is kept.
+    grad_accumulation: number of microbatches.
+    ema_decay: weight of the old moving average of parameters, 0 = no average is kept.
     skip_nonfinite: leave out an update whose loss or gradient is not finite.
   """
 
@@ -35,8 +35,8 @@ class Update:
   clip: tuple[int, int, int]
   pixels: Callable[[Batch], jax.Array]
   freeze: tuple[str, ...] = ()
-  accumulate: int = 1
-  ema: float = 0.0
+  grad_accumulation: int = 1
+  ema_decay: float = 0.0
   skip_nonfinite: bool = False
 
 
@@ -67,20 +67,20 @@ def train_step(
     (_, (metrics, stats)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
     return grads, stats, metrics
 
-  if update.accumulate == 1:
+  if update.grad_accumulation == 1:
     grads, stats, metrics = gradients(batch, dropout_rng)
   else:
-    parts = shard.microbatches(mesh, batch, update.accumulate)
+    parts = shard.microbatches(mesh, batch, update.grad_accumulation)
     grads, stats, metrics = _accumulate(gradients, parts, dropout_rng)
   updates, opt_state = update.tx.update(grads, state.opt_state, state.params)
   params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
-  ema = None if state.ema is None else optim.ema_update(state.ema, params, update.ema)
+  ema = None if state.ema is None else optim.ema_update(state.ema, params, update.ema_decay)
   trained = {n: g for n, g in tree.flatten(grads).items() if not tree.matches(update.freeze, n)}
   norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in trained.values()))
   metrics = {
     **metrics,
     'gradient_norm': Mean.of(norm),
-    'rate': Mean.of(update.schedule(state.step)),
+    'learning_rate': Mean.of(update.schedule(state.step)),
   }
   new = TrainState(step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema)
   return _skip_nonfinite(state, new, metrics) if update.skip_nonfinite else (new, metrics)
@@ -128,7 +128,7 @@ def init_state(update: Update, mesh: Mesh, rng: jax.Array) -> tuple[Callable[[],
   def make() -> TrainState:
     variables = dict(update.model.init({'params': rng}, video, train=False))
     params = variables.pop('params')
-    ema = jax.tree.map(jnp.copy, params) if update.ema else None
+    ema = jax.tree.map(jnp.copy, params) if update.ema_decay else None
     return TrainState(step=jnp.int32(0), params=params, stats=variables, opt_state=update.tx.init(params), ema=ema)
 
   shapes = jax.eval_shape(make)

@@ -17,51 +17,28 @@ Metrics = dict[str, 'Mean']
 
 
 @dataclass(frozen=True)
-class ClipSpec:
-  """Which frames and pixels of a video make a clip.
-
-  frames, stride: number of frames, and their distance in source frames. sampling: a rule of `data/sample.py`.
-  crop, short_side: pixels; the short side is scaled to `short_side` before a test crop of `crop` x `crop`.
-  clips, crops: test views in time and in space. repeats: training samples drawn from one decoded video.
-  """
-
-  frames: int
-  stride: int
-  crop: int
-  short_side: int
-  sampling: str = 'dense'
-  clips: int = 1
-  crops: int = 1
-  repeats: int = 1
-
-  def __post_init__(self):
-    for name in ('frames', 'stride', 'crop', 'short_side', 'clips', 'crops', 'repeats'):
-      at_least('clip', name, getattr(self, name), 1)
-
-
-def at_least(section: str, name: str, value: Any, least: int) -> None:
-  """Raises ValueError unless a setting is a whole number from `least` on."""
-  if not isinstance(value, int) or isinstance(value, bool) or value < least:
-    raise ValueError(f'{section}.{name} is {value!r}; it must be a whole number, {least} or more')
-
-
-@dataclass(frozen=True)
 class DatasetSpec:
-  """Facts of a data set that its records do not carry.
+  """Facts of a dataset that its records do not carry.
 
-  num_classes: 0 = whatever the manifest says. labels: 'one' | 'many' | 'boxes'. flip: whether a mirrored clip keeps
-  its label. folder: where under data_dir, if not `name`. view: which labels, where records carry several
-  ('' = the first). leaks: data sets whose test videos are among its training videos. prepare: the command that makes
-  the records, for the error when they are missing.
+  Attributes:
+    name: of its file.
+    num_classes: 0 = whatever the manifest says.
+    labels: 'single_label', 'multi_label' or 'boxes'.
+    flip: whether a mirrored clip keeps its label.
+    splits: that there are.
+    folder: under --data_dir, where it is not `name`.
+    label_space: which labels, where records carry several, '' = the first.
+    leaks: datasets whose test videos are among its training videos.
+    prepare: command that makes the records, for the error where they are missing.
   """
 
   name: str
   num_classes: int
-  labels: str = 'one'
+  labels: str = 'single_label'
   flip: bool = True
   splits: tuple[str, ...] = ('train', 'val')
   folder: str = ''
-  view: str = ''
+  label_space: str = ''
   leaks: tuple[str, ...] = ()
   prepare: str = ''
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vjax import macs, rooms
+from vjax import macs, registry
 from vjax.heads import linear
 from vjax.types import VideoModel
 
@@ -147,7 +147,7 @@ _DEFAULT = {'slowfast': (32, 224, 400), 'vit': (16, 224, 400)}  # frames, crop, 
 
 def network(model: str, variant: str, frames: int, crop: int, classes: int, **settings) -> VideoModel:
   """The classifier of a variant. Raises ValueError listing what there is for an unknown one."""
-  module = rooms.find('models', model)
+  module = registry.find('models', model)
   if variant not in module.VARIANTS:
     raise ValueError(f'variant={variant!r}: {model} has {", ".join(module.VARIANTS)}')
   if model in ('vit', 'mvit'):  # position tables are for one clip
@@ -168,8 +168,8 @@ def rows(match: str = '') -> Iterator[tuple[str, ...]]:
   """A row of the table for every figure, then for every variant without one, whose 'model/variant' has `match` in it."""
   found = [f for f in FIGURES if re.search(match, f'{f.model}/{f.variant}')]
   known = {(f.model, f.variant) for f in FIGURES}
-  for model in rooms.names('models'):
-    for variant in rooms.find('models', model).VARIANTS:
+  for model in registry.names('models'):
+    for variant in registry.find('models', model).VARIANTS:
       if (model, variant) not in known and re.search(match, f'{model}/{variant}'):
         found.append(Figure(model, variant, *_DEFAULT.get(model, (8, 224, 400)), None, None))
   for f in found:

@@ -25,7 +25,7 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
   'mask_tube_90': ('tubes, 90 %', {'objective.kind': 'tube', 'objective.ratio': 0.9}, '83.5 (59.5)'),
   'mask_tube_50': ('tubes, 50 %', {'objective.kind': 'tube'}, None),
   'mask_block_50': ('blocks, 50 %', {'objective.kind': 'block'}, '83.2'),
-  'target_raw': ('raw pixels', {'objective.normalise': False}, '83.8 (normalised: 84.4)'),
+  'target_raw': ('raw pixels', {'objective.normalize': False}, '83.8 (normalised: 84.4)'),
   'target_one_frame': ('one frame of each patch', {'head.pred_frames': None}, '84.4'),
   'decoder_width_24': ('decoder 24 wide', {'head.width': 24}, '80.8 at 128 (59.4)'),
   'decoder_width_48': ('decoder 48 wide', {'head.width': 48}, '83.1 at 256 (63.2)'),
@@ -33,8 +33,12 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
   'decoder_depth_1': ('decoder of 1 block', {'head.depth': 1}, '83.2 (63.9)'),
   'decoder_depth_4': ('decoder of 4 blocks', {'head.depth': 4}, '84.4 (63.4)'),
   'decoder_depth_8': ('decoder of 8 blocks', {'head.depth': 8}, '84.3 (62.0)'),
-  'repeats_2': ('2 clips of each decoded video', {'clip.repeats': 2, 'data.batch': 16}, '84.3 (1 clip: 83.7)'),
-  'repeats_4': ('4 clips of each decoded video', {'clip.repeats': 4, 'data.batch': 8}, '84.4'),
+  'repeats_2': (
+    '2 clips of each decoded video',
+    {'clip.num_repeats': 2, 'data.batch_size': 16},
+    '84.3 (1 clip: 83.7)',
+  ),
+  'repeats_4': ('4 clips of each decoded video', {'clip.num_repeats': 4, 'data.batch_size': 8}, '84.4'),
   'crop_resized': (
     'random crops of half the area and more',
     {'augment': dict(crop='resized', area=(0.5, 1.0), flip=0.0)},
@@ -55,8 +59,8 @@ def runs(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
           config[section][key] = value
         else:
           config[section] = value
-      if config.data.batch != config.optim.rate_batch:
-        config.optim.rate_batch = config.data.batch  # as many clips a step, so the same rate
+      if config.data.batch_size != config.optim.base_batch_size:
+        config.optim.base_batch_size = config.data.batch_size  # as many clips a step, so the same rate
     yield name, config
 
 

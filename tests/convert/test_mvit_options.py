@@ -15,7 +15,7 @@ from vjax.layers import attention
 from vjax.models import mvit
 from vjax.types import VideoModel
 
-TINY = dict(flavour='v2', depths=(1, 1), frames=4, width=8, key_stride=2)
+TINY = dict(flavor='v2', depths=(1, 1), frames=4, width=8, key_stride=2)
 CROP = 16
 
 

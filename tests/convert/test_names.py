@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vjax import convert, rooms, tree
+from vjax import convert, registry, tree
 from vjax.heads import linear
 from vjax.models import blresnet, inception, resnet, slowfast, x3d
 from vjax.types import VideoModel
@@ -18,7 +18,7 @@ SMALL = dict(width=0.125)
 
 def network(source: str, variant: str, **settings):
   """The classifier of five classes that `convert.load` builds."""
-  settings = {**rooms.find('convert', source).VARIANTS[variant], **SMALL, **settings}
+  settings = {**registry.find('convert', source).VARIANTS[variant], **SMALL, **settings}
   module = (
     slowfast if 'slowfast' in variant else x3d if 'x3d' in variant else blresnet if 'blresnet' in variant else resnet
   )

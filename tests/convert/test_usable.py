@@ -10,8 +10,8 @@ import pytest
 from configs import probe_k400
 from tests.convert.test_mae_st import dictionary
 from vjax import build, ckpt, look, predict
+from vjax.config import ClipConfig, plain
 from vjax.convert import __main__ as command
-from vjax.types import ClipSpec
 
 
 @pytest.fixture(scope='module')
@@ -53,17 +53,17 @@ def test_predictions_and_pictures(converted, video, capsys, tmp_path):
 
 
 def test_a_probe_takes_its_model_clip_and_pixels(converted):
-  config = build.plain(probe_k400.get_config(f'init={converted}/classifier'))
+  config = plain(probe_k400.get_config(f'init={converted}/classifier'))
   model = build.model(config, 400)
   assert (model.backbone.width, model.backbone.frames, model.backbone.patch) == (192, 4, (2, 16, 16))
-  assert config['data']['mean'] == (0.45, 0.45, 0.45) and config['clip']['stride'] == 4
+  assert config['data']['mean'] == (0.45, 0.45, 0.45) and config['clip']['frame_stride'] == 4
 
 
 def test_another_clip_starts_from_it(converted):
-  config = build.plain(json.loads((converted / 'mae' / 'meta.json').read_text())['config'])
-  config['clip'] |= {'frames': 8, 'crop': 64}
+  config = plain(json.loads((converted / 'mae' / 'meta.json').read_text())['config'])
+  config['clip'] |= {'num_frames': 8, 'crop_size': 64}
   config['model'] |= {'frames': 8, 'crop': 64, 'relative': False}
-  model, clip = build.model(config, 1), ClipSpec(**config['clip'])
+  model, clip = build.model(config, 1), ClipConfig(**config['clip'])
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 64, 64, 3)), train=False))['params']
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   resize = lambda *args: build.resize(model, clip, '', *args)
@@ -85,7 +85,7 @@ def test_what_nobody_knows_is_asked_for(tmp_path, capsys):
   more = ['--stride=2', '--sampling=linspace', '--mean', '.5', '.5', '.5', '--std', '.2', '.2', '.2']
   command.main(['--source=mae_image', '--variant=Ti', '--set=frames=4', *more, weights, f'{out}2'])
   found = predict.Predictor(f'{out}2')
-  assert found.clip == ClipSpec(frames=4, stride=2, crop=64, short_side=73, sampling='linspace')
+  assert found.clip == ClipConfig(num_frames=4, frame_stride=2, crop_size=64, short_side=73, sampling='linspace')
   assert found.config['data']['mean'] == (0.5,) * 3 and len(found.classes) == 7
   (tmp_path / 'two.txt').write_text('a\nb\n')
   for wrong, message in {

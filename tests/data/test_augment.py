@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
+from vjax.config import AugmentConfig, ClipConfig, ViewsConfig, ViewsConfig, ViewsConfig
 from vjax.data import augment as augments
 from vjax.data import randaugment
-from vjax.data.augment import Augment
-from vjax.types import ClipSpec
 
-CLIP = ClipSpec(frames=2, stride=1, crop=224, short_side=256)
+CLIP = ClipConfig(num_frames=2, frame_stride=1, crop_size=224, short_side=256)
 
 
 def plans(augment, height=256, width=340, clip=CLIP, count=400, flip=True):
@@ -20,7 +19,7 @@ def plans(augment, height=256, width=340, clip=CLIP, count=400, flip=True):
 
 
 def picture(height=37, width=50, frames=2, seed=0) -> np.ndarray:
-  """Frames of smooth colour and some noise, no two alike."""
+  """Frames of smooth color and some noise, no two alike."""
   rng = np.random.default_rng(seed)
   y, x = np.mgrid[:height, :width]
   waves = [np.sin(x / (6 + c) + y / (9 - c) + c + t) for t in range(frames) for c in range(3)]
@@ -29,7 +28,7 @@ def picture(height=37, width=50, frames=2, seed=0) -> np.ndarray:
 
 
 def test_resized_windows():
-  windows = np.array([p.window for p in plans(Augment(area=(0.1, 0.3), aspect=(0.5, 2.0)))])
+  windows = np.array([p.window for p in plans(AugmentConfig(area=(0.1, 0.3), aspect=(0.5, 2.0)))])
   y, x, h, w = windows.T
   assert (y >= 0).all() and (x >= 0).all() and (y + h <= 256).all() and (x + w <= 340).all()
   area, aspect = h * w / (256 * 340), w / h
@@ -39,14 +38,14 @@ def test_resized_windows():
 
 
 def test_resized_falls_back_to_the_centre():
-  (plan,) = plans(Augment(area=(1.0, 1.0), aspect=(0.75, 4 / 3)), 100, 400, count=1)
+  (plan,) = plans(AugmentConfig(area=(1.0, 1.0), aspect=(0.75, 4 / 3)), 100, 400, count=1)
   assert plan.window.tolist() == [0, (400 - 133) // 2, 100, 133]
 
 
 @pytest.mark.parametrize('inverse', [False, True])
 def test_jitter_windows(inverse):
   windows = np.array(
-    [p.window for p in plans(Augment(crop='jitter', short_side=(256, 320), inverse=inverse), count=2000)]
+    [p.window for p in plans(AugmentConfig(crop='jitter', short_side=(256, 320), inverse=inverse), count=2000)]
   )
   side = 224 * 256 / windows[:, 2]  # the short side drawn
   assert 254 < side.min() < 258 and 316 < side.max() < 322
@@ -57,16 +56,16 @@ def test_jitter_windows(inverse):
 
 
 def test_fixed_windows():
-  clip = ClipSpec(frames=1, stride=1, crop=112, short_side=128)
-  windows = np.array([p.window for p in plans(Augment(crop='fixed'), 256, 342, clip)])
+  clip = ClipConfig(num_frames=1, frame_stride=1, crop_size=112, short_side=128)
+  windows = np.array([p.window for p in plans(AugmentConfig(crop='fixed'), 256, 342, clip)])
   assert set(windows[:, 2]) == {224} and set(windows[:, 3]) == {224}  # 128x171 is half of 256x342
   assert set(windows[:, 0]) == set(range(0, 33, 2)) and windows[:, 1].max() == 118
   with pytest.raises(ValueError, match='crop=224 px does not fit frames scaled to 128x171'):
-    plans(Augment(crop='fixed'), 256, 340, count=1)
+    plans(AugmentConfig(crop='fixed'), 256, 340, count=1)
 
 
 def test_multiscale_windows():
-  windows = [tuple(p.window.tolist()) for p in plans(Augment(crop='multiscale'), count=3000)]
+  windows = [tuple(p.window.tolist()) for p in plans(AugmentConfig(crop='multiscale'), count=3000)]
   sizes = collections.Counter((h, w) for _, _, h, w in windows)
   scales = (256, 224, 192, 168)
   assert set(sizes) == {(a, b) for i, a in enumerate(scales) for j, b in enumerate(scales) if abs(i - j) <= 1}
@@ -77,9 +76,9 @@ def test_multiscale_windows():
 
 
 def test_flip_and_erasing():
-  drawn = plans(Augment(erase=0.25), count=1000)
+  drawn = plans(AugmentConfig(random_erasing=0.25), count=1000)
   assert 0.45 < np.mean([p.mirror for p in drawn]) < 0.55
-  assert not any(p.mirror for p in plans(Augment(), flip=False))
+  assert not any(p.mirror for p in plans(AugmentConfig(), flip=False))
   boxes = np.array([p.erased for p in drawn if p.erased[2]])
   assert 0.2 < len(boxes) / 1000 < 0.3
   assert ((boxes[:, :2] + boxes[:, 2:]) <= 224).all()
@@ -88,10 +87,10 @@ def test_flip_and_erasing():
 
 
 def test_unknown_names():
-  with pytest.raises(ValueError, match="crop='random'; Augment has: resized"):
-    Augment(crop='random')
-  with pytest.raises(ValueError, match="repeat_window='old'"):
-    Augment(repeat_window='old')
+  with pytest.raises(ValueError, match="augment.crop is 'random'; it must be one of resized"):
+    AugmentConfig(crop='random')
+  with pytest.raises(ValueError, match="augment.repeat_window is 'old'"):
+    AugmentConfig(repeat_window='old')
 
 
 def resize_by_hand(image, height, width):
@@ -116,12 +115,12 @@ def test_resize_is_bilinear_without_antialias(size):
 
 def test_render_cuts_resizes_mirrors_and_erases():
   frames = picture()
-  none = {'colour': np.ones(3, np.float32), 'ops': np.zeros(0, np.int32), 'values': np.zeros(0, np.float32)}
+  none = {'color': np.ones(3, np.float32), 'ops': np.zeros(0, np.int32), 'values': np.zeros(0, np.float32)}
   window, noise = np.int32([3, 5, 20, 30]), np.int32([1, 2])
   plan = augments.Plan(window=window, mirror=np.array(True), erased=np.int32([2, 4, 6, 5]), noise=noise, **none)
   clip = np.zeros((len(frames), 16, 16, 3), np.uint8)
   for t, frame in enumerate(frames):
-    augments.render(frame, plan, Augment(erase=1.0), t, clip[t])
+    augments.render(frame, plan, AugmentConfig(random_erasing=1.0), t, clip[t])
   by_hand = np.stack([resize_by_hand(f[3:23, 5:35], 16, 16)[:, ::-1] for f in frames])
   box = np.zeros((16, 16), bool)
   box[2:8, 4:9] = True
@@ -132,17 +131,17 @@ def test_render_cuts_resizes_mirrors_and_erases():
 
 
 def test_crops_along_the_long_side():
-  three = ClipSpec(frames=1, stride=1, crop=256, short_side=256, crops=3)
+  three = ViewsConfig(num_frames=1, frame_stride=1, crop_size=256, short_side=256, num_crops=3)
   assert augments.test_crops(three, 240, 321, None) == ((256, 342), [(0, 0), (0, 43), (0, 86)])
   assert augments.test_crops(three, 321, 240, None) == ((342, 256), [(0, 0), (43, 0), (86, 0)])
-  one = ClipSpec(frames=1, stride=1, crop=224, short_side=256)
+  one = ViewsConfig(num_frames=1, frame_stride=1, crop_size=224, short_side=256)
   assert augments.test_crops(one, 256, 341, None) == ((256, 341), [(16, 59)])  # the centre rounds up
-  fixed = ClipSpec(frames=1, stride=1, crop=112, short_side=128)
+  fixed = ViewsConfig(num_frames=1, frame_stride=1, crop_size=112, short_side=128)
   assert augments.test_crops(fixed, 240, 320, (128, 171)) == ((128, 171), [(8, 29)])  # and here down
-  with pytest.raises(ValueError, match='crop=256 px does not fit'):
+  with pytest.raises(ValueError, match='crop_size=256 px does not fit'):
     augments.test_crops(three, 240, 320, (128, 171))
   with pytest.raises(ValueError, match='crops=5'):
-    augments.test_crops(ClipSpec(frames=1, stride=1, crop=8, short_side=8, crops=5), 9, 9, None)
+    augments.test_crops(ViewsConfig(num_frames=1, frame_stride=1, crop_size=8, short_side=8, num_crops=5), 9, 9, None)
 
 
 def by_pillow(image, name, value, resample=Image.BICUBIC):
@@ -157,7 +156,7 @@ def by_pillow(image, name, value, resample=Image.BICUBIC):
     'posterize': lambda: ImageOps.posterize(image, int(value)),
     'solarize': lambda: ImageOps.solarize(image, int(value)),
     'solarize_add': lambda: image.point([min(255, i + int(value)) if i < 128 else i for i in range(256)] * 3),
-    'colour': lambda: ImageEnhance.Color(image).enhance(value),
+    'color': lambda: ImageEnhance.Color(image).enhance(value),
     'contrast': lambda: ImageEnhance.Contrast(image).enhance(value),
     'brightness': lambda: ImageEnhance.Brightness(image).enhance(value),
     'sharpness': lambda: ImageEnhance.Sharpness(image).enhance(value),
@@ -192,7 +191,7 @@ def test_randaugment_is_pillows(name):
 def test_randaugment_arguments():
   assert randaugment.argument('rotate', 10, -1.0) == -30 and randaugment.argument('solarize', 10, 1.0) == 0
   assert randaugment.argument('posterize', 7, 1.0) == 2 and randaugment.argument('solarize_add', 10, 1.0) == 110
-  assert randaugment.argument('colour', 10, -1.0) == pytest.approx(0.1)
+  assert randaugment.argument('color', 10, -1.0) == pytest.approx(0.1)
 
 
 def test_randaugment_draws():

@@ -1,10 +1,10 @@
 """Facts of the data sets."""
 
-from vjax import rooms
+from vjax import registry
 
 
 def test_every_dataset_file_states_its_facts():
-  specs = {name: rooms.find('data.datasets', name).SPEC for name in rooms.names('data.datasets')}
+  specs = {name: registry.find('data.datasets', name).SPEC for name in registry.names('data.datasets')}
   assert {n: specs[n].num_classes for n in ('k400', 'k600', 'k700', 'ssv2', 'motions', 'custom')} == {
     'k400': 400,
     'k600': 600,

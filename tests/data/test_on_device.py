@@ -10,12 +10,12 @@ import pytest
 from tests.data import make
 from tests.experiments import shrunk
 from vjax import build, shard, train_step
+from vjax.config import AugmentConfig, ClipConfig
 from vjax.data import on_device, pipeline, sources
-from vjax.data.augment import Augment
-from vjax.types import ClipSpec, DatasetSpec
+from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
-CLIP = ClipSpec(frames=4, stride=2, crop=16, short_side=20, sampling='dense')
+CLIP = ClipConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')
 
 
 @pytest.fixture(scope='module')
@@ -35,32 +35,32 @@ def batches(data_dir, augment, clip=CLIP, steps=3):
   'canvas', [(64, 64), (40, 56), (36, 44)], ids=['all fit', 'frames as they are', 'some are resized on the host']
 )
 @pytest.mark.parametrize('repeats', [1, 2])
-@pytest.mark.parametrize('colour', [(0.0, 0.0, 0.0), (0.4, 0.4, 0.4)], ids=['plain', 'colour'])
-def test_equals_the_host(toy_dir, canvas, repeats, colour):
-  clip = dataclasses.replace(CLIP, repeats=repeats)
-  host = Augment(colour=colour)
-  device = dataclasses.replace(host, canvas=canvas)
+@pytest.mark.parametrize('color', [(0.0, 0.0, 0.0), (0.4, 0.4, 0.4)], ids=['plain', 'color'])
+def test_equals_the_host(toy_dir, canvas, repeats, color):
+  clip = dataclasses.replace(CLIP, num_repeats=repeats)
+  host = AugmentConfig(color_jitter=color)
+  device = dataclasses.replace(host, device_frame_size=canvas)
   seen = set()
   for a, b in zip(batches(toy_dir, host, clip), batches(toy_dir, device, clip)):
     assert b['video'].shape[2:4] == canvas and (a['video_id'] == b['video_id']).all()
     seen |= {tuple(w) for w in b['window']} | {bool(m) for m in b['mirror']}
-    found = on_device.crops(b['video'], b['window'], b['mirror'], b.get('colour'), clip.crop)
+    found = on_device.crops(b['video'], b['window'], b['mirror'], b.get('color'), clip.crop_size)
     error = np.abs(np.asarray(found) - a['video'])
-    # The host rounds once, and its weights have 8 bits; with colour it cuts three times more, each error growing by the
+    # The host rounds once, and its weights have 8 bits; with color it cuts three times more, each error growing by the
     # factors after it, up to 1.4.
     once = 0.5 + 1 / 16
-    assert error.max() <= (once * 1.4**3 + 1.4**2 + 1.4 + 1 + 0.5 if any(colour) else once)
-    assert error.mean() < (1.5 if any(colour) else 0.3)
+    assert error.max() <= (once * 1.4**3 + 1.4**2 + 1.4 + 1 + 0.5 if any(color) else once)
+    assert error.mean() < (1.5 if any(color) else 0.3)
   assert {True, False} <= seen and len(seen) > 4 and ((0, 0, 16, 16) in seen) == (canvas != (64, 64))
   starts = {w[:2] for w in seen if not isinstance(w, bool)}
   assert (starts == {(0, 0)}) == (canvas != (40, 56))
-  assert any(colour) == ('colour' in b)
+  assert any(color) == ('color' in b)
 
 
 def test_a_step_sees_the_same_clips(data_dir):
   losses = []
   for canvas in (None, (96, 128)):
-    config = shrunk('mae_k400', **{'augment.canvas': canvas})
+    config = shrunk('mae_k400', **{'augment.device_frame_size': canvas})
     exp = build.experiment(config, str(data_dir))
     mesh = shard.mesh()
     make_state, _ = train_step.init_state(exp.update, mesh, jax.random.key(0))
@@ -72,6 +72,6 @@ def test_a_step_sees_the_same_clips(data_dir):
 
 
 def test_canvas_refuses_what_needs_the_crop():
-  for setting in ({'randaug': 2}, {'erase': 0.25}):
-    with pytest.raises(ValueError, match='leave canvas out'):
-      Augment(canvas=(64, 64), **setting)
+  for setting in ({'rand_augment': 2}, {'random_erasing': 0.25}):
+    with pytest.raises(ValueError, match='set device_frame_size=None'):
+      AugmentConfig(device_frame_size=(64, 64), **setting)

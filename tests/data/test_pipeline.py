@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.data import make
+from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline, recordio, sources
-from vjax.data.augment import Augment
-from vjax.types import ClipSpec, DatasetSpec
+from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
-CLIP = ClipSpec(frames=4, stride=2, crop=16, short_side=20, sampling='dense')
-PLAIN = Augment()
+CLIP = ViewsConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')
+PLAIN = AugmentConfig()
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +57,7 @@ def test_same_seed_same_batches(data_dir):
 
 
 def test_resume_equals_unbroken(data_dir):
-  settings = {'augment': Augment(randaug=2, erase=1.0)}
+  settings = {'augment': AugmentConfig(rand_augment=2, random_erasing=1.0)}
   for a, b in zip(train(data_dir, 7, **settings)[4:], train(data_dir, 3, start_step=4, **settings)):
     same(a, b)
 
@@ -93,8 +93,8 @@ def test_two_hosts_read_one_global_batch(data_dir):
 
 @pytest.mark.parametrize('window', ['new', 'same'])
 def test_repeats(data_dir, window):
-  clip = dataclasses.replace(CLIP, repeats=3, stride=1)
-  batch = train(data_dir, 1, clip=clip, augment=Augment(repeat_window=window, flip=0.0))[0]
+  clip = dataclasses.replace(CLIP, num_repeats=3, frame_stride=1)
+  batch = train(data_dir, 1, clip=clip, augment=AugmentConfig(repeat_window=window, flip=0.0))[0]
   assert batch['video'].shape[0] == 12 and (batch['video_id'].reshape(4, 3).T == batch['video_id'][::3]).all()
   red = batch['video'][..., 0].mean(axis=(1, 2, 3)).reshape(4, 3)
   if window == 'same':
@@ -115,7 +115,7 @@ def test_only_used_frames_are_read_and_decoded(data_dir, monkeypatch):
   video, *_ = pipeline._train_maker(source, SPEC, CLIP, PLAIN, 0)(0, 0)
   assert video.shape == (1, 4, 16, 16, 3) and len(decoded) == 4 and sum(read) < 0.6 * source.index.length[0]
   decoded.clear()
-  video, *_ = pipeline._train_maker(source, SPEC, dataclasses.replace(CLIP, repeats=4), PLAIN, 0)(0, 0)
+  video, *_ = pipeline._train_maker(source, SPEC, dataclasses.replace(CLIP, num_repeats=4), PLAIN, 0)(0, 0)
   assert video.shape == (4, 4, 16, 16, 3) and 4 < len(decoded) == len(set(decoded)) <= 10
 
 
@@ -141,7 +141,7 @@ def test_eval_counts_every_clip_once(data_dir, batch, hosts):
 
 
 def test_eval_views(data_dir):
-  clip = dataclasses.replace(CLIP, clips=2, crops=3)
+  clip = dataclasses.replace(CLIP, num_clips=2, num_crops=3)
   video = evaluate(data_dir, clip=clip)[0]['video']
   assert video.shape == (4, 6, 4, 16, 16, 3)
   green = video[0, :, 0, :, :, 1].mean(axis=(1, 2)).reshape(3, 2)  # rises from left to right
@@ -158,19 +158,19 @@ def test_eval_fixed_size(data_dir):
 
 
 def test_views_of_labels(data_dir):
-  spec = DatasetSpec(name='other', num_classes=2, folder='toy', view='even')
+  spec = DatasetSpec(name='other', num_classes=2, folder='toy', label_space='even')
   batch = train(data_dir, 1, spec=spec)[0]
   assert (batch['label'] == batch['video_id'] % 2).all()
   source = sources.open_split(data_dir, spec, 'train')
   assert source.classes == ('even 0', 'even 1') and source.num_clips == 11
   with pytest.raises(ValueError, match="view 'odd'.*'even'"):
-    sources.open_split(data_dir, dataclasses.replace(spec, view='odd'), 'train')
+    sources.open_split(data_dir, dataclasses.replace(spec, label_space='odd'), 'train')
 
 
 def test_many_labels(tmp_path):
   videos = [make.example(v, 4, 24, 24, {'': [v, 3]}) for v in range(3)]
   make.folder(tmp_path / 'many', videos)
-  spec = DatasetSpec(name='many', num_classes=0, labels='many')
+  spec = DatasetSpec(name='many', num_classes=0, labels='multi_label')
   batch = train(str(tmp_path), 1, spec=spec, batch=3)[0]
   order = np.argsort(batch['video_id'])
   assert batch['label'][order].tolist() == [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1]]
@@ -185,7 +185,7 @@ def test_few_clips_per_class(data_dir):
   share = sources.open_split(data_dir, SPEC, 'train', per_class=0.34, seed=1)
   assert np.bincount(share.index.label[share.rows]).tolist() == [1, 1, 1, 1]
   settings = {'batch': 4, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
-  batches = itertools.islice(pipeline.train_batches(source, SPEC, CLIP, Augment(), **settings), 2)
+  batches = itertools.islice(pipeline.train_batches(source, SPEC, CLIP, AugmentConfig(), **settings), 2)
   assert sorted(np.concatenate([b['video_id'] for b in batches])) == source.rows.tolist()
 
 
@@ -202,7 +202,7 @@ def test_damaged_frame_is_named(tmp_path):
   )
   make.folder(tmp_path / 'bad', videos, shards=1)
   spec = DatasetSpec(name='bad', num_classes=0)
-  clip = dataclasses.replace(CLIP, stride=1)
+  clip = dataclasses.replace(CLIP, frame_stride=1)
   with pytest.raises(
     ValueError, match=r'train-00000-of-00001.tfrecord: record 2 at byte \d+ \(video v2.mp4\): frame 1'
   ):
@@ -219,7 +219,7 @@ def test_missing_data_names_folder_and_command(data_dir, tmp_path):
     sources.open_split(data_dir, spec, 'train')
   with pytest.raises(ValueError, match="split 'val' is not in .*toy; it has: train"):
     sources.open_split(data_dir, SPEC, 'val')
-  with pytest.raises(ValueError, match='has 4 classes, data set toy 5'):
+  with pytest.raises(ValueError, match='has 4 classes, dataset toy 5'):
     sources.open_split(data_dir, dataclasses.replace(SPEC, num_classes=5), 'train')
   with pytest.raises(ValueError, match="labels='boxes'"):
     sources.open_split(data_dir, dataclasses.replace(SPEC, labels='boxes'), 'train')
@@ -227,6 +227,6 @@ def test_missing_data_names_folder_and_command(data_dir, tmp_path):
 
 @pytest.mark.parametrize('crop', ['resized', 'jitter', 'fixed', 'multiscale'])
 def test_every_crop(data_dir, crop):
-  augment = Augment(crop=crop, short_side=(20, 28), size=(20, 30), colour=(0.2, 0.2, 0.2))
+  augment = AugmentConfig(crop=crop, short_side=(20, 28), size=(20, 30), color_jitter=(0.2, 0.2, 0.2))
   for batch in train(data_dir, 2, augment=augment):
     assert batch['video'].shape == (4, 4, 16, 16, 3) and batch['video'].std() > 5

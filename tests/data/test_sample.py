@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from tests import golden_files
+from vjax.config import ViewsConfig
 from vjax.data import sample
-from vjax.types import ClipSpec
 
 TABLES = golden_files.load('frame_indices')['tables']
 
 
 def clip(frames, stride=1, clips=1):
-  return ClipSpec(frames=frames, stride=stride, crop=8, short_side=8, clips=clips)
+  return ViewsConfig(num_frames=frames, frame_stride=stride, crop_size=8, short_side=8, num_clips=clips)
 
 
 def every_view(rule, n, spec, rate=0.0):
-  return [sample.RULES[rule].test(n, spec, view, rate).tolist() for view in range(spec.clips)]
+  return [sample.RULES[rule].test(n, spec, view, rate).tolist() for view in range(spec.num_clips)]
 
 
 def test_ibm_table():

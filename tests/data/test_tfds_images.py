@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
+from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline, sources
-from vjax.data.augment import Augment
-from vjax.types import ClipSpec, DatasetSpec
+from vjax.types import DatasetSpec
 
-CLIP = ClipSpec(frames=1, stride=1, crop=16, short_side=20, sampling='consecutive')
+CLIP = ViewsConfig(num_frames=1, frame_stride=1, crop_size=16, short_side=20, sampling='consecutive')
 
 
 @pytest.fixture(scope='module', params=['jpeg', 'png'])
@@ -42,7 +42,7 @@ def test_images_become_clips_of_one_frame(prepared):
   source = sources.open_split(root, spec, 'train')
   assert source.classes == ('red', 'green', 'blue') and source.num_clips == 9
   settings = {'batch': 3, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
-  batches = list(itertools.islice(pipeline.train_batches(source, spec, CLIP, Augment(), **settings), 3))
+  batches = list(itertools.islice(pipeline.train_batches(source, spec, CLIP, AugmentConfig(), **settings), 3))
   assert sorted(np.concatenate([b['video_id'] for b in batches])) == list(range(9))
   for b in batches:
     assert b['video'].shape == (3, 1, 16, 16, 3)

@@ -51,7 +51,7 @@ def test_header_mark_and_crlf(tmp_path):
     ('../a.mp4,x\n', ['column path', "'../a.mp4' lies outside the video folder", '--allow_outside']),
     ('/etc/a.mp4,x\n', ["'/etc/a.mp4' lies outside"]),
     (',x\n', ['column path', 'is no file name']),
-    ('path,label,colour\na.mp4,x,y\n', ["unknown column 'colour'", 'label:NAME']),
+    ('path,label,color\na.mp4,x,y\n', ["unknown column 'color'", 'label:NAME']),
     ('path,label,label\na.mp4,x,y\n', ["column 'label' is there 2 times"]),
     ('a.mp4,x,1\n', ['its first line has 3 columns']),
     ('', ['has no rows']),

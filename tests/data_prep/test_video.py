@@ -17,7 +17,7 @@ def read(path, short_side=0, **kwargs):
 
 
 def corner_colors(image):
-  """Names of the colours of the four corners, row by row."""
+  """Names of the colors of the four corners, row by row."""
   colors = np.array(list(CORNERS.values()))
   corners = [image[y, x].astype(int) for y in (3, -4) for x in (3, -4)]
   return [list(CORNERS)[np.abs(colors - c).sum(1).argmin()] for c in corners]

@@ -95,11 +95,11 @@ def test_standardised_features_forget_their_scale():
   small = [(x * np.array([0.1, 1, 10, 3, 1, 1]) + 5, y) for x, y in (train, test)]
   want = run(train, test, grid=(1e-2,))
   assert run(*small, grid=(1e-2,)) == pytest.approx(want, rel=1e-3, abs=1e-7)
-  raw = run(*small, grid=(1e-2,), standardise=False)
+  raw = run(*small, grid=(1e-2,), standardize=False)
   assert raw['loss'] != pytest.approx(want['loss'], rel=1e-2)
   x = np.ones((4, 1, 2))
   x[:, 0, 1] = [1, 2, 3, 4]
-  got = probe.standardised(x)[0]
+  got = probe.standardized(x)[0]
   np.testing.assert_allclose(got[:, 0, 0], 0)
   np.testing.assert_allclose(got[:, 0, 1], (x[:, 0, 1] - 2.5) / np.sqrt(1.25))
 

@@ -104,7 +104,7 @@ def test_mean_average_precision_by_hand():
 
 def test_many_labels():
   labels = (R.random((N, K)) < 0.3).astype(np.int32)
-  got = views.evaluate(predict, batches(4, labels), num_classes=K, many=True)
+  got = views.evaluate(predict, batches(4, labels), num_classes=K, multi_label=True)
   p = (1 / (1 + np.exp(-LOGITS))).mean(1)
   assert got['loss'] == pytest.approx(-np.where(labels, np.log(p), np.log(1 - p)).mean(), rel=1e-5)
   assert got['map'] == pytest.approx(views.mean_average_precision(p.astype(np.float32), labels))

@@ -18,7 +18,7 @@ from vjax import build, ckpt, evaluate, shard, train, train_step, tree
 @pytest.fixture(scope='module')
 def trained(data_dir, tmp_path_factory):
   """(experiment, workdir with checkpoints 2, 4 and 6, what a restore must give)."""
-  config = shrunk('mae_finetune_k400', **{'train.ema': 0.9})
+  config = shrunk('mae_finetune_k400', **{'train.ema_decay': 0.9})
   config['evals'] = {}
   exp = build.experiment(config, str(data_dir))
   workdir = tmp_path_factory.mktemp('trained')
@@ -201,13 +201,13 @@ def test_workdir_without_a_checkpoint(trained, tmp_path):
 @pytest.mark.parametrize(
   'change, message',
   [
-    ({'train.ema': 0.0}, '- ema/backbone.*in the checkpoint only'),
+    ({'train.ema_decay': 0.0}, '- ema/backbone.*in the checkpoint only'),
     ({'model.width': 64}, r'! ema/backbone/.*\(32,\) in the checkpoint, \(64,\) in the model'),
     ({'optim.name': 'sgd'}, 'opt_state.*in the checkpoint only'),
   ],
 )
 def test_a_checkpoint_of_another_experiment_lists_what_differs(change, message, trained, data_dir):
-  config = shrunk('mae_finetune_k400', **{'train.ema': 0.9, **change})
+  config = shrunk('mae_finetune_k400', **{'train.ema_decay': 0.9, **change})
   if 'optim.name' in change:
     config['optim'] = {k: v for k, v in config['optim'].items() if k not in ('b1', 'b2', 'eps')}
     config['optim'] |= {'momentum': 0.9, 'nesterov': False}

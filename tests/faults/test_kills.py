@@ -108,7 +108,7 @@ def evaluating(data_dir, tmp_path_factory):
   config = shrunk(
     'mae_finetune_k400', **{'train.eval_epochs': 4 * 8 / 60, 'train.save_steps': 3, 'optim.total_steps': 8}
   )
-  config['evals'] = {name: {**config['evals']['test'], 'batch': 16} for name in ('a', 'b')}
+  config['evals'] = {name: {**config['evals']['test'], 'batch_size': 16} for name in ('a', 'b')}
   exp = build.experiment(config, str(data_dir))
   assert exp.eval_steps == 4
   workdir = tmp_path_factory.mktemp('evaluating')

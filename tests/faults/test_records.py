@@ -83,7 +83,7 @@ def test_flips_stop_training_and_evaluation(folder, place, whole):
 def test_frames_out_of_use_may_be_damaged(folder):
   """What a clip does not show is not read; reading the whole record finds it."""
   source = dataclasses.replace(open_set(folder), rows=np.array([1]))
-  clip = dataclasses.replace(CLIP, frames=1, sampling='consecutive')  # in tests the middle one of three
+  clip = dataclasses.replace(CLIP, num_frames=1, sampling='consecutive')  # in tests the middle one of three
   before = evaluate(source, clip=clip)
   flip(shard(folder), int(source.index.offset[1] + source.index.length[1]) - 50)
   (old,), (new,) = before, evaluate(source, clip=clip)
@@ -271,7 +271,7 @@ def test_clips_without_frames(tmp_path):
 @pytest.mark.parametrize('rule', sorted(sample.RULES))
 def test_clips_of_one_frame(rule):
   """Every sampling rule shows the one frame there is."""
-  spec = dataclasses.replace(CLIP, frames=4, stride=3, sampling=rule)
+  spec = dataclasses.replace(CLIP, num_frames=4, frame_stride=3, sampling=rule)
   for rate in (0.0, 25.0, 1e-3, 1e6):
     assert (sample.rule(rule).train(np.random.default_rng(0), 1, spec, rate) == np.zeros(4)).all()
     assert (sample.rule(rule).test(1, spec, 0, rate) == np.zeros(4)).all()
@@ -279,7 +279,7 @@ def test_clips_of_one_frame(rule):
 
 def test_batches_of_clips_of_one_frame(tmp_path):
   folder = write_set(tmp_path / 'set', [[clip(0), clip(1)]])
-  longer = dataclasses.replace(CLIP, frames=4, stride=3)
+  longer = dataclasses.replace(CLIP, num_frames=4, frame_stride=3)
   for batch in (*train(open_set(folder), clip=longer), *evaluate(open_set(folder), clip=longer)):
     video = batch['video'].reshape(2, 4, 16, 16, 3)
     assert (video == video[:, :1]).all()

@@ -44,7 +44,7 @@ def encode(path, codec='libx264', pixels='yuv420p', times_ms=None, options=None,
       stream.set_display_rotation(rotation)
     for t in range(frames):
       frame = av.VideoFrame.from_ndarray(picture(t, *size), 'rgb24')
-      if codec == 'libx264' and 'gray' in pixels:  # its luma is of video range, as that of colour
+      if codec == 'libx264' and 'gray' in pixels:  # its luma is of video range, as that of color
         frame = av.VideoFrame.from_ndarray(frame.to_ndarray(format='yuv420p')[: size[0]], 'gray')
       frame = frame.reformat(format=pixels)
       if times_ms:
@@ -177,7 +177,7 @@ def test_all_are_written_or_listed(clips, reasons):
 
 
 def check_pictures(frames: np.ndarray, shown, grey: bool) -> None:
-  """Frames are the pictures `shown`, by the colour in the middle of each quarter."""
+  """Frames are the pictures `shown`, by the color in the middle of each quarter."""
   h, w = frames.shape[1] // 4, frames.shape[2] // 4
   quarters = [frames[:, y, x].astype(int) for y in (h, -h - 1) for x in (w, -w - 1)]
   np.testing.assert_allclose(quarters[0], np.repeat([[level(t)] for t in shown], 3, 1), atol=7)
@@ -188,7 +188,7 @@ def check_pictures(frames: np.ndarray, shown, grey: bool) -> None:
 
 @pytest.mark.parametrize('name', GOOD)
 def test_written_as_rendered(films, clips, name):
-  """Number of frames, size, colours and times are those of the drawing board."""
+  """Number of frames, size, colors and times are those of the drawing board."""
   what, shown, begins = GOOD[name]
   context, frames = clips[name]
   turned = what.get('rotation') == 90

@@ -13,7 +13,7 @@ def get_config(arg: str = 'mae') -> ConfigDict:
   config['evals'].pop('probe', None)
   if arg == 'classify':
     config['head'] |= {'dropout': 0.3}
-    config['train'] |= {'ema': 0.9}
+    config['train'] |= {'ema_decay': 0.9}
   for evaluation in config['evals'].values():
     evaluation |= {'batch': 16}  # 36 test clips: the last batch is neither full nor shared evenly by hosts
   return ConfigDict(config)

@@ -51,7 +51,7 @@ def filled(net: VideoModel, crop: int, widen: str):
   return tree.unflatten(found), jnp.asarray(video)
 
 
-CASES = {  # flavour, class token, crop -> parameters, logits or the first pooled features
+CASES = {  # flavor, class token, crop -> parameters, logits or the first pooled features
   ('multitrain', False, 32): (None, [0.275081, -0.515720, 0.159334, -0.267776]),
   ('multitrain', False, 52): (None, [-0.215772, -0.648419, -0.005182, -0.184356]),
   ('multitrain_half', False, 32): (None, [0.281365, -0.391486, 0.028524, -0.354054]),
@@ -63,13 +63,13 @@ CASES = {  # flavour, class token, crop -> parameters, logits or the first poole
 }
 
 
-@pytest.mark.parametrize(('flavour', 'class_token', 'crop'), CASES)
-def test_golden_values(flavour, class_token, crop):
-  parameters, exact = CASES[flavour, class_token, crop]
+@pytest.mark.parametrize(('flavor', 'class_token', 'crop'), CASES)
+def test_golden_values(flavor, class_token, crop):
+  parameters, exact = CASES[flavor, class_token, crop]
   with jax.enable_x64(True):
-    backbone = mvit.Backbone(flavour=flavour, class_token=class_token, crop=crop, dtype=jnp.float64, **TINY)
+    backbone = mvit.Backbone(flavor=flavor, class_token=class_token, crop=crop, dtype=jnp.float64, **TINY)
     net = VideoModel(backbone, linear.Head(5))
-    variables, video = filled(net, crop, 'proj_max_pool' if flavour.startswith('multi') else 'proj')
+    variables, video = filled(net, crop, 'proj_max_pool' if flavor.startswith('multi') else 'proj')
     if parameters is None:
       seen = jax.jit(lambda v, x: net.apply(v, x, train=False, method='features').pooled)(variables, video)[0, :4]
     else:
@@ -123,23 +123,23 @@ def test_grids_of_the_published_b(crop):
 def test_relative_positions_take_other_clips_and_separable_ones_say_no():
   small = dict(TINY, crop=32)
   video = jax.random.normal(jax.random.key(0), (1, 8, 46, 32, 3))
-  net = mvit.Backbone(flavour='v2', **small)
+  net = mvit.Backbone(flavor='v2', **small)
   variables = jax.eval_shape(partial(net.init, train=False), jax.random.key(1), jnp.zeros((1, 8, 32, 32, 3)))
   features = jax.eval_shape(partial(net.apply, train=False), variables, video)
   assert features.pooled.shape == (1, 32) and features.maps[0].shape == (1, 4, 3, 2, 32)
   with pytest.raises(ValueError, match=r'position tables are for \(4, 8, 8\)'):
-    mvit.Backbone(flavour='multitrain', class_token=False, **small).init(jax.random.key(1), video, train=False)
+    mvit.Backbone(flavor='multitrain', class_token=False, **small).init(jax.random.key(1), video, train=False)
   with pytest.raises(ValueError, match='must be one of v1, v2'):
-    mvit.Backbone(flavour='v3', **small).init(jax.random.key(1), video, train=False)
+    mvit.Backbone(flavor='v3', **small).init(jax.random.key(1), video, train=False)
 
 
-@pytest.mark.parametrize('flavour', ['v1', 'v2', 'multitrain'])
+@pytest.mark.parametrize('flavor', ['v1', 'v2', 'multitrain'])
 @pytest.mark.slow
-def test_remat_and_drop_path(flavour):
+def test_remat_and_drop_path(flavor):
   """Rematerialised, the gradients are the same; with all but certain dropping, blocks pass skips alone."""
   video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
   small = {**TINY, 'depths': (1, 1), 'frames': 4}
-  make = lambda **kw: mvit.Backbone(flavour=flavour, crop=32, class_token=flavour != 'multitrain', **small, **kw)
+  make = lambda **kw: mvit.Backbone(flavor=flavor, crop=32, class_token=flavor != 'multitrain', **small, **kw)
   variables = jax.jit(partial(make().init, train=False))(jax.random.key(1), video)
 
   def value_and_gradient(**settings):
@@ -154,8 +154,8 @@ def test_remat_and_drop_path(flavour):
 def test_starts_of_the_two_codes():
   video = jnp.zeros((1, 8, 32, 32, 3))
 
-  def of(flavour, **settings):
-    net = mvit.Backbone(flavour=flavour, crop=32, **{**TINY, 'depths': (1, 1)}, **settings)
+  def of(flavor, **settings):
+    net = mvit.Backbone(flavor=flavor, crop=32, **{**TINY, 'depths': (1, 1)}, **settings)
     return tree.flatten(jax.jit(partial(net.init, train=False))(jax.random.key(0), video))
 
   official, multitrain = of('v2'), of('multitrain', class_token=False)
@@ -172,7 +172,7 @@ def test_starts_of_the_two_codes():
 @pytest.mark.slow
 def test_half_precision_stays_close():
   video = jax.random.normal(jax.random.key(0), (2, 8, 32, 32, 3))
-  make = lambda dtype: mvit.Backbone(flavour='v2', crop=32, dtype=dtype, **TINY)
+  make = lambda dtype: mvit.Backbone(flavor='v2', crop=32, dtype=dtype, **TINY)
   variables = jax.jit(partial(make(jnp.float32).init, train=False))(jax.random.key(1), video)
   whole, half = (
     jax.jit(partial(make(t).apply, train=False))(variables, video).pooled for t in (jnp.float32, jnp.bfloat16)

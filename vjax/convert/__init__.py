@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjax import rooms, tree
+from vjax import registry, tree
 from vjax.convert import _read, _table
 from vjax.types import VideoModel
 
@@ -42,7 +42,7 @@ def load_with_clip(
 ) -> tuple[VideoModel, dict[str, Any], tuple[int, int, int]]:
   """As `load`, and the clip shape (T, H, W) that the positions of a transformer are for."""
   tensors = _read.tensors(weights)
-  model, clip, table, tensors = rooms.find('convert', source).build(tensors, variant, overrides)
+  model, clip, table, tensors = registry.find('convert', source).build(tensors, variant, overrides)
   found = _table.forward(tensors, table, _shapes(model, clip))
   return model, tree.unflatten(found), tuple(clip)
 
@@ -51,7 +51,7 @@ def to_source(source: str, variables: Mapping[str, Any], variant: str, **told: A
   """{name in the original: array in its layout} of variables, the inverse of `load`. told: what variables cannot tell
   of the names, such as mae_st's scheme='released'."""
   arrays = {name: np.asarray(array) for name, array in tree.flatten(variables).items()}
-  module = rooms.find('convert', source)
+  module = registry.find('convert', source)
   tensors = _table.backward(arrays, module.names(arrays, variant, **told))
   return module.restore(tensors, variant) if hasattr(module, 'restore') else tensors
 

@@ -4,7 +4,8 @@ import argparse
 import ast
 from typing import Any
 
-from vjax import ckpt, convert, rooms, tree
+from vjax import ckpt, convert, registry, tree
+from vjax.config import SCHEMA
 from vjax.convert import _config
 
 
@@ -22,7 +23,8 @@ def main(arguments: list[str] | None = None) -> None:
     raise SystemExit(f'error: {error}') from error
   trained_on = [name for name in chosen.trained_on.split(',') if name]
   meta = {'source': chosen.source, 'variant': chosen.variant, 'weights': chosen.weights, 'trained_on': trained_on}
-  ckpt.save_params(chosen.out, variables, {**meta, 'overrides': overrides, 'config': config, 'classes': classes})
+  meta |= {'schema': SCHEMA, 'overrides': overrides, 'config': config, 'classes': classes}
+  ckpt.save_params(chosen.out, variables, meta)
   count = sum(array.size for name, array in tree.flatten(variables).items() if name.startswith('params/'))
   print(f'{chosen.out}: {count:,} parameters of {chosen.source} {chosen.variant}')
   print('clips: ' + ', '.join(f'{key} {value}' for key, value in config['clip'].items()))
@@ -38,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add('weights', help='.pth, .pyth, .pt, .pkl, .safetensors or .npz')
   add('out', help='folder of the checkpoint')
-  add('--source', required=True, choices=rooms.names('convert'))
+  add('--source', required=True, choices=registry.names('convert'))
   add('--variant', required=True)
   add(
     '--set',
@@ -49,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
   )
   add('--trained_on', default='', help='data sets, comma-separated (k700): they guard against leaks')
   add('--classes', default='', help='file with the name of a class on each line')
-  for key in ('frames', 'stride', 'crop', 'short_side'):
-    add(f'--{key}', type=int, help='of the clips it is for, where the weights do not tell; see types.ClipSpec')
+  for key in ('num_frames', 'frame_stride', 'crop_size', 'short_side'):
+    add(f'--{key}', type=int, help='of the clips it is for, where the weights do not tell; see config.ClipConfig')
   add('--sampling', help='rule of data/sample.py by which the frames of a clip are chosen')
   for key in ('mean', 'std'):
     add(f'--{key}', type=float, nargs=3, help='of RGB in [0, 1], in place of the source’s')

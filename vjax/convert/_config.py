@@ -22,7 +22,13 @@ SAMPLING = {  # a rule of data/sample.py
   'slowfast': 'linspace', 'pytorchvideo': 'linspace', 'multitrain': 'linspace', 'mae_st': 'linspace',
   'vmz': 'consecutive', 'ibm': 'uniform',
 }  # fmt: skip
-CLIP = ('frames', 'stride', 'crop', 'short_side', 'sampling')  # keys of config.clip, flags of `vjax.convert`
+CLIP = (
+  'num_frames',
+  'frame_stride',
+  'crop_size',
+  'short_side',
+  'sampling',
+)  # keys of config.clip, flags of `vjax.convert`
 
 
 def config(
@@ -42,14 +48,21 @@ def config(
   if name == 'mae':
     released = model.head.preset == 'released'
     objective = {'name': 'mae', 'target': 'stride' if released else 'linspace'}
-  views = {'name': 'views', 'split': 'val', 'clips': 1, 'crops': 1, 'batch': 1, 'average': 'probabilities'}
+  views = {
+    'name': 'views',
+    'split': 'val',
+    'num_clips': 1,
+    'num_crops': 1,
+    'batch_size': 1,
+    'average': 'probabilities',
+  }
   backbone, fields = _part(model.backbone, ())
   return {
     'seed': 0,
     'model': {'name': backbone, **fields},
     'head': {'name': name, **settings},
     'objective': objective,
-    'data': {'name': '', 'split': 'val', 'batch': 1, 'mean': mean, 'std': std},
+    'data': {'name': '', 'split': 'val', 'batch_size': 1, 'mean': mean, 'std': std},
     'clip': clip,
     'augment': augment,
     'optim': {},
@@ -67,11 +80,11 @@ def _clip(source: str, variant: str, model: VideoModel, shape: tuple[int, int, i
       raise ValueError(
         f'the positions are for clips of {crop[0]}x{crop[1]} px; need a square: --set crop={min(crop)}'
       )
-    clip |= {'frames': frames, 'crop': crop[0], 'short_side': crop[0] * 8 // 7}
+    clip |= {'num_frames': frames, 'crop_size': crop[0], 'short_side': crop[0] * 8 // 7}
     stride = re.search(r'_\d+x(\d+)$', variant)  # as in v2_s_16x4
-    clip['stride'] = int(stride[1]) if stride else 4 if source == 'mae_st' else None
+    clip['frame_stride'] = int(stride[1]) if stride else 4 if source == 'mae_st' else None
   if source == 'vmz':
-    clip |= {'stride': 1, 'crop': 112, 'short_side': 128}
+    clip |= {'frame_stride': 1, 'crop_size': 112, 'short_side': 128}
   return clip
 
 

@@ -50,7 +50,7 @@ def backbone(
   """
   tensors = _table.split_qkv(tensors)
   known = _settings(tensors)
-  other = 'pool_all' in known and known['pool_all'] != mvit.FLAVOURS[settings['flavour']].pool_all
+  other = 'pool_all' in known and known['pool_all'] != mvit.FLAVORS[settings['flavor']].pool_all
   if other and 'add_query' not in overrides:
     raise ValueError(
       f'the weights pool queries in {"every block" if known["pool_all"] else "blocks that lose resolution only"}, unlike '

@@ -17,7 +17,7 @@ from vjax.types import VideoModel
 VARIANTS = {
   name.removeprefix('multitrain_'): settings
   for name, settings in mvit.VARIANTS.items()
-  if settings['flavour'].startswith('multitrain')
+  if settings['flavor'].startswith('multitrain')
 }
 
 

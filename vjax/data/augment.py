@@ -6,64 +6,16 @@ All training crops are a window of the decoded frame, resized once. Frames are t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import randaugment
-from vjax.types import ClipSpec
 
 cv2.setNumThreads(1)  # clips are made side by side
-_CROPS = ('resized', 'jitter', 'fixed', 'multiscale')
 _MEAN, _STD = 0.45 * 255, 0.225 * 255  # the normalisation under which erased pixels are N(0, 1)
-
-
-@dataclass(frozen=True)
-class Augment:
-  """How training clips are varied; the same for all frames of a clip.
-
-  crop: 'resized': random window of `area` (share of the frame) and `aspect` (log-uniform), resized (Szegedy et al. 2015);
-  'jitter': short side scaled to a whole number in `short_side`, uniform or (`inverse`) uniform in its inverse, then a
-  random crop; 'fixed': frame resized to `size` (height, width) whatever its aspect, then a random crop; 'multiscale':
-  windows of 1, .875, .75, .66 of the short side at 13 places (Wang et al. 2016).
-  flip: probability of mirroring; data sets whose labels it would change are never mirrored. colour: largest relative
-  change of brightness, contrast, saturation. randaug: operations per clip, at `magnitude` +- `magnitude_std` (of 10).
-  erase: probability of filling one box with noise, of `erase_area` and `erase_aspect`.
-  repeat_window: whether the repeats of one video are 'new' times or the 'same' frames.
-  canvas: None: clips leave the host as crops; (height, width): as canvases of this size that hold the frames, or if those
-  have another size, the pixels of their window, to be cut, resized, mirrored and coloured on the accelerator
-  (data.on_device); benchmarks/input_pipeline.py says what it saves; windows that are larger are resized on the host first.
-  Not with randaug or erase, whose order or box needs the crop.
-  """
-
-  crop: str = 'resized'
-  area: tuple[float, float] = (0.5, 1.0)
-  aspect: tuple[float, float] = (3 / 4, 4 / 3)
-  short_side: tuple[int, int] = (256, 320)
-  inverse: bool = False
-  size: tuple[int, int] = (128, 171)
-  flip: float = 0.5
-  colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
-  randaug: int = 0
-  magnitude: float = 7.0
-  magnitude_std: float = 0.5
-  erase: float = 0.0
-  erase_area: tuple[float, float] = (0.02, 1 / 3)
-  erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
-  repeat_window: str = 'new'
-  canvas: tuple[int, int] | None = None
-
-  def __post_init__(self):
-    if self.crop not in _CROPS:
-      raise ValueError(f'crop={self.crop!r}; Augment has: {", ".join(_CROPS)}')
-    if self.repeat_window not in ('new', 'same'):
-      raise ValueError(f"repeat_window={self.repeat_window!r}; it is 'new' or 'same'")
-    if self.canvas and (self.randaug or self.erase):
-      raise ValueError(
-        f'canvas={self.canvas} with randaug={self.randaug}, erase={self.erase}: leave canvas out (None)'
-      )
 
 
 class Plan(NamedTuple):
@@ -72,31 +24,33 @@ class Plan(NamedTuple):
 
   window: np.ndarray
   mirror: np.ndarray
-  colour: np.ndarray
+  color: np.ndarray
   ops: np.ndarray
   values: np.ndarray
   erased: np.ndarray
   noise: np.ndarray
 
 
-def draw(rng: np.random.Generator, augment: Augment, clip: ClipSpec, height: int, width: int, flip: bool) -> Plan:
+def draw(
+  rng: np.random.Generator, augment: AugmentConfig, clip: ClipConfig, height: int, width: int, flip: bool
+) -> Plan:
   """The plan for one clip of frames of height x width pixels; flip: whether the data set may be mirrored."""
-  window = _WINDOWS[augment.crop](rng, augment, clip.crop, height, width)
+  window = _WINDOWS[augment.crop](rng, augment, clip.crop_size, height, width)
   mirror = rng.random() < augment.flip and flip
-  colour = [rng.uniform(max(0, 1 - s), 1 + s) for s in augment.colour]
-  ops, values = randaugment.draw(rng, augment.randaug, augment.magnitude, augment.magnitude_std)
+  color = [rng.uniform(max(0, 1 - s), 1 + s) for s in augment.color_jitter]
+  ops, values = randaugment.draw(rng, augment.rand_augment, augment.magnitude, augment.magnitude_std)
   return Plan(
     window=np.array(window, np.int32),
     mirror=np.array(mirror),
-    colour=np.array(colour, np.float32),
+    color=np.array(color, np.float32),
     ops=ops,
     values=values,
-    erased=np.array(_erased(rng, augment, clip.crop), np.int32),
+    erased=np.array(_erased(rng, augment, clip.crop_size), np.int32),
     noise=rng.integers(0, 2**31, 2).astype(np.int32),
   )
 
 
-def _resized(rng, augment: Augment, crop: int, height: int, width: int):
+def _resized(rng, augment: AugmentConfig, crop: int, height: int, width: int):
   for _ in range(10):
     area = rng.uniform(*augment.area) * height * width
     aspect = math.exp(rng.uniform(*np.log(augment.aspect)))
@@ -109,13 +63,13 @@ def _resized(rng, augment: Augment, crop: int, height: int, width: int):
   return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _jitter(rng, augment: Augment, crop: int, height: int, width: int):
+def _jitter(rng, augment: AugmentConfig, crop: int, height: int, width: int):
   low, high = augment.short_side
   side = round(1 / rng.uniform(1 / high, 1 / low)) if augment.inverse else rng.integers(low, high + 1)
   return _scaled_crop(rng, crop, height, width, *_scaled(height, width, side))
 
 
-def _fixed(rng, augment: Augment, crop: int, height: int, width: int):
+def _fixed(rng, augment: AugmentConfig, crop: int, height: int, width: int):
   return _scaled_crop(rng, crop, height, width, *augment.size)
 
 
@@ -134,7 +88,7 @@ def _scaled_crop(rng, crop: int, height: int, width: int, scaled_height: int, sc
   return top, left, max(bottom - top, 1), max(right - left, 1)
 
 
-def _multiscale(rng, augment: Augment, crop: int, height: int, width: int):
+def _multiscale(rng, augment: AugmentConfig, crop: int, height: int, width: int):
   sizes = [int(min(height, width) * s) for s in (1, 0.875, 0.75, 0.66)]
   sizes = [crop if abs(s - crop) < 3 else s for s in sizes]
   pairs = [(h, w) for i, h in enumerate(sizes) for j, w in enumerate(sizes) if abs(i - j) <= 1]
@@ -149,8 +103,8 @@ _ANCHORS = [(r, c) for r in (0, 2, 4) for c in (0, 2, 4)] + [(r, c) for r in (1,
 _WINDOWS = {'resized': _resized, 'jitter': _jitter, 'fixed': _fixed, 'multiscale': _multiscale}
 
 
-def _erased(rng, augment: Augment, crop: int):
-  if rng.random() < augment.erase:
+def _erased(rng, augment: AugmentConfig, crop: int):
+  if rng.random() < augment.random_erasing:
     for _ in range(10):
       area = rng.uniform(*augment.erase_area) * crop * crop
       aspect = math.exp(rng.uniform(*np.log(augment.erase_aspect)))
@@ -160,18 +114,18 @@ def _erased(rng, augment: Augment, crop: int):
   return 0, 0, 0, 0
 
 
-def render(frame: np.ndarray, plan: Plan, augment: Augment, t: int, out: np.ndarray) -> None:
+def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: np.ndarray) -> None:
   """Writes frame (H, W, 3) uint8, the clip's frame t, to out (crop, crop, 3) by the clip's plan, in the order RandAugment,
-  window and resize, colour, flip, erase."""
+  window and resize, color, flip, erase."""
   for op, value in zip(plan.ops, plan.values):
     frame = randaugment.apply(frame, randaugment.NAMES[op], float(value))
   y, x, h, w = plan.window
   mirror = augment.flip and plan.mirror
   crop = resize(frame[y : y + h, x : x + w], *out.shape[:2], None if mirror else out)
-  if any(augment.colour):
-    brightness, contrast, saturation = plan.colour.tolist()
+  if any(augment.color_jitter):
+    brightness, contrast, saturation = plan.color.tolist()
     crop = randaugment.contrast(randaugment.brightness(crop, brightness), contrast)
-    crop = randaugment.colour(crop, saturation)
+    crop = randaugment.color(crop, saturation)
   if mirror:
     crop = cv2.flip(crop, 1, dst=out)
   if crop is not out:
@@ -219,23 +173,25 @@ def _scaled(height: int, width: int, side: int) -> tuple[int, int]:
 
 
 def test_crops(
-  clip: ClipSpec, height: int, width: int, size: tuple[int, int] | None
+  clip: ViewsConfig, height: int, width: int, size: tuple[int, int] | None
 ) -> tuple[tuple[int, int], list[tuple[int, int]]]:
-  """Size (height, width) to scale test frames to, and the offsets (y, x) of clip.crops crops in it.
+  """Size (height, width) to scale test frames to, and the offsets (y, x) of clip.num_crops crops in it.
 
   Short side clip.short_side; one crop in the centre (offset rounded up), or three along the long side at 0,
   ceil((L - crop) / 2), L - crop (Feichtenhofer et al. 2019). With `size` frames take that size whatever their aspect and
   the centre is rounded down (Ghadiyaram et al. 2019). Raises ValueError for other counts and crops that do not fit.
   """
   h, w = size or _scaled(height, width, clip.short_side)
-  free = h - clip.crop, w - clip.crop
+  free = h - clip.crop_size, w - clip.crop_size
   if min(free) < 0:
-    raise ValueError(f'test crop={clip.crop} px does not fit frames scaled to {h}x{w} px: set short_side >= crop')
+    raise ValueError(
+      f'crop_size={clip.crop_size} px does not fit test frames scaled to {h}x{w} px: set short_side >= crop_size'
+    )
   centre = tuple(f // 2 if size else -(-f // 2) for f in free)
-  if clip.crops == 1:
+  if clip.num_crops == 1:
     return (h, w), [centre]
-  if clip.crops != 3:
-    raise ValueError(f'crops={clip.crops}; tests take 1 (centre) or 3 (along the long side)')
+  if clip.num_crops != 3:
+    raise ValueError(f'num_crops={clip.num_crops}; tests take 1 (center) or 3 (along the long side)')
   if h > w:
     return (h, w), [(y, centre[1]) for y in (0, centre[0], free[0])]
   return (h, w), [(centre[0], x) for x in (0, centre[1], free[1])]

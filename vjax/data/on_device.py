@@ -11,7 +11,7 @@ def crops(
   video: UInt8[Array, 'b t h w 3'],
   window: Int[Array, 'b 4'],
   mirror: Bool[Array, ' b'],
-  colour: Float[Array, 'b 3'] | None,
+  color: Float[Array, 'b 3'] | None,
   size: int,
 ) -> Float[Array, 'b t size size 3']:
   """Clips (B, T, size, size, 3), float32 in 0..255, of the `window` (y, x, height, width) of canvases (B, T, H, W, 3).
@@ -22,9 +22,9 @@ def crops(
   columns = jnp.where(mirror[:, None, None], columns[:, ::-1], columns)
   clip = jnp.einsum('bih,bthwc->btiwc', rows, video.astype(jnp.float32))
   clip = jnp.einsum('bjw,btiwc->btijc', columns, clip)
-  if colour is None:
+  if color is None:
     return clip
-  brightness, contrast, saturation = (f[:, None, None, None, None] for f in colour.T)
+  brightness, contrast, saturation = (f[:, None, None, None, None] for f in color.T)
   clip = _blend(0.0, clip, brightness)
   clip = _blend(_grey(clip).mean((2, 3, 4), keepdims=True), clip, contrast)
   return _blend(_grey(clip), clip, saturation)

@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
 from vjax.data import clips, records, sample, sources
-from vjax.data.augment import Augment
 from vjax.data.sources import Source
-from vjax.types import ClipSpec, DatasetSpec
+from vjax.types import DatasetSpec
 
 
 def train_batches(
   source: Source,
   spec: DatasetSpec,
-  clip: ClipSpec,
-  augment: Augment,
+  clip: ClipConfig,
+  augment: AugmentConfig,
   *,
   batch: int,
   seed: int,
@@ -34,21 +34,21 @@ def train_batches(
   """Endless batches of this host's share of `batch` videos a step, from start_step on.
 
   video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or (b*repeats, K) float32;
-  mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With augment.canvas, video is (b*repeats, T, *canvas, 3)
-  and window (b*repeats, 4), mirror (b*repeats,) and, if used, colour (b*repeats, 3) say what is left to do. Row r of step s
-  is place s*batch + r of a walk through the epochs, each a permutation of all clips, so a batch may lie across two. Raises
-  ValueError if hosts do not divide `batch`.
+  mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With augment.device_frame_size (h, w), video is
+  (b*repeats, T, h, w, 3), and window (b*repeats, 4), mirror (b*repeats,) and, if used, color (b*repeats, 3) say what is
+  left to do. Row r of step s is place s*batch + r of a walk through the epochs, each a permutation of all clips, so a
+  batch may lie across two. Raises ValueError if hosts do not divide `batch`.
   """
   tf = _tensorflow()
-  k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'many'
+  k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'multi_label'
   place = lambda i: (i // k) * batch + host * k + i % k
   at = lambda p: _shuffled(tf, p % n, seed, p // n, n)
-  r, canvas = clip.repeats, augment.canvas
-  frame = list(canvas or (clip.crop, clip.crop))
-  outputs = {'video': (tf.uint8, [r, clip.frames, *frame, 3]), 'label': _label_type(tf, source, spec)}
+  r, canvas = clip.num_repeats, augment.device_frame_size
+  frame = list(canvas or (clip.crop_size, clip.crop_size))
+  outputs = {'video': (tf.uint8, [r, clip.num_frames, *frame, 3]), 'label': _label_type(tf, source, spec)}
   if canvas:
     outputs |= {'window': (tf.int32, [r, 4]), 'mirror': (tf.bool, [r])}
-    outputs |= {'colour': (tf.float32, [r, 3])} if any(augment.colour) else {}
+    outputs |= {'color': (tf.float32, [r, 3])} if any(augment.color_jitter) else {}
   make = _train_maker(source, spec, clip, augment, seed)
 
   def item(i):
@@ -72,7 +72,7 @@ def train_batches(
 def eval_batches(
   source: Source,
   spec: DatasetSpec,
-  clip: ClipSpec,
+  clip: ViewsConfig,
   *,
   batch: int,
   host: int,
@@ -85,10 +85,10 @@ def eval_batches(
   batch have mask 0 and video_id -1. size: (height, width) to scale frames to, instead of clip.short_side.
   """
   tf = _tensorflow()
-  k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'many'
+  k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'multi_label'
   real = (n // batch) * k + min(max(n % batch - host * k, 0), k)  # places of this host that hold a clip
   place = lambda i: (i // k) * batch + host * k + i % k
-  shape = [clip.crops * clip.clips, clip.frames, clip.crop, clip.crop, 3]
+  shape = [clip.num_crops * clip.num_clips, clip.num_frames, clip.crop_size, clip.crop_size, 3]
   outputs = {'video': (tf.uint8, shape), 'label': _label_type(tf, source, spec)}
   make = _eval_maker(source, spec, clip, size)
 
@@ -116,60 +116,60 @@ def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, n
   }
 
 
-def _train_maker(source: Source, spec: DatasetSpec, clip: ClipSpec, augment: Augment, seed: int) -> Callable:
-  """A function (record, epoch) -> video (repeats, T, h, w, 3) and label; with a canvas window, mirror and colour too."""
+def _train_maker(source: Source, spec: DatasetSpec, clip: ClipConfig, augment: AugmentConfig, seed: int) -> Callable:
+  """A function (record, epoch) -> video (repeats, T, h, w, 3) and label; with a canvas window, mirror and color too."""
   rule = sample.rule(clip.sampling).train
-  height, width = augment.canvas or (clip.crop, clip.crop)
+  height, width = augment.device_frame_size or (clip.crop_size, clip.crop_size)
 
   def make(row, epoch):
     record, rate = sources.read(source, row)
     orders, plans = [], []
-    for repeat in range(clip.repeats):
+    for repeat in range(clip.num_repeats):
       time = repeat if augment.repeat_window == 'new' else 0
       rng = np.random.default_rng([seed, int(epoch), int(row), time])
       orders.append(rule(rng, record.count, clip, rate))
     frames = _Frames(source, row, record, np.stack(orders))
-    for repeat in range(clip.repeats):
+    for repeat in range(clip.num_repeats):
       rng = np.random.default_rng([seed, int(epoch), int(row), repeat, 1])
       plans.append(augments.draw(rng, augment, clip, *frames.size, spec.flip))
-    video = _aligned((clip.repeats, clip.frames, height, width, 3))
-    windows = np.zeros((clip.repeats, 4), np.int32)
-    for pixels, places in frames.decoded(video if augment.canvas else None):
+    video = _aligned((clip.num_repeats, clip.num_frames, height, width, 3))
+    windows = np.zeros((clip.num_repeats, 4), np.int32)
+    for pixels, places in frames.decoded(video if augment.device_frame_size else None):
       for repeat, t in places:
-        if augment.canvas:
-          windows[repeat] = augments.place(pixels, plans[repeat], clip.crop, video[repeat, t])
+        if augment.device_frame_size:
+          windows[repeat] = augments.place(pixels, plans[repeat], clip.crop_size, video[repeat, t])
         else:
           augments.render(pixels, plans[repeat], augment, t, video[repeat, t])
-    todo = [windows, np.stack([p.mirror for p in plans])] if augment.canvas else []
-    todo += [np.stack([p.colour for p in plans])] if augment.canvas and any(augment.colour) else []
+    todo = [windows, np.stack([p.mirror for p in plans])] if augment.device_frame_size else []
+    todo += [np.stack([p.color for p in plans])] if augment.device_frame_size and any(augment.color_jitter) else []
     return video, _label(source, spec, row, record.context), *todo
 
   return make
 
 
-def _eval_maker(source: Source, spec: DatasetSpec, clip: ClipSpec, size: tuple[int, int] | None) -> Callable:
+def _eval_maker(source: Source, spec: DatasetSpec, clip: ViewsConfig, size: tuple[int, int] | None) -> Callable:
   """A function record -> views (crops * clips, T, crop, crop, 3) and label."""
   rule = sample.rule(clip.sampling).test
 
   def make(row):
     record, rate = sources.read(source, row)
-    orders = np.stack([rule(record.count, clip, view, rate) for view in range(clip.clips)])
+    orders = np.stack([rule(record.count, clip, view, rate) for view in range(clip.num_clips)])
     frames = _Frames(source, row, record, orders)
     return _views(frames.decoded(), frames.size, clip, size), _label(source, spec, row, record.context)
 
   return make
 
 
-def _views(frames: Iterable, full: tuple[int, int], clip: ClipSpec, size: tuple[int, int] | None) -> np.ndarray:
+def _views(frames: Iterable, full: tuple[int, int], clip: ViewsConfig, size: tuple[int, int] | None) -> np.ndarray:
   """Views (crops * clips, T, crop, crop, 3) of frames of the full size (height, width): pairs of pixels and the places
   (clip, t) they stand in."""
   scaled, offsets = augments.test_crops(clip, *full, size)
-  video = _aligned((clip.crops, clip.clips, clip.frames, clip.crop, clip.crop, 3))
+  video = _aligned((clip.num_crops, clip.num_clips, clip.num_frames, clip.crop_size, clip.crop_size, 3))
   for pixels, places in frames:
     pixels = augments.resize(pixels, *scaled)
     for crop, (y, x) in enumerate(offsets):
       for view, t in places:
-        video[crop, view, t] = pixels[y : y + clip.crop, x : x + clip.crop]
+        video[crop, view, t] = pixels[y : y + clip.crop_size, x : x + clip.crop_size]
   return video.reshape(-1, *video.shape[2:])
 
 
@@ -205,7 +205,7 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _label(source: Source, spec: DatasetSpec, row: int, context: dict[str, list]) -> np.ndarray:
-  if spec.labels == 'one':
+  if spec.labels == 'single_label':
     return np.float32(source.index.label[row])
   view = source.index.view
   hot = np.zeros(len(source.classes), np.float32)
@@ -233,7 +233,7 @@ def _shuffled(tf, place, seed: int, epoch, n: int):
 
 
 def _label_type(tf, source: Source, spec: DatasetSpec):
-  return tf.float32, [len(source.classes)] if spec.labels == 'many' else []
+  return tf.float32, [len(source.classes)] if spec.labels == 'multi_label' else []
 
 
 def _call(tf, function: Callable, inputs: list, outputs: dict) -> dict:
@@ -274,10 +274,10 @@ def _readable(tf, data, source: Source, row_of: Callable, rows: int, step: int) 
     alive.clear()
 
 
-def test_views(frames: np.ndarray, rate: float, clip: ClipSpec, size: tuple[int, int] | None = None) -> np.ndarray:
+def test_views(frames: np.ndarray, rate: float, clip: ViewsConfig, size: tuple[int, int] | None = None) -> np.ndarray:
   """Test views (V, T, crop, crop, 3) uint8 of a decoded video (N, H, W, 3), as eval_batches makes them from records.
   rate: frames per second, 0 = unknown."""
   rule = sample.rule(clip.sampling).test
-  orders = np.stack([rule(len(frames), clip, view, rate) for view in range(clip.clips)])
+  orders = np.stack([rule(len(frames), clip, view, rate) for view in range(clip.num_clips)])
   needed = ((frames[t], list(zip(*np.nonzero(orders == t)))) for t in np.unique(orders))
   return _views(needed, frames.shape[1:3], clip, size)

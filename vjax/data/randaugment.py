@@ -19,7 +19,7 @@ NAMES = (
   'posterize',
   'solarize',
   'solarize_add',
-  'colour',
+  'color',
   'contrast',
   'brightness',
   'sharpness',
@@ -59,7 +59,7 @@ def argument(name: str, level: float, sign: float) -> float:
     return 256 - int(256 * m)
   if name == 'solarize_add':
     return int(110 * m)
-  if name in ('colour', 'contrast', 'brightness', 'sharpness'):
+  if name in ('color', 'contrast', 'brightness', 'sharpness'):
     return 1 + sign * 0.9 * m
   if name in ('shear_x', 'shear_y'):
     return sign * 0.3 * m
@@ -73,7 +73,7 @@ def apply(frame: np.ndarray, name: str, value: float) -> np.ndarray:
   return _OPERATIONS[name](frame, value)
 
 
-def colour(frame: np.ndarray, factor: float) -> np.ndarray:
+def color(frame: np.ndarray, factor: float) -> np.ndarray:
   """Blend of the grey frame (factor 0) and the frame (1)."""
   return _blend(cv2.cvtColor(_grey(frame), cv2.COLOR_GRAY2RGB), frame, factor)
 
@@ -169,7 +169,7 @@ _OPERATIONS = {
   'posterize': _posterize,
   'solarize': _solarize,
   'solarize_add': _solarize_add,
-  'colour': colour,
+  'color': color,
   'contrast': contrast,
   'brightness': brightness,
   'sharpness': _sharpness,

@@ -51,18 +51,20 @@ def open_split(
   if images:
     index = tfds_images.open_index(folder.removeprefix('tfds:'), data_dir, split)
   else:
-    index = records.open_index(f'{data_dir}/{folder}', split, spec.view, spec.prepare)
-  if spec.labels not in ('one', 'many'):
+    index = records.open_index(f'{data_dir}/{folder}', split, spec.label_space, spec.prepare)
+  if spec.labels not in ('single_label', 'multi_label'):
     raise ValueError(
-      f"labels={spec.labels!r} of data set {spec.name}: this pipeline reads 'one' or 'many' labels a clip"
+      f"labels={spec.labels!r} of dataset {spec.name}: this pipeline reads 'single_label' or 'multi_label'"
     )
   if spec.num_classes not in (0, len(index.classes)):
-    raise ValueError(f'{index.folder} has {len(index.classes)} classes, data set {spec.name} {spec.num_classes}')
+    raise ValueError(f'{index.folder} has {len(index.classes)} classes, dataset {spec.name} {spec.num_classes}')
   if len(index) == 0:
     raise ValueError(f'split {split!r} of {index.folder} is empty')
   if not index.classes and (index.label >= 0).any():
     raise ValueError(f'{index.folder}: clips have labels, but manifest.json names no classes; prepare the set again')
-  wrong = np.flatnonzero((index.label >= len(index.classes)) | (index.label < (0 if spec.labels == 'one' else -1)))
+  wrong = np.flatnonzero(
+    (index.label >= len(index.classes)) | (index.label < (0 if spec.labels == 'single_label' else -1))
+  )
   if index.classes and len(wrong):
     label = index.label[wrong[0]]
     raise ValueError(f'{index.where(wrong[0])}: label {label} is not one of {len(index.classes)} classes')

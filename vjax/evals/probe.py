@@ -30,7 +30,7 @@ def evaluate(
   seed: int,
   grid: Sequence[float] = _GRID,
   held_out: float = 0.1,
-  standardise: bool = True,
+  standardize: bool = True,
 ) -> dict[str, float]:
   """{top1, top5, loss, mean_class_accuracy, count} of the test videos, with train_top1, lambda, converged and
   gradient_norm of the fit.
@@ -38,7 +38,7 @@ def evaluate(
   features(batch): frozen features (b, V, D) of this host's videos, extracted once. Each view of a training video is
   an example; test probabilities are averaged over views. lambda is chosen on a share `held_out` of the training
   videos, drawn by `seed`, then everything is fitted again.
-  standardise: subtract the training mean of every feature and divide by its standard deviation. Without it lambda
+  standardize: subtract the training mean of every feature and divide by its standard deviation. Without it lambda
   means nothing across networks: pooled features of a ReLU network and of a ViT differ in scale by orders of
   magnitude.
   """
@@ -49,8 +49,8 @@ def evaluate(
       raise ValueError(
         f'features of the {name} videos are {array.shape}; need finite (N, V, {x.shape[-1]}), views apart'
       )
-  if standardise:
-    x, x_test = standardised(x, x_test)
+  if standardize:
+    x, x_test = standardized(x, x_test)
   best = select(x, y, num_classes, grid=grid, held_out=held_out, seed=seed)
   weights, bias, info = fit(*_examples(x, y), num_classes, best)
   train_top1 = views.scores(probabilities(x, weights, bias), y, num_classes=num_classes)['top1']
@@ -143,7 +143,7 @@ def probabilities(
   return views.softmax(x @ weights + bias).mean(1)
 
 
-def standardised(x: Float[np.ndarray, 'n v d'], *others: Float[np.ndarray, 'm v d']) -> tuple[np.ndarray, ...]:
+def standardized(x: Float[np.ndarray, 'n v d'], *others: Float[np.ndarray, 'm v d']) -> tuple[np.ndarray, ...]:
   """x and others, less the mean of x over examples, over its standard deviation; constant features become 0."""
   x = np.asarray(x, np.float64)
   mean, std = x.mean((0, 1)), x.std((0, 1))

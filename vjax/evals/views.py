@@ -19,27 +19,35 @@ def evaluate(
   *,
   num_classes: int,
   average: str = 'probabilities',
-  many: bool = False,
+  multi_label: bool = False,
 ) -> dict[str, float]:
-  """{top1, top5, loss, mean_class_accuracy, count} over all videos, or, where labels are multi-hot (`many`), {map,
+  """{top1, top5, loss, mean_class_accuracy, count} over all videos, or, where labels are multi-hot (`multi_label`), {map,
   loss, count}.  See predictions for the arguments and scores for the numbers."""
-  return scores(*predictions(predict, batches, average=average, many=many)[:2], num_classes=num_classes, many=many)
+  return scores(
+    *predictions(predict, batches, average=average, multi_label=multi_label)[:2],
+    num_classes=num_classes,
+    multi_label=multi_label,
+  )
 
 
 def predictions(
-  predict: Callable[[Batch], Any], batches: Iterable[Batch], *, average: str = 'probabilities', many: bool = False
+  predict: Callable[[Batch], Any],
+  batches: Iterable[Batch],
+  *,
+  average: str = 'probabilities',
+  multi_label: bool = False,
 ) -> tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n ...'], Int[np.ndarray, ' n']]:
   """Probabilities (N, K) in float32, labels (N,) or (N, K), and ids (N,), of the real videos of all hosts, by rising
   id.
 
   predict(batch): logits (b, V, K) for the V views of this host's videos. average: what is averaged over views,
-  'probabilities' (Ghadiyaram et al. 2019; Feichtenhofer et al. 2022) or 'logits' (Chen et al. 2021). many: a sigmoid
+  'probabilities' (Ghadiyaram et al. 2019; Feichtenhofer et al. 2022) or 'logits' (Chen et al. 2021). multi_label: a sigmoid
   for every class, else a softmax over them. Raises ValueError for logits that are not finite and for what collect
   refuses.
   """
   if average not in _AVERAGES:
     raise ValueError(f'average is {average!r}; it must be one of {", ".join(_AVERAGES)}')
-  squash = _sigmoid if many else softmax
+  squash = _sigmoid if multi_label else softmax
 
   def probabilities(batch):
     logits = np.asarray(predict(batch), np.float64)
@@ -91,24 +99,28 @@ def collect(
 
 
 def scores(
-  probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, 'n ...'], *, num_classes: int, many: bool = False
+  probabilities: Float[np.ndarray, 'n k'],
+  labels: Int[np.ndarray, 'n ...'],
+  *,
+  num_classes: int,
+  multi_label: bool = False,
 ) -> dict[str, float]:
   """What evaluate reports, in [0, 1] but for loss and count.
 
   top5: absent below 5 classes. Of equal probabilities the lower class ranks first, so that a constant answer scores
-  as chance. loss: mean of -log p(label); for many, binary cross-entropy, mean over classes. mean_class_accuracy:
+  as chance. loss: mean of -log p(label); for multi_label, binary cross-entropy, mean over classes. mean_class_accuracy:
   top-1 per class, mean over the classes that occur. map: see mean_average_precision.
   """
-  wanted = (len(probabilities), num_classes) if many else (len(probabilities),)
+  wanted = (len(probabilities), num_classes) if multi_label else (len(probabilities),)
   if probabilities.shape[1:] != (num_classes,) or labels.shape != wanted:
     raise ValueError(
-      f'probabilities are {probabilities.shape} and labels {labels.shape} for {num_classes} classes and many={many}: '
-      f'need (N, {num_classes}) and {wanted}'
+      f'probabilities are {probabilities.shape} and labels {labels.shape} for {num_classes} classes and '
+      f'multi_label={multi_label}: need (N, {num_classes}) and {wanted}'
     )
   smallest = np.finfo(np.float32).tiny
   log = lambda p: np.log(np.maximum(p.astype(np.float64), smallest))
   count = float(len(labels))
-  if many:
+  if multi_label:
     losses = -np.where(labels > 0, log(probabilities), log(1 - probabilities.astype(np.float64)))
     return {'map': mean_average_precision(probabilities, labels), 'loss': float(losses.mean()), 'count': count}
   rank = _rank(probabilities, labels)

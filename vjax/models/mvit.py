@@ -21,7 +21,7 @@ PATCH = (2, 4, 4)  # strides of the patch embedding, whose kernel is 3x7x7
 
 
 @dataclass(frozen=True)
-class Flavour:
+class Flavor:
   """What differs between the papers' blocks.
 
   positions: of tables added to the tokens, 'separable', 'joint' or '' for none. relative: axes of the tables of relative
@@ -42,28 +42,28 @@ class Flavour:
   official: bool
 
 
-FLAVOURS = {
-  'v1': Flavour('separable', '', 'mlp', False, False, False, 1e-6, True),
-  'v2': Flavour('', 'thw', 'attention', False, True, True, 1e-6, True),
-  'multitrain': Flavour('separable', '', 'attention', True, True, True, 1e-5, False),
+FLAVORS = {
+  'v1': Flavor('separable', '', 'mlp', False, False, False, 1e-6, True),
+  'v2': Flavor('', 'thw', 'attention', False, True, True, 1e-6, True),
+  'multitrain': Flavor('separable', '', 'attention', True, True, True, 1e-5, False),
   # DIFFERS(paper): the release's configs of MiT, ActivityNet and SSv2 leave two of MViTv2's changes out
-  'multitrain_half': Flavour('separable', '', 'attention', True, False, False, 1e-5, False),
+  'multitrain_half': Flavor('separable', '', 'attention', True, False, False, 1e-5, False),
 }
 
 # Of the papers' model zoos. 'v1_b_32x3' of the zoo has 24 blocks, unlike the 16 of Fan et al. 2021, table 4.
 _S, _B = (1, 2, 11, 2), (2, 3, 16, 3)
-_MULTITRAIN = dict(flavour='multitrain', class_token=False)
+_MULTITRAIN = dict(flavor='multitrain', class_token=False)
 VARIANTS: dict[str, dict] = {
-  'v1_b_16x4': dict(flavour='v1', depths=_S, frames=16),
-  'v1_b_32x3': dict(flavour='v1', depths=_B, frames=32, kernel=None),
-  'v1_b16_32x3': dict(flavour='v1', depths=_S, frames=32),
-  'v1_b16_64x3': dict(flavour='v1', depths=_S, frames=64),
-  'v2_s_16x4': dict(flavour='v2', depths=_S, frames=16),
-  'v2_b_32x3': dict(flavour='v2', depths=_B, frames=32),
-  'v2_l_40x3': dict(flavour='v2', depths=(2, 6, 36, 4), frames=40, crop=312, width=144, heads=2),
+  'v1_b_16x4': dict(flavor='v1', depths=_S, frames=16),
+  'v1_b_32x3': dict(flavor='v1', depths=_B, frames=32, kernel=None),
+  'v1_b16_32x3': dict(flavor='v1', depths=_S, frames=32),
+  'v1_b16_64x3': dict(flavor='v1', depths=_S, frames=64),
+  'v2_s_16x4': dict(flavor='v2', depths=_S, frames=16),
+  'v2_b_32x3': dict(flavor='v2', depths=_B, frames=32),
+  'v2_l_40x3': dict(flavor='v2', depths=(2, 6, 36, 4), frames=40, crop=312, width=144, heads=2),
   'multitrain_b_16x4': dict(depths=_S, frames=16, **_MULTITRAIN),
   'multitrain_b_32x3': dict(depths=_B, frames=32, **_MULTITRAIN),
-  'multitrain_half_b_16x4': dict(depths=_S, frames=16, **{**_MULTITRAIN, 'flavour': 'multitrain_half'}),
+  'multitrain_half_b_16x4': dict(depths=_S, frames=16, **{**_MULTITRAIN, 'flavor': 'multitrain_half'}),
 }
 
 
@@ -119,7 +119,7 @@ class Attention(nn.Module):
   sec. 3.1.)"""
 
   layer: Layer
-  flavour: Flavour
+  flavor: Flavor
   kernel: Grid | None
   start: attention.Init
   pool_start: attention.Init
@@ -131,22 +131,22 @@ class Attention(nn.Module):
     (q, to), (k, of), (v, _) = (
       self._pooled(name, dense(name)(x), layer.query if name == 'q' else layer.key, grid) for name in 'qkv'
     )
-    if axes := self.flavour.relative:
+    if axes := self.flavor.relative:
       tables = relative.tables(self, layer.rows, q.shape[-1], nn.initializers.normal(0.02), axes)
       y = attention.attend_relative(q, k, v, tables, (to, of))
     else:
       y = attention.attend(q, k, v)
-    if self.flavour.add_query:  # not to the class token
+    if self.flavor.add_query:  # not to the class token
       rest = y.shape[1] - math.prod(to)
       y = jnp.concatenate([y[:, :rest], y[:, rest:] + q[:, rest:]], axis=1) if rest else y + q
     return dense('proj')(y.reshape(*y.shape[:2], -1)), to
 
   def _pooled(self, name: str, x: Float[Array, 'b n c'], strides: Grid, grid: Grid):
     kernel = self.kernel or tuple(s + 1 if s > 1 else 1 for s in strides)
-    plain = math.prod(strides) == 1 and (math.prod(kernel) == 1 or (name == 'q' and not self.flavour.pool_all))
+    plain = math.prod(strides) == 1 and (math.prod(kernel) == 1 or (name == 'q' and not self.flavor.pool_all))
     if plain:
       return x.reshape(*x.shape[:2], self.layer.heads, -1), grid
-    pool = Pool(self.layer.heads, kernel, strides, self.flavour.eps, self.pool_start, self.dtype, name=f'pool_{name}')
+    pool = Pool(self.layer.heads, kernel, strides, self.flavor.eps, self.pool_start, self.dtype, name=f'pool_{name}')
     return pool(x, grid)
 
 
@@ -157,7 +157,7 @@ class Block(nn.Module):
   """
 
   layer: Layer
-  flavour: Flavour
+  flavor: Flavor
   kernel: Grid | None
   start: attention.Init
   pool_start: attention.Init
@@ -165,15 +165,15 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n c'], grid: Grid, train: bool) -> Float[Array, 'b m d']:
-    layer, flavour = self.layer, self.flavour
+    layer, flavor = self.layer, self.flavor
     dropped = drop.DropPath(layer.drop_path, name='drop')
     norm = lambda name: attention.norm(name, self.dtype, self.start.norm_bias)
     project = lambda width: _dense(width, self.start, self.dtype, 'proj')
     y = norm('norm1')(x)
-    branch = Attention(layer, flavour, self.kernel, self.start, self.pool_start, self.dtype, name='attn')(y, grid)[0]
+    branch = Attention(layer, flavor, self.kernel, self.start, self.pool_start, self.dtype, name='attn')(y, grid)[0]
     skip = x
     if layer.attend != x.shape[-1]:
-      skip = project(layer.attend)(x if flavour.raw_skip else y)
+      skip = project(layer.attend)(x if flavor.raw_skip else y)
     x = _max_pool(skip, grid, layer.query) + dropped(branch, train)
     y = norm('norm2')(x)
     branch = attention.Mlp(4.0, self.start, self.dtype, layer.features, name='mlp')(y)
@@ -184,14 +184,14 @@ class Block(nn.Module):
 class Backbone(nn.Module):
   """MViT of len(depths) stages; the first block of each but the first halves rows and columns and doubles heads and width.
 
-  flavour: an entry of FLAVOURS; positions, relative, widen, pool_all, add_query: in place of its own, see Flavour. frames,
+  flavor: an entry of FLAVORS; positions, relative, widen, pool_all, add_query: in place of its own, see Flavor. frames,
   crop: clips that positions are for; relative ones take other clips too, and are interpolated. key_stride: through rows
   and columns of the keys in the first stage; halved from stage to stage, so that all have as many keys. kernel: of
   poolings, None = stride + 1. class_token: what is read out; without one, the mean of the tokens. drop_path: rate of the
   last block, rising linearly from 0.
   """
 
-  flavour: str
+  flavor: str
   depths: tuple[int, ...]
   frames: int
   crop: int = 224
@@ -219,20 +219,20 @@ class Backbone(nn.Module):
     return PATCH
 
   @nn.nowrap
-  def settled(self) -> Flavour:
-    """The flavour with what is set in place of its own. Raises ValueError for one that there is not, or such settings."""
-    if self.flavour not in FLAVOURS:
-      raise ValueError(f'flavour is {self.flavour!r}; it must be one of {", ".join(FLAVOURS)}')
+  def settled(self) -> Flavor:
+    """The flavor with what is set in place of its own. Raises ValueError for one that there is not, or such settings."""
+    if self.flavor not in FLAVORS:
+      raise ValueError(f'flavor is {self.flavor!r}; it must be one of {", ".join(FLAVORS)}')
     names = ('positions', 'relative', 'widen', 'pool_all', 'add_query')
     set_here = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-    flavour = replace(FLAVOURS[self.flavour], **set_here)
-    if flavour.positions not in ('separable', 'joint', ''):
-      raise ValueError(f"positions is {flavour.positions!r}; it must be 'separable', 'joint' or '' for none")
-    if not set(flavour.relative) <= set('thw'):
-      raise ValueError(f"relative is {flavour.relative!r}; it names axes, as 'thw', 'hw' or '' for none")
-    if flavour.widen not in ('attention', 'mlp'):
-      raise ValueError(f"widen is {flavour.widen!r}; it must be 'attention' or 'mlp'")
-    return flavour
+    flavor = replace(FLAVORS[self.flavor], **set_here)
+    if flavor.positions not in ('separable', 'joint', ''):
+      raise ValueError(f"positions is {flavor.positions!r}; it must be 'separable', 'joint' or '' for none")
+    if not set(flavor.relative) <= set('thw'):
+      raise ValueError(f"relative is {flavor.relative!r}; it names axes, as 'thw', 'hw' or '' for none")
+    if flavor.widen not in ('attention', 'mlp'):
+      raise ValueError(f"widen is {flavor.widen!r}; it must be 'attention' or 'mlp'")
+    return flavor
 
   @nn.nowrap
   def layers(self) -> list[Layer]:
@@ -252,28 +252,28 @@ class Backbone(nn.Module):
 
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool) -> Features:
-    """Features of clips (B, T, H, W, 3). Raises ValueError for an unknown flavour, a clip that the positions are not for, or
+    """Features of clips (B, T, H, W, 3). Raises ValueError for an unknown flavor, a clip that the positions are not for, or
     one whose frames and pixels the patches do not divide."""
-    flavour = self.settled()
-    start, pool_start = _starts(flavour)
+    flavor = self.settled()
+    start, pool_start = _starts(flavor)
     small, layers = nn.initializers.normal(0.02), self.layers()
     position.grid_of(video.shape[1:4], PATCH)  # raises where frames do not divide
     bound = attention.uniform((3 * 7 * 7 * video.shape[-1]) ** -0.5)
     patches = conv.Conv3D(
       self.width, (3, 7, 7), PATCH, (1, 3, 3), bias=True, dtype=self.dtype,
-      kernel_init=small if flavour.official else bound, bias_init=bound, name='patch',
+      kernel_init=small if flavor.official else bound, bias_init=bound, name='patch',
     )(video)  # fmt: skip
     grid, x = patches.shape[1:4], patches.reshape(len(video), -1, self.width)
     first = self.param('class_token', small, (1, 1, self.width)) if self.class_token else None
-    if flavour.positions:
+    if flavor.positions:
       position.check_grid(video.shape[1:4], grid, layers[0].grid)
-      table, of_class = position.table(self, flavour.positions, grid, self.width, self.class_token, small)
+      table, of_class = position.table(self, flavor.positions, grid, self.width, self.class_token, small)
       x, first = x + table.astype(self.dtype), first if first is None else first + of_class
     if first is not None:
       x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)).astype(x.dtype), x], axis=1)
     block = nn.remat(Block, static_argnums=(2, 3)) if self.remat else Block
     for i, layer in enumerate(layers):
-      x = block(layer, flavour, self.kernel, start, pool_start, self.dtype, name=f'block{i}')(x, grid, train)
+      x = block(layer, flavor, self.kernel, start, pool_start, self.dtype, name=f'block{i}')(x, grid, train)
       grid = _pooled_grid(grid, layer.query)
     tokens = attention.norm('norm', self.dtype, start.norm_bias)(x)
     pooled = tokens[:, 0] if self.class_token else tokens.mean(1)
@@ -281,10 +281,10 @@ class Backbone(nn.Module):
     return Features(maps=(maps,), pooled=pooled, tokens=tokens.astype(self.dtype), grid=grid)
 
 
-def _starts(flavour: Flavour) -> tuple[attention.Init, attention.Init]:
+def _starts(flavor: Flavor) -> tuple[attention.Init, attention.Init]:
   """How linear layers with the norms of blocks start, and how poolings do."""
   small, some = nn.initializers.normal(0.02), nn.initializers.constant(0.02)
-  if flavour.official:
+  if flavor.official:
     return attention.Init(small, some, some), attention.Init(small, some, some)
   return attention.Init(small), attention.Init(None)
 

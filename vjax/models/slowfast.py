@@ -79,10 +79,10 @@ class Lateral(nn.Module):
 class Backbone(nn.Module):
   """Two bottleneck ResNets with laterals from fast to slow after the stem and res2 to res4.
 
-  depths: blocks of res2 to res5. alpha: fast frames for one slow frame, on pictures (a clip of one frame) one; clip.frames
-  are the fast ones. fusion: frames that a lateral looks at; fusion_norm: norm and ReLU after it. long: blocks of res4 that
-  look through time, 0 = all; or those of the slow and the fast pathway. nonlocals: per stage, the blocks of the slow
-  pathway after which a non-local block follows; nonlocal_*: of layers.temporal.NonLocal.
+  depths: blocks of res2 to res5. alpha: fast frames for one slow frame, on pictures (a clip of one frame) one; frames
+  of a clip are the fast ones. fusion: frames that a lateral looks at; fusion_norm: norm and ReLU after it. long:
+  blocks of res4 that look through time, 0 = all; or those of the slow and the fast pathway. nonlocals: per stage, the
+  blocks of the slow pathway after which a non-local block follows; nonlocal_*: of layers.temporal.NonLocal.
   slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head). space_strides, dilations:
   of the stages (detection: res5 at stride 1 and dilation 2). sts: see models.resnet. width: multiplies every width, for
   tiny models.

@@ -36,12 +36,12 @@ def objective(
   cutmix: float = 0.0,
   mix_switch: float = 0.5,
   mix_group: int = 0,
-  many: bool = False,
+  multi_label: bool = False,
   mask_ratio: float = 0.0,
 ) -> tuple[Float[Array, ''], tuple[Metrics, Any]]:
   """Mean loss over real clips, and (metrics, stats).
 
-  Targets are one-hot labels (B,), or labels (B, K) as they are: multi-hot or soft. many: sigmoid cross-entropy, mean
+  Targets are one-hot labels (B,), or labels (B, K) as they are: multi-hot or soft. multi_label: sigmoid cross-entropy, mean
   over classes (Wightman et al. 2021 use it for one label a clip, too); else softmax. Smoothing and mixing, see
   layers/mix.py, act in training only. mask_ratio: share of a ViT's tokens that training does not show it, drawn at
   random. mix_switch: probability of CutMix where MixUp is on as well. Metrics: loss, top1, and top5 of 5 classes or
@@ -74,7 +74,7 @@ def objective(
     targets = mix.blend(targets, weights)
   losses = (
     optax.sigmoid_binary_cross_entropy(logits, targets).mean(-1)
-    if many
+    if multi_label
     else optax.softmax_cross_entropy(logits, targets)
   )
   real = batch['mask'].astype(jnp.float32)

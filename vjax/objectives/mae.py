@@ -23,12 +23,12 @@ def objective(
   train: bool,
   ratio: float = 0.9,
   kind: str = 'random',
-  normalise: bool = True,
+  normalize: bool = True,
   target: str = 'stride',
 ) -> tuple[Array, tuple[Metrics, Any]]:
   """Loss, ({'loss'}, stats): squared error per value over the removed tokens, mean over the batch's real clips.
 
-  ratio, kind: of the mask (layers/mask.py). normalise: targets are standardised per token. target: which of the
+  ratio, kind: of the mask (layers/mask.py). normalize: targets are standardised per token. target: which of the
   frames are predicted, see `target_frames`; how many is the head's choice. In training each clip's mask comes from
   batch['rng']; at evaluation from its video_id, so that the loss of a checkpoint is a constant.
   Raises ValueError when the ratio removes no token, or the backbone has none.
@@ -50,7 +50,7 @@ def objective(
     mutable=list(stats) if train else [],
     rngs={'dropout': rng} if train else None,
   )
-  wanted, _, _ = targets(model, video, predictions.shape[-1], normalise, target)
+  wanted, _, _ = targets(model, video, predictions.shape[-1], normalize, target)
   error = jnp.mean(jnp.square(predictions - wanted), axis=-1)  # (B, N)
   clip_loss = jnp.sum(error * mask.removed, axis=1) / jnp.sum(mask.removed, axis=1)
   real = batch['mask'].astype(clip_loss.dtype)
@@ -81,18 +81,18 @@ def target_frames(frames: int, predicted: int, rule: str) -> list[int]:
 
 
 def targets(
-  model: VideoModel, video: Float[Array, 'b t h w c'], values: int, normalise: bool, rule: str
+  model: VideoModel, video: Float[Array, 'b t h w c'], values: int, normalize: bool, rule: str
 ) -> tuple[Array, Array | float, Array | float]:
   """(targets (B, N, values), mean, deviation): what the head should predict for each token of `video`.
 
   targets * deviation + mean are pixels again. Statistics are per token, over its predicted values of all channels,
-  the variance unbiased; where `normalise` is off they are 0 and 1.
+  the variance unbiased; where `normalize` is off they are 0 and 1.
   """
   patch = _target_patch(model, video, values)
   frames = target_frames(video.shape[1], video.shape[1] // model.backbone.patch[0] * patch[0], rule)
   pixels = patchify(jnp.take(video, jnp.array(frames), axis=1), patch)
   pixels = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))
-  if not normalise:
+  if not normalize:
     return pixels, 0.0, 1.0
   mean = jnp.mean(pixels, axis=-1, keepdims=True)
   deviation = jnp.sqrt(jnp.var(pixels, axis=-1, keepdims=True, ddof=1) + VARIANCE_EPSILON)
@@ -117,19 +117,19 @@ def reconstruct(
   stats: Any = None,
   ratio: float = 0.9,
   kind: str = 'random',
-  normalise: bool = True,
+  normalize: bool = True,
   target: str = 'stride',
 ) -> tuple[Array, Array, Array]:
   """(original, masked, reconstruction), each (B, T', H', W', C): the predicted frames of normalised clips `video`.
 
-  masked: removed patches are 0, the mean colour. reconstruction: predictions where removed, the original elsewhere.
-  Still in normalised colours. A model of normalised targets cannot know a patch's mean and deviation; they are taken
+  masked: removed patches are 0, the mean color. reconstruction: predictions where removed, the original elsewhere.
+  Still in normalised colors. A model of normalised targets cannot know a patch's mean and deviation; they are taken
   from the original ("oracle statistics": captions should say so). Without `mask` one of ratio and kind is drawn.
   """
   if mask is None:
     mask = masks.make(_keys(jnp.arange(len(video))), model.backbone.grid(video.shape[1:4]), ratio, kind)
   predictions = model.apply({'params': params, **(stats or {})}, video, train=False, mask=mask)
-  wanted, mean, deviation = targets(model, video, predictions.shape[-1], normalise, target)
+  wanted, mean, deviation = targets(model, video, predictions.shape[-1], normalize, target)
   pixels = wanted * deviation + mean
   removed = mask.removed[..., None] > 0
   rows = (pixels, jnp.where(removed, 0, pixels), jnp.where(removed, predictions * deviation + mean, pixels))

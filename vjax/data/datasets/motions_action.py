@@ -8,6 +8,6 @@ SPEC = DatasetSpec(
   flip=False,
   splits=('train', 'test'),
   folder='motions',
-  view='action',
+  label_space='action',
   prepare='python -m data_prep.synthetic --out=data/motions',
 )

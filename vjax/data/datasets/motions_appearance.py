@@ -7,6 +7,6 @@ SPEC = DatasetSpec(
   num_classes=0,
   splits=('train', 'test'),
   folder='motions',
-  view='appearance',
+  label_space='appearance',
   prepare='python -m data_prep.synthetic --out=data/motions',
 )

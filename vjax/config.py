@@ -1,0 +1,589 @@
+"""The config, typed: a frozen dataclass for every section, and `parse`, which reads a config once.
+
+Settings of rooms (models, heads, objectives, evaluations) are arguments of what the room's file holds; the config keeps
+them as `Room`. `complete` adds the keys that a config leaves open, so that every one can be set on the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, TypeVar
+
+from vjax import registry
+
+T = TypeVar('T')
+SCHEMA = 2  # of config in meta.json; a file without a number has that of the first edition, 1
+DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
+_FACTS = (
+  'model',
+  'params',
+  'stats',
+  'rng',
+  'train',
+  'parent',
+  'dtype',
+  'num_classes',
+)  # given by the trainer or by Flax
+
+# First edition's names of keys, by section. `translate` renames those of old runs; elsewhere they are errors.
+RENAMED = {
+  'model': {'flavour': 'flavor'},
+  'objective': {'normalise': 'normalize', 'many': 'multi_label'},
+  'data': {'batch': 'batch_size', 'per_class': 'videos_per_class'},
+  'clip': {'frames': 'num_frames', 'stride': 'frame_stride', 'crop': 'crop_size', 'repeats': 'num_repeats'},
+  'augment': {
+    'colour': 'color_jitter',
+    'erase': 'random_erasing',
+    'randaug': 'rand_augment',
+    'canvas': 'device_frame_size',
+  },
+  'optim': {
+    'rate': 'learning_rate',
+    'rate_batch': 'base_batch_size',
+    'warmup_start': 'warmup_start_lr',
+    'end': 'end_lr',
+    'total_examples': 'total_clips',
+    'warmup_examples': 'warmup_clips',
+    'boundary_examples': 'boundary_clips',
+  },
+  'train': {'accumulate': 'grad_accumulation', 'ema': 'ema_decay'},
+  'init': {},
+  'evals': {
+    'clips': 'num_clips',
+    'crops': 'num_crops',
+    'batch': 'batch_size',
+    'many': 'multi_label',
+    'standardise': 'standardize',
+  },
+}
+_VALUES = {('init', 'inflate', 'centre'): 'center'}  # (section, key, first edition's value): today's
+
+
+def check_whole(section: str, name: str, value: Any, least: int) -> None:
+  """Raises ValueError unless a setting is a whole number, `least` or more."""
+  if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    raise ValueError(f'{section}.{name} is {value!r}; it must be a whole number, {least} or more')
+
+
+@dataclass(frozen=True)
+class Room:
+  """A file of a room (vjax/models, heads, objectives, evals) and the settings that it takes.
+
+  Attributes:
+    name: of the file.
+    settings: arguments; those left open are absent.
+  """
+
+  name: str
+  settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+  """The dataset that is trained on.
+
+  Attributes:
+    name: file in vjax/data/datasets.
+    split: trained on.
+    batch_size: videos a step, over all devices; clips are that times clip.num_repeats.
+    mean: of RGB in [0, 1], subtracted from pixels.
+    std: of RGB in [0, 1], pixels are divided by.
+    folder: under --data_dir, in place of the dataset's own.
+    videos_per_class: train on so many videos of each class, or, below 1, on this share, chosen by seed.
+  """
+
+  name: str
+  split: str
+  batch_size: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  folder: str = ''
+  videos_per_class: float | None = None
+
+  def __post_init__(self):
+    check_whole('data', 'batch_size', self.batch_size, 1)
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+  """Frames and pixels of a clip.
+
+  Attributes:
+    num_frames: of a clip.
+    frame_stride: distance of its frames in the source, in frames.
+    crop_size: rows and columns of a clip, in pixels.
+    short_side: pixels that the short side is scaled to before a test crop.
+    sampling: rule of vjax/data/sample.py by which frames are chosen.
+    num_repeats: clips drawn from each decoded video of a training step (repeated augmentation).
+  """
+
+  num_frames: int
+  frame_stride: int
+  crop_size: int
+  short_side: int
+  sampling: str = 'dense'
+  num_repeats: int = 1
+
+  def __post_init__(self):
+    for name in ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'num_repeats'):
+      check_whole('clip', name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True)
+class ViewsConfig(ClipConfig):
+  """Clips of a test video.
+
+  Attributes:
+    num_clips: views in time.
+    num_crops: views in space, 1 (center) or 3 (along the long side).
+  """
+
+  num_clips: int = 1
+  num_crops: int = 1
+
+  def __post_init__(self):
+    super().__post_init__()
+    for name in ('num_clips', 'num_crops'):
+      check_whole('views', name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+  """Variation of training clips, the same for all frames of a clip.
+
+  Attributes:
+    crop: 'resized': random window of `area` and `aspect`, resized (Szegedy et al. 2015). 'jitter': short side scaled to a
+      whole number in `short_side`, then a random crop. 'fixed': frame resized to `size` whatever its aspect, then a
+      random crop. 'multiscale': windows of 1, .875, .75, .66 of the short side at 13 places (Wang et al. 2016).
+    area: of the window as a share of the frame, from and to.
+    aspect: of the window, width over height, drawn log-uniformly, from and to.
+    short_side: in pixels, from and to.
+    inverse: 'jitter' draws uniformly in the inverse of the short side.
+    size: (height, width) in pixels.
+    flip: probability of mirroring; datasets whose labels it would change are never mirrored.
+    color_jitter: largest relative change of brightness, contrast and saturation.
+    rand_augment: RandAugment's operations a clip, 0 = none.
+    magnitude: of RandAugment, of 10.
+    magnitude_std: standard deviation of the magnitude.
+    random_erasing: probability of filling one box with noise.
+    erase_area: of the box as a share of the crop, from and to.
+    erase_aspect: of the box, from and to.
+    repeat_window: the repeats of one video are 'new' times or the 'same' frames.
+    device_frame_size: None: the host sends crops. (height, width): the host sends frames padded to this size, and the
+      accelerator crops, resizes, mirrors and colors (vjax/data/on_device.py). Windows of other sizes are resized on the
+      host first. Not with RandAugment or erasing, whose order or box needs the crop.
+  """
+
+  crop: str = 'resized'
+  area: tuple[float, ...] = (0.5, 1.0)
+  aspect: tuple[float, ...] = (3 / 4, 4 / 3)
+  short_side: tuple[int, ...] = (256, 320)
+  inverse: bool = False
+  size: tuple[int, ...] = (128, 171)
+  flip: float = 0.5
+  color_jitter: tuple[float, ...] = (0.0, 0.0, 0.0)
+  rand_augment: int = 0
+  magnitude: float = 7.0
+  magnitude_std: float = 0.5
+  random_erasing: float = 0.0
+  erase_area: tuple[float, ...] = (0.02, 1 / 3)
+  erase_aspect: tuple[float, ...] = (0.3, 1 / 0.3)
+  repeat_window: str = 'new'
+  device_frame_size: tuple[int, ...] | None = None
+
+  def __post_init__(self):
+    crops = ('resized', 'jitter', 'fixed', 'multiscale')
+    if self.crop not in crops:
+      raise ValueError(f'augment.crop is {self.crop!r}; it must be one of {", ".join(crops)}')
+    if self.repeat_window not in ('new', 'same'):
+      raise ValueError(f"augment.repeat_window is {self.repeat_window!r}; it must be 'new' or 'same'")
+    if self.device_frame_size and (self.rand_augment or self.random_erasing):
+      raise ValueError(
+        f'augment.device_frame_size is {self.device_frame_size} with rand_augment={self.rand_augment}, '
+        f'random_erasing={self.random_erasing}: these need crops on the host, set device_frame_size=None'
+      )
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+  """Optimizer, schedule and durations. Exactly one unit is given for each duration.
+
+  Attributes:
+    name: 'sgd', 'adamw' or 'lamb'.
+    learning_rate: peak, for base_batch_size videos a step; scaled in proportion to data.batch_size.
+    base_batch_size: videos a step that learning rates are stated for.
+    schedule: 'cosine', 'polynomial', 'step', 'halving' or 'constant', see vjax/optim.py.
+    weight_decay: L2 in 'sgd', decoupled elsewhere.
+    total_steps, total_epochs, total_clips: of the training; epochs and clips count repeats.
+    warmup_steps, warmup_epochs, warmup_clips: linear warm-up.
+    boundary_steps, boundary_epochs, boundary_clips: where schedule 'step' multiplies the rate by `factor`.
+    warmup_start_lr: learning rate that warm-up starts from, for base_batch_size.
+    end_lr: learning rate at the end of 'cosine' and 'polynomial', for base_batch_size.
+    power: of 'polynomial'.
+    factor: of 'step'.
+    halvings: of 'halving'.
+    curve_from_start: the curve counts from step 0, so that warm-up ends below its peak.
+    momentum, nesterov: of 'sgd'.
+    b1, b2, eps: of 'adamw' and 'lamb'.
+    clip_norm: largest norm of all gradients, 0 = no clipping.
+    decayed: 'kernels', 'kernels_and_scales' or 'all'.
+    decay_skip: patterns of parameters that are not decayed.
+    layer_decay: factor of the learning rate from layer to layer, downwards.
+    freeze: patterns of parameters that are not trained.
+  """
+
+  name: str
+  learning_rate: float
+  base_batch_size: int
+  schedule: str
+  weight_decay: float
+  total_steps: int | None = None
+  total_epochs: float | None = None
+  total_clips: float | None = None
+  warmup_steps: int | None = None
+  warmup_epochs: float | None = None
+  warmup_clips: float | None = None
+  boundary_steps: tuple[int, ...] | None = None
+  boundary_epochs: tuple[float, ...] | None = None
+  boundary_clips: tuple[float, ...] | None = None
+  warmup_start_lr: float = 0.0
+  end_lr: float | None = None
+  power: float | None = None
+  factor: float | None = None
+  halvings: int | None = None
+  curve_from_start: bool = False
+  momentum: float | None = None
+  nesterov: bool | None = None
+  b1: float | None = None
+  b2: float | None = None
+  eps: float | None = None
+  clip_norm: float = 0.0
+  decayed: str = 'kernels'
+  decay_skip: tuple[str, ...] = ()
+  layer_decay: float | None = None
+  freeze: tuple[str, ...] = ()
+
+  def duration(self, name: str) -> dict[str, float]:
+    """{'<name>_steps': ...} of the units that are given."""
+    given = {f'{name}_{unit}': getattr(self, f'{name}_{unit}') for unit in ('steps', 'epochs', 'clips')}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+  """The training loop.
+
+  Attributes:
+    dtype: of activations; parameters are float32.
+    log_steps: between lines of the log.
+    save_steps: between checkpoints.
+    eval_epochs: between evaluations, 0 = at the end only.
+    keep: newest checkpoints that are kept.
+    grad_accumulation: microbatches a step.
+    fsdp: devices that share one copy of parameters and optimizer state.
+    remat: compute the activations inside a block again in the backward pass.
+    ema_decay: weight of the old moving average of parameters, 0 = none is kept.
+    skip_nonfinite: leave out a step whose loss or gradient is not finite, instead of stopping.
+  """
+
+  dtype: str
+  log_steps: int
+  save_steps: int
+  eval_epochs: float = 0.0
+  keep: int = 2
+  grad_accumulation: int = 1
+  fsdp: int = 1
+  remat: bool = False
+  ema_decay: float = 0.0
+  skip_nonfinite: bool = False
+
+  def __post_init__(self):
+    for name in ('log_steps', 'save_steps', 'keep', 'grad_accumulation', 'fsdp'):
+      check_whole('train', name, getattr(self, name), 1)
+    if self.dtype not in DTYPES:
+      raise ValueError(f'train.dtype is {self.dtype!r}; it must be one of {", ".join(DTYPES)}')
+    if not 0 <= self.ema_decay < 1:
+      raise ValueError(f'train.ema_decay is {self.ema_decay}; it must be 0 (none) or more, and below 1')
+    if not 0 <= self.eval_epochs < math.inf:
+      raise ValueError(f'train.eval_epochs is {self.eval_epochs}; it must be 0 (at the end only) or more')
+
+
+@dataclass(frozen=True)
+class InitConfig:
+  """Weights that the training starts from.
+
+  Attributes:
+    path: workdir or converted checkpoint, '' = from scratch.
+    skip: patterns of names that may differ.
+    leak: start also from weights whose training saw test videos of this dataset.
+    inflate: how kernels of an image network become those of a video network: a mode of vjax/inflate.py, the factors of
+      three frames, or '' = not at all.
+    rates: kernels of three frames become their middle slice times these, () = not at all.
+    keep_static: `rates` leave out STS's static outputs, whose side slices images train too.
+  """
+
+  path: str = ''
+  skip: tuple[str, ...] = ()
+  leak: bool = False
+  inflate: str | tuple[float, ...] = ''
+  rates: tuple[float, ...] = ()
+  keep_static: bool = True
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+  """One evaluation.
+
+  Attributes:
+    name: file in vjax/evals.
+    num_clips: views in time.
+    num_crops: views in space.
+    batch_size: videos a batch, over all devices.
+    splits: {argument: split} of the data that it is given ('split', 'train_split', ...).
+    settings: arguments of its `evaluate`.
+  """
+
+  name: str
+  num_clips: int
+  num_crops: int
+  batch_size: int
+  splits: dict[str, str]
+  settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+  """A whole config. optim: None = nothing is trained. plain: nested dicts of what was given, as meta.json keeps it."""
+
+  seed: int
+  model: Room
+  head: Room
+  objective: Room
+  data: DataConfig
+  clip: ClipConfig
+  augment: AugmentConfig
+  optim: OptimConfig | None
+  train: TrainConfig
+  init: InitConfig
+  evals: dict[str, EvalConfig]
+  plain: dict[str, Any]
+
+
+_SECTIONS = tuple(f.name for f in fields(Config) if f.name != 'plain')
+_TYPED = {
+  'data': DataConfig,
+  'clip': ClipConfig,
+  'augment': AugmentConfig,
+  'optim': OptimConfig,
+  'train': TrainConfig,
+  'init': InitConfig,
+}
+_ROOMS = {'model': 'Backbone', 'head': 'Head', 'objective': 'objective'}  # section: name of what takes its settings
+
+
+def plain(config: Any) -> dict[str, Any]:
+  """Nested dicts and tuples of a ConfigDict or dict, without the keys that are left open (None).
+
+  Raises ValueError for sections that do not exist or are missing.
+  """
+  if isinstance(config, Config):
+    return config.plain
+  config = config.to_dict() if hasattr(config, 'to_dict') else config
+  unknown = sorted(set(config) - set(_SECTIONS))
+  missing = sorted(set(_SECTIONS) - {'init'} - set(config))
+  if unknown or missing:
+    raise ValueError(
+      f'config has unknown sections {unknown} and lacks {missing}; the sections are {", ".join(_SECTIONS)}'
+    )
+  return _frozen(config)
+
+
+def _frozen(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {k: _frozen(v) for k, v in value.items() if v is not None}
+  return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def parse(config: Any) -> Config:
+  """The typed config of a ConfigDict or of nested dicts.
+
+  Raises ValueError that names the key for one that is unknown, renamed, missing, or of a wrong type.
+  """
+  if isinstance(config, Config):
+    return config
+  given = plain(config)
+  check_whole('config', 'seed', given['seed'], 0)
+  sections: dict[str, Any] = {
+    name: _section(kind, given.get(name, {}), name) for name, kind in _TYPED.items() if name != 'optim'
+  }
+  sections['optim'] = _section(OptimConfig, given['optim'], 'optim') if given['optim'] else None
+  for name in _ROOMS:
+    sections[name] = _room(given[name], name)
+  evals = {name: _evaluation(section, name) for name, section in given['evals'].items()}
+  return Config(seed=given['seed'], evals=evals, plain=given, **sections)
+
+
+def _section(kind: Callable[..., T], section: Mapping[str, Any], where: str) -> T:
+  """kind(**section), its names and types checked."""
+  known = {f.name: f for f in fields(kind)}
+  check_names(list(known), section, where)
+  lacking = [f.name for f in known.values() if f.default is MISSING and f.name not in section]
+  if lacking:
+    raise ValueError(f'config.{where} lacks {", ".join(lacking)}')
+  hints = typing.get_type_hints(kind)
+  for name, value in section.items():
+    check_type(f'config.{where}.{name}', value, hints[name])
+  return kind(**section)
+
+
+def _room(section: Mapping[str, Any], where: str) -> Room:
+  if 'name' not in section:
+    raise ValueError(f'config.{where} has no key name: it says which file of vjax/{where}s/ to use')
+  check_names(None, section, where)
+  return Room(section['name'], {key: value for key, value in section.items() if key != 'name'})
+
+
+def _evaluation(section: Mapping[str, Any], name: str) -> EvalConfig:
+  where, views = f'evals.{name}', ('num_clips', 'num_crops', 'batch_size')
+  room = _room(section, where)
+  lacking = [key for key in views if key not in room.settings]
+  if lacking:
+    raise ValueError(f'config.{where} lacks {", ".join(lacking)}')
+  for key in views:
+    check_whole(f'config.{where}', key, room.settings[key], 1)
+  splits = {key: value for key, value in room.settings.items() if key.endswith('split')}
+  rest = {key: value for key, value in room.settings.items() if key not in (*views, *splits)}
+  return EvalConfig(room.name, *(room.settings[key] for key in views), splits, rest)
+
+
+def renamed(path: Sequence[str]) -> str | None:
+  """Today's name of a key that the first edition called otherwise: ('optim', 'rate') -> 'learning_rate'; else None."""
+  return RENAMED.get(path[0], {}).get(path[-1]) if len(path) > 1 else None
+
+
+def check_names(known: Sequence[str] | None, section: Mapping[str, Any], where: str) -> None:
+  """Raises ValueError for a key of the first edition, with its new name, and for an unknown one, with the nearest.
+
+  known: names that there are; None = not known here, so that old names alone are errors.
+  """
+  for key in section:
+    now = renamed((*where.split('.'), key))
+    if now and key not in (known or ()):
+      raise ValueError(f'config.{where}.{key} is called config.{where}.{now} now: rename it')
+    if known is not None and key not in known:
+      close = nearest(key, known)
+      hint = f'did you mean {close!r}? ' if close else ''
+      raise ValueError(f'config.{where} has the unknown key {key!r}: {hint}it takes {", ".join(sorted(known))}')
+
+
+def nearest(key: str, known: Sequence[str]) -> str | None:
+  """The name that is most like `key`, as a whole or in one of its words: 'bach' -> 'batch_size'; None where none is."""
+  whole = difflib.get_close_matches(key, known, n=1)
+  words = {word: name for name in known for word in name.split('_')}
+  part = difflib.get_close_matches(key, list(words), n=1)
+  return whole[0] if whole else words[part[0]] if part else None
+
+
+def check_flag(path: Sequence[str]) -> None:
+  """Raises ValueError for `--config.<path>` of a key that no config has: renamed, or unknown in its section."""
+  if now := renamed(path):
+    old = '.'.join(path)
+    raise ValueError(f'config.{old} is called config.{".".join((*path[:-1], now))} now')
+  if len(path) == 2 and path[0] in _TYPED:
+    check_names([f.name for f in fields(_TYPED[path[0]])], {path[1]: None}, path[0])
+
+
+def check_type(where: str, value: Any, hint: Any) -> None:
+  """Raises ValueError where a value is not of the type that a field is annotated with; a whole number is a float too."""
+  if not _fits(value, hint):
+    raise ValueError(f'{where} is {value!r}; it must be {_words(hint)}')
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    return any(_fits(value, h) for h in arguments)
+  if hint is float:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+  if hint is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  if origin is tuple:
+    return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
+  return isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    return ' or '.join(_words(h) for h in arguments if h is not type(None))
+  if origin is tuple:
+    return f'a tuple, each {_words(arguments[0])}'
+  return {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'a string'}[hint]
+
+
+def parameters(function: Callable, facts: Sequence[str] = _FACTS) -> dict[str, inspect.Parameter]:
+  """Arguments of a room's function or class that a config may set."""
+  return {name: p for name, p in inspect.signature(function).parameters.items() if name not in facts}
+
+
+def complete(config: Any) -> Any:
+  """Adds every key that a ConfigDict leaves open, and locks it.
+
+  A key whose default is a value gets it; one whose default is the model's row, or none, an empty typed placeholder.
+  """
+  for name, kind in _TYPED.items():
+    if name == 'init' and name not in config:
+      config[name] = {}
+    if name in config and (name != 'optim' or len(config[name])):
+      hints = typing.get_type_hints(kind)
+      for field in fields(kind):
+        if field.name not in config[name] and field.default is not MISSING:
+          config[name][field.name] = _open(hints[field.name]) if field.default is None else field.default
+  for section, what in _ROOMS.items():
+    module = registry.find(f'{section}s', config[section].name)
+    _complete_room(config[section], getattr(module, what))
+  for section in config.evals.values():
+    _complete_room(section, registry.find('evals', section.name).evaluate, skip=('batches', 'split'))
+  return config.lock()
+
+
+def _complete_room(section: Any, function: Callable, skip: Sequence[str] = ()) -> None:
+  hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+  for name, parameter in parameters(function).items():
+    keyword = parameter.kind is inspect.Parameter.KEYWORD_ONLY or inspect.isclass(function)
+    if name not in section and keyword and not name.endswith(tuple(skip)) and name not in ('name', 'remat'):
+      section[name] = _open(hints.get(name, Any))
+
+
+def _open(hint: Any) -> Any:
+  """A placeholder of the type that an annotation names; of any type where it names several."""
+  from ml_collections import config_dict
+
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    rest = [h for h in arguments if h is not type(None)]
+    return _open(rest[0]) if len(rest) == 1 else config_dict.placeholder(object)
+  if origin is not None and issubclass(origin, Sequence):
+    return config_dict.placeholder(tuple)
+  return config_dict.placeholder(hint if hint in (bool, int, float, str) else object)
+
+
+def translate(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A plain config of the first edition under today's names."""
+
+  def rename(section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    names = RENAMED.get(where, {})
+    return {
+      names.get(k, k): _VALUES.get((where, k, v) if isinstance(v, str) else None, v) for k, v in section.items()
+    }
+
+  result = {name: rename(s, name) if isinstance(s, Mapping) and name != 'evals' else s for name, s in config.items()}
+  if 'evals' in result:
+    result['evals'] = {name: rename(section, 'evals') for name, section in result['evals'].items()}
+  return result
