@@ -18,7 +18,7 @@ FLOORS = {
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs', 'train_step'], 3),
   **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures', 'inflate'], 2),
   'config': 1,
-  **dict.fromkeys(['types', 'registry', 'tree', 'remote', 'kernels', 'config'], 0),
+  **dict.fromkeys(['types', 'registry', 'tree', 'remote', 'kernels'], 0),
 }
 FILES = sorted(
   p.relative_to(ROOT) for d in ('vjax', 'configs', 'data_prep', 'benchmarks') for p in (ROOT / d).rglob('*.py')

@@ -50,6 +50,7 @@ class Experiment:
   data: DataConfig
   training: TrainConfig
   classes: tuple[str, ...]
+  labels: str
   freeze: tuple[str, ...]
   init_path: str
   warm: dict[str, Any]
@@ -250,6 +251,7 @@ def experiment(config: Any, data_dir: str) -> Experiment:
   spec = dataset(config)
   source = sources.open_split(data_dir, spec, data.split, per_class=data.videos_per_class, seed=config.seed)
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
+  _check_labels(config, source, lambda split: sources.open_split(data_dir, spec, split))
   net = model(config, len(source.classes))
   tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
   function, changes = objective(config)
@@ -271,8 +273,39 @@ def experiment(config: Any, data_dir: str) -> Experiment:
     total_steps=total, eval_steps=round(config.train.eval_epochs * epoch_steps), clip=clip, data=data,
     training=config.train, classes=tuple(source.classes), freeze=config.optim.freeze if config.optim else (),
     init_path=config.init.path, warm=warm(net, clip, config.init), evals=config.evals,
-    meta=describe(config, source.classes, trained_on), train_batches=train_batches, eval_batches=eval_batches,
+    labels=source.labels, meta=describe(config, source.classes, trained_on), train_batches=train_batches,
+    eval_batches=eval_batches,
   )  # fmt: skip
+
+
+def _check_labels(config: Config, source: Any, open_split: Callable[[str], Any]) -> None:
+  """Raises ValueError, before hours are spent, where objective or evaluations need labels that the data lacks.
+
+  Args:
+    config: whole.
+    source: the training split.
+    open_split: opens another split by name; raises where it is missing.
+  """
+  many, where = source.labels == 'multi_label', source.index.folder
+  if config.objective.name == 'classify' and config.optim:
+    if not source.classes:
+      raise ValueError(
+        f'{where} has no labels: config.objective.name=classify needs them; pre-train with mae instead'
+      )
+    if many and not config.objective.settings.get('multi_label', False):
+      raise ValueError(
+        f'{where}: clips have several labels by manifest.json, and a softmax over classes would train on no such thing: '
+        f'set --config.objective.multi_label=True'
+      )
+  for name, entry in config.evals.items():
+    needs = registry.find('evals', entry.name).NEEDS_LABELS
+    for split in entry.splits.values():
+      found = open_split(split)
+      if needs and not (found.index.label[found.rows] >= 0).any():
+        raise ValueError(
+          f'config.evals.{name} needs labels, and split {split!r} of {where} has none: leave it out, or give the clips '
+          f'labels'
+        )
 
 
 def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:

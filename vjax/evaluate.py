@@ -135,6 +135,7 @@ def run_one(served: Served, name: str) -> dict[str, float]:
   evaluate = partial(module.evaluate, getattr(served, module.READS))
   data = served.exp.data
   facts = {'num_classes': len(served.exp.classes), 'seed': served.exp.seed, 'mean': data.mean, 'std': data.std}
+  facts['multi_label'] = served.exp.labels == 'multi_label'
   return build.make(evaluate, {**entry.settings, **batches}, f'evals.{name}', **facts)
 
 

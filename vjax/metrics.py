@@ -33,7 +33,12 @@ def start_log(workdir: str) -> None:
   terminal.setFormatter(logging.Formatter('%(message)s'))
   file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
   logging.basicConfig(level=logging.INFO, handlers=[terminal, file], force=True)
-  for chatty, level in {'jax': logging.WARNING, 'absl': logging.CRITICAL, 'orbax': logging.CRITICAL}.items():
+  for chatty, level in {
+    'jax': logging.WARNING,
+    'jax._src.xla_bridge': logging.ERROR,
+    'absl': logging.CRITICAL,
+    'orbax': logging.CRITICAL,
+  }.items():
     logging.getLogger(chatty).setLevel(level)
   # Where a save fails, Orbax leaves one such error for every array, beside the one that it raises.
   sys.unraisablehook = lambda e: str(e.exc_value) == 'Event loop is closed' or sys.__unraisablehook__(e)

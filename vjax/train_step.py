@@ -1,8 +1,9 @@
 """One update: gradients, accumulation over microbatches, the optimizer, skipping of updates that are not finite."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,7 @@ def train_step(
   else:
     parts = shard.microbatches(mesh, batch, update.grad_accumulation)
     grads, stats, metrics = _accumulate(gradients, parts, dropout_rng)
+  stats = _keep_frozen(state.stats, stats, update.freeze)
   updates, opt_state = update.tx.update(grads, state.opt_state, state.params)
   params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
   ema = None if state.ema is None else optim.ema_update(state.ema, params, update.ema_decay)
@@ -84,6 +86,15 @@ def train_step(
   }
   new = TrainState(step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema)
   return _skip_nonfinite(state, new, metrics) if update.skip_nonfinite else (new, metrics)
+
+
+def _keep_frozen(old: Any, new: Any, freeze: Sequence[str]) -> Any:
+  """`new` with the old running averages of layers whose parameters are frozen: 'backbone/.*' holds those of all norms."""
+  if not freeze:
+    return new
+  before = tree.flatten(old)
+  frozen = lambda name: tree.matches(freeze, name.partition('/')[2])  # a name begins with its collection
+  return tree.map_named(lambda name, x: before[name] if frozen(name) else x, new)
 
 
 def _skip_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:

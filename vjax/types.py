@@ -23,7 +23,7 @@ class DatasetSpec:
   Attributes:
     name: of its file.
     num_classes: 0 = whatever the manifest says.
-    labels: 'single_label', 'multi_label' or 'boxes'.
+    labels: 'single_label', 'multi_label' or 'boxes', '' = whatever the manifest says.
     flip: whether a mirrored clip keeps its label.
     splits: that there are.
     folder: under --data_dir, where it is not `name`.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from vjax.config import AugmentConfig, ClipConfig, ViewsConfig, ViewsConfig, ViewsConfig
+from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
 from vjax.data import randaugment
 

@@ -40,12 +40,12 @@ def train_batches(
   batch may lie across two. Raises ValueError if hosts do not divide `batch`.
   """
   tf = _tensorflow()
-  k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'multi_label'
+  k, n, many = _share(batch, hosts), source.num_clips, source.labels == 'multi_label'
   place = lambda i: (i // k) * batch + host * k + i % k
   at = lambda p: _shuffled(tf, p % n, seed, p // n, n)
   r, canvas = clip.num_repeats, augment.device_frame_size
   frame = list(canvas or (clip.crop_size, clip.crop_size))
-  outputs = {'video': (tf.uint8, [r, clip.num_frames, *frame, 3]), 'label': _label_type(tf, source, spec)}
+  outputs = {'video': (tf.uint8, [r, clip.num_frames, *frame, 3]), 'label': _label_type(tf, source)}
   if canvas:
     outputs |= {'window': (tf.int32, [r, 4]), 'mirror': (tf.bool, [r])}
     outputs |= {'color': (tf.float32, [r, 3])} if any(augment.color_jitter) else {}
@@ -85,11 +85,11 @@ def eval_batches(
   batch have mask 0 and video_id -1. size: (height, width) to scale frames to, instead of clip.short_side.
   """
   tf = _tensorflow()
-  k, n, many = _share(batch, hosts), source.num_clips, spec.labels == 'multi_label'
+  k, n, many = _share(batch, hosts), source.num_clips, source.labels == 'multi_label'
   real = (n // batch) * k + min(max(n % batch - host * k, 0), k)  # places of this host that hold a clip
   place = lambda i: (i // k) * batch + host * k + i % k
   shape = [clip.num_crops * clip.num_clips, clip.num_frames, clip.crop_size, clip.crop_size, 3]
-  outputs = {'video': (tf.uint8, shape), 'label': _label_type(tf, source, spec)}
+  outputs = {'video': (tf.uint8, shape), 'label': _label_type(tf, source)}
   make = _eval_maker(source, spec, clip, size)
 
   def item(i):
@@ -142,7 +142,7 @@ def _train_maker(source: Source, spec: DatasetSpec, clip: ClipConfig, augment: A
           augments.render(pixels, plans[repeat], augment, t, video[repeat, t])
     todo = [windows, np.stack([p.mirror for p in plans])] if augment.device_frame_size else []
     todo += [np.stack([p.color for p in plans])] if augment.device_frame_size and any(augment.color_jitter) else []
-    return video, _label(source, spec, row, record.context), *todo
+    return video, _label(source, row, record.context), *todo
 
   return make
 
@@ -155,7 +155,7 @@ def _eval_maker(source: Source, spec: DatasetSpec, clip: ViewsConfig, size: tupl
     record, rate = sources.read(source, row)
     orders = np.stack([rule(record.count, clip, view, rate) for view in range(clip.num_clips)])
     frames = _Frames(source, row, record, orders)
-    return _views(frames.decoded(), frames.size, clip, size), _label(source, spec, row, record.context)
+    return _views(frames.decoded(), frames.size, clip, size), _label(source, row, record.context)
 
   return make
 
@@ -204,8 +204,8 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
   return memory[start : start + count].reshape(shape)
 
 
-def _label(source: Source, spec: DatasetSpec, row: int, context: dict[str, list]) -> np.ndarray:
-  if spec.labels == 'single_label':
+def _label(source: Source, row: int, context: dict[str, list]) -> np.ndarray:
+  if source.labels == 'single_label':
     return np.float32(source.index.label[row])
   view = source.index.view
   hot = np.zeros(len(source.classes), np.float32)
@@ -232,8 +232,8 @@ def _shuffled(tf, place, seed: int, epoch, n: int):
   return tf.random.experimental.index_shuffle(place, key, tf.constant(n - 1, tf.int64))
 
 
-def _label_type(tf, source: Source, spec: DatasetSpec):
-  return tf.float32, [len(source.classes)] if spec.labels == 'multi_label' else []
+def _label_type(tf, source: Source):
+  return tf.float32, [len(source.classes)] if source.labels == 'multi_label' else []
 
 
 def _call(tf, function: Callable, inputs: list, outputs: dict) -> dict:

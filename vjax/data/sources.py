@@ -14,12 +14,21 @@ from vjax.types import DatasetSpec
 
 @dataclass(frozen=True)
 class Source:
-  """A split ready to be read. rows: the records in use, by number; images: TFDS images, in any format TensorFlow decodes."""
+  """A split ready to be read.
+
+  Attributes:
+    name: of the dataset.
+    index: of its records.
+    rows: the records in use, by number.
+    images: TFDS images, in any format that TensorFlow decodes.
+    labels: 'single_label' or 'multi_label'.
+  """
 
   name: str
   index: records.Index
   rows: np.ndarray
   images: bool
+  labels: str
 
   @property
   def classes(self) -> tuple[str, ...]:
@@ -52,10 +61,7 @@ def open_split(
     index = tfds_images.open_index(folder.removeprefix('tfds:'), data_dir, split)
   else:
     index = records.open_index(f'{data_dir}/{folder}', split, spec.label_space, spec.prepare)
-  if spec.labels not in ('single_label', 'multi_label'):
-    raise ValueError(
-      f"labels={spec.labels!r} of dataset {spec.name}: this pipeline reads 'single_label' or 'multi_label'"
-    )
+  labels = _label_kind(spec, index)
   if spec.num_classes not in (0, len(index.classes)):
     raise ValueError(f'{index.folder} has {len(index.classes)} classes, dataset {spec.name} {spec.num_classes}')
   if len(index) == 0:
@@ -63,7 +69,7 @@ def open_split(
   if not index.classes and (index.label >= 0).any():
     raise ValueError(f'{index.folder}: clips have labels, but manifest.json names no classes; prepare the set again')
   wrong = np.flatnonzero(
-    (index.label >= len(index.classes)) | (index.label < (0 if spec.labels == 'single_label' else -1))
+    (index.label >= len(index.classes)) | (index.label < (0 if labels == 'single_label' else -1))
   )
   if index.classes and len(wrong):
     label = index.label[wrong[0]]
@@ -72,7 +78,22 @@ def open_split(
   if len(empty):
     raise ValueError(f'{index.where(empty[0])}: a clip without frames; write the shard again without it')
   rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
-  return Source(spec.name, index, rows, images)
+  return Source(spec.name, index, rows, images, labels)
+
+
+def _label_kind(spec: DatasetSpec, index: records.Index) -> str:
+  """'single_label' or 'multi_label', by the dataset's facts and its manifest. Raises ValueError where they disagree."""
+  said = {'one': 'single_label', 'many': 'multi_label'}.get(index.manifest.get('labels', ''), '')
+  said = '' if spec.label_space else said  # the manifest speaks of the first label space
+  labels = spec.labels or said or 'single_label'
+  if labels not in ('single_label', 'multi_label'):
+    raise ValueError(f"labels={labels!r} of dataset {spec.name}: this pipeline reads 'single_label' or 'multi_label'")
+  if labels == 'single_label' and said == 'multi_label':
+    raise ValueError(
+      f'{index.folder}: some clips have several labels by manifest.json, but dataset {spec.name} has one a clip: use '
+      f"config.data.name='custom' with this folder, or prepare it with one label a clip"
+    )
+  return labels
 
 
 def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:

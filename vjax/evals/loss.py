@@ -7,6 +7,7 @@ from vjax.metrics import Interval
 from vjax.types import Batch
 
 READS = 'objective'
+NEEDS_LABELS = False
 
 
 def evaluate(objective: Callable[[Batch], dict[str, Any]], batches: Iterable[Batch]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from vjax.evals import views
 from vjax.types import Batch
 
 READS = 'features'  # what evaluate is handed by the trainer
+NEEDS_LABELS = True
 _GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 

@@ -8,6 +8,7 @@ from vjax import pictures
 from vjax.types import Batch
 
 READS = 'reconstructions'
+NEEDS_LABELS = False
 
 
 def evaluate(

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from vjax.types import Batch
 
 READS = 'logits'  # what evaluate is handed by the trainer
+NEEDS_LABELS = True
 _AVERAGES = ('probabilities', 'logits')
 
 

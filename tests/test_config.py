@@ -1,0 +1,201 @@
+"""The config's schema: names, types, defaults, old names, and the keys that the command line may set."""
+
+import dataclasses
+import importlib
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.data import make
+from tests.experiments import shrunk
+from vjax import build, ckpt, config, registry, train_step
+
+CONFIGS = (
+  'mae_k400',
+  'mae_finetune_k400',
+  'mae_finetune_ssv2',
+  'mvit_k400',
+  'mvit_ssv2',
+  'probe_k400',
+  'r2plus1d_k400',
+)
+OLD = {  # what the first edition wrote into meta.json
+  'seed': 0,
+  'model': {'name': 'mvit', 'flavour': 'v2', 'depths': [1, 1]},
+  'head': {'name': 'linear'},
+  'objective': {'name': 'classify', 'many': False},
+  'data': {'name': 'k400', 'split': 'train', 'batch': 8, 'mean': [0.5] * 3, 'std': [0.5] * 3},
+  'clip': {'frames': 4, 'stride': 2, 'crop': 32, 'short_side': 36, 'repeats': 2},
+  'augment': {'crop': 'fixed', 'colour': [0.1, 0.1, 0.1], 'randaug': 2, 'erase': 0.25},
+  'optim': {
+    'name': 'sgd', 'rate': 0.1, 'rate_batch': 8, 'schedule': 'cosine', 'end': 0.0, 'warmup_start': 0.01,
+    'weight_decay': 0.0, 'momentum': 0.9, 'nesterov': False, 'total_examples': 100, 'warmup_steps': 1,
+  },
+  'train': {'dtype': 'float32', 'log_steps': 1, 'save_steps': 1, 'accumulate': 2, 'ema': 0.5},
+  'init': {'path': 'x', 'inflate': 'centre'},
+  'evals': {'test': {'name': 'views', 'split': 'val', 'clips': 3, 'crops': 1, 'batch': 4}},
+}  # fmt: skip
+
+
+def recipe(name: str, arg: str = '') -> ConfigDict:
+  return importlib.import_module(f'configs.{name}').get_config(arg)
+
+
+def test_a_config_of_the_first_edition_is_translated(tmp_path):
+  (tmp_path / 'meta.json').write_text(json.dumps({'config': OLD, 'classes': ['a']}))
+  found = config.parse(ckpt.read_meta(tmp_path)['config'])
+  assert found.clip == config.ClipConfig(4, 2, 32, 36, num_repeats=2)
+  assert (found.optim.learning_rate, found.optim.base_batch_size, found.optim.end_lr) == (0.1, 8, 0.0)
+  assert found.optim.total_clips == 100 and found.optim.warmup_start_lr == 0.01
+  assert (found.train.grad_accumulation, found.train.ema_decay) == (2, 0.5)
+  assert (found.augment.rand_augment, found.augment.random_erasing) == (2, 0.25)
+  assert found.augment.color_jitter == (0.1, 0.1, 0.1) and found.data.batch_size == 8
+  assert found.init.inflate == 'center' and found.model.settings['flavor'] == 'v2'
+  assert found.objective.settings == {'multi_label': False}
+  assert (found.evals['test'].num_clips, found.evals['test'].batch_size) == (3, 4)
+
+
+def test_a_config_of_today_is_not_translated(tmp_path):
+  given = config.plain(recipe('mae_k400', 'tiny'))
+  (tmp_path / 'meta.json').write_text(json.dumps({'schema': config.SCHEMA, 'config': given, 'classes': []}))
+  assert config.plain(ckpt.read_meta(tmp_path)['config']) == given
+
+
+@pytest.mark.parametrize('section', [name for name in config.RENAMED if name != 'init'])
+def test_an_old_key_is_refused_with_its_new_name(section):
+  given = config.plain(recipe('mae_finetune_k400', 'tiny'))
+  for old, new in config.RENAMED[section].items():
+    place = given['evals']['test'] if section == 'evals' else given[section]
+    where = 'evals.test' if section == 'evals' else section
+    changed = {**given, section: {'test': {**place, old: 1}} if section == 'evals' else {**place, old: 1}}
+    with pytest.raises(ValueError, match=f'config.{where}.{old} is called config.{where}.{new} now'):
+      config.parse(changed)
+
+
+@pytest.mark.parametrize(
+  'path, message',
+  [
+    ('optim.rate', 'config.optim.rate is called config.optim.learning_rate now'),
+    ('evals.test.clips', 'config.evals.test.clips is called config.evals.test.num_clips now'),
+    ('data.bach', "unknown key 'bach': did you mean 'batch_size'"),
+    ('train.ema_decy', "unknown key 'ema_decy': did you mean 'ema_decay'"),
+  ],
+)
+def test_a_wrong_flag_is_named(path, message):
+  with pytest.raises(ValueError, match=message):
+    config.check_flag(path.split('.'))
+
+
+def test_flags_of_rooms_are_left_to_the_config():
+  for path in ('head.window', 'model.sts', 'evals.test.average', 'seed', 'optim.learning_rate'):
+    config.check_flag(path.split('.'))
+
+
+@pytest.mark.parametrize(
+  'place, value, message',
+  [
+    ('optim.learning_rate', 'fast', "config.optim.learning_rate is 'fast'; it must be a number"),
+    ('optim.nesterov', 1, 'config.optim.nesterov is 1; it must be True or False'),
+    ('augment.area', 0.5, 'config.augment.area is 0.5; it must be a tuple, each a number'),
+    ('data.name', 3, 'config.data.name is 3; it must be a string'),
+    ('augment.short_side', (256.5, 300), 'it must be a tuple, each a whole number'),
+  ],
+)
+def test_a_wrong_type_is_named(place, value, message):
+  given = config.plain(recipe('mae_k400'))
+  section, key = place.split('.')
+  given[section] |= {key: value}
+  with pytest.raises(ValueError, match=message):
+    config.parse(given)
+
+
+def test_what_is_missing_is_named():
+  given = config.plain(recipe('mae_k400'))
+  del given['optim']['base_batch_size'], given['evals']['val']['num_crops']
+  with pytest.raises(ValueError, match='config.optim lacks base_batch_size'):
+    config.parse(given)
+  given['optim']['base_batch_size'] = 8
+  with pytest.raises(ValueError, match='config.evals.val lacks num_crops'):
+    config.parse(given)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('arg', ['', 'tiny'])
+def test_every_key_of_every_section_is_there(name, arg):
+  """So that each can be set on the command line: fields of the typed sections, arguments of the rooms."""
+  found = recipe(name, arg)
+  for section, kind in config._TYPED.items():
+    if section != 'optim' or len(found.optim):
+      assert set(found[section]) == {f.name for f in dataclasses.fields(kind)}, section
+  for section, what in config._ROOMS.items():
+    module = registry.find(f'{section}s', found[section].name)
+    wanted = set(config.parameters(getattr(module, what))) - {'video', 'name', 'remat', 'batch'}
+    assert wanted <= set(found[section]), section
+  assert {'window', 'bias_start'} <= set(recipe('mae_finetune_k400').head)
+  assert {'sts', 'bn_group_size'} <= set(recipe('r2plus1d_k400').model)
+
+
+def test_an_open_key_takes_the_models_own_value():
+  found = recipe('r2plus1d_k400', 'variant=r2plus1d_34')
+  assert found.model.depths is None and 'depths' not in config.plain(found)['model']
+  assert build.model(found, 5).backbone.depths == (3, 4, 6, 3)
+  found.model.depths = (1, 1, 1, 1)
+  assert build.model(found, 5).backbone.depths == (1, 1, 1, 1)
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+  """Folders 'several' (two labels on a clip), 'none' (no labels) and 'one'."""
+  root = tmp_path_factory.mktemp('labels')
+  for name, labels in (('several', [[0, 1], [2]]), ('none', [[], []]), ('one', [[0], [1]])):
+    make.folder(
+      root / name, [make.example(v, 8, 24, 24, {'': label} if label else {}) for v, label in enumerate(labels)]
+    )
+  return root
+
+
+def own(name: str, folders, config_name: str = 'mae_finetune_k400', **updates):
+  settings = {'data.name': 'custom', 'data.folder': name, 'data.batch_size': 2, 'optim.base_batch_size': 2, **updates}
+  given = shrunk(config_name, **settings)
+  given['evals'] = (
+    {'test': {**given['evals']['test'], 'split': 'train'}} if 'test' in given['evals'] else given['evals']
+  )
+  return build.experiment(given, str(folders))
+
+
+def test_several_labels_need_an_objective_for_them(folders):
+  with pytest.raises(ValueError, match=r'several labels by manifest.json.*config.objective.multi_label=True'):
+    own('several', folders)
+  assert (
+    own('several', folders, **{'objective.multi_label': True, 'objective.label_smoothing': 0.0}).labels
+    == 'multi_label'
+  )
+  assert own('one', folders).labels == 'single_label'
+
+
+def test_what_an_evaluation_needs_is_checked_at_the_start(folders):
+  probe = {'test_split': 'train'}
+  with pytest.raises(ValueError, match="config.evals.probe needs labels, and split 'train' of .*none has none"):
+    given = shrunk('mae_k400', **{'data.name': 'custom', 'data.folder': 'none', 'data.batch_size': 2})
+    given['evals'] = {'probe': {**given['evals']['probe'], **probe}}
+    build.experiment(given, str(folders))
+
+
+def test_frozen_layers_keep_their_running_averages():
+  old = {'batch_stats': {'backbone': {'norm': {'mean': np.zeros(2)}}, 'head': {'norm': {'mean': np.zeros(2)}}}}
+  new = {'batch_stats': {'backbone': {'norm': {'mean': np.ones(2)}}, 'head': {'norm': {'mean': np.ones(2)}}}}
+  found = train_step._keep_frozen(old, new, ('backbone/.*',))['batch_stats']
+  assert not found['backbone']['norm']['mean'].any() and found['head']['norm']['mean'].all()
+  assert train_step._keep_frozen(old, new, ()) is new
+
+
+def test_make_passes_on_what_a_call_raises():
+  def broken(x: int) -> None:
+    raise TypeError('a mistake in the code')
+
+  with pytest.raises(TypeError, match='a mistake in the code'):
+    build.make(broken, {'x': 1}, 'evals.test')
+  with pytest.raises(ValueError, match='config.evals.test lacks x'):
+    build.make(broken, {}, 'evals.test')
