@@ -199,3 +199,26 @@ def test_make_passes_on_what_a_call_raises():
     build.make(broken, {'x': 1}, 'evals.test')
   with pytest.raises(ValueError, match='config.evals.test lacks x'):
     build.make(broken, {}, 'evals.test')
+
+
+@pytest.mark.parametrize(
+  'source, variant, classes, mean, clip, average',
+  [
+    ('ibm', 'tam_inception', 174, 0.5, {'sampling': 'uniform'}, 'logits'),
+    ('ibm', 'tam_r50', 400, 0.485, {'sampling': 'dense', 'num_frames': 32, 'frame_stride': 2}, 'logits'),
+    ('torchvision', 'resnet50', 1000, 0.485, {'crop_size': 224}, 'probabilities'),
+    ('torchvision', 'googlenet', 1000, 0.5, {'crop_size': 224}, 'probabilities'),
+    ('torchvision', 'r3d_18', 400, 0.43216, {'crop_size': 112}, 'probabilities'),
+    ('vmz', 'ir_csn_152', 359, 0.43216, {'crop_size': 224, 'short_side': 256, 'frame_stride': 2}, 'probabilities'),
+    ('vmz', 'r2plus1d_34', 400, 0.43216, {'crop_size': 112, 'frame_stride': 1}, 'probabilities'),
+    ('mmaction', 'sts_x3d_s', 400, 0.45, {}, 'probabilities'),
+    ('mmaction', 'ir_csn_r152', 400, None, {}, 'probabilities'),
+    ('slowfast', 'mvit_v2_l_40x3', 400, 0.485, {'sampling': 'linspace'}, 'probabilities'),
+  ],
+)
+def test_converted_weights_get_the_pixels_and_clips_of_their_source(source, variant, classes, mean, clip, average):
+  from vjax.convert import _config
+
+  found = _config.preprocessing(source, variant, classes)
+  assert (found.pixels[0] or (None,))[0] == mean and found.average == average
+  assert clip.items() <= found.clip.items()

@@ -7,28 +7,91 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from vjax.types import VideoModel
 
-_KINETICS = ((0.45,) * 3, (0.225,) * 3)
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_VMZ = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
-PIXELS = {  # mean and deviation of RGB in [0, 1] that the sources' training subtracts and divides by
-  'slowfast': _KINETICS, 'pytorchvideo': _KINETICS, 'multitrain': _KINETICS, 'mae_st': _KINETICS,
-  'vmz': _VMZ, 'torchvision': _VMZ, 'ibm': _IMAGENET, 'mmaction': _IMAGENET, 'sts': _IMAGENET, 'mae_image': _IMAGENET,
-}  # fmt: skip
-SAMPLING = {  # a rule of data/sample.py
-  'slowfast': 'linspace', 'pytorchvideo': 'linspace', 'multitrain': 'linspace', 'mae_st': 'linspace',
-  'vmz': 'consecutive', 'ibm': 'uniform',
-}  # fmt: skip
+Pixels = tuple[tuple[float, ...], tuple[float, ...]]
+KINETICS = ((0.45,) * 3, (0.225,) * 3)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+VMZ = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+HALF = ((0.5,) * 3, (0.5,) * 3)
+UNKNOWN = (None, None)
 CLIP = (
   'num_frames',
   'frame_stride',
   'crop_size',
   'short_side',
   'sampling',
-)  # keys of config.clip, flags of `vjax.convert`
+)  # of config.clip; flags of `vjax.convert`
+SQUEEZED = {'crop': 'fixed', 'size': (128, 171), 'flip': 0.0}  # frames of 128x171 px whatever their aspect
+RESIZED = {'crop': 'resized', 'flip': 0.0}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+  """What a source's test code does to videos before a network sees them.
+
+  Attributes:
+    source: of weights.
+    variant: regular expression of whole names.
+    pixels: mean and deviation of RGB in [0, 1]; UNKNOWN where files of one variant differ.
+    clip: known keys of config.clip.
+    augment: config.augment, whose 'fixed' size tests use too.
+    average: of views, 'probabilities' or 'logits'.
+    classes: number of classes of the weights that the row is for, None = any.
+  """
+
+  source: str
+  variant: str
+  pixels: Pixels | tuple[None, None]
+  clip: dict[str, Any] = field(default_factory=dict)
+  augment: dict[str, Any] = field(default_factory=lambda: dict(RESIZED))
+  average: str = 'probabilities'
+  classes: int | None = None
+
+
+_LINSPACE = {'sampling': 'linspace'}
+_VMZ_CLIP = {'frame_stride': 1, 'crop_size': 112, 'short_side': 128, 'sampling': 'consecutive'}
+_VMZ_CSN = {'frame_stride': 2, 'crop_size': 224, 'short_side': 256, 'sampling': 'consecutive'}
+_IBM_K400 = {'num_frames': 32, 'frame_stride': 2, 'crop_size': 256, 'short_side': 256, 'sampling': 'dense'}
+_IBM = {'sampling': 'uniform'}
+_SIDES = {'crop_size': 224, 'short_side': 256}
+TABLE = (  # the first row that fits is taken
+  Preprocessing('slowfast', 'mvit_v2_l_.*', IMAGENET, _LINSPACE),
+  Preprocessing('slowfast', '.*', KINETICS, _LINSPACE),
+  Preprocessing('pytorchvideo', '.*', KINETICS, _LINSPACE),
+  Preprocessing('multitrain', '.*', KINETICS, _LINSPACE),
+  Preprocessing('mae_st', '.*', KINETICS, {**_LINSPACE, 'frame_stride': 4}),
+  Preprocessing('mae_image', '.*', IMAGENET),
+  Preprocessing('vmz', 'i[rp]_csn_.*', VMZ, _VMZ_CSN),
+  Preprocessing('vmz', '.*', VMZ, _VMZ_CLIP, SQUEEZED),
+  # Their test code takes clips at 15 frames a second, every second frame of most videos.
+  Preprocessing(
+    'torchvision', '(r3d|mc3|r2plus1d)_18', VMZ,
+    {'num_frames': 16, 'frame_stride': 2, 'crop_size': 112, 'short_side': 128}, SQUEEZED,
+  ),
+  Preprocessing('torchvision', 'googlenet', HALF, _SIDES),
+  Preprocessing('torchvision', '.*', IMAGENET, _SIDES),
+  Preprocessing('ibm', '.*inception.*', HALF, _IBM_K400, average='logits', classes=400),
+  Preprocessing('ibm', '.*inception.*', HALF, _IBM, average='logits'),
+  Preprocessing('ibm', '.*', IMAGENET, _IBM_K400, average='logits', classes=400),
+  Preprocessing('ibm', '.*', IMAGENET, _IBM, average='logits'),
+  # Files from IG-65M have ImageNet's pixels, those from Sports-1M and from scratch VMZ's.
+  Preprocessing('mmaction', 'i[rp]_csn_r152', UNKNOWN),
+  Preprocessing('mmaction', '.*x3d.*', KINETICS),
+  Preprocessing('mmaction', '.*', IMAGENET),
+  Preprocessing('sts', '.*', IMAGENET),
+)  # fmt: skip
+
+
+def preprocessing(source: str, variant: str, classes: int) -> Preprocessing:
+  """The row of TABLE for weights of a source; one that knows nothing where there is none."""
+  for row in TABLE:
+    if row.source == source and re.fullmatch(row.variant, variant) and row.classes in (None, classes):
+      return row
+  return Preprocessing(source, variant, UNKNOWN)
 
 
 def config(
@@ -36,13 +99,9 @@ def config(
 ) -> dict[str, Any]:
   """The config. shape: of the clips that a transformer's positions are for; a CNN takes any. told: what the user says
   of CLIP, mean and std, None where nothing. Raises ValueError for positions of a crop that is not square."""
-  clip = _clip(source, variant, model, shape) | {key: told[key] for key in CLIP if told.get(key) is not None}
-  mean, std = _IMAGENET if 'mvit_v2_l' in variant else PIXELS.get(source, (None, None))
-  mean, std = told.get('mean') or mean, told.get('std') or std
-  if source == 'vmz':
-    augment = {'crop': 'fixed', 'size': (128, 171), 'flip': 0.0}
-  else:
-    augment = {'crop': 'resized', 'flip': 0.0}
+  known = preprocessing(source, variant, count(model))
+  clip = _clip(known, variant, model, shape) | {key: told[key] for key in CLIP if told.get(key) is not None}
+  mean, std = (told.get(name) or pixels for name, pixels in zip(('mean', 'std'), known.pixels))
   name, settings = _part(model.head, ('num_classes',))
   objective = {'name': 'classify'}
   if name == 'mae':
@@ -54,7 +113,7 @@ def config(
     'num_clips': 1,
     'num_crops': 1,
     'batch_size': 1,
-    'average': 'probabilities',
+    'average': known.average,
   }
   backbone, fields = _part(model.backbone, ())
   return {
@@ -64,16 +123,16 @@ def config(
     'objective': objective,
     'data': {'name': '', 'split': 'val', 'batch_size': 1, 'mean': mean, 'std': std},
     'clip': clip,
-    'augment': augment,
+    'augment': dict(known.augment),
     'optim': {},
     'train': {'dtype': 'float32', 'log_steps': 1, 'save_steps': 1},
     'evals': {'test': views} if objective['name'] == 'classify' else {},
   }
 
 
-def _clip(source: str, variant: str, model: VideoModel, shape: tuple[int, int, int]) -> dict[str, Any]:
-  """What is known of config.clip."""
-  clip = {**dict.fromkeys(CLIP), 'sampling': SAMPLING.get(source)}
+def _clip(known: Preprocessing, variant: str, model: VideoModel, shape: tuple[int, int, int]) -> dict[str, Any]:
+  """What is known of config.clip; positions of a transformer say for what clips they are."""
+  clip = {**dict.fromkeys(CLIP), **known.clip}
   if hasattr(model.backbone, 'frames'):
     frames, *crop = shape
     if crop[0] != crop[1]:
@@ -81,10 +140,8 @@ def _clip(source: str, variant: str, model: VideoModel, shape: tuple[int, int, i
         f'the positions are for clips of {crop[0]}x{crop[1]} px; need a square: --set crop={min(crop)}'
       )
     clip |= {'num_frames': frames, 'crop_size': crop[0], 'short_side': crop[0] * 8 // 7}
-    stride = re.search(r'_\d+x(\d+)$', variant)  # as in v2_s_16x4
-    clip['frame_stride'] = int(stride[1]) if stride else 4 if source == 'mae_st' else None
-  if source == 'vmz':
-    clip |= {'frame_stride': 1, 'crop_size': 112, 'short_side': 128}
+    if stride := re.search(r'_\d+x(\d+)$', variant):  # as in v2_s_16x4
+      clip['frame_stride'] = int(stride[1])
   return clip
 
 
@@ -92,10 +149,10 @@ def _part(module: Any, left_out: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
   """(file, settings other than the defaults) of a backbone or head."""
   left_out = (*left_out, 'parent', 'name', 'dtype', 'remat')
   found = {}
-  for field in dataclasses.fields(module):
-    value = getattr(module, field.name)
-    if field.name not in left_out and value != field.default:
-      found[field.name] = json.loads(json.dumps(value))  # TypeError for what no config can hold
+  for setting in dataclasses.fields(module):
+    value = getattr(module, setting.name)
+    if setting.name not in left_out and value != setting.default:
+      found[setting.name] = json.loads(json.dumps(value))  # TypeError for what no config can hold
   return type(module).__module__.rsplit('.', 1)[-1], found
 
 
