@@ -1,7 +1,7 @@
 """Fine-tuning a masked autoencoder on Something-Something V2.  Feichtenhofer et al. (NeurIPS 2022), table 6b.
 
 Expected: top-1 / top-5 of 72.1 / 93.9 (L) and 74.1 / 94.5 (H) from Kinetics-400, 3 crops x 1 clip (table 9).
-Command:  python -m vjax.main --config=configs/mae_finetune_ssv2.py:variant=L,init=runs/mae_k400
+Command:  python -m vjax.main --config=configs/mae_finetune_ssv2.py:variant=L,init=runs/mae_k400_variant-L
           python -m vjax.main --config=configs/mae_finetune_ssv2.py:tiny
 The paper states neither repeats nor gradient clipping for this recipe: one clip a video, no clipping. Labels name left
 and right, so nothing is mirrored.
@@ -26,6 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.objective = dict(name='classify', label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
   config.data = dict(name='ssv2', split='train', batch_size=256, **common.KINETICS_PIXELS)
   config.clip = dict(num_frames=16, frame_stride=1, crop_size=224, short_side=224, sampling='segments', num_repeats=1)
+  # DIFFERS(paper): table 6b has RandAugment (9, 0.5) and neither crop area nor erasing; these are the published codes'.
   config.augment = dict(
     crop='resized', area=(0.08, 1.0), flip=0.0, rand_augment=2, magnitude=7.0, magnitude_std=0.5, random_erasing=0.25
   )

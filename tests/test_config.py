@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 
 from tests.data import make
 from tests.experiments import shrunk
-from vjax import build, ckpt, config, registry, train_step
+from vjax import build, ckpt, config, main, registry, train_step
 
 CONFIGS = (
   'mae_k400',
@@ -222,3 +223,31 @@ def test_converted_weights_get_the_pixels_and_clips_of_their_source(source, vari
   found = _config.preprocessing(source, variant, classes)
   assert (found.pixels[0] or (None,))[0] == mean and found.average == average
   assert clip.items() <= found.clip.items()
+
+
+COMMANDS = [
+  command
+  for name in CONFIGS
+  for command in re.findall(r'--config=configs/(\S+)', importlib.import_module(f'configs.{name}').__doc__)
+]
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_commands_in_docstrings_build(command, tmp_path, monkeypatch):
+  """Config and model of every command that a config's docstring names; what it starts from is put where it looks."""
+  name, _, arg = command.rstrip('.').partition(':')
+  start = re.search(r'init=([^,]+)', arg)
+  if start:
+    (tmp_path / start[1]).mkdir(parents=True)
+    saved = {'schema': config.SCHEMA, 'config': config.plain(recipe('mae_k400', 'tiny')), 'classes': []}
+    (tmp_path / start[1] / 'meta.json').write_text(json.dumps(saved))
+    # Runs lie where the command that a docstring names for them puts them.
+    known = {main.default_workdir(f'configs/{c}') for c in COMMANDS} | {'CHECKPOINT'}
+    assert start[1] in known, f'no command of a docstring writes {start[1]}'
+  monkeypatch.chdir(tmp_path)
+  found = config.parse(recipe(name.removesuffix('.py'), arg))
+  assert build.model(found, 400).head is not None
+
+
+def test_docstrings_name_a_command_of_every_config():
+  assert {command.partition('.py')[0] for command in COMMANDS} >= set(CONFIGS)

@@ -1,7 +1,7 @@
 """Vision transformers trained on images (He et al. 2022's masked autoencoder, DeiT, timm) -> the encoder of a video one.
 
 The patch embedding is repeated along the frames of a patch and divided by their number, so that a still clip has the image's
-tokens; the position table becomes the spatial one, the temporal one is 0.  (Feichtenhofer et al. 2022, appendix B.)
+tokens; the position table becomes the spatial one, the temporal one is 0.  (Feichtenhofer et al. 2022, appendix A.)
 A decoder is left out.
 """
 
