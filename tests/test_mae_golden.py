@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests import golden_files
+from tests.convert.zoo import check_names
 from vjax import convert, tree
 from vjax.heads import linear
 from vjax.heads import mae as mae_head
@@ -22,8 +23,8 @@ from vjax.objectives import mae
 from vjax.types import Mask, VideoModel
 
 
-def masked_error(model, video, out, mask, normalise, target) -> float:
-  wanted, _, _ = mae.targets(model, video, out.shape[-1], normalise, target)
+def masked_error(model, video, out, mask, normalize, target) -> float:
+  wanted, _, _ = mae.targets(model, video, out.shape[-1], normalize, target)
   return float(jnp.sum(jnp.square(out - wanted).mean(-1) * mask.removed) / mask.removed.sum())
 
 
@@ -31,17 +32,18 @@ def loaded(golden, weights, dtype):
   """Model and variables of a fixture, and its clip (B, T, H, W, C)."""
   model, variables = convert.load('mae_st', weights, variant='B', dtype=dtype)
   video = np.moveaxis(golden_files.model_input(golden['inputs'][0]['shape']), 1, -1)
-  return model, jax.tree.map(lambda x: jnp.asarray(x, dtype), variables), jnp.asarray(video, dtype)
+  return model, variables, jnp.asarray(video, dtype)
 
 
 @pytest.mark.parametrize(
-  'name, ratio, normalise',
+  'name, ratio, normalize',
   [
     ('mae_pretrain_base_patch16', 0.9, True),
     pytest.param('mae_pretrain_base_patch16_pix_joint', 0.75, False, marks=pytest.mark.slow),
   ],
 )
-def test_fixture_pretrain(name, ratio, normalise):
+def test_fixture_pretrain(name, ratio, normalize):
+  """Mask, predictions and loss in float64, and names both ways."""
   golden = golden_files.load(name)
   noise = np.array(golden['mask_noise']['values'], np.float32).reshape(golden['mask_noise']['shape'])
   keep = masks.kept(noise.shape[1], ratio)
@@ -49,42 +51,42 @@ def test_fixture_pretrain(name, ratio, normalise):
   assert keep == golden['outputs']['kept_tokens']
   np.testing.assert_array_equal(mask.removed, golden['outputs']['mask'])
   weights = golden_files.weights(golden)
-
-  def run(dtype):
-    model, variables, video = loaded(golden, weights, dtype)
-    out = jax.jit(lambda v, x: model.apply(v, x, train=False, mask=mask))(variables, video)
-    return np.asarray(out[:, ::16, :16]).ravel(), masked_error(model, video, out, mask, normalise, 'linspace')
-
-  exact = golden['float64']
-  out, loss = run(jnp.float32)
-  np.testing.assert_allclose(out, golden['logits']['values'], atol=10 * exact['max_abs_diff'], rtol=0)
-  assert loss == pytest.approx(golden['outputs']['loss'], abs=1e-5)
   with jax.enable_x64(True):
-    out, loss = run(jnp.float64)
-  np.testing.assert_allclose(out, exact['logits'], atol=1e-9, rtol=0)
-  assert loss == pytest.approx(exact['loss'], abs=1e-9)
+    model, variables, video = loaded(golden, weights, jnp.float64)
+    doubled = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+    out = jax.jit(lambda v, x: model.apply(v, x, train=False, mask=mask))(doubled, video)
+    loss = masked_error(model, video, out, mask, normalize, 'linspace')
+  np.testing.assert_allclose(np.ravel(out[:, ::16, :16]), golden['float64']['logits'], atol=1e-9, rtol=0)
+  assert loss == pytest.approx(golden['float64']['loss'], abs=1e-9)
+  check_names('mae_st', 'B', variables, weights)
 
 
-@pytest.mark.parametrize(
-  'name',
-  ['mae_finetune_base_patch16', pytest.param('mae_finetune_base_patch16_nocls', marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['mae_finetune_base_patch16', 'mae_finetune_base_patch16_nocls'])
 def test_fixture_finetune(name):
+  """Logits in float64, the plain one's in float32 too, and names both ways."""
   golden = golden_files.load(name)
   weights = golden_files.weights(golden)
+  first = not name.endswith('nocls')
 
   def run(dtype, **settings):
     model, variables, video = loaded(golden, weights, dtype)
+    wide = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
     model = VideoModel(model.backbone.clone(**settings), model.head)
-    return np.asarray(jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, video)).ravel()
+    return np.asarray(jax.jit(lambda v, x: model.apply(v, x, train=False))(wide, video)).ravel(), variables
 
-  noise = golden['float64']['max_abs_diff']
-  np.testing.assert_allclose(run(jnp.float32), golden['logits']['values'], atol=10 * noise, rtol=0)
   with jax.enable_x64(True):
-    np.testing.assert_allclose(run(jnp.float64), golden['float64']['logits'], atol=1e-9, rtol=0)
-  if name.endswith('nocls'):
+    logits, variables = run(jnp.float64)
+  np.testing.assert_allclose(logits, golden['float64']['logits'], atol=1e-9, rtol=0)
+  check_names('mae_st', 'B', variables, weights)
+  single = run(jnp.float32, **({} if first else {'drop_first': False}))[0]
+  if first:
+    np.testing.assert_allclose(
+      single, golden['logits']['values'], atol=10 * golden['float64']['max_abs_diff'], rtol=0
+    )
+  else:
     # DIFFERS(code): without a class token the published classifier drops the first patch; ours does so only if asked.
-    assert np.abs(run(jnp.float32, drop_first=False) - golden['logits']['values']).max() > 1e-3
+    assert np.abs(single - golden['logits']['values']).max() > 1e-3
 
 
 # Small cases: 8 frames of 32 px, patches of 2 x 8 x 8, width 32, 2 blocks of 4 heads; decoder 16, 1 block of 2 heads.
@@ -156,11 +158,11 @@ def small_model(preset: str) -> VideoModel:
   )
 
 
-def small_loss(preset: str, ratio: float, normalise: bool):
+def small_loss(preset: str, ratio: float, normalize: bool):
   model, video, mask = small_model(preset), jnp.asarray(small_video()), small_mask(ratio)
   out = jax.jit(lambda p: model.apply({'params': p}, video, train=False, mask=mask))(sine_params(model, video))
   rule = 'linspace' if preset == 'repo' else 'stride'
-  return masked_error(model, video, out, mask, normalise, rule), np.asarray(out)
+  return masked_error(model, video, out, mask, normalize, rule), np.asarray(out)
 
 
 def test_small_kept_tokens():
@@ -169,17 +171,17 @@ def test_small_kept_tokens():
 
 
 @pytest.mark.parametrize(
-  'preset, normalise, losses',
+  'preset, normalize, losses',
   [
     ('repo', True, (1.129813, 1.138614)),
     ('repo', False, (0.657201, 0.670172)),
     ('released', True, (1.140178, 1.148074)),
   ],
 )
-def test_small_losses(preset, normalise, losses):
+def test_small_losses(preset, normalize, losses):
   with jax.enable_x64(True):
     for ratio, wanted in zip((0.75, 0.9), losses):
-      assert small_loss(preset, ratio, normalise)[0] == pytest.approx(wanted, abs=1e-5)
+      assert small_loss(preset, ratio, normalize)[0] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_small_predictions():

@@ -159,9 +159,15 @@ def network(model: str, variant: str, frames: int, crop: int, classes: int, **se
 def measure(net: VideoModel, frames: int, crop: int) -> tuple[int, float]:
   """(parameters, GMACs) of one clip, from shapes alone."""
   video = jax.ShapeDtypeStruct((1, frames, crop, crop, 3), jnp.float32)
-  variables = jax.eval_shape(lambda rng, x: net.init(rng, x, train=False), jax.random.key(0), video)
-  count = macs.count(lambda v, x: net.apply(v, x, train=False), variables, video)
-  return sum(x.size for x in jax.tree.leaves(variables['params'])), count / 1e9
+  found = {}
+
+  def call(rng: jax.Array, x: jax.Array) -> jax.Array:
+    """The output for fresh variables, whose shapes are kept: a network is traced once for both numbers."""
+    y, found['variables'] = net.init_with_output(rng, x, train=False)
+    return y
+
+  count = macs.count(call, jax.random.key(0), video)
+  return sum(x.size for x in jax.tree.leaves(found['variables']['params'])), count / 1e9
 
 
 def rows(match: str = '') -> Iterator[tuple[str, ...]]:

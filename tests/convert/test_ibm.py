@@ -45,16 +45,10 @@ QUICK = ('ibm_tam_resnet18_b5_max_ts_avg', 'ibm_s3d_inception')
 
 
 @pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES])
-def test_logits(name):
+def test_logits_and_names_both_ways(name):
   variant, settings = FIXTURES[name]
   clip = zoo.frame_major if variant.startswith(('tsn', 'tam')) else zoo.channels_last
   zoo.check('ibm', variant, name, clip, **settings)
-
-
-@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES])
-def test_back_to_the_originals_names(name):
-  variant, settings = FIXTURES[name]
-  zoo.check_names('ibm', variant, name, **settings)
 
 
 def test_blresnet_tam_there_and_back():

@@ -1,60 +1,13 @@
-"""Masked autoencoders and their classifiers compute what the authors' code computes; both schemes of names."""
+"""Masked autoencoders and their classifiers: both schemes of names. tests/test_mae_golden.py holds their outputs."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests import golden_files
-from tests.convert.test_torchvision import clip
 from vjax import convert, tree
 from vjax.convert import mae_st
-from vjax.types import Mask
 
 WIDTH, DEPTH, DECODER = 192, 12, 64  # variant Ti
-
-
-def mask_of(fixture) -> Mask:
-  """The fixture's random mask: kept tokens in the order of ascending noise."""
-  noise = np.asarray(fixture['mask_noise']['values'], np.float32).reshape(fixture['mask_noise']['shape'])
-  order = np.argsort(noise, axis=1, kind='stable')
-  removed = np.asarray(fixture['outputs']['mask'], np.float32).reshape(noise.shape)
-  kept = fixture['outputs']['kept_tokens']
-  assert (np.take_along_axis(removed, order[:, :kept], 1) == 0).all()
-  return Mask(keep=order[:, :kept], restore=np.argsort(order, axis=1, kind='stable'), removed=removed)
-
-
-def outputs(fixture, model, variables, video, mask):
-  apply = jax.jit(lambda v, x: model.apply(v, x, train=False, mask=mask))
-  scores = apply(variables, video)
-  return scores if mask is None else scores[:, ::16, :16].reshape(len(scores), -1)
-
-
-@pytest.mark.parametrize(
-  'name',
-  [
-    'mae_pretrain_base_patch16',
-    pytest.param('mae_finetune_base_patch16', marks=pytest.mark.slow),
-    pytest.param('mae_finetune_base_patch16_nocls', marks=pytest.mark.slow),
-    pytest.param('mae_pretrain_base_patch16_pix_joint', marks=pytest.mark.slow),
-  ],
-)
-def test_outputs(name):
-  fixture = golden_files.load(name)
-  weights = golden_files.weights(fixture)
-  mask = mask_of(fixture) if 'mask_noise' in fixture else None
-  model, variables = convert.load('mae_st', weights, variant='B')
-  scores = outputs(fixture, model, variables, clip(fixture), mask)
-  exact = np.reshape(fixture['float64']['logits'], scores.shape)
-  assert np.abs(np.asarray(scores) - exact).max() < 10 * fixture['float64']['max_abs_diff']
-  with jax.enable_x64(True):
-    model, _ = convert.load('mae_st', weights, variant='B', dtype=jnp.float64)
-    doubled = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
-    scores = outputs(fixture, model, doubled, jnp.asarray(clip(fixture), jnp.float64), mask)
-    assert np.abs(np.asarray(scores) - exact).max() < 1e-9
-  back = convert.to_source('mae_st', variables, 'B')
-  assert set(back) == set(weights)
-  assert all(np.array_equal(back[key], weights[key]) for key in weights)
 
 
 def dictionary(scheme: str, frames: int = 4, crop: int = 32, classes: int = 0) -> dict[str, np.ndarray]:

@@ -18,13 +18,8 @@ FIXTURES = {  # fixture -> source, variant
 
 @pytest.mark.parametrize('name', FIXTURES)
 @pytest.mark.slow
-def test_logits(name):
+def test_logits_and_names_both_ways(name):
   zoo.check(*FIXTURES[name], name)
-
-
-@pytest.mark.parametrize('name', FIXTURES)
-def test_back_to_the_originals_names(name):
-  zoo.check_names(*FIXTURES[name], name)
 
 
 @pytest.mark.parametrize('name', ['mt_multi_FULL_B_16x4', 'mt_multi_FULL_B_16x4_addpred'])

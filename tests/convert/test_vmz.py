@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.convert.test_torchvision import check_logits
+from tests.convert import zoo
 from vjax import ckpt, convert, tree
 from vjax.convert import __main__ as command
 from vjax.convert import _table, torchvision, vmz
@@ -19,7 +19,7 @@ from vjax.types import VideoModel
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['vmz_r2plus1d_34', 'vmz_r2plus1d_34_pool1'])
 def test_logits(name):
-  check_logits('vmz', 'r2plus1d_34', name, pool1=name.endswith('pool1'))
+  zoo.check('vmz', 'r2plus1d_34', name, pool1=name.endswith('pool1'))
 
 
 def variables_of(variant: str, classes: int, width: float = 1.0) -> dict[str, np.ndarray]:

@@ -35,7 +35,7 @@ QUICK = ('sf_SLOW_NLN_dot_8x8_R50', 'mm_tsm_resnet18', 'sts_ircsn_r50')
 
 
 @pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES])
-def test_logits(name):
+def test_logits_and_names_both_ways(name):
   source, variant, settings = FIXTURES[name]
   zoo.check(source, variant, name, zoo.segments(8) if source == 'mmaction' else None, **settings)
 
@@ -57,15 +57,3 @@ def test_csn_of_mmaction():
 def test_features_for_detection(name, variant, probes):
   """res5 keeps the resolution of res4, with dilation instead."""
   zoo.check_maps('slowfast', variant, name, probes, space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
-
-
-SHORT = ('sf_X3D_S', 'sts_ircsn_r50', 'mm_tsm_resnet18')
-WRAPPED = ('mm_tsm_resnet50_block',)  # the same parameters as mm_tsm_resnet50 under other names
-
-
-@pytest.mark.parametrize(
-  'name', [n if n in SHORT else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES if n not in WRAPPED]
-)
-def test_back_to_the_originals_names(name):
-  source, variant, settings = FIXTURES[name]
-  zoo.check_names(source, variant, name, **settings)

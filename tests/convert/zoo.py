@@ -1,4 +1,4 @@
-"""Checks a published model's fixture: logits in float32 and float64, and the stages on the way."""
+"""Checks a published model's fixture: logits in float64, names both ways, and the stages on the way."""
 
 import jax
 import jax.numpy as jnp
@@ -7,34 +7,52 @@ import numpy as np
 from tests import golden_files
 from vjax import convert
 
+# Fixtures that are computed in float32 too: one for each kind of convolution and of network, since a formulation that
+# loses digits shows there alone.
+SINGLE = ('mm_tsm_resnet18', 'tv_r2plus1d_18', 'sf_X3D_S', 'ibm_i3d_resnet18', 'sf_MVITv2_S_16x4')
+# The parameters of another fixture under wrapped names, which one file of names cannot tell apart.
+ONE_WAY = ('mm_tsm_resnet50_block',)
 
-def check(source: str, variant: str, fixture_name: str, clip=None, average=None, **overrides) -> dict:
-  """Logits in float32 within ten times the original's own rounding, in float64 to 1e-9; the fixture.
 
-  clip: makes (B, T, H, W, C) of the fixture's input. average: of logits (B, K) what the fixture holds.
+def check(source: str, variant: str, fixture_name: str, clip=None, **overrides) -> dict:
+  """Compares a network with its original: the number of parameters, logits in float64 to 1e-9, and names and tensors of
+  the file that `convert.to_source` makes of its variables. Fixtures of SINGLE also in float32, within ten times the
+  original's own rounding.
+
+  Args:
+    source: of the weights.
+    variant: of the source.
+    fixture_name: in tests/golden.
+    clip: makes (B, T, H, W, C) of the fixture's input.
+    overrides: settings that weights cannot tell.
+
+  Returns:
+    The fixture.
   """
   fixture = golden_files.load(fixture_name)
   weights = golden_files.weights(fixture)
   x = (clip or channels_last)(golden_files.model_input(fixture['inputs'][0]['shape']))
-  model, variables = convert.load(source, weights, variant=variant, **overrides)
-  count = sum(int(np.size(a)) for a in jax.tree.leaves(variables['params']))
-  assert count == fixture['parameters'], f'{count} parameters, the original has {fixture["parameters"]}'
   exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
   with jax.enable_x64(True):
-    double, _ = convert.load(source, weights, variant=variant, dtype=jnp.float64, **overrides)
+    model, variables = convert.load(source, weights, variant=variant, dtype=jnp.float64, **overrides)
     doubled = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
-    logits = jax.jit(lambda v, x: double.apply(v, x, train=False))(doubled, jnp.asarray(x, jnp.float64))
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(doubled, jnp.asarray(x, jnp.float64))
     assert logits.dtype == jnp.float64
     assert np.abs(np.asarray(logits) - exact).max() < 1e-9 * max(1, np.abs(exact).max())
-  logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, x)
-  assert np.abs(np.asarray(logits) - exact).max() < 10 * fixture['float64']['max_abs_diff']
+  count = sum(int(np.size(a)) for a in jax.tree.leaves(variables['params']))
+  assert count == fixture['parameters'], f'{count} parameters, the original has {fixture["parameters"]}'
+  assert all(a.dtype == np.float32 for a in jax.tree.leaves(variables))
+  if fixture_name not in ONE_WAY:
+    check_names(source, variant, variables, weights)
+  if fixture_name in SINGLE:
+    model, _ = convert.load(source, weights, variant=variant, **overrides)
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, x)
+    assert np.abs(np.asarray(logits) - exact).max() < 10 * fixture['float64']['max_abs_diff']
   return fixture
 
 
-def check_names(source: str, variant: str, fixture_name: str, **overrides) -> None:
+def check_names(source: str, variant: str, variables: dict, weights: dict) -> None:
   """What `convert.to_source` makes of the variables is the original's file: every name, shape and value."""
-  weights = golden_files.weights(golden_files.load(fixture_name))
-  _, variables = convert.load(source, weights, variant=variant, **overrides)
   tensors = convert.to_source(source, variables, variant)
   assert sorted(tensors) == sorted(weights)
   for name, array in tensors.items():

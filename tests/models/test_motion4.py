@@ -44,7 +44,7 @@ def clips(rng):
 def accuracy(settings, steps):
   """Of a network on 480 new clips after `steps` steps of SGD, and of the axis alone."""
   net = VideoModel(resnet.Backbone(**{**STEM, **settings}), linear.Head(4, kernel_std=0.01))
-  variables = net.init(jax.random.key(0), clips(jax.random.key(1))[0], train=False)
+  variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(clips(jax.random.key(1))[0])
   tx = optax.sgd(optax.cosine_decay_schedule(0.1, steps), momentum=0.9)
 
   def step(carry, rng):

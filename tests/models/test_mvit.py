@@ -133,10 +133,11 @@ def test_relative_positions_take_other_clips_and_separable_ones_say_no():
     mvit.Backbone(flavor='v3', **small).init(jax.random.key(1), video, train=False)
 
 
-@pytest.mark.parametrize('flavor', ['v1', 'v2', 'multitrain'])
 @pytest.mark.slow
-def test_remat_and_drop_path(flavor):
-  """Rematerialised, the gradients are the same; with all but certain dropping, blocks pass skips alone."""
+def test_remat_and_drop_path():
+  """Rematerialized, the gradients are the same; with all but certain dropping, blocks pass skips alone. Flavors share
+  both: they are wrapped around a block, whatever is in it."""
+  flavor = 'v2'
   video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
   small = {**TINY, 'depths': (1, 1), 'frames': 4}
   make = lambda **kw: mvit.Backbone(flavor=flavor, crop=32, class_token=flavor != 'multitrain', **small, **kw)

@@ -66,15 +66,14 @@ def logits(net, *videos):
 @pytest.mark.parametrize(
   ('module', 'variant', 'blind'),
   [
-    (resnet, 'tsn_r18', True),
-    pytest.param(inception, 'tsn', True, marks=pytest.mark.slow),
+    (resnet, 'tsn_r18', True),  # TSN on Inception: ibm_tsn_inception holds its every number
     (resnet, 'tam_r18', False),
     (resnet, 'tsm_r18', False),
     pytest.param(inception, 'tsm', False, marks=pytest.mark.slow),
   ],
 )
 def test_what_sees_the_order_of_frames(module, variant, blind):
-  settings = {'zero_last': False} if module is resnet else {}
+  settings = {'zero_last': False, 'depths': (1, 1, 1, 1)} if module is resnet else {}
   net = model(module, variant, 5, **TINY, **settings)
   video = jax.random.normal(jax.random.key(1), (2, 8, 32, 32, 3))
   forth, back = logits(net, video, video[:, ::-1])
@@ -198,7 +197,7 @@ def test_big_branch_sees_the_second_frame_of_each_pair():
 
 @pytest.mark.slow
 def test_big_branch_of_the_stem_sees_the_second_frame_of_each_pair():
-  net = blresnet.Backbone(depths=(2, 2, 2, 1), tam=False, zero_last=False, width=0.125)
+  net = blresnet.Backbone(depths=(1, 1, 1, 1), tam=False, zero_last=False, width=0.125)
   clip = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
   clips = jnp.stack([clip, clip.at[::2].add(1), clip.at[1::2].add(1)])
   variables = jax.jit(lambda x: net.init(jax.random.key(1), x, train=False))(clips)
@@ -272,9 +271,10 @@ def test_identity_start_of_tam():
 @pytest.mark.slow
 def test_without_side_slices_a_network_averages_its_frames(variant):
   """With the middle slice alone, a network without stride in time sees each frame by itself."""
-  net = model(resnet, variant, 5, width=0.125, time_strides=(1, 1, 1, 1), zero_last=False)
+  settings = dict(width=0.125, depths=(1, 1, 1, 1), time_strides=(1, 1, 1, 1), zero_last=False)
+  net = model(resnet, variant, 5, **settings)
   video = jax.random.normal(jax.random.key(2), (1, 4, 32, 32, 3))
-  variables = net.init(jax.random.key(0), video, train=False)
+  variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(video)
 
   def middle(path, x):
     if x.ndim == 5 and x.shape[0] > 1:
@@ -282,9 +282,9 @@ def test_without_side_slices_a_network_averages_its_frames(variant):
     return x
 
   variables = jax.tree_util.tree_map_with_path(middle, variables)
-  whole = net.apply(variables, video, train=False)
-  frames = jnp.stack([net.apply(variables, video[:, t : t + 1], train=False) for t in range(4)])
-  np.testing.assert_allclose(whole, frames.mean(0), atol=1e-5)
+  run = jax.jit(lambda x: net.apply(variables, x, train=False))
+  whole, frames = run(video), run(video.reshape(4, 1, 32, 32, 3))
+  np.testing.assert_allclose(whole[0], frames.mean(0), atol=1e-5)
 
 
 def test_slow_frames():
