@@ -7,7 +7,7 @@ INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo 'uv pip install -q --py
 # all of it again, for 12 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all test-times lint bench clean
 
 # Huge pages: fewer page faults in a training step on CPUs (docs/scaling.md).
 demo bench: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
@@ -22,6 +22,11 @@ test: $(VENV)/.test
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+test-times: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
+test-times: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow' --durations=40 --durations-min=1
+	JAX_DISABLE_MOST_OPTIMIZATIONS= $(BIN)/python -m pytest -n auto --dist loadfile -m slow --durations=40 --durations-min=5
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -101,9 +101,8 @@ def _headline(rows: list[Row], rate: float | None) -> str:
     elif 'clips_per_s' in v:
       share = f'{v["tflop_per_s"] / rate:.2f}' if rate else ''
       best[name] = max(best.get(name, 0.0), v['clips_per_s'])
-      numbers = (
-        f'{v["clips_per_s"]:.1f} | {v["tflop_per_s"]:.2f} | {share} | {v["peak_gib"]:.1f} | {v["compile_s"]:.0f}'
-      )
+      peak = '' if v['peak_gib'] is None else f'{v["peak_gib"]:.1f}'
+      numbers = f'{v["clips_per_s"]:.1f} | {v["tflop_per_s"]:.2f} | {share} | {peak} | {v["compile_s"]:.0f}'
       cells.append(f'| {name} | {row["line"]} | {numbers} |')
   columns = ['model', 'batch', 'clips/s', 'TFLOP/s', 'of the matrix product', 'peak GiB', 'compilation s']
   text = _table(columns, cells)

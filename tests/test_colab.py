@@ -12,6 +12,7 @@ from vjax import build, train
 ROOT = pathlib.Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_linear_probe_runs(data_dir, tmp_path):
   config = shrunk('mae_k400', **{'optim.total_steps': 2})
   config['evals'] = {}

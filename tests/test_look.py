@@ -29,6 +29,7 @@ def runs(data_dir, tmp_path_factory):
   return root, str(next((data_dir / 'motions').rglob('*.mp4')))
 
 
+@pytest.mark.slow
 def test_reconstructions_keep_what_was_seen(runs, tmp_path, capsys):
   root, video = runs
   args = ['reconstruct', f'--workdir={root}/mae_k400', f'--out={tmp_path}', video, '--ratios', '0.5', '0.9']

@@ -13,12 +13,12 @@ from etils import epath
 from tests.data import make
 from tests.experiments import shrunk
 from vjax import build, evaluate, remote, train
-from vjax.config import AugmentConfig, ClipConfig
+from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline, records, sources
 from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
-CLIP = ClipConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')
+CLIP = ViewsConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')
 
 
 def free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks import mae_step
 from benchmarks.gpu_cases import training
@@ -30,7 +31,7 @@ def mae(
     ratio: of hidden tokens; None = dense.
     frames, crop: of the clip.
   """
-  dtype = 'bfloat16' if record.full else 'float32'
+  dtype = jnp.bfloat16 if record.full else jnp.float32
   run = training.masked(variant, ratio, (frames, crop, crop), dtype)
   compiled: dict[int, Any] = {}
   too_large = None
@@ -52,6 +53,7 @@ def _speed(
   kept = tokens if ratio is None else masks.kept(tokens, ratio)
   flop = 2 * 3 * clips * mae_step.step_macs(variant, kept, tokens)  # a multiply-add is two; backward twice forward
   step, compile_s = run.compiled(clips)
+  largest = clips >= max(compiled, default=0)
   compiled[clips] = step
   call = _steps(run, step, clips)
   seconds = seconds_of(call, jax.block_until_ready, at_least_s=1.0)
@@ -61,7 +63,8 @@ def _speed(
     'ms': 1e3 * seconds,
     'tflop_per_s': flop / seconds / 1e12,
     'compile_s': compile_s,
-    'peak_gib': stats.get('peak_bytes_in_use', 0) / 2**30,
+    # The peak of this process: of a smaller batch than one before nothing is known.
+    'peak_gib': stats.get('peak_bytes_in_use', 0) / 2**30 if largest else None,
     'planned_gib': step.memory_analysis().temp_size_in_bytes / 2**30,
   }
 

@@ -17,8 +17,16 @@ import jax
 def kernels(call: Callable[[], Any], most: int = 12) -> dict[str, Any]:
   """{'busy_ms', 'kernels': [[name, ms, share of the busy time, count], ...]} of one call, the costliest first.
 
-  Names lose their numbers, so that kernels of equal layers are added up. On a CPU these are XLA's operations.
+  Names lose their numbers, so that kernels of equal layers are added up. On a CPU these are XLA's operations. Where the
+  profiler does not work, {'error'}: a result too, since trying again would compile everything again.
   """
+  try:
+    return _kernels(call, most)
+  except Exception as error:
+    return {'error': f'{type(error).__name__}: {error}'[:300]}
+
+
+def _kernels(call: Callable[[], Any], most: int) -> dict[str, Any]:
   jax.block_until_ready(call())
   with tempfile.TemporaryDirectory() as folder:
     with jax.profiler.trace(folder):

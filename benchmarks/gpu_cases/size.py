@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.gpu_cases import training
 from benchmarks.gpu_cases.recorder import Recorder, seconds_of
 from vjax.models import mvit, vit
 
 
-def _training(name: str, remat: bool, dtype: str) -> training.Training:
+def _training(name: str, remat: bool, dtype: Any) -> training.Training:
   if name == 'mvit_l':
     row = mvit.VARIANTS['v2_l_40x3']
     return training.classifier(mvit.Backbone(**row, dtype=dtype, remat=remat), (40, row['crop'], row['crop']))
@@ -29,7 +30,7 @@ def largest(record: Recorder, name: str, remat: bool, clips: tuple[int, int]) ->
     remat: whether blocks are computed again in the backward pass.
     clips: two batches whose planned memory tells that of a clip.
   """
-  run = _training(name, remat, 'bfloat16' if record.full else 'float32')
+  run = _training(name, remat, jnp.bfloat16 if record.full else jnp.float32)
   for count in clips:
     record.measure(f'plan/batch={count}', lambda count=count: _plan(run, count))
   plans = [record.known.get(f'plan/batch={count}', {}).get('bytes') for count in clips]

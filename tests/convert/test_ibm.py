@@ -41,7 +41,7 @@ FIXTURES = {  # fixture -> variant, settings
   'ibm_s3d_inception': ('s3d_inception', {}),
   'ibm_s3d_inception_dw': ('s3d_dw_inception', {}),
 }
-QUICK = ('ibm_tam_resnet18_b5_max_ts_avg', 'ibm_s3d_inception')
+QUICK = ('ibm_tam_resnet18_b5_max_ts_avg',)
 
 
 @pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES])

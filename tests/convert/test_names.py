@@ -16,6 +16,11 @@ from vjax.types import VideoModel
 SMALL = dict(width=0.125)
 
 
+def slowly(*values):
+  """A parameter that is tried in the slow part."""
+  return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def network(source: str, variant: str, **settings):
   """The classifier of five classes that `convert.load` builds."""
   settings = {**registry.find('convert', source).VARIANTS[variant], **SMALL, **settings}
@@ -110,7 +115,10 @@ NAMES = {  # what the original's file has, beside what it has not
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(('source', 'variant'), NAMES)
+QUICK = ('ip_csn_50', 'tsm_nl_r50', 'resnet18', 'c2d_nln_r50')  # one of a source
+
+
+@pytest.mark.parametrize(('source', 'variant'), [n if n[1] in QUICK else slowly(*n) for n in NAMES])
 def test_there_and_back(source, variant):
   expected, absent = NAMES[source, variant]
   tensors = original(source, variant)
@@ -136,7 +144,9 @@ def test_settings_that_weights_do_not_tell(source, variant, setting, value):
   assert getattr(network(source, variant).backbone, setting) == value
 
 
-@pytest.mark.parametrize('image', ['slowfast_r50_4x16', 'x3d_s', 'slow_r50'])
+@pytest.mark.parametrize(
+  'image', [*(pytest.param(n, marks=pytest.mark.slow) for n in ('slowfast_r50_4x16', 'x3d_s')), 'slow_r50']
+)
 def test_image_networks_of_the_image_pretraining_paper(image):
   """Prefixes of their own; SlowFast's classifier sees [slow, fast], not [fast, slow]; X3D has a bias more."""
   variant, tensors = f'sts_{image}', {}
@@ -176,7 +186,10 @@ def caffe2(name: str) -> str:
   return f'{blob}_{ends[match[match.lastindex]]}'
 
 
-@pytest.mark.parametrize('variant', ['slow_r50', 'i3d_nln_r50', 'slowfast_nln_r50_4x16', 'x3d_s'])
+@pytest.mark.parametrize(
+  'variant',
+  ['slow_r50', *(pytest.param(n, marks=pytest.mark.slow) for n in ('i3d_nln_r50', 'slowfast_nln_r50_4x16', 'x3d_s'))],
+)
 def test_caffe2_blobs(variant):
   tensors = {name: a for name, a in original('slowfast', variant).items() if 'num_batches' not in name}
   blobs = {caffe2(name): array for name, array in tensors.items()}

@@ -31,7 +31,7 @@ FIXTURES = {  # fixture -> source, variant, settings
   'sts_off_ircsn_r50': ('sts', 'sts_ir_csn_r50', {'sts': ''}),
   'sts_r2plus1d_r34': ('sts', 'sts_r2plus1d_r34', {}),
 }  # fmt: skip
-QUICK = ('sf_SLOW_NLN_dot_8x8_R50', 'mm_tsm_resnet18', 'sts_ircsn_r50')
+QUICK = ('mm_tsm_resnet18', 'sts_ircsn_r50')
 
 
 @pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES])

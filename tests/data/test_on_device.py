@@ -57,6 +57,7 @@ def test_equals_the_host(toy_dir, canvas, repeats, color):
   assert any(color) == ('color' in b)
 
 
+@pytest.mark.slow
 def test_a_step_sees_the_same_clips(data_dir):
   losses = []
   for canvas in (None, (96, 128)):

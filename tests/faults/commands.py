@@ -18,7 +18,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def environment(devices: int = 1, **more: str) -> dict[str, str]:
   flags = f'--xla_force_host_platform_device_count={devices}'
-  return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT), **more}
+  quick = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}  # runs of a few steps: compilation is most of their time
+  return {**os.environ, **quick, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT), **more}
 
 
 def start(*command: str, devices: int = 1, variables: dict[str, str] | None = None, **settings) -> subprocess.Popen:

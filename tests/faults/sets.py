@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, settings
 
 from data_prep.sequence_example import sequence_example, tfrecord
 from tests.data import make
-from vjax.config import AugmentConfig, ClipConfig
+from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline, records, sources
 from vjax.data.manifest import write_manifest
 from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='set', num_classes=0)
 MANY = dataclasses.replace(SPEC, labels='multi_label')
-CLIP = ClipConfig(num_frames=2, frame_stride=1, crop_size=16, short_side=16, sampling='dense')
+CLIP = ViewsConfig(num_frames=2, frame_stride=1, crop_size=16, short_side=16, sampling='dense')
 HEADER = 12  # bytes of length and its checksum
 quick = settings(
   deadline=None, max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck)

@@ -65,11 +65,18 @@ def unbroken(experiment, tmp_path_factory) -> pathlib.Path:
   return workdir
 
 
+@pytest.fixture(scope='module')
+def whole(data_dir, tmp_path_factory) -> pathlib.Path:
+  """The workdir of a command that ran without trouble."""
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  commands.ended(commands.train('mae', workdir, data_dir, *FLAGS, '--config.train.keep=100'))
+  return workdir
+
+
 @pytest.mark.slow
-def test_a_full_disk_stops_the_run_in_words(data_dir, tmp_path):
+def test_a_full_disk_stops_the_run_in_words(whole, data_dir, tmp_path):
   """The file system fills up while checkpoints are written; with more room the run continues bit for bit."""
-  commands.ended(commands.train('mae', tmp_path / 'unbroken', data_dir, *FLAGS, '--config.train.keep=100'))
-  size = sum(p.stat().st_size for p in (tmp_path / 'unbroken').rglob('*') if p.is_file())
+  size = sum(p.stat().st_size for p in whole.rglob('*') if p.is_file())
   with mounted(tmp_path / 'small', str(size // 2)) as small:
     command = lambda: commands.train('mae', small / 'run', data_dir, *FLAGS, '--config.train.keep=100')
     text = message(commands.ended(command(), 1))
@@ -80,8 +87,8 @@ def test_a_full_disk_stops_the_run_in_words(data_dir, tmp_path):
     assert commands.saved_steps(small / 'run')[: len(saved)] == saved
     subprocess.run(['mount', '-o', f'remount,size={size * 4}', str(small)], check=True)
     commands.ended(command())
-    assert same(arrays(tmp_path / 'unbroken', 12), arrays(small / 'run', 12))
-    assert lines(tmp_path / 'unbroken') == lines(small / 'run') and commands.temporaries(small / 'run') == []
+    assert same(arrays(whole, 12), arrays(small / 'run', 12))
+    assert lines(whole) == lines(small / 'run') and commands.temporaries(small / 'run') == []
     subprocess.run(['mount', '-o', 'remount,ro', str(small)], check=True)
     for mode in ('train', 'evaluate'):
       run = commands.train('mae', small / 'run', data_dir, *FLAGS, f'--mode={mode}')
@@ -89,19 +96,19 @@ def test_a_full_disk_stops_the_run_in_words(data_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_files_that_may_not_grow_stop_the_run_in_words(data_dir, tmp_path):
+def test_files_that_may_not_grow_stop_the_run_in_words(whole, data_dir, tmp_path):
   """The same without mounting: from its second start on, the process may write no file beyond a few kilobytes."""
-  commands.ended(commands.train('mae', tmp_path / 'unbroken', data_dir, *FLAGS))
-  shutil.copytree(tmp_path / 'unbroken', tmp_path / 'run')
+  flags = (*FLAGS, '--config.train.keep=100')
+  shutil.copytree(whole, tmp_path / 'run')
   for step in (10, 12):
     shutil.rmtree(tmp_path / 'run' / 'checkpoints' / str(step))
   limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-  text = message(commands.ended(commands.train('mae', tmp_path / 'run', data_dir, *FLAGS, preexec_fn=limit), 1))
+  text = message(commands.ended(commands.train('mae', tmp_path / 'run', data_dir, *flags, preexec_fn=limit), 1))
   assert 'File too large' in text or 'EFBIG' in text, text
-  assert 'the last good checkpoint is that of step 8' in text and commands.saved_steps(tmp_path / 'run') == [8]
-  commands.ended(commands.train('mae', tmp_path / 'run', data_dir, *FLAGS))
-  assert same(arrays(tmp_path / 'unbroken', 12), arrays(tmp_path / 'run', 12))
-  assert lines(tmp_path / 'unbroken') == lines(tmp_path / 'run') and commands.temporaries(tmp_path / 'run') == []
+  assert 'the last good checkpoint is that of step 8' in text and commands.saved_steps(tmp_path / 'run')[-1] == 8
+  commands.ended(commands.train('mae', tmp_path / 'run', data_dir, *flags))
+  assert same(arrays(whole, 12), arrays(tmp_path / 'run', 12))
+  assert lines(whole) == lines(tmp_path / 'run') and commands.temporaries(tmp_path / 'run') == []
 
 
 @pytest.mark.slow
@@ -123,9 +130,8 @@ def failing(name: str, when, error: OSError, monkeypatch):
   monkeypatch.setattr(os, name, fake)
 
 
-@pytest.mark.parametrize(
-  'what', ['metrics', *(pytest.param(x, marks=pytest.mark.slow) for x in ('events', 'result'))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('what', ['metrics', 'events', 'result'])
 def test_a_full_disk_under_every_writer(what, experiment, unbroken, tmp_path, monkeypatch):
   """No space for metrics.jsonl, TensorBoard's events, result.json: words, and the next start continues."""
   from clu import metric_writers
@@ -327,7 +333,7 @@ def test_skipped_steps_are_counted_and_too_many_stop(experiment, tmp_path, monke
   assert commands.saved_steps(tmp_path / 'b')[-1] in (5, 6)
 
 
-@pytest.mark.parametrize('kind', [pytest.param('loss', marks=pytest.mark.slow), 'gradient'])
+@pytest.mark.parametrize('kind', [pytest.param(x, marks=pytest.mark.slow) for x in ('loss', 'gradient')])
 def test_without_the_switch_the_last_good_checkpoint_is_good(kind, experiment, tmp_path):
   """A gradient that is not finite ruins the state of its own step: neither is saved, and the one before is named."""
   name = {'loss': 'loss', 'gradient': 'gradient_norm'}[kind]

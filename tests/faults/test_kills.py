@@ -46,10 +46,10 @@ def agree(a, b, step: int = 24) -> None:
 
 @pytest.mark.slow
 def test_killed_again_and_again(unbroken, data_dir, tmp_path):
-  """Ten kills: two anywhere from the first line of code on, four soon after a save, four once the folder of a save is there,
+  """Six kills: one anywhere from the first line of code on, two soon after a save, three once the folder of a save is there,
   most of which leave it half written."""
   rng, workdir, inside = random.Random(0), tmp_path / 'run', 0
-  for instant in ('anywhere', 'after', 'inside', 'after', 'inside', 'anywhere', 'inside', 'after', 'inside', 'after'):
+  for instant in ('anywhere', 'after', 'inside', 'inside', 'after', 'inside'):
     if instant == 'anywhere':
       run = commands.train('mae', workdir, data_dir, *FLAGS)
       time.sleep(rng.uniform(1, 9))
@@ -62,7 +62,7 @@ def test_killed_again_and_again(unbroken, data_dir, tmp_path):
     run.kill()
     commands.ended(run, -signal.SIGKILL)
     inside += instant == 'inside' and bool(commands.temporaries(workdir))
-  assert inside >= 2
+  assert inside >= 1
   commands.ended(commands.train('mae', workdir, data_dir, *FLAGS))
   agree(unbroken, workdir)
 

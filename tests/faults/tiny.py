@@ -15,5 +15,5 @@ def get_config(arg: str = 'mae') -> ConfigDict:
     config['head'] |= {'dropout': 0.3}
     config['train'] |= {'ema_decay': 0.9}
   for evaluation in config['evals'].values():
-    evaluation |= {'batch': 16}  # 36 test clips: the last batch is neither full nor shared evenly by hosts
+    evaluation |= {'batch_size': 16}  # 36 test clips: the last batch is neither full nor shared evenly by hosts
   return ConfigDict(config)
