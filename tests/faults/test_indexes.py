@@ -122,7 +122,7 @@ def test_manifests_of_other_types(folder, change, words):
 
 def test_a_view_that_the_manifest_lacks(folder):
   (folder / 'manifest.json').write_text(json.dumps(make.manifest(folder) | {'views': {}}))
-  spec = dataclasses.replace(SPEC, view='even')
+  spec = dataclasses.replace(SPEC, label_space='even')
   refused(folder, "has no view 'even'", 'delete manifest.json', spec=spec)
 
 
