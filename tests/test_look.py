@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from types import SimpleNamespace
 
 import av
 import flax.linen as nn
@@ -51,6 +52,7 @@ def test_reconstructions_keep_what_was_seen(runs, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pictures_go_to_tensorboard(runs):
   from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -61,6 +63,7 @@ def test_pictures_go_to_tensorboard(runs):
   assert 'pictures' not in (root / 'mae_k400' / 'result.json').read_text()
 
 
+@pytest.mark.slow
 def test_heat_of_a_video_and_unknown_labels(runs, tmp_path, capsys):
   root, video = runs
   assert (
@@ -87,12 +90,13 @@ class Bright(nn.Module):
 
 class Shown(predict.Loaded):
   def __init__(self, video):
-    self.config = {'objective': {'name': 'classify'}, 'data': {'mean': (0.0,) * 3, 'std': (1.0,) * 3}}
+    pixels = SimpleNamespace(mean=(0.0,) * 3, std=(1.0,) * 3)
+    self.config = SimpleNamespace(objective=SimpleNamespace(name='classify'), data=pixels)
     self.classes, self.model = ['bright', 'dark'], VideoModel(Bright(), linear.Head(2))
     head = {'linear': {'kernel': jnp.eye(2), 'bias': jnp.zeros(2)}}
     self.params, self.stats, self._video = {'head': head}, {}, video
 
-  def views(self, path, *, clips, crops):
+  def views(self, path, *, num_clips, num_crops):
     return self._video[None]
 
 

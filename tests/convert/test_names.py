@@ -203,6 +203,7 @@ def test_caffe2_blobs(variant):
   check('slowfast', variant, blobs, variables_of('slowfast', variant))
 
 
+@pytest.mark.slow
 def test_laterals_tell_how_many_frames_they_see():
   """The same variant with laterals of seven frames, in both sources."""
   for source in ('slowfast', 'pytorchvideo'):
@@ -231,6 +232,7 @@ def test_googlenet_without_its_auxiliary_classifiers():
     convert.load('torchvision', tensors | {'aux3.fc2.bias': np.ones(5)}, variant='googlenet', **SMALL)
 
 
+@pytest.mark.slow
 def test_blresnet_of_images_has_no_tam():
   """The ImageNet files: the trainer's prefix, no taps, 'fc'; and video files trained without dropout."""
   expected = variables_of('ibm', 'blresnet_50', tam=False)

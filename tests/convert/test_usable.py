@@ -78,15 +78,15 @@ def test_what_nobody_knows_is_asked_for(tmp_path, capsys):
   np.savez(tmp_path / 'image.npz', **images())
   weights, out = f'{tmp_path}/image.npz', f'{tmp_path}/image'
   command.main(['--source=mae_image', '--variant=Ti', '--set', 'frames=4', weights, out])
-  assert 'unknown, and needed for predictions: --stride, --sampling' in capsys.readouterr().out
+  assert 'unknown, and needed for predictions: --frame_stride, --sampling' in capsys.readouterr().out
   for use in (predict.Predictor, lambda path: probe_k400.get_config(f'init={path}')):
-    with pytest.raises(ValueError, match=r'convert them again.*--sampling, --stride'):
+    with pytest.raises(ValueError, match=r'convert them again.*--frame_stride, --sampling'):
       use(out)
-  more = ['--stride=2', '--sampling=linspace', '--mean', '.5', '.5', '.5', '--std', '.2', '.2', '.2']
+  more = ['--frame_stride=2', '--sampling=linspace', '--mean', '.5', '.5', '.5', '--std', '.2', '.2', '.2']
   command.main(['--source=mae_image', '--variant=Ti', '--set=frames=4', *more, weights, f'{out}2'])
   found = predict.Predictor(f'{out}2')
   assert found.clip == ClipConfig(num_frames=4, frame_stride=2, crop_size=64, short_side=73, sampling='linspace')
-  assert found.config['data']['mean'] == (0.5,) * 3 and len(found.classes) == 7
+  assert found.config.data.mean == (0.5,) * 3 and len(found.classes) == 7
   (tmp_path / 'two.txt').write_text('a\nb\n')
   for wrong, message in {
     '--set=frames': 'need KEY=VALUE',

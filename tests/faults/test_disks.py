@@ -163,6 +163,7 @@ def test_a_full_disk_under_every_writer(what, experiment, unbroken, tmp_path, mo
   assert commands.temporaries(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_an_error_of_a_background_save_stops_the_run(experiment, unbroken, tmp_path, monkeypatch):
   """Orbax commits in a thread of its own; when that fails at step 4, the run stops before it has gone much further."""
   from orbax.checkpoint._src.path import atomicity
@@ -292,7 +293,7 @@ def numbers(exp, mesh, steps: int):
 def test_a_bad_step_is_skipped_whole(layout, experiment):
   """Parameters, optimizer state, statistics and average stay as they were, wherever in the batch the bad clip was."""
   mesh = shard.mesh(4) if 'eight' in layout else shard.mesh(1, jax.devices()[:1])
-  more = dict(skip_nonfinite=True, ema=0.9, accumulate=2 if layout == 'accumulated' else 1)
+  more = dict(skip_nonfinite=True, ema_decay=0.9, grad_accumulation=2 if layout == 'accumulated' else 1)
   found = numbers(broken(experiment, {2: 'loss', 4: 'gradient'}, **more), mesh, 5)
   assert [int(state.step) for state, _ in found] == [1, 2, 3, 4, 5]
   assert [metrics['skipped'] for _, metrics in found] == [0, 1, 0, 1, 0]

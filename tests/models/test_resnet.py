@@ -44,8 +44,8 @@ def initial(model: VideoModel, video):
   [  # parameters with 400 classes; GMACs of 32 frames of 112 px (Ghadiyaram et al. 2019, table 2: 83, 152, 176, 252)
     ('r2plus1d_18', 33_370_839, 82.992),
     ('r2plus1d_34', 63_697_175, 152.356),
-    ('r2plus1d_101', 86_050_785, 176.469),
-    ('r2plus1d_152', 118_226_785, 251.997),
+    pytest.param('r2plus1d_101', 86_050_785, 176.469, marks=pytest.mark.slow),
+    pytest.param('r2plus1d_152', 118_226_785, 251.997, marks=pytest.mark.slow),
     ('r3d_18', 33_371_472, 81.393),
     ('r2d_18', 11_381_712, 1.725),  # of one frame
     ('tv_r2plus1d_18', 31_505_325, None),  # the other rule for middle widths
