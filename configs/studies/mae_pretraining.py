@@ -36,7 +36,7 @@ def runs(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
       yield f'{name}_all_{seed}', _seeded(mae_finetune_k400.get_config(arg), seed)
       few = _seeded(mae_finetune_k400.get_config(arg), seed)
       with few.unlocked():
-        few.data.per_class = FEW
+        few.data.videos_per_class = FEW
         few.optim.update(total_steps=FEW_STEPS, warmup_steps=FEW_STEPS // 10)
       yield f'{name}_few_{seed}', few
 
