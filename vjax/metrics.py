@@ -23,6 +23,8 @@ from vjax import remote
 def start_log(workdir: str) -> None:
   """Log lines from INFO on go to the terminal, in short, and to workdir/log.txt, with their times; those of the further
   hosts of a pod to log-1.txt, log-2.txt, ... Raises OSError where workdir cannot be written to."""
+  # JAX says on every start that there is no TPU; the question which process this is starts it.
+  logging.getLogger('jax._src.xla_bridge').setLevel(logging.ERROR)
   name = f'log-{jax.process_index()}.txt' if jax.process_index() else 'log.txt'
   with writing(workdir):
     folder = _local(workdir)

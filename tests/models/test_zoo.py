@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.networks import variables_of
 from vjax import tree, zoo
 from vjax.heads import linear
 from vjax.layers import temporal
@@ -197,10 +198,10 @@ def test_big_branch_sees_the_second_frame_of_each_pair():
 
 @pytest.mark.slow
 def test_big_branch_of_the_stem_sees_the_second_frame_of_each_pair():
-  net = blresnet.Backbone(depths=(1, 1, 1, 1), tam=False, zero_last=False, width=0.125)
+  net = blresnet.Backbone(depths=(2, 2, 2, 1), tam=False, zero_last=False, width=0.125)
   clip = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
   clips = jnp.stack([clip, clip.at[::2].add(1), clip.at[1::2].add(1)])
-  variables = jax.jit(lambda x: net.init(jax.random.key(1), x, train=False))(clips)
+  variables = variables_of(net, clips)
   run = jax.jit(lambda v: net.apply(v, clips, train=False).pooled)
   for part, changes in {'little2_norm': [False, True], 'big_norm': [True, False]}.items():
     y = run(silenced(variables, part))
