@@ -15,18 +15,18 @@ demo bench: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 demo: $(VENV)/.data
 	$(BIN)/python -m vjax.demo --workdir=runs/demo --data_dir=data
 
-# LLVM's optimizations take longer than they save where nothing is trained for long.
-test: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
+# LLVM's optimizations take longer than they save where nothing is trained for long; the few tests that do ask for them
+# (the fixture `optimized`).
+test test-all test-times: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
-test-times: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test-times: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow' --durations=40 --durations-min=1
-	JAX_DISABLE_MOST_OPTIMIZATIONS= $(BIN)/python -m pytest -n auto --dist loadfile -m slow --durations=40 --durations-min=5
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow --durations=40 --durations-min=5
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

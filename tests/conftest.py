@@ -22,6 +22,17 @@ from jaxtyping import install_import_hook
 install_import_hook(['vjax.models', 'vjax.heads', 'vjax.layers'], 'beartype.beartype')
 
 
+@pytest.fixture
+def optimized():
+  """LLVM's optimizations, which the Makefile leaves out, for a test that computes longer than it compiles."""
+  import jax
+
+  before = jax.config.jax_disable_most_optimizations
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
+
+
 @pytest.fixture(scope='session')
 def data_dir(tmp_path_factory) -> pathlib.Path:
   """A folder with the built-in data set, 60 training and 36 test clips: real H.264 videos, written as records."""

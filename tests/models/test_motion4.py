@@ -44,7 +44,10 @@ def clips(rng):
 def accuracy(settings, steps):
   """Of a network on 480 new clips after `steps` steps of SGD, and of the axis alone."""
   net = VideoModel(resnet.Backbone(**{**STEM, **settings}), linear.Head(4, kernel_std=0.01))
-  variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(clips(jax.random.key(1))[0])
+  # LLVM takes long to make the drawing of parameters fast, which is done once.
+  options = {'xla_backend_optimization_level': 1}
+  start = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False), compiler_options=options)
+  variables = start(clips(jax.random.key(1))[0])
   tx = optax.sgd(optax.cosine_decay_schedule(0.1, steps), momentum=0.9)
 
   def step(carry, rng):
@@ -74,7 +77,7 @@ def accuracy(settings, steps):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
-def test_what_motion_a_network_can_tell(name):
+def test_what_motion_a_network_can_tell(name, optimized):
   settings, steps, lowest, highest = NETWORKS[name]
   exact, axis = accuracy(settings, steps)
   print(f'{name}: {exact:.3f}, axis {axis:.3f}')

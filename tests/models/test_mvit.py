@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.networks import variables_of
 from vjax import convert, tree
 from vjax.convert import _mvit, _table
 from vjax.heads import linear
@@ -141,7 +142,7 @@ def test_remat_and_drop_path():
   video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
   small = {**TINY, 'depths': (1, 1), 'frames': 4}
   make = lambda **kw: mvit.Backbone(flavor=flavor, crop=32, class_token=flavor != 'multitrain', **small, **kw)
-  variables = jax.jit(partial(make().init, train=False))(jax.random.key(1), video)
+  variables = variables_of(make(), video)
 
   def value_and_gradient(**settings):
     apply = partial(make(**settings).apply, train=True, rngs={'dropout': jax.random.key(2)})
@@ -174,7 +175,7 @@ def test_starts_of_the_two_codes():
 def test_half_precision_stays_close():
   video = jax.random.normal(jax.random.key(0), (2, 8, 32, 32, 3))
   make = lambda dtype: mvit.Backbone(flavor='v2', crop=32, dtype=dtype, **TINY)
-  variables = jax.jit(partial(make(jnp.float32).init, train=False))(jax.random.key(1), video)
+  variables = variables_of(make(jnp.float32), video)
   whole, half = (
     jax.jit(partial(make(t).apply, train=False))(variables, video).pooled for t in (jnp.float32, jnp.bfloat16)
   )

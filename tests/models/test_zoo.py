@@ -59,9 +59,10 @@ TINY = dict(width=0.125)
 
 
 def logits(net, *videos):
-  """Of each video, by the same fresh parameters."""
-  run = jax.jit(lambda rng, x: net.init_with_output(rng, x, train=False)[0])  # compiled once
-  return [np.asarray(run(jax.random.key(0), video)) for video in videos]
+  """Of each video, by the same random parameters."""
+  variables = variables_of(net, videos[0])
+  run = jax.jit(lambda x: net.apply(variables, x, train=False))  # compiled once
+  return [np.asarray(run(video)) for video in videos]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_without_side_slices_a_network_averages_its_frames(variant):
   settings = dict(width=0.125, depths=(1, 1, 1, 1), time_strides=(1, 1, 1, 1), zero_last=False)
   net = model(resnet, variant, 5, **settings)
   video = jax.random.normal(jax.random.key(2), (1, 4, 32, 32, 3))
-  variables = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(video)
+  variables = variables_of(net, video)
 
   def middle(path, x):
     if x.ndim == 5 and x.shape[0] > 1:
