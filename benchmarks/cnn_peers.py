@@ -93,6 +93,10 @@ def make(name: str) -> nn.Module:
         setattr(module, child, nn.AdaptiveAvgPool3d(1))
       elif name == 'sts_slow_r50' and child == 'conv_a' and part.kernel_size == (3, 1, 1):
         setattr(module, child, STS(part.in_channels, part.out_channels))
+  for module in network.modules():  # PyTorchVideo leaves NumPy's integers, which torch.compile does not take
+    for key in ('stride', 'kernel_size', 'padding', 'dilation'):
+      if isinstance(getattr(module, key, None), tuple):
+        setattr(module, key, tuple(int(n) for n in getattr(module, key)))
   return Classifier(network, alpha={'slowfast_4x16': 8, 'slowfast_8x8': 4}.get(name, 0))
 
 

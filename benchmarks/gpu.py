@@ -14,22 +14,25 @@ Every result is one line in OUT/results.jsonl, on the disk before the next begin
 and is killed after twice its estimate, so that neither a lack of memory nor a long compilation ends the run. A case is
 started if its estimate fits into what is left of the budget. The same OUT, or --skip-done with the files of earlier runs,
 continues: results of the same kind of device that are there are not repeated; failed, killed and skipped ones are tried
-again. At the end, or on SIGTERM, OUT/results.md shows all that is known.
+again. At the end, on SIGTERM and on
+Ctrl-C OUT/results.md shows all that is known; OUT/log.txt has the output of what failed.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import atexit
 import fnmatch
 import importlib
 import importlib.metadata
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -39,13 +42,12 @@ from typing import Any
 
 from benchmarks import gpu_report
 from benchmarks.gpu_cases import BY_NAME, CASES, Case
-from benchmarks.gpu_cases.recorder import append, read
+from benchmarks.gpu_cases.recorder import append, end_with_parent, read
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 2.0  # times the estimate, after which a case is killed
 TOGETHER = 4  # cases that measure no time run side by side
 DEVICE = 'device: '  # first words of a process
-_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Run:
     full: whether cases have their full size; None until the device is known.
     kind: of the device.
     children: processes at work.
+    stopped: a signal has ended the run.
   """
 
   out: Path
@@ -71,6 +74,7 @@ class Run:
   full: bool | None = None
   kind: str = ''
   children: set[subprocess.Popen] = field(default_factory=set)
+  stopped: bool = False
 
   @property
   def results(self) -> str:
@@ -97,20 +101,21 @@ def estimate_s(case: Case, full: bool) -> float:
   return case.estimate_s if full else case.small_s
 
 
-def run_case(run: Run, case: Case) -> None:
-  """Runs a case in a process of its own; what it left unrecorded of its end is recorded here."""
+def run_case(run: Run, case: Case) -> str:
+  """Runs a case in a process of its own; what it left unrecorded of its end is recorded here. The process's output."""
+  if run.stopped:
+    return ''
   if case.part == 1:
-    full, limit = run.device != 'cpu', max(case.estimate_s, 60)
+    full, limit = run.device != 'cpu', 150.0  # a first start of CUDA may take long
   else:
     full, limit = bool(run.full), PATIENCE * estimate_s(case, bool(run.full))
-  limit = min(limit, run.left_s())
-  log = run.out / 'logs' / f'{case.name.replace("/", "-")}.txt'
-  log.parent.mkdir(parents=True, exist_ok=True)
+  limit = max(1.0, min(limit, run.left_s()))
   order = {'case': case.name, 'results': run.results, 'device': run.device, 'paths': run.paths, 'full': full}
   command = [sys.executable, '-m', 'benchmarks.gpu', '--child', json.dumps(order)]
-  env = {**run.env, **{k: f'{run.env.get(k, "")} {v}'.strip() for k, v in case.env.items()}}
+  flags = f'{run.env.get("XLA_FLAGS", "")} {case.env.get("XLA_FLAGS", "")}'.strip()
+  env = {**run.env, **case.env, 'XLA_FLAGS': flags}
   start = time.monotonic()
-  with open(log, 'w') as file:
+  with tempfile.TemporaryFile('w+', errors='replace') as file:
     child = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True)
     run.children.add(child)
     try:
@@ -121,14 +126,19 @@ def run_case(run: Run, case: Case) -> None:
     finally:
       _kill(child)
       run.children.discard(child)
-  seconds = time.monotonic() - start
+    file.seek(0)
+    log = file.read()
+  seconds, status = time.monotonic() - start, 'killed' if run.stopped else status
   if status:
-    tail = log.read_text(errors='replace')[-600:]
+    why = {'killed': f'after {seconds:.0f} s', 'skipped': log.strip().split(': ')[-1]}.get(status, log[-600:])
     row = {'case': case.name, 'line': 'end', 'part': case.part, 'status': status, 'device': run.kind}
-    why = {'killed': f'after {seconds:.0f} s', 'skipped': tail.strip().split(': ')[-1]}.get(status, tail)
     append(run.results, {**row, 'seconds': round(seconds, 1), 'values': {'error': why}})
-  shown = log.read_text(errors='replace').strip() if status == 'skipped' else status or 'done'
+    if status != 'skipped':  # one file for all: a machine may send few back
+      with open(run.out / 'log.txt', 'a') as file:
+        file.write(f'\n=== {case.name}: {status} after {seconds:.0f} s\n{log}')
+  shown = log.strip() if status == 'skipped' else status or 'done'
   print(f'{case.name:34} {seconds:6.1f} s  {shown}, {max(0, run.left_s()):.0f} s left', flush=True)
+  return log
 
 
 def _kill(child: subprocess.Popen) -> None:
@@ -142,7 +152,7 @@ def _kill(child: subprocess.Popen) -> None:
 
 def child(order: dict[str, Any]) -> int:
   """Runs one case in this process; the exit status: 0 done, 3 skipped, 1 where a line failed."""
-  ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
+  end_with_parent()
   case = BY_NAME[order['case']]
   missing = [name for name in case.needs if not _imports(name)]
   if missing:
@@ -207,9 +217,10 @@ def environment(args: argparse.Namespace) -> dict[str, str]:
     env |= {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''}
   path = [str(ROOT)]
   if args.wheels:
-    site = Path(args.out, 'site')
+    site = Path(tempfile.mkdtemp(prefix='vjax-wheels-'))
+    atexit.register(shutil.rmtree, site, ignore_errors=True)
     unpack_wheels(args.wheels, site)
-    path.append(str(site.resolve()))
+    path.append(str(site))
   return {**env, 'PYTHONPATH': os.pathsep.join([*path, *filter(None, [os.environ.get('PYTHONPATH')])])}
 
 
@@ -219,10 +230,17 @@ def measure(args: argparse.Namespace) -> Run:
   out.mkdir(parents=True, exist_ok=True)
   read(args.skip_done)  # a wrong file is an error now, not later
   run = Run(out, time.monotonic() + args.budget, args.device, args.skip_done, environment(args))
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+  def stop(number: int, _: Any) -> None:
+    run.stopped = True
+    for process in list(run.children):
+      _kill(process)
+    sys.exit(128 + number)
+
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, stop)
   try:
-    run_case(run, CASES[0])
-    log = (out / 'logs' / 'machine.txt').read_text(errors='replace')
+    log = run_case(run, CASES[0])
     kinds = [line.removeprefix(DEVICE) for line in log.splitlines() if line.startswith(DEVICE)]
     if not kinds:
       raise SystemExit(f'error: JAX did not start: {log[-800:]}')
@@ -231,6 +249,9 @@ def measure(args: argparse.Namespace) -> Run:
       raise SystemExit('error: --device=gpu, but JAX sees no GPU: install jax with CUDA')
     cases = [case for case in CASES[1:] if fnmatch.fnmatch(case.name, args.only)]
     cases = [case for case in cases if (run.full or case.small is not None) and not run.is_done(case)]
+    rows = run.rows()  # what failed before comes after what was never tried
+    failed = {row['case'] for row in rows if row['line'] == 'end' and row['status'] == 'failed'}
+    cases.sort(key=lambda case: case.name in failed)
     many = max(1, min(TOGETHER, (os.cpu_count() or 1) // 4))
     with ThreadPoolExecutor(many) as pool:
       beside = [case for case in cases if not case.timed]

@@ -27,12 +27,13 @@ def markdown(rows: list[Row]) -> str:
   latest = {(row['device'], row['case'], row['line']): row for row in rows}
   devices: dict[str, list[Row]] = {}
   for (device, _, _), row in latest.items():
-    devices.setdefault(device, []).append(row)
+    devices.setdefault(device or 'unknown device', []).append(row)
   return '\n'.join(_device(device, found) for device, found in devices.items())
 
 
 def _device(device: str, rows: list[Row]) -> str:
-  done = [row for row in rows if row['status'] == 'done' and row['line'] != 'end']
+  failed = lambda row: row['status'] != 'done' or 'error' in row['values'] and row['part'] in (1, 2, 4)
+  done = [row for row in rows if not failed(row) and row['line'] != 'end']
   rate = next((r['values']['tflop_per_s'] for r in done if r['line'] == f'product/{DTYPE}'), None)
   parts = {number: [row for row in done if row['part'] == number] for number in PARTS}
   small = 'Small settings: these figures show that the code runs, and nothing about speed.'
@@ -40,7 +41,7 @@ def _device(device: str, rows: list[Row]) -> str:
   for number, name in PARTS.items():
     if parts[number]:
       blocks.append(f'### {number}. {name}\n\n' + _TABLES[number](parts[number], rate))
-  bad = [row for row in rows if row['status'] != 'done']
+  bad = [row for row in rows if failed(row)]
   if bad:
     lines = [f'| {r["case"]} | {r["line"]} | {r["status"]} | {_cell(r["values"].get("error", ""))} |' for r in bad]
     blocks.append('### Not measured\n\n' + _table(['case', 'line', 'status', 'why'], lines))

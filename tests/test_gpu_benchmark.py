@@ -114,6 +114,29 @@ def test_a_line_that_fails_is_recorded_and_the_next_goes_on(tmp_path):
   assert record.failed == ['first']
 
 
+def test_what_is_no_result_is_refused(tmp_path):
+  (tmp_path / 'README.md').write_text('# Not a result\n')
+  with pytest.raises(ValueError, match='README.md, line 1, is no result of benchmarks.gpu'):
+    recorder.read([str(tmp_path / 'README.md')])
+
+
+def test_a_lack_of_memory_is_reported_and_breaks_no_table():
+  lines = [('bandwidth', 1, 'machine'), ('bfloat16', 2, 'right/fixture/vit'), ('step/vjax', 4, 'peers/vit_b')]
+  text = gpu_report.markdown([row(line, part, case=case, error='out of memory') for line, part, case in lines])
+  assert all(f'| {case} | {line} | done | out of memory |' in text for line, _, case in lines)
+
+
+def test_a_choice_is_made_again_when_more_was_measured(tmp_path):
+  kernels = pytest.importorskip('benchmarks.gpu_cases.kernels')
+  path = str(tmp_path / 'results.jsonl')
+  record = recorder.Recorder(path, 'kernels/full', 5, 'gpu', {'a: lax': {'ms': 2.0}}, True)
+  kernels._choose(record, 'full', 'bfloat16')
+  record.known['a: taps'] = {'ms': 1.0}
+  kernels._choose(record, 'full', 'bfloat16')
+  kernels._choose(record, 'full', 'bfloat16')
+  assert [r['values']['fastest'] for r in recorder.read([path])] == ['lax', 'taps']
+
+
 def test_report_compares_with_the_bars():
   text = gpu_report.markdown([
     row('product/bfloat16', 1, case='machine', side=8192, ms=1.4, tflop_per_s=800.0),

@@ -7,6 +7,7 @@ a number, or a list of numbers over seeds, printed as mean and standard deviatio
 
 import argparse
 import fnmatch
+import importlib.util
 import json
 import logging
 import statistics
@@ -29,9 +30,9 @@ def load(path: str) -> ModuleType:
   if not file.is_file():
     names = ', '.join(sorted(str(p) for p in file.parent.glob('*.py') if p.name != '__init__.py'))
     raise ValueError(f'study is {path!r}: there is no such file; beside it are: {names or "none"}')
-  module = ModuleType(file.stem)
-  module.__file__ = str(file)
-  exec(compile(file.read_text(), str(file), 'exec'), module.__dict__)
+  spec = importlib.util.spec_from_file_location(file.stem, file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
   for name in ('runs', 'table'):
     if not callable(getattr(module, name, None)):
       raise ValueError(f'{path} has no function {name}: a study has runs(workdir) and table(results)')

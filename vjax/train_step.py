@@ -75,10 +75,10 @@ def train_step(
     grads, stats, metrics = _accumulate(gradients, parts, dropout_rng)
   stats = _keep_frozen(state.stats, stats, update.freeze)
   updates, opt_state = update.tx.update(grads, state.opt_state, state.params)
-  params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), state.params, updates)
+  params = optax.apply_updates(state.params, updates)
   ema = None if state.ema is None else optim.ema_update(state.ema, params, update.ema_decay)
   trained = {n: g for n, g in tree.flatten(grads).items() if not tree.matches(update.freeze, n)}
-  norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in trained.values()))
+  norm = optax.global_norm(trained)
   metrics = {
     **metrics,
     'gradient_norm': Mean.of(norm),

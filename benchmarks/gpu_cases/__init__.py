@@ -28,7 +28,7 @@ class Case:
     small: settings that differ on a CPU; None = not run there.
     small_s: seconds on a CPU.
     needs: packages without which it is skipped.
-    env: environment variables.
+    env: environment variables; XLA_FLAGS are added to those that there are.
     timed: it measures time, so nothing may run beside it.
   """
 
@@ -58,7 +58,11 @@ _FIXTURES = {
   's3d_inception': ('ibm_s3d_inception', 'ibm', 's3d_inception', 'clip', {}),
 }
 _DETERMINISTIC = {'XLA_FLAGS': '--xla_gpu_deterministic_ops=true'}
-_TORCH, _VIDEO = ('torch',), ('torch', 'pytorchvideo')
+_TORCH, _VIDEO = ('torch',), ('torch', 'torchvision', 'pytorchvideo')
+# JAX takes at most three quarters of the memory unless told otherwise, and gives nothing back: alone it may have nearly
+# all, beside PyTorch less than half.
+_ALONE = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'true', 'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.92'}
+_BESIDE = {'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.45'}
 
 # model: clips a call, small settings, packages
 _PEERS = {
@@ -69,8 +73,8 @@ _PEERS = {
   'x3d_m': (16, None, _VIDEO),
   'csn_50': (16, None, _VIDEO),
   'slow_r50': (16, None, _VIDEO),
-  'sts_slow_r50': (16, None, _VIDEO),
   'mae_b_90': (64, {'sizes': {'frames': 4, 'crop': 32, 'depth': 1}, 'clip': (4, 32), 'batch': 2}, _TORCH),
+  'sts_slow_r50': (16, None, _VIDEO),
   'mvit_b': (8, None, _TORCH),
 }
 
@@ -99,7 +103,7 @@ def _right() -> list[Case]:
 def _headline() -> list[Case]:
   tiny = {'variant': 'Ti', 'batches': (1,), 'crop': 64, 'frames': 4}
   mae = lambda name, estimate, small=None, **given: Case(
-    f'headline/{name}', 3, 'headline.mae', given, estimate, small, 30
+    f'headline/{name}', 3, 'headline.mae', given, estimate, small, 30, env=_ALONE
   )
   return [
     mae('mae_l_90', 180, tiny, variant='L', ratio=0.9, batches=(128, 64, 256)),
@@ -114,7 +118,7 @@ def _peers() -> list[Case]:
   rows = []
   for name, (batch, small, needs) in _PEERS.items():
     given = dict(name=name, batch=batch, dtype='bfloat16')
-    rows.append(Case(f'peers/{name}', 4, 'peers.compare', given, 240, small, 60, needs))
+    rows.append(Case(f'peers/{name}', 4, 'peers.compare', given, 150, small, 60, needs, _BESIDE))
   return rows
 
 
@@ -146,7 +150,9 @@ def _size() -> list[Case]:
     for remat in (False, True):
       small = {'name': 'vit_ti', 'clips': (1, 2)} if name == 'vit_l' and not remat else None
       given = dict(name=name, remat=remat, clips=clips)
-      rows.append(Case(f'size/{name}{"/remat" if remat else ""}', 6, 'size.largest', given, 200, small, 60))
+      rows.append(
+        Case(f'size/{name}{"/remat" if remat else ""}', 6, 'size.largest', given, 200, small, 60, env=_ALONE)
+      )
   return rows
 
 

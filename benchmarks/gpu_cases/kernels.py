@@ -16,7 +16,7 @@ from benchmarks import conv as conv_bench
 from benchmarks import gradients as gradients_bench
 from benchmarks.gpu_cases.recorder import Recorder, seconds_of
 from vjax.kernels import table
-from vjax.layers import conv, norm, pool
+from vjax.layers import attention, conv, norm, pool
 
 GROUPED = ((2, 8, 28, 28, 128), (3, 3, 3, 4, 128), (1, 1, 1))  # CSN's and X3D's groups are single channels
 
@@ -58,54 +58,53 @@ def gradients(
     batch: clips.
     shrink: divides rows and columns, most: shapes that are tried; for tests.
   """
-  for name, shape, variants in _layers(layer, batch, shrink)[:most]:
+  for name, shape, parameters, variants in _layers(layer, batch, shrink)[:most]:
     for formulation, call in variants.items():
       line = f'{_text(shape)}{name}: {formulation}'
-      record.measure(line, partial(_gradient, call, _normal(shape, dtype)))
+      operands = [_normal(shape, dtype), *(_normal(p, dtype if len(p) > 1 else jnp.float32) for p in parameters)]
+      record.measure(line, partial(_gradient, call, *operands))
   _choose(record, layer, dtype)
 
 
-def _layers(layer: str, batch: int, shrink: int) -> list[tuple[str, tuple[int, ...], dict[str, Callable]]]:
-  """(description, input shape, {formulation: function of the input}) of the shapes that are measured."""
+def _layers(layer: str, batch: int, shrink: int) -> list[tuple[str, tuple, list[tuple], dict[str, Callable]]]:
+  """(description, input shape, shapes of parameters, {formulation: function of input and parameters}) to be measured."""
   clip = lambda shape: (batch, shape[1], shape[2] // shrink, shape[3] // shrink, shape[4])
   if layer == 'batch_norm':
     shapes = [clip(shape) for shape, groups in gradients_bench.NORMS if groups == 1]
-    return [('', shape, {n: _batch_norm(f) for n, f in norm.NORMALIZE.items()}) for shape in shapes]
+    calls = {name: _batch_norm(function) for name, function in norm.NORMALIZE.items()}
+    return [('', shape, [shape[-1:]] * 2, calls) for shape in shapes]
   if layer == 'layer_norm':
     shapes = [(batch * 4, 197, 768), (batch, 1568, 768), (batch, 1568, 1024)]
-    return [('', shape, {n: _layer_norm(f) for n, f in norm.NORMALIZE_LAYER.items()}) for shape in shapes]
+    calls = {name: _layer_norm(function) for name, function in norm.NORMALIZE_LAYER.items()}
+    return [('', shape, [shape[-1:]] * 2, calls) for shape in shapes]
   if layer == 'max_pool':
     return [_max_pool(clip(shape), *rest) for shape, *rest in gradients_bench.POOLS]
   shapes = [((batch * 4, 158, 768), 3072), ((batch * 4, 158, 1024), 4096), ((batch, 1569, 768), 768)]
-  rows = []
-  for shape, width in shapes:
-    kernel = jnp.zeros((shape[-1], width), jnp.bfloat16)
-    plain = lambda x, k=kernel: jax.lax.dot_general(x, k.astype(x.dtype), (((2,), (0,)), ((), ())))
-    by_rows = lambda x, k=kernel: (x.reshape(-1, x.shape[-1]) @ k.astype(x.dtype)).reshape(*x.shape[:-1], -1)
-    rows.append((f' to {width}', shape, {'rows': by_rows, 'plain': plain}))
-  return rows
+  plain = lambda x, kernel: jax.lax.dot_general(x, kernel, (((2,), (0,)), ((), ())))
+  by_rows = lambda x, kernel: (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+  calls = {'rows': by_rows, 'plain': plain}
+  return [(f' to {width}', shape, [(shape[-1], width)], calls) for shape, width in shapes]
 
 
 def _batch_norm(function: Callable) -> Callable:
-  def call(x: jax.Array) -> jax.Array:
-    ones = jnp.ones(x.shape[-1])
+  def call(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     wide = x.astype(jnp.float32).reshape(1, -1, x.shape[-1])
-    return function(wide, ones, ones, 1e-5)[0].astype(x.dtype)
+    return function(wide, scale, bias, 1e-5)[0].astype(x.dtype)
 
   return call
 
 
 def _layer_norm(function: Callable) -> Callable:
-  return lambda x: function(x.astype(jnp.float32), jnp.ones(x.shape[-1]), jnp.ones(x.shape[-1]), 1e-6).astype(x.dtype)
+  return lambda x, scale, bias: function(x.astype(jnp.float32), scale, bias, 1e-6).astype(x.dtype)
 
 
-def _max_pool(shape: tuple, window: tuple, strides: tuple, padding: tuple) -> tuple[str, tuple, dict[str, Callable]]:
+def _max_pool(shape: tuple, window: tuple, strides: tuple, padding: tuple) -> tuple[str, tuple, list, dict]:
   sides = tuple((p, p) for p in padding)
   variants = {
     'written': lambda x: pool.written_max_pool(x, window, strides, sides),
     'derived': lambda x: nn.max_pool(x, window, strides, sides),
   }
-  return f', {_text(window)} / {_text(strides)}', shape, variants
+  return f', {_text(window)} / {_text(strides)}', shape, [], variants
 
 
 def attentions(record: Recorder, width: int, tokens: int = 1569, batch: int = 8) -> None:
@@ -114,7 +113,7 @@ def attentions(record: Recorder, width: int, tokens: int = 1569, batch: int = 8)
   q, k, v = (_normal((batch, tokens, heads, width), 'bfloat16') for _ in range(3))
 
   def values(name: str) -> dict:
-    call = lambda q, k, v: jax.nn.dot_product_attention(q, k, v, implementation=name)
+    call = lambda q, k, v: attention.fused(q, k, v, width**-0.5, implementation=name)
     forward = jax.jit(call)
     gradient = jax.jit(jax.grad(lambda *x: call(*x).astype(jnp.float32).sum(), argnums=(0, 1, 2)))
     return {
@@ -135,9 +134,11 @@ def _forward_and_gradient(call: Callable, x: jax.Array, kernel: jax.Array) -> di
   return {'forward_ms': first, 'gradient_ms': second, 'ms': first + second}
 
 
-def _gradient(call: Callable, x: jax.Array) -> dict[str, float]:
-  gradient = jax.jit(jax.value_and_grad(lambda x: jnp.square(call(x).astype(jnp.float32)).mean()))
-  return {'ms': 1e3 * seconds_of(lambda: gradient(x), jax.block_until_ready)}
+def _gradient(call: Callable, *operands: jax.Array) -> dict[str, float]:
+  """Milliseconds of a loss and its gradients with respect to input and parameters."""
+  loss = lambda *operands: jnp.square(call(*operands).astype(jnp.float32)).mean()
+  gradient = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(operands)))))
+  return {'ms': 1e3 * seconds_of(lambda: gradient(*operands), jax.block_until_ready)}
 
 
 def _choose(record: Recorder, operation: str, dtype: str) -> None:
@@ -154,7 +155,10 @@ def _choose(record: Recorder, operation: str, dtype: str) -> None:
   best, now = min(means, key=means.get), table.chosen(operation)
   values = {'operation': operation, 'dtype': dtype, 'fastest': best, 'table': now, 'shapes': len(whole)}
   ratios = {name: means[name] / means[best] for name in means}
-  record.measure('choice', lambda: {**values, 'ratios': ratios})
+  found = {**values, 'ratios': ratios}
+  if record.known.get('choice') != found:  # a formulation that failed before may have been measured now
+    record.write('choice', 'done', found, 0.0)
+    record.known['choice'] = found
 
 
 def _normal(shape: tuple[int, ...], dtype: Any) -> jax.Array:

@@ -48,6 +48,8 @@ def _kernels(call: Callable[[], Any], most: int) -> dict[str, Any]:
     total[name] += event['dur'] / 1e3
     count[name] += 1
   busy = sum(total.values())
+  if not busy:
+    raise OSError(f'no kernels in the trace, whose rows are {sorted(set(names.values()))[:20]}')
   rows = [[name, round(ms, 3), round(ms / busy, 3), count[name]] for name, ms in total.most_common(most)]
   return {'busy_ms': busy, 'kernels': rows}
 

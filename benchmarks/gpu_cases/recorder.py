@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
+import signal
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 Values = dict[str, Any]
+KEYS = {'case', 'line', 'part', 'status', 'device', 'values'}  # of every result
 OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'out of memory', 'Out of memory', 'OutOfMemoryError')
 
 
@@ -47,12 +51,18 @@ class Recorder:
         values, status = {'error': 'out of memory'}, 'done'
       else:
         values, status = {'error': text[:600]}, 'failed'
+      gc.collect()  # a traceback may hold arrays of the device
     self.write(line, status, values, time.perf_counter() - start)
     if status == 'done':
       self.known[line] = values
     else:
       self.failed.append(line)
     return values.get('error') != 'out of memory'
+
+
+def end_with_parent() -> None:
+  """Has this process killed when its parent dies, however that happens (Linux)."""
+  ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def append(path: str, row: Values) -> None:
@@ -71,13 +81,15 @@ def read(paths: list[str]) -> list[Values]:
   """The whole lines of result files. Raises ValueError for a file of something else, naming line and file."""
   rows = []
   for path in paths:
-    with open(path) as file:
+    with open(path, errors='replace') as file:
       for number, line in enumerate(file, start=1):
         try:
           row = json.loads(line)
         except ValueError:
-          continue  # a line that a kill cut short
-        if not isinstance(row, dict) or not {'case', 'line', 'status', 'values'} <= set(row):
+          if line.startswith('{'):
+            continue  # a line that a kill cut short
+          row = None
+        if not isinstance(row, dict) or not KEYS <= set(row):
           raise ValueError(f'{path}, line {number}, is no result of benchmarks.gpu: give results.jsonl of a run')
         rows.append(row)
   return rows

@@ -78,8 +78,34 @@ def attend(
     return jnp.matmul(weights.astype(v.dtype), v).swapaxes(1, 2)
   width = -(-query.shape[-1] // 8) * 8  # the kernels want one width for all three, a multiple of 8
   q, k, v = (jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[-1]),)) for x in (query, key, value))
-  y = jax.nn.dot_product_attention(q, k, v, bias, scale=scale, implementation='cudnn' if _fused(q) else None)
-  return y[..., : value.shape[-1]]
+  if _fused(q):
+    return fused(q, k, v, scale, bias)[..., : value.shape[-1]]
+  return jax.nn.dot_product_attention(q, k, v, bias, scale=scale)[..., : value.shape[-1]]
+
+
+def fused(
+  query: Float[Array, 'b n h d'],
+  key: Float[Array, 'b m h d'],
+  value: Float[Array, 'b m h d'],
+  scale: float,
+  bias: Float[Array, 'b h n m'] | None = None,
+  implementation: str = 'cudnn',
+) -> Float[Array, 'b n h d']:
+  """softmax(scale * query key^T + bias) value by cuDNN's kernel.
+
+  In training the kernel takes even numbers of tokens only. An odd number, as a class token makes, gets one token more,
+  which the kernel is told to leave out.
+  """
+  n, m = query.shape[1], key.shape[1]
+  lengths = {}
+  if n % 2 or m % 2:
+    even = lambda x: jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0)))
+    query, key, value = even(query), even(key), even(value)
+    count = lambda tokens: jnp.full(query.shape[:1], tokens, jnp.int32)
+    lengths = dict(query_seq_lengths=count(n), key_value_seq_lengths=count(m))
+    bias = None if bias is None else jnp.pad(bias, ((0, 0), (0, 0), (0, n % 2), (0, m % 2)))
+  y = jax.nn.dot_product_attention(query, key, value, bias, scale=scale, implementation=implementation, **lengths)
+  return y[:, :n]
 
 
 def attend_relative(
