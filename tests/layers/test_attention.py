@@ -52,7 +52,7 @@ def test_head_by_head_is_the_same(chunk, monkeypatch):
       for i, (n, d) in enumerate([(13, 8), (17, 8), (17, 5)])
     )
     loss = lambda q, k, v: (attention.attend(q, k, v) ** 3).sum()
-    plain = jax.value_and_grad(loss, argnums=(0, 1, 2))(q, k, v)
+    plain = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(q, k, v)
     monkeypatch.setattr(attention, 'MANY_KEYS', 1)
     monkeypatch.setattr(attention, '_CHUNK', chunk)
     again = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(q, k, v)
@@ -70,7 +70,7 @@ def test_gradients_of_layer_norm():
     theirs = nn.LayerNorm(epsilon=attention.EPSILON, dtype=jnp.float64, use_fast_variance=False)
     variables = {'params': {'scale': jnp.linspace(0.5, 2, 7), 'bias': jnp.linspace(-1, 1, 7)}}
     gradients = [
-      jax.value_and_grad(lambda v, x, m=m: (m.apply(v, x) ** 3).sum(), argnums=(0, 1))(variables, x)
+      jax.jit(jax.value_and_grad(lambda v, x, m=m: (m.apply(v, x) ** 3).sum(), argnums=(0, 1)))(variables, x)
       for m in (ours, theirs)
     ]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), *gradients)

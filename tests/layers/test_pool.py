@@ -20,8 +20,12 @@ SETTINGS = [  # window, strides, padding
 
 def both(function, setting, x):
   """Pooled clip, and gradient of its product with fixed noise."""
-  y, pull = jax.vjp(lambda x: function(x, *setting), x)
-  return y, pull(jnp.asarray(np.random.default_rng(1).standard_normal(y.shape), x.dtype))[0]
+
+  def differentiate(x):
+    y, pull = jax.vjp(lambda x: function(x, *setting), x)
+    return y, pull(jnp.asarray(np.random.default_rng(1).standard_normal(y.shape), x.dtype))[0]
+
+  return jax.jit(differentiate)(x)
 
 
 @pytest.mark.parametrize('setting', SETTINGS, ids=str)

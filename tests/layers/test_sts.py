@@ -1,5 +1,7 @@
 """STS convolution: the published layers' outputs, and what the paper says must hold."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,13 +26,18 @@ def to_kernel(weight):
 
 
 def conv3d(x, kernel, *settings, **more):
-  return conv.conv3d(jnp.asarray(x), jnp.asarray(kernel), *settings, **more)
+  return jax.jit(lambda x, kernel: conv.conv3d(x, kernel, *settings, **more))(x, kernel)
+
+
+@functools.partial(jax.jit, static_argnames='settings')
+def compiled(x, kernel, settings):
+  groups = x.shape[-1] // kernel.shape[3]
+  layer = STSConv(kernel.shape[-1], kernel.shape[:3], groups=groups, **dict(settings))
+  return layer.apply({'params': {'kernel': kernel}}, x)
 
 
 def run(x, kernel, **settings):
-  groups = x.shape[-1] // kernel.shape[3]
-  layer = STSConv(kernel.shape[-1], kernel.shape[:3], groups=groups, **settings)
-  return layer.apply({'params': {'kernel': jnp.asarray(kernel)}}, jnp.asarray(x))
+  return compiled(jnp.asarray(x), jnp.asarray(kernel), tuple(settings.items()))
 
 
 @pytest.mark.parametrize('name', sorted(CASES))
@@ -84,7 +91,7 @@ def test_impulse_of_a_temporal_kernel_and_where_lines_end():
 def test_gradients_on_a_single_frame():
   """On images static side slices learn, dynamic ones get nothing (sec. 3.2)."""
   kernel, x = golden_files.normal('k', (3, 3, 3, 1, 8)), golden_files.normal('x', (2, 1, 6, 6, 8))
-  gradient = np.asarray(jax.grad(lambda k: jnp.sum(run(x, k) ** 2))(jnp.asarray(kernel)))
+  gradient = np.asarray(jax.jit(jax.grad(lambda k: jnp.sum(run(x, k) ** 2)))(jnp.asarray(kernel)))
   assert (np.abs(gradient[..., :4]).max((1, 2, 3, 4)) > 0).all()
   assert (gradient[[0, 2], ..., 4:] == 0).all() and (gradient[1, ..., 4:] != 0).any()
 
