@@ -1,9 +1,8 @@
 """VMZ's R(2+1)D from PyTorch names and from Caffe2 blobs; names, counts, command line."""
 
+import math
 import pickle
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,13 +23,11 @@ def test_logits(name):
 
 def variables_of(variant: str, classes: int, width: float = 1.0) -> dict[str, np.ndarray]:
   """Flat variables of a variant, every number different from its neighbours."""
-  model = VideoModel(resnet.Backbone(**vmz.VARIANTS[variant], width=width), linear.Head(classes))
-  video = jax.ShapeDtypeStruct((1, 8, 112, 112, 3), jnp.float32)
-  shapes = jax.eval_shape(lambda rng, x: model.init(rng, x, train=False), jax.random.key(0), video)
+  settings = {} if width == 1 else {'width': width}
+  model = VideoModel(resnet.Backbone(**vmz.VARIANTS[variant], **settings), linear.Head(classes))
   number = np.arange(2**23, dtype=np.float32)
-  return {
-    name: number[i : i + leaf.size].reshape(leaf.shape) for i, (name, leaf) in enumerate(tree.flatten(shapes).items())
-  }
+  shapes = convert._shapes(model, torchvision.CLIP)
+  return {name: number[i : i + math.prod(shape)].reshape(shape) for i, (name, shape) in enumerate(shapes.items())}
 
 
 @pytest.mark.parametrize(
