@@ -39,12 +39,14 @@ def trained(data_dir, tmp_path_factory):
   return module, work, one, both
 
 
+@pytest.mark.slow
 def test_runs_what_is_missing_and_nothing_twice(trained):
   module, _, one, both = trained
   assert list(one) == ['tuned_0'] and list(both) == ['tuned_0', 'tuned_1'] and both['tuned_0'] == one['tuned_0']
   assert '(2)' in study.markdown(module.table(both))
 
 
+@pytest.mark.slow
 def test_a_result_of_another_config_is_not_taken(trained, data_dir):
   module, work, *_ = trained
   runs = dict(module.runs(''))

@@ -164,6 +164,7 @@ def test_another_model_is_refused_with_the_names_that_differ(data_dir, tmp_path)
     train.run(build.experiment(config, str(data_dir)), str(tmp_path))
 
 
+@pytest.mark.slow
 def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
   pretrain = shrunk('mae_k400')
   pretrain['evals'] = {}

@@ -89,7 +89,7 @@ def test_dense_is_linens(shape):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(('queries', 'keys'), [(5, 7), (6, 7), (5, 4), (6, 4)])
+@pytest.mark.parametrize(('queries', 'keys'), [(5, 7), (6, 7)])
 @pytest.mark.parametrize('biased', [False, True])
 def test_odd_numbers_of_tokens_are_padded_without_effect(queries, keys, biased):
   """cuDNN's kernel needs them even in training; XLA's stands in for it: the same outputs and gradients."""

@@ -64,7 +64,10 @@ CASES = {  # flavor, class token, crop -> parameters, logits or the first pooled
 }
 
 
-@pytest.mark.parametrize(('flavor', 'class_token', 'crop'), CASES)
+@pytest.mark.parametrize(
+  ('flavor', 'class_token', 'crop'),
+  [case if case[2] == 32 else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],
+)
 def test_golden_values(flavor, class_token, crop):
   parameters, exact = CASES[flavor, class_token, crop]
   with jax.enable_x64(True):
