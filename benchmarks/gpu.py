@@ -88,7 +88,7 @@ class Run:
     return read([*self.paths, *([self.results] if Path(self.results).exists() else [])])
 
   def is_done(self, case: Case) -> bool:
-    """Whether the case came to its end on this kind of device, without a failed line."""
+    """True if the case came to its end on this kind of device, without a failed line."""
     return 'end' in finished(self.rows(), case, self.kind)
 
 
@@ -185,7 +185,7 @@ def child(order: dict[str, Any]) -> int:
 
 
 def _imports(name: str) -> bool:
-  """Whether a package can be imported."""
+  """True if a package can be imported."""
   try:
     importlib.import_module(name)
   except ImportError:

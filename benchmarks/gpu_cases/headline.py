@@ -1,4 +1,4 @@
-"""Masked pre-training: clips a second at the best batch, memory, and where the time goes."""
+"""Masked pre-training: clips a second at the best batch, memory, and time by kernel."""
 
 from __future__ import annotations
 

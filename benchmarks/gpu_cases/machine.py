@@ -1,4 +1,4 @@
-"""What is there: device, versions, and the rates that all other figures are compared with."""
+"""The device, versions, and the rates that all other figures are compared with."""
 
 from __future__ import annotations
 

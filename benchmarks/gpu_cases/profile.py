@@ -1,4 +1,4 @@
-"""Where the time of a call goes, by kernel."""
+"""Time of a call by kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is it right? Published models' outputs, a training step against the CPU's, and resume."""
+"""Correctness: published models' outputs, a training step against the CPU's, and resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a batch a device holds: planned from two compilations, then tried."""
+"""The largest batch that a device holds: planned from two compilations, then tried."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ RESIZED = {'crop': 'resized', 'flip': 0.0}
 
 @dataclass(frozen=True)
 class Preprocessing:
-  """What a source's test code does to videos before a network sees them.
+  """Preprocessing of videos by a source's test code.
 
   Attributes:
     source: of weights.
@@ -131,7 +131,7 @@ def config(
 
 
 def _clip(known: Preprocessing, variant: str, model: VideoModel, shape: tuple[int, int, int]) -> dict[str, Any]:
-  """What is known of config.clip; positions of a transformer say for what clips they are."""
+  """The known keys of config.clip; positions of a transformer say for what clips they are."""
   clip = {**dict.fromkeys(CLIP), **known.clip}
   if hasattr(model.backbone, 'frames'):
     frames, *crop = shape
