@@ -27,7 +27,7 @@ def optimized():
   """LLVM's optimizations, which the Makefile leaves out, for a test that computes longer than it compiles."""
   import jax
 
-  before = jax.config.jax_disable_most_optimizations
+  before = jax.config.values['jax_disable_most_optimizations']
   jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', before)
