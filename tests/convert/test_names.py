@@ -35,7 +35,7 @@ def network(source: str, variant: str, **settings):
 def variables_of(source: str, variant: str, **settings) -> dict[str, np.ndarray]:
   """Flat variables, every number another."""
   rng = np.random.default_rng(0)
-  clip = (32, 64, 64) if 'slowfast' in variant else torchvision.CLIP  # as `convert.load`, which then traces the same
+  clip = (32, 64, 64) if 'slowfast' in variant else (8, 64, 64) if 'x3d' in variant else torchvision.CLIP
   shapes = convert._shapes(network(source, variant, **settings), clip)
   return {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
 

@@ -90,7 +90,7 @@ def test_features_without_the_label_stay_at_chance():
   assert got['top1'] < 0.45
 
 
-def test_standardised_features_forget_their_scale():
+def test_standardized_features_forget_their_scale():
   train, test = blobs(0, spread=3.0), blobs(1, spread=3.0, n=60)
   small = [(x * np.array([0.1, 1, 10, 3, 1, 1]) + 5, y) for x, y in (train, test)]
   want = run(train, test, grid=(1e-2,))

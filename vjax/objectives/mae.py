@@ -28,7 +28,7 @@ def objective(
 ) -> tuple[Array, tuple[Metrics, Any]]:
   """Loss, ({'loss'}, stats): squared error per value over the removed tokens, mean over the batch's real clips.
 
-  ratio, kind: of the mask (layers/mask.py). normalize: targets are standardised per token. target: which of the
+  ratio, kind: of the mask (layers/mask.py). normalize: targets are standardized per token. target: which of the
   frames are predicted, see `target_frames`; how many is the head's choice. In training each clip's mask comes from
   batch['rng']; at evaluation from its video_id, so that the loss of a checkpoint is a constant.
   Raises ValueError when the ratio removes no token, or the backbone has none.
