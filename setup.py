@@ -1,4 +1,5 @@
-"""Installs vjax; dependencies are ranges that resolve on Python 3.11 to 3.13 (see README, "Versions")."""
+"""Installs vjax; dependencies are ranges that resolve on Python 3.11 to 3.13 (see README,
+"Versions")."""
 
 from setuptools import find_packages, setup
 
@@ -32,10 +33,13 @@ setup(
   description='Video-recognition research in JAX: five landmark papers from one plain codebase',
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',
-  packages=find_packages(include=['vjax', 'vjax.*', 'data_prep', 'data_prep.*', 'configs', 'configs.*']),
+  packages=find_packages(
+    include=['vjax', 'vjax.*', 'data_prep', 'data_prep.*', 'configs', 'configs.*']
+  ),
   install_requires=[
     'absl-py>=2.1',
-    'av>=18,<19',  # 19 lost metadata_errors; predict reads a user's file; data_prep reads a data set's
+    # 19 lost metadata_errors; predict reads a user's file; data_prep reads a data set's
+    'av>=18,<19',
     'clu>=0.0.12',
     'etils[epath]>=1.9',  # records by range from local folders and object stores
     'flax>=0.12,<0.13',
@@ -60,7 +64,11 @@ setup(
   extras_require={
     'cuda': ['jax[cuda13]'],
     'tpu': ['jax[tpu]'],
-    'bench': ['torch>=2.5', 'torchvision', 'pytorchvideo>=0.1.5'],  # benchmarks/against_torch.py and its peers
+    'bench': [
+      'torch>=2.5',
+      'torchvision',
+      'pytorchvideo>=0.1.5',
+    ],  # benchmarks/against_torch.py and its peers
     'data': DATA,
     'cloud': CLOUD,
     'test': TEST + DATA + CLOUD,

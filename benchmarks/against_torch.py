@@ -3,17 +3,19 @@
   python -m benchmarks.against_torch [--models=r2plus1d_18,mae_b_90,x3d_s] [--batch=2] [--steps=5] [--dtype=float32]
       [--device=auto]
 
-The peers of benchmarks/peers.py and cnn_peers.py get random weights; vjax gets them through vjax.convert. First both must
-give the same output and, from one training step, the same loss and parameters: transformers in float32, CNNs in float64 on
-a small clip. Then medians of a call of
+The peers of benchmarks/peers.py and cnn_peers.py get random weights; vjax gets them through
+vjax.convert. First both must give the same output and, from one training step, the same loss and
+parameters: transformers in float32, CNNs in float64 on a small clip. Then medians of a call of
   inference   the whole network, forwards (of the masked autoencoder: encoder and decoder)
   step        forwards, backwards and optimizer: SGD with momentum for CNNs, AdamW for transformers
-at 16x112x112 (R(2+1)D), 16x224x224 (autoencoders) or what cnn_peers.py says of the other CNNs (--models=zoo: all of them),
-inputs on the device. mae_SIZE_RATIO: ViT-Ti, S, B or L at 90 or 75 %, or 'dense', where the encoder sees removed tokens as
-a learned one; vit_SIZE: its classifier on all tokens; mvit_s, mvit_b: MViTv2. Ratio: vjax over the fastest PyTorch;
-bars: 1.3 for dense 3D networks on a CPU, 1.0 for everything else. On a GPU PyTorch runs as it is and compiled, CNNs
-with channels last; bfloat16 is autocast. Memory: the most that a call takes beyond what is there between calls.
-First: seconds of the first call, compilation included. Needs PyTorch: pip install -e '.[bench]'
+at 16x112x112 (R(2+1)D), 16x224x224 (autoencoders) or what cnn_peers.py says of the other CNNs
+(--models=zoo: all of them), inputs on the device. mae_SIZE_RATIO: ViT-Ti, S, B or L at 90 or 75 %,
+or 'dense', where the encoder sees removed tokens as a learned one; vit_SIZE: its classifier on all
+tokens; mvit_s, mvit_b: MViTv2. Ratio: vjax over the fastest PyTorch; bars: 1.3 for dense 3D
+networks on a CPU, 1.0 for everything else. On a GPU PyTorch runs as it is and compiled, CNNs with
+channels last; bfloat16 is autocast. Memory: the most that a call takes beyond what is there between
+calls. First: seconds of the first call, compilation included. Needs PyTorch: pip install -e
+'.[bench]'
 """
 
 from __future__ import annotations
@@ -66,9 +68,13 @@ class Case:
 
   def ours(self, dtype: Any) -> tuple[VideoModel, dict[str, Any]]:
     """Model and variables with the peer's weights."""
-    weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.peer.state_dict().items()}
+    weights = {
+      name: tensor.detach().cpu().numpy() for name, tensor in self.peer.state_dict().items()
+    }
     blank = weights.pop('encoder_mask_token', None)
-    model, variables = convert.load(self.source, weights, variant=self.variant, dtype=dtype, **self.size)
+    model, variables = convert.load(
+      self.source, weights, variant=self.variant, dtype=dtype, **self.size
+    )
     if blank is not None:  # no published model has one, so the converter knows no name for it
       model = VideoModel(model.backbone.clone(keep_mask_tokens=True), model.head)
       variables['params']['backbone']['mask_token'] = blank
@@ -76,14 +82,17 @@ class Case:
 
 
 def case(name: str, **sizes: Any) -> Case:
-  """The case of a name; sizes: of the masked autoencoder's peer, for tests. Raises ValueError for another name."""
+  """The case of a name; sizes: of the masked autoencoder's peer, for tests. Raises ValueError for
+  another name."""
   from benchmarks import peers
   from vjax.objectives import classify, mae
 
   if name == 'r2plus1d_18':
     rule = dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4)
     peer = peers.randomise(peers.R2Plus1D18())
-    return Case(name, peer, 'torchvision', 'r2plus1d_18', classify.objective, rule, None, 1.3, {}, (16, 112))
+    return Case(
+      name, peer, 'torchvision', 'r2plus1d_18', classify.objective, rule, None, 1.3, {}, (16, 112)
+    )
   from benchmarks import cnn_peers
 
   if name in cnn_peers.SETTINGS:
@@ -98,7 +107,9 @@ def case(name: str, **sizes: Any) -> Case:
     depths, frames = mvit_peer.SIZES[name[-1]]
     variant = {'s': 'mvit_v2_s_16x4', 'b': 'mvit_v2_b_32x3'}[name[-1]]
     peer = peers.randomise(mvit_peer.MViT(depths, frames))
-    return Case(name, peer, 'slowfast', variant, classify.objective, adamw, None, 1.0, {}, (frames, 224))
+    return Case(
+      name, peer, 'slowfast', variant, classify.objective, adamw, None, 1.0, {}, (frames, 224)
+    )
   kind, _, rest = name.partition('_')
   if kind == 'vit' and rest.capitalize() in vit.VARIANTS:
     peer = peers.randomise(peers.ViT(**vit.VARIANTS[rest.capitalize()]))
@@ -108,37 +119,50 @@ def case(name: str, **sizes: Any) -> Case:
   if kind != 'mae' or size not in vit.VARIANTS or ratio not in RATIOS:
     cnns = ', '.join(('r2plus1d_18', *cnn_peers.SETTINGS))
     raise ValueError(
-      f'--models: {name!r} is none of {cnns}, mvit_s, mvit_b, nor vit_SIZE, mae_SIZE_RATIO, e.g. vit_b, mae_s_dense'
+      f'--models: {name!r} is none of {cnns}, mvit_s, mvit_b, nor vit_SIZE, mae_SIZE_RATIO, e.g. '
+      'vit_b, mae_s_dense'
     )
   share = RATIOS[ratio]
   rule = dict(name='adamw', b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05)
   sizes = {**vit.VARIANTS[size], **sizes}
   backbone = {key: sizes[key] for key in vit.VARIANTS[size]}
   peer = peers.randomise(peers.MAE(**sizes, ratio=share, dense=ratio == 'dense'))
-  return Case(name, peer, 'mae_st', size, partial(mae.objective, ratio=share), rule, share, 1.0, backbone)
+  return Case(
+    name, peer, 'mae_st', size, partial(mae.objective, ratio=share), rule, share, 1.0, backbone
+  )
 
 
 def inputs(case: Case, batch: int, frames: int, side: int, seed: int = 0) -> dict[str, np.ndarray]:
-  """video (B, T, H, W, 3) normal, label (B,), mask (B,) ones, keys (B, 2) of the clips' randomness."""
+  """video (B, T, H, W, 3) normal, label (B,), mask (B,) ones, keys (B, 2) of the clips'
+  randomness."""
   rng = np.random.default_rng(seed)
   keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), batch)))
   video = rng.standard_normal((batch, frames, side, side, 3), np.float32)
-  return {'video': video, 'label': rng.integers(0, 400, batch), 'mask': np.ones(batch, np.float32), 'keys': keys}
+  return {
+    'video': video,
+    'label': rng.integers(0, 400, batch),
+    'mask': np.ones(batch, np.float32),
+    'keys': keys,
+  }
 
 
 def noise(keys: Any, tokens: int) -> jax.Array:
   """(B, N): what vjax's random mask draws for the clips' keys."""
-  return jax.vmap(lambda key: jax.random.uniform(key, (tokens,)))(jax.random.wrap_key_data(jnp.asarray(keys)))
+  return jax.vmap(lambda key: jax.random.uniform(key, (tokens,)))(
+    jax.random.wrap_key_data(jnp.asarray(keys))
+  )
 
 
 class Ours:
-  """vjax: `infer()` gives the output, `step()` the loss; state and inputs stay on the device. `start_infer` and `start_step`
-  are the same but wait for nothing."""
+  """vjax: `infer()` gives the output, `step()` the loss; state and inputs stay on the device.
+  `start_infer` and `start_step` are the same but wait for nothing."""
 
   def __init__(self, case: Case, batch: dict[str, np.ndarray], dtype: Any, rate: float = 1e-3):
     model, variables = case.ours(dtype)
     batch = {**jax.device_put(batch), 'rng': jax.random.wrap_key_data(jnp.asarray(batch['keys']))}
-    tx = optim.make(variables['params'], schedule=optax.constant_schedule(rate), decayed='all', **case.optimizer)
+    tx = optim.make(
+      variables['params'], schedule=optax.constant_schedule(rate), decayed='all', **case.optimizer
+    )
 
     def forward(variables, batch):
       if case.ratio is None:
@@ -158,7 +182,11 @@ class Ours:
       variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
     self.batch, self.variables = batch, jax.device_put(variables)
     params = jax.tree.map(jnp.copy, self.variables['params'])
-    stats = {name: jax.tree.map(jnp.copy, tree) for name, tree in self.variables.items() if name != 'params'}
+    stats = {
+      name: jax.tree.map(jnp.copy, tree)
+      for name, tree in self.variables.items()
+      if name != 'params'
+    }
     self.state = (params, stats, jax.jit(tx.init)(params))
     self.forward, self.update = jax.jit(forward), jax.jit(update, donate_argnums=0)
 
@@ -179,23 +207,33 @@ class Ours:
 
   def planned_bytes(self, what: str) -> int:
     """Work memory of a call by the compiler's plan."""
-    function, first = {'infer': (self.forward, self.variables), 'step': (self.update, self.state)}[what]
+    function, first = {'infer': (self.forward, self.variables), 'step': (self.update, self.state)}[
+      what
+    ]
     return function.lower(first, self.batch).compile().memory_analysis().temp_size_in_bytes
 
 
 class Theirs:
-  """PyTorch: the same calls. channels_last: layout of parameters and inputs, None = of CNNs on GPUs."""
+  """PyTorch: the same calls. channels_last: layout of parameters and inputs, None = of CNNs on
+  GPUs."""
 
   def __init__(
-    self, case: Case, batch: dict[str, np.ndarray], dtype: str, device: str, compiled: bool, rate: float = 1e-3,
+    self, case: Case, batch: dict[str, np.ndarray], dtype: str, device: str, compiled: bool,
+    rate: float = 1e-3,
     channels_last: bool | None = None,
   ):  # fmt: skip
     import torch
 
-    last = device == 'cuda' and case.optimizer['name'] == 'sgd' if channels_last is None else channels_last
+    last = (
+      device == 'cuda' and case.optimizer['name'] == 'sgd'
+      if channels_last is None
+      else channels_last
+    )
     layout = torch.channels_last_3d if last else torch.contiguous_format
     self.peer = case.peer.to(device, memory_format=layout)
-    video = torch.from_numpy(batch['video'].transpose(0, 4, 1, 2, 3).copy()).to(device, memory_format=layout)
+    video = torch.from_numpy(batch['video'].transpose(0, 4, 1, 2, 3).copy()).to(
+      device, memory_format=layout
+    )
     self.extra = torch.from_numpy(batch['label'])
     if case.ratio is not None:
       self.extra = torch.from_numpy(np.array(noise(batch['keys'], self.peer.tokens)))
@@ -246,9 +284,12 @@ def difference(ours: Any, theirs: Any) -> float:
   return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def check(case: Case, batch: dict[str, np.ndarray], device: str, double: bool = False) -> dict[str, float]:
-  """Relative differences at full precision of the outputs and after one training step; the peer is left as it was. Raises
-  ValueError where they exceed the tolerance. double: in float64, where the signs that ReLUs turn on are the same."""
+def check(
+  case: Case, batch: dict[str, np.ndarray], device: str, double: bool = False
+) -> dict[str, float]:
+  """Relative differences at full precision of the outputs and after one training step; the peer is
+  left as it was. Raises ValueError where they exceed the tolerance. double: in float64, where the
+  signs that ReLUs turn on are the same."""
   import torch
 
   before = {name: tensor.clone() for name, tensor in case.peer.state_dict().items()}
@@ -268,7 +309,10 @@ def check(case: Case, batch: dict[str, np.ndarray], device: str, double: bool = 
     _, moved = case.ours(jnp.float32)  # the peer's parameters after its step, under our names
     start = ours.variables['params']
     step = lambda params: np.concatenate(
-      [np.ravel(new) - np.ravel(old) for new, old in zip(jax.tree.leaves(params), jax.tree.leaves(start))]
+      [
+        np.ravel(new) - np.ravel(old)
+        for new, old in zip(jax.tree.leaves(params), jax.tree.leaves(start))
+      ]
     )
     x, y = step(ours.state[0]), step(moved['params'])
     found['step'] = float(np.linalg.norm(x - y) / np.linalg.norm(y))
@@ -277,13 +321,18 @@ def check(case: Case, batch: dict[str, np.ndarray], device: str, double: bool = 
   case.peer.zero_grad(set_to_none=True)
   wrong = {name: value for name, value in found.items() if not value < bounds[name]}
   if wrong:
-    raise ValueError(f'{case.name}: vjax and PyTorch differ by {wrong}, relative; {bounds} is allowed')
+    raise ValueError(
+      f'{case.name}: vjax and PyTorch differ by {wrong}, relative; {bounds} is allowed'
+    )
   return found
 
 
-def in_turns(calls: dict[str, Callable], steps: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-  """(seconds of the first call, seconds of `steps` later ones) by name, one of each in turn, each right after another that
-  is not counted: in training steps follow one another, and memory that was given back meanwhile is slow to come by."""
+def in_turns(
+  calls: dict[str, Callable], steps: int
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+  """(seconds of the first call, seconds of `steps` later ones) by name, one of each in turn, each
+  right after another that is not counted: in training steps follow one another, and memory that was
+  given back meanwhile is slow to come by."""
 
   def seconds(call) -> float:
     start = time.perf_counter()
@@ -326,7 +375,8 @@ def resident_bytes(call: Callable) -> int:
 
 
 def memory(name: str, side: Ours | Theirs, what: str, device: str) -> int:
-  """Bytes a call takes beyond what is there between calls: seen on a CPU; on a GPU planned by XLA, seen by PyTorch."""
+  """Bytes a call takes beyond what is there between calls: seen on a CPU; on a GPU planned by XLA,
+  seen by PyTorch."""
   if device == 'cpu':
     return resident_bytes(getattr(side, what))
   if name == 'vjax':
@@ -339,7 +389,9 @@ def memory(name: str, side: Ours | Theirs, what: str, device: str) -> int:
   return torch.cuda.max_memory_allocated() - before
 
 
-def measure(name: str, batch: int, steps: int, dtype: str, device: str) -> dict[str, dict[str, float]]:
+def measure(
+  name: str, batch: int, steps: int, dtype: str, device: str
+) -> dict[str, dict[str, float]]:
   """Checks one model, prints its rows; the medians in seconds, by what and by whom."""
   chosen = case(name)
   data = inputs(chosen, batch, *chosen.clip)
@@ -347,7 +399,10 @@ def measure(name: str, batch: int, steps: int, dtype: str, device: str) -> dict[
     found = check(chosen, inputs(chosen, 2, 8, 64), 'cpu', double=True)
   else:
     found = check(chosen, data, device)
-  print(f'{name}: relative difference ' + ', '.join(f'{k} {v:.1e}' for k, v in found.items()), flush=True)
+  print(
+    f'{name}: relative difference ' + ', '.join(f'{k} {v:.1e}' for k, v in found.items()),
+    flush=True,
+  )
   sides: dict[str, Any] = {'vjax': Ours(chosen, data, jnp.dtype(dtype))}
   sides['PyTorch'] = Theirs(chosen, data, dtype, device, compiled=False)
   if device == 'cuda':
@@ -360,7 +415,9 @@ def measure(name: str, batch: int, steps: int, dtype: str, device: str) -> dict[
     best = min(value for who, value in medians[what].items() if who != 'vjax')
     for who, side in sides.items():
       ratio = medians[what]['vjax'] / best
-      verdict = f'{ratio:7.2f}{bar:5.1f}  {"met" if ratio <= bar else "missed"}' if who == 'vjax' else ''
+      verdict = (
+        f'{ratio:7.2f}{bar:5.1f}  {"met" if ratio <= bar else "missed"}' if who == 'vjax' else ''
+      )
       row = f'{name:13}{"inference" if what == "infer" else "step":10}{who:17}{1e3 * medians[what][who]:10.1f}'
       row += f'{1e3 * min(times[who]):10.1f}{first[who]:8.1f}{memory(who, side, what, device) / 2**20:9.0f}'
       print(row + verdict, flush=True)
@@ -368,14 +425,20 @@ def measure(name: str, batch: int, steps: int, dtype: str, device: str) -> dict[
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--models', default=','.join(MODELS), help='r2plus1d_18, mae_{ti,s,b,l}_{dense,75,90}')
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument(
+    '--models', default=','.join(MODELS), help='r2plus1d_18, mae_{ti,s,b,l}_{dense,75,90}'
+  )
   parser.add_argument('--batch', type=int, default=2, help='clips a call')
   parser.add_argument('--steps', type=int, default=5, help='calls measured of each')
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
   parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto')
   args = parser.parse_args()
-  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # PyTorch needs memory of the device, too
+  os.environ.setdefault(
+    'XLA_PYTHON_CLIENT_PREALLOCATE', 'false'
+  )  # PyTorch needs memory of the device, too
   try:
     import torch
   except ImportError:
@@ -385,7 +448,8 @@ def main() -> None:
   both = jax.default_backend() == 'gpu' and torch.cuda.is_available()
   if args.device == 'cuda' and not both:
     raise SystemExit(
-      f'error: --device=cuda: JAX sees {jax.default_backend()}, PyTorch CUDA: {torch.cuda.is_available()}'
+      f'error: --device=cuda: JAX sees {jax.default_backend()}, PyTorch CUDA: '
+      f'{torch.cuda.is_available()}'
     )
   device = 'cuda' if both else 'cpu'
   if device == 'cpu':
@@ -394,7 +458,10 @@ def main() -> None:
   torch.set_num_threads(cores)
   torch.backends.cuda.matmul.allow_tf32 = True  # as JAX does by itself
   kind = jax.devices()[0].device_kind
-  print(f'{kind}, {cores} cores, {args.dtype}, {args.batch} clips; jax {jax.__version__}, torch {torch.__version__}')
+  print(
+    f'{kind}, {cores} cores, {args.dtype}, {args.batch} clips; jax {jax.__version__}, torch '
+    f'{torch.__version__}'
+  )
   print(
     f'{"model":13}{"what":10}{"":17}{"median ms":>10}{"min ms":>10}{"first s":>8}{"MiB":>9}{"ratio":>7}{"bar":>5}'
   )
@@ -406,9 +473,15 @@ def main() -> None:
   for name in found:
     dense = name.removesuffix('90') + 'dense'
     if name.endswith('_90') and dense in found:
-      saved = {who: found[dense]['step'][who] / found[name]['step'][who] for who in found[name]['step']}
+      saved = {
+        who: found[dense]['step'][who] / found[name]['step'][who] for who in found[name]['step']
+      }
       verdict = 'met' if saved['vjax'] >= SAVING else 'missed'
-      print(f'{name}: a dense step takes ' + ', '.join(f'{x:.2f} times ({who})' for who, x in saved.items()), end='')
+      print(
+        f'{name}: a dense step takes '
+        + ', '.join(f'{x:.2f} times ({who})' for who, x in saved.items()),
+        end='',
+      )
       print(f'; bar {SAVING} for vjax: {verdict}')
 
 

@@ -1,5 +1,5 @@
-"""PyTorch peers of the CNN zoo: PyTorchVideo's networks, its Slow with STS convolution, and TAM-ResNet-50 under its authors'
-names (theirs are no packages).
+"""PyTorch peers of the CNN zoo: PyTorchVideo's networks, its Slow with STS convolution, and
+TAM-ResNet-50 under its authors' names (theirs are no packages).
 
 Videos are (B, 3, T, H, W). Needs PyTorch and PyTorchVideo: pip install -e '.[bench]'
 """
@@ -17,8 +17,8 @@ I3D = ((3, 1, 1), [(3, 1, 1), (1, 1, 1)], [(3, 1, 1), (1, 1, 1)], [(1, 1, 1), (3
 
 
 class Setting(NamedTuple):
-  """What vjax calls the network, the clip (frames, side), the bar for vjax's time over PyTorch's, and what the backbone
-  has besides."""
+  """What vjax calls the network, the clip (frames, side), the bar for vjax's time over PyTorch's,
+  and what the backbone has besides."""
 
   source: str
   variant: str
@@ -73,17 +73,23 @@ def make(name: str) -> nn.Module:
 
   every = dict(model_num_class=CLASSES, dropout_rate=0.0)
   if name.startswith('x3d'):
-    network = x3d.create_x3d(input_clip_length=frames, input_crop_size=side, head_activation=None, **every)
+    network = x3d.create_x3d(
+      input_clip_length=frames, input_crop_size=side, head_activation=None, **every
+    )
   elif name == 'csn_50':
     network = create_csn(model_depth=50, stem_pool=nn.MaxPool3d, **every)
   elif name.startswith('slowfast'):
     taps, stride = {'slowfast_4x16': (5, 8), 'slowfast_8x8': (7, 4)}[name]
     widths = dict(slowfast_channel_reduction_ratio=(8,), slowfast_conv_channel_fusion_ratio=2)
-    fusion = dict(slowfast_fusion_conv_kernel_size=(taps, 1, 1), slowfast_fusion_conv_stride=(stride, 1, 1))
+    fusion = dict(
+      slowfast_fusion_conv_kernel_size=(taps, 1, 1), slowfast_fusion_conv_stride=(stride, 1, 1)
+    )
     network = create_slowfast(**widths, **fusion, **every)
   elif name == 'i3d_r50':
     halve = dict(stage1_pool=nn.MaxPool3d, stage1_pool_kernel_size=(2, 1, 1))
-    network = create_resnet(stem_conv_kernel_size=(5, 7, 7), stage_conv_a_kernel_size=I3D, **halve, **every)
+    network = create_resnet(
+      stem_conv_kernel_size=(5, 7, 7), stage_conv_a_kernel_size=I3D, **halve, **every
+    )
   else:
     slow = ((1, 1, 1), (1, 1, 1), (3, 1, 1), (3, 1, 1))
     network = create_resnet(stem_conv_kernel_size=(1, 7, 7), stage_conv_a_kernel_size=slow, **every)
@@ -93,7 +99,9 @@ def make(name: str) -> nn.Module:
         setattr(module, child, nn.AdaptiveAvgPool3d(1))
       elif name == 'sts_slow_r50' and child == 'conv_a' and part.kernel_size == (3, 1, 1):
         setattr(module, child, STS(part.in_channels, part.out_channels))
-  for module in network.modules():  # PyTorchVideo leaves NumPy's integers, which torch.compile does not take
+  for (
+    module
+  ) in network.modules():  # PyTorchVideo leaves NumPy's integers, which torch.compile does not take
     for key in ('stride', 'kernel_size', 'padding', 'dilation'):
       if isinstance(getattr(module, key, None), tuple):
         setattr(module, key, tuple(int(n) for n in getattr(module, key)))
@@ -101,7 +109,8 @@ def make(name: str) -> nn.Module:
 
 
 class STS(nn.Conv3d):
-  """3x1x1 convolution whose first quarter of outputs runs along rows, the second along columns, lines end to end."""
+  """3x1x1 convolution whose first quarter of outputs runs along rows, the second along columns,
+  lines end to end."""
 
   def __init__(self, inputs: int, outputs: int):
     super().__init__(inputs, outputs, (3, 1, 1), padding=(1, 0, 0), bias=False)
@@ -109,7 +118,9 @@ class STS(nn.Conv3d):
   def forward(self, x: Tensor) -> Tensor:
     quarter, turned = self.out_channels // 4, x.transpose(3, 4)
     rows = self._along(x, self.weight[:quarter]).reshape(x.shape[0], quarter, *x.shape[2:])
-    columns = self._along(turned, self.weight[quarter : 2 * quarter]).reshape(x.shape[0], quarter, *turned.shape[2:])
+    columns = self._along(turned, self.weight[quarter : 2 * quarter]).reshape(
+      x.shape[0], quarter, *turned.shape[2:]
+    )
     dynamic = F.conv3d(x, self.weight[2 * quarter :], padding=(1, 0, 0))
     return torch.cat([rows, columns.transpose(3, 4), dynamic], 1)
 
@@ -127,7 +138,7 @@ class Tap(nn.Module):
 
 
 class Blend(nn.Module):
-  """ReLU of three neighbouring frames, weighted by channel; frames are folded into the batch."""
+  """ReLU of three neighboring frames, weighted by channel; frames are folded into the batch."""
 
   def __init__(self, channels: int, frames: int):
     super().__init__()

@@ -1,8 +1,10 @@
-"""Measures every formulation of conv3d on this machine's backend: python benchmarks/conv.py [--dtype=bfloat16]
+"""Measures every formulation of conv3d on this machine's backend: python benchmarks/conv.py
+[--dtype=bfloat16]
 
-For each kernel: milliseconds forwards, and of both gradients (input and kernel) for a given output gradient, then the
-ratio to XLA's 3D convolution. `*` marks what vjax/kernels/table.py names for this backend: it should
-be the fastest sum.
+For each kernel: milliseconds forwards, and of both gradients (input and kernel) for a given output
+gradient, then the
+ratio to XLA's 3D convolution. `*` marks what vjax/kernels/table.py names for this backend: it
+should be the fastest sum.
 """
 
 import argparse
@@ -16,7 +18,8 @@ from vjax.kernels import table
 from vjax.layers import conv
 
 CLIP = (2, 8, 56, 56)
-CASES = [  # input (B, T, H, W, C), kernel (kT, kH, kW, C / groups, D), strides; groups = C / its fourth number
+# input (B, T, H, W, C), kernel (kT, kH, kW, C / groups, D), strides; groups = C / its fourth number
+CASES = [
   ((*CLIP, 64), (3, 3, 3, 1, 64), (1, 1, 1)),
   ((*CLIP, 64), (3, 1, 1, 1, 64), (1, 1, 1)),
   ((*CLIP, 64), (1, 1, 1, 64, 256), (1, 1, 1)),
@@ -64,7 +67,9 @@ def main() -> None:
   rng = np.random.default_rng(0)
   backend = jax.default_backend()
   print(f'{jax.devices()[0].device_kind} ({backend}), {dtype}, jax {jax.__version__}; milliseconds')
-  print(f'{"input":24}{"kernel":22}{"strides":11}{"formulation":13}{"forward":>9}{"gradient":>9}{"ratio":>7}')
+  print(
+    f'{"input":24}{"kernel":22}{"strides":11}{"formulation":13}{"forward":>9}{"gradient":>9}{"ratio":>7}'
+  )
   for shape, kernel_shape, strides in CASES:
     groups = shape[-1] // kernel_shape[3]
     padding = tuple(k // 2 for k in kernel_shape[:3])
@@ -73,7 +78,9 @@ def main() -> None:
     kind = conv.kind(kernel_shape, shape[-1], groups)
     base = None
     for name in FITS[kind]:
-      call = lambda x, k, f=conv.FORMULATIONS[name], s=(strides, padding, (1, 1, 1), groups): f(x, k, *s)
+      call = lambda x, k, f=conv.FORMULATIONS[name], s=(strides, padding, (1, 1, 1), groups): f(
+        x, k, *s
+      )
       dy = jnp.ones_like(jax.eval_shape(call, x, kernel))
       forward = milliseconds(call, x, kernel)
       gradient = milliseconds(lambda x, k, dy, call=call: jax.vjp(call, x, k)[1](dy), x, kernel, dy)

@@ -1,4 +1,5 @@
-"""Tells what vjax does on a GPU: one command, most important results first, nothing lost when time ends.
+"""Tells what vjax does on a GPU: one command, most important results first, nothing lost when time
+ends.
 
   python -m benchmarks.gpu --budget=480 --out=gpu_results [--skip-done FILE ...] [--wheels=FOLDER] [--only=GLOB]
   python -m benchmarks.gpu --device=cpu --budget=240 --out=FOLDER     the same code, small
@@ -6,16 +7,18 @@
   python -m benchmarks.gpu --report FILE ...                          writes benchmarks/RESULTS-GPU.md
   python -m benchmarks.gpu --apply FILE ...                           writes the row of GPUs in vjax/kernels/table.py
 
-Needs one NVIDIA GPU and jax with CUDA, flax, optax, orbax-checkpoint, jaxtyping and safetensors; PyTorch and PyTorchVideo
-for the comparisons. A case whose packages are missing is skipped and says so. FOLDER of --wheels holds wheels of what is not
-installed there; `python -m benchmarks.collect_wheels` fills one.
+Needs one NVIDIA GPU and jax with CUDA, flax, optax, orbax-checkpoint, jaxtyping and safetensors;
+PyTorch and PyTorchVideo for the comparisons. A case whose packages are missing is skipped and says
+so. FOLDER of --wheels holds wheels of what is not installed there; `python -m
+benchmarks.collect_wheels` fills one.
 
-Every result is one line in OUT/results.jsonl, on the disk before the next begins. A case runs in a process of its own
-and is killed after twice its estimate, so that neither a lack of memory nor a long compilation ends the run. A case is
-started if its estimate fits into what is left of the budget. The same OUT, or --skip-done with the files of earlier runs,
-continues: results of the same kind of device that are there are not repeated; failed, killed and skipped ones are tried
-again. At the end, on SIGTERM and on
-Ctrl-C OUT/results.md shows all that is known; OUT/log.txt has the output of what failed.
+Every result is one line in OUT/results.jsonl, on the disk before the next begins. A case runs in a
+process of its own and is killed after twice its estimate, so that neither a lack of memory nor a
+long compilation ends the run. A case is started if its estimate fits into what is left of the
+budget. The same OUT, or --skip-done with the files of earlier runs, continues: results of the same
+kind of device that are there are not repeated; failed, killed and skipped ones are tried again. At
+the end, on SIGTERM and on Ctrl-C OUT/results.md shows all that is known; OUT/log.txt has the output
+of what failed.
 """
 
 from __future__ import annotations
@@ -94,7 +97,11 @@ class Run:
 
 def finished(rows: list[dict[str, Any]], case: Case, kind: str) -> dict[str, Any]:
   """{line: values} of a case's results on a kind of device."""
-  return {r['line']: r['values'] for r in rows if (r['case'], r['status'], r['device']) == (case.name, 'done', kind)}
+  return {
+    r['line']: r['values']
+    for r in rows
+    if (r['case'], r['status'], r['device']) == (case.name, 'done', kind)
+  }
 
 
 def estimate_s(case: Case, full: bool) -> float:
@@ -102,7 +109,8 @@ def estimate_s(case: Case, full: bool) -> float:
 
 
 def run_case(run: Run, case: Case) -> str:
-  """Runs a case in a process of its own; what it left unrecorded of its end is recorded here. The process's output."""
+  """Runs a case in a process of its own; what it left unrecorded of its end is recorded here. The
+  process's output."""
   if run.stopped:
     return ''
   if case.part == 1:
@@ -110,13 +118,21 @@ def run_case(run: Run, case: Case) -> str:
   else:
     full, limit = bool(run.full), PATIENCE * estimate_s(case, bool(run.full))
   limit = max(1.0, min(limit, run.left_s()))
-  order = {'case': case.name, 'results': run.results, 'device': run.device, 'paths': run.paths, 'full': full}
+  order = {
+    'case': case.name,
+    'results': run.results,
+    'device': run.device,
+    'paths': run.paths,
+    'full': full,
+  }
   command = [sys.executable, '-m', 'benchmarks.gpu', '--child', json.dumps(order)]
   flags = f'{run.env.get("XLA_FLAGS", "")} {case.env.get("XLA_FLAGS", "")}'.strip()
   env = {**run.env, **case.env, 'XLA_FLAGS': flags}
   start = time.monotonic()
   with tempfile.TemporaryFile('w+', errors='replace') as file:
-    child = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True)
+    child = subprocess.Popen(
+      command, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True
+    )
     run.children.add(child)
     try:
       child.wait(limit)
@@ -130,8 +146,16 @@ def run_case(run: Run, case: Case) -> str:
     log = file.read()
   seconds, status = time.monotonic() - start, 'killed' if run.stopped else status
   if status:
-    why = {'killed': f'after {seconds:.0f} s', 'skipped': log.strip().split(': ')[-1]}.get(status, log[-600:])
-    row = {'case': case.name, 'line': 'end', 'part': case.part, 'status': status, 'device': run.kind}
+    why = {'killed': f'after {seconds:.0f} s', 'skipped': log.strip().split(': ')[-1]}.get(
+      status, log[-600:]
+    )
+    row = {
+      'case': case.name,
+      'line': 'end',
+      'part': case.part,
+      'status': status,
+      'device': run.kind,
+    }
     append(run.results, {**row, 'seconds': round(seconds, 1), 'values': {'error': why}})
     if status != 'skipped':  # one file for all: a machine may send few back
       with open(run.out / 'log.txt', 'a') as file:
@@ -165,12 +189,16 @@ def child(order: dict[str, Any]) -> int:
   device, full = jax.devices()[0], order['full']
   if full and jax.default_backend() != 'gpu':
     if order['device'] == 'gpu':
-      raise SystemExit(f'--device=gpu, but JAX sees {jax.default_backend()} alone: install jax with CUDA')
+      raise SystemExit(
+        f'--device=gpu, but JAX sees {jax.default_backend()} alone: install jax with CUDA'
+      )
     full = False
   kind = device.device_kind if jax.default_backend() != 'cpu' else 'cpu'
   print(f'{DEVICE}{kind}', flush=True)
   paths = [*order['paths'], *([order['results']] if Path(order['results']).exists() else [])]
-  record = Recorder(order['results'], case.name, case.part, kind, finished(read(paths), case, kind), full)
+  record = Recorder(
+    order['results'], case.name, case.part, kind, finished(read(paths), case, kind), full
+  )
   settings = case.settings if full else {**case.settings, **(case.small or {})}
   file, function = case.function.split('.')
   module = importlib.import_module(f'benchmarks.gpu_cases.{file}')
@@ -201,9 +229,13 @@ def unpack_wheels(folder: str, site: Path) -> None:
   wheels = sorted(Path(folder).glob('*.whl'))
   if not wheels:
     raise ValueError(
-      f'--wheels={folder} holds no *.whl: fill it with python -m benchmarks.collect_wheels --out={folder}'
+      f'--wheels={folder} holds no *.whl: fill it with python -m benchmarks.collect_wheels '
+      f'--out={folder}'
     )
-  here = {re.sub(r'[-_.]+', '_', d.metadata['Name'] or '').lower() for d in importlib.metadata.distributions()}
+  here = {
+    re.sub(r'[-_.]+', '_', d.metadata['Name'] or '').lower()
+    for d in importlib.metadata.distributions()
+  }
   for wheel in wheels:
     if wheel.name.split('-')[0].lower() not in here:
       with zipfile.ZipFile(wheel) as file:
@@ -212,7 +244,12 @@ def unpack_wheels(folder: str, site: Path) -> None:
 
 def environment(args: argparse.Namespace) -> dict[str, str]:
   """Environment of the processes: memory is taken as needed, since PyTorch needs some too."""
-  env = {**os.environ, 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', 'PYTHONUNBUFFERED': '1', 'TF_CPP_MIN_LOG_LEVEL': '2'}
+  env = {
+    **os.environ,
+    'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+    'PYTHONUNBUFFERED': '1',
+    'TF_CPP_MIN_LOG_LEVEL': '2',
+  }
   if args.device == 'cpu':
     env |= {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''}
   path = [str(ROOT)]
@@ -221,7 +258,10 @@ def environment(args: argparse.Namespace) -> dict[str, str]:
     atexit.register(shutil.rmtree, site, ignore_errors=True)
     unpack_wheels(args.wheels, site)
     path.append(str(site))
-  return {**env, 'PYTHONPATH': os.pathsep.join([*path, *filter(None, [os.environ.get('PYTHONPATH')])])}
+  return {
+    **env,
+    'PYTHONPATH': os.pathsep.join([*path, *filter(None, [os.environ.get('PYTHONPATH')])]),
+  }
 
 
 def measure(args: argparse.Namespace) -> Run:
@@ -248,7 +288,9 @@ def measure(args: argparse.Namespace) -> Run:
     if args.device == 'gpu' and not run.full:
       raise SystemExit('error: --device=gpu, but JAX sees no GPU: install jax with CUDA')
     cases = [case for case in CASES[1:] if fnmatch.fnmatch(case.name, args.only)]
-    cases = [case for case in cases if (run.full or case.small is not None) and not run.is_done(case)]
+    cases = [
+      case for case in cases if (run.full or case.small is not None) and not run.is_done(case)
+    ]
     rows = run.rows()  # what failed before comes after what was never tried
     failed = {row['case'] for row in rows if row['line'] == 'end' and row['status'] == 'failed'}
     cases.sort(key=lambda case: case.name in failed)
@@ -274,23 +316,39 @@ def _if_it_fits(run: Run, case: Case) -> None:
   if needed <= run.left_s():
     run_case(run, case)
   else:
-    print(f'{case.name:34} left for another run: about {needed:.0f} s, {max(0, run.left_s()):.0f} s left', flush=True)
+    print(
+      f'{case.name:34} left for another run: about {needed:.0f} s, {max(0, run.left_s()):.0f} s '
+      'left',
+      flush=True,
+    )
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--budget', type=float, default=480, help='seconds, compilation included')
   parser.add_argument('--out', default='gpu_results', help='folder of the results')
   parser.add_argument('--device', choices=('auto', 'cpu', 'gpu'), default='auto')
-  parser.add_argument('--skip-done', nargs='+', default=[], metavar='FILE', help='results of earlier runs')
+  parser.add_argument(
+    '--skip-done', nargs='+', default=[], metavar='FILE', help='results of earlier runs'
+  )
   parser.add_argument('--wheels', help='folder of wheels of packages that are not installed')
   parser.add_argument(
-    '--only', default='*', metavar='GLOB', help="cases, e.g. 'kernels/*'; the machine is always measured"
+    '--only',
+    default='*',
+    metavar='GLOB',
+    help="cases, e.g. 'kernels/*'; the machine is always measured",
   )
   parser.add_argument('--list', action='store_true', help='print the cases and end')
-  parser.add_argument('--report', nargs='+', metavar='FILE', help='write benchmarks/RESULTS-GPU.md and end')
   parser.add_argument(
-    '--apply', nargs='+', metavar='FILE', help='write the row of GPUs in vjax/kernels/table.py and end'
+    '--report', nargs='+', metavar='FILE', help='write benchmarks/RESULTS-GPU.md and end'
+  )
+  parser.add_argument(
+    '--apply',
+    nargs='+',
+    metavar='FILE',
+    help='write the row of GPUs in vjax/kernels/table.py and end',
   )
   parser.add_argument('--child', help=argparse.SUPPRESS)
   args = parser.parse_args()
@@ -302,7 +360,9 @@ def main() -> None:
     return
   try:
     if args.report:
-      (ROOT / 'benchmarks' / 'RESULTS-GPU.md').write_text(gpu_report.document(read(args.report), args.report))
+      (ROOT / 'benchmarks' / 'RESULTS-GPU.md').write_text(
+        gpu_report.document(read(args.report), args.report)
+      )
     elif args.apply:
       print(gpu_report.apply(read(args.apply), ROOT / 'vjax' / 'kernels' / 'table.py'))
     else:

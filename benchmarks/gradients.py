@@ -1,8 +1,9 @@
-"""Layers written for their gradients, against the gradients that JAX derives: python -m benchmarks.gradients
+"""Layers written for their gradients, against the gradients that JAX derives: python -m
+benchmarks.gradients
 
-For BatchNorm in training (layers/norm.py), max pooling (layers/pool.py) and linear layers over tokens
-(layers/attention.py): milliseconds of loss and gradients on this machine, with the same lines left to JAX, and, where it is
-installed, PyTorch's.
+For BatchNorm in training (layers/norm.py), max pooling (layers/pool.py) and linear layers over
+tokens (layers/attention.py): milliseconds of loss and gradients on this machine, with the same
+lines left to JAX, and, where it is installed, PyTorch's.
 """
 
 import time
@@ -16,7 +17,12 @@ import numpy as np
 from benchmarks.conv import milliseconds
 from vjax.layers import attention, norm, pool
 
-NORMS = [((1, 8, 56, 56, 64), 1), ((1, 8, 56, 56, 256), 1), ((1, 8, 14, 14, 1024), 1), ((4, 8, 28, 28, 128), 2)]
+NORMS = [
+  ((1, 8, 56, 56, 64), 1),
+  ((1, 8, 56, 56, 256), 1),
+  ((1, 8, 14, 14, 1024), 1),
+  ((4, 8, 28, 28, 128), 2),
+]
 POOLS = [  # clip, window, strides, padding
   ((1, 8, 112, 112, 64), (1, 3, 3), (1, 2, 2), (0, 1, 1)),
   ((1, 8, 28, 28, 192), (3, 3, 3), (1, 1, 1), (1, 1, 1)),
@@ -50,7 +56,9 @@ def norm_milliseconds(function, shape: tuple[int, ...], groups: int) -> float:
   """Of a loss and its gradients with respect to clip, scale and bias."""
   x = clip(shape).reshape(groups, -1, shape[-1])
   loss = lambda x, s, b: (function(x, s, b, EPS)[0] ** 2).sum()
-  return milliseconds(jax.value_and_grad(loss, argnums=(0, 1, 2)), x, jnp.ones(shape[-1]), jnp.zeros(shape[-1]))
+  return milliseconds(
+    jax.value_and_grad(loss, argnums=(0, 1, 2)), x, jnp.ones(shape[-1]), jnp.zeros(shape[-1])
+  )
 
 
 def pool_milliseconds(function, shape: tuple[int, ...], window, strides, padding) -> float:
@@ -60,15 +68,21 @@ def pool_milliseconds(function, shape: tuple[int, ...], window, strides, padding
   return milliseconds(jax.value_and_grad(loss), clip(shape))
 
 
-def linear_milliseconds(make: Callable[[int], nn.Dense], shape: tuple[int, ...], width: int) -> float:
+def linear_milliseconds(
+  make: Callable[[int], nn.Dense], shape: tuple[int, ...], width: int
+) -> float:
   """Of a loss and its gradients with respect to tokens and parameters."""
   layer, x = make(width), clip(shape)
   loss = lambda p, x: (layer.apply(p, x) ** 2).sum()
   return milliseconds(jax.value_and_grad(loss, argnums=(0, 1)), layer.init(jax.random.key(0), x), x)
 
 
-def row(name: str, shape: tuple[int, ...], written: float, derived: float, theirs: float | None) -> None:
-  text = f'{name:32}{"x".join(map(str, shape)):18}{written:9.1f}{derived:9.1f}{derived / written:7.1f}'
+def row(
+  name: str, shape: tuple[int, ...], written: float, derived: float, theirs: float | None
+) -> None:
+  text = (
+    f'{name:32}{"x".join(map(str, shape)):18}{written:9.1f}{derived:9.1f}{derived / written:7.1f}'
+  )
   print(text + (f'{theirs:9.1f}' if theirs else ''), flush=True)
 
 
@@ -77,16 +91,27 @@ def main() -> None:
   print(f'{jax.devices()[0].device_kind}, float32, jax {jax.__version__}; milliseconds')
   print(f'{"layer":32}{"clip":18}{"written":>9}{"derived":>9}{"ratio":>7}{"PyTorch":>9}')
   for shape, groups in NORMS:
-    times = [norm_milliseconds(f, shape, groups) for f in (norm.normalised, norm.normalised.__wrapped__)]
+    times = [
+      norm_milliseconds(f, shape, groups) for f in (norm.normalized, norm.normalized.__wrapped__)
+    ]
     theirs = torch_milliseconds('BatchNorm3d', shape[-1:], shape) if groups == 1 else None
     row(f'BatchNorm, {groups} groups' if groups > 1 else 'BatchNorm', shape, *times, theirs)
   for shape, window, strides, padding in POOLS:
-    times = [pool_milliseconds(f, shape, window, strides, padding) for f in (pool.max_pool, nn.max_pool)]
+    times = [
+      pool_milliseconds(f, shape, window, strides, padding) for f in (pool.max_pool, nn.max_pool)
+    ]
     theirs = torch_milliseconds('MaxPool3d', (window, strides, padding), shape)
-    row(f'max of {"x".join(map(str, window))}, stride {"x".join(map(str, strides))}', shape, *times, theirs)
+    row(
+      f'max of {"x".join(map(str, window))}, stride {"x".join(map(str, strides))}',
+      shape,
+      *times,
+      theirs,
+    )
   for shape, width in LINEAR:
     times = [linear_milliseconds(make, shape, width) for make in (attention.Dense, nn.Dense)]
-    row(f'linear, to {width}', shape, *times, torch_milliseconds('Linear', (shape[-1], width), shape))
+    row(
+      f'linear, to {width}', shape, *times, torch_milliseconds('Linear', (shape[-1], width), shape)
+    )
 
 
 if __name__ == '__main__':

@@ -1,10 +1,12 @@
-"""Clips per CPU-second of the input pipeline against the rate at which this machine decodes the same JPEG frames.
+"""Clips per CPU-second of the input pipeline against the rate at which this machine decodes the
+same JPEG frames.
 
   python -m benchmarks.input_pipeline [--seconds=10]
   python -m benchmarks.input_pipeline --cores        clips per second on 1, 2, ... all cores
   python -m benchmarks.input_pipeline --epochs=10    memory after each epoch, and docs/input_memory.png
 
-Videos are made here: 300 frames of 256x340 px, quality 95, smooth texture with grain. Decoding alone is the pipeline's own
+Videos are made here: 300 frames of 256x340 px, quality 95, smooth texture with grain. Decoding
+alone is the pipeline's own
 decoder on the frames of a clip, into the same memory, and nothing else. The bar: a ratio of 0.9.
 Ratios are of CPU-seconds of this process, so that other work on the machine does not count.
 """
@@ -36,11 +38,25 @@ SETTINGS = {
     AugmentConfig(area=(0.5, 1.0), device_frame_size=(256, 340)),
   ),
   '16x4, 224 px, four repeats': (
-    ClipConfig(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace', num_repeats=4),
+    ClipConfig(
+      num_frames=16,
+      frame_stride=4,
+      crop_size=224,
+      short_side=256,
+      sampling='linspace',
+      num_repeats=4,
+    ),
     AugmentConfig(area=(0.5, 1.0)),
   ),
   '16x4, 224 px, four repeats, accelerator': (
-    ClipConfig(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace', num_repeats=4),
+    ClipConfig(
+      num_frames=16,
+      frame_stride=4,
+      crop_size=224,
+      short_side=256,
+      sampling='linspace',
+      num_repeats=4,
+    ),
     AugmentConfig(area=(0.5, 1.0), device_frame_size=(256, 340)),
   ),
   '32x2, 224 px, short side 256-320': (
@@ -52,11 +68,15 @@ SETTINGS = {
     AugmentConfig(crop='jitter', device_frame_size=(256, 340)),
   ),
   '32x1, 112 px of 128x171': (
-    ClipConfig(num_frames=32, frame_stride=1, crop_size=112, short_side=128, sampling='consecutive'),
+    ClipConfig(
+      num_frames=32, frame_stride=1, crop_size=112, short_side=128, sampling='consecutive'
+    ),
     AugmentConfig(crop='fixed', size=(128, 171)),
   ),
   '32x1, 112 px of 128x171, accelerator': (
-    ClipConfig(num_frames=32, frame_stride=1, crop_size=112, short_side=128, sampling='consecutive'),
+    ClipConfig(
+      num_frames=32, frame_stride=1, crop_size=112, short_side=128, sampling='consecutive'
+    ),
     AugmentConfig(crop='fixed', size=(128, 171), device_frame_size=(256, 340)),
   ),
   '16x4, 224 px, RandAugment and erasing': (
@@ -81,7 +101,9 @@ def make_videos(folder: pathlib.Path, videos: int = 32, frames: int = 300) -> li
       record = tf.train.SequenceExample()
       record.context.feature['clip/label/index'].int64_list.value.append(v % 4)
       for t in range(frames):
-        record.feature_lists.feature_list['image/encoded'].feature.add().bytes_list.value.append(jpegs[t % 8])
+        record.feature_lists.feature_list['image/encoded'].feature.add().bytes_list.value.append(
+          jpegs[t % 8]
+        )
       writer.write(record.SerializeToString())
   records.write_index(str(folder), 'train')
   write_manifest(str(folder))
@@ -91,7 +113,9 @@ def make_videos(folder: pathlib.Path, videos: int = 32, frames: int = 300) -> li
 def decode_rate(jpegs: list[bytes], seconds: float) -> float:
   """Whole frames per CPU-second that are decoded into the same memory, and nothing else."""
   memory = np.empty((256, 340, 3), np.uint8)
-  return _rate((len(sources.decode(jpeg, memory)) // 256 for jpeg in itertools.cycle(jpegs)), seconds, warm=50)
+  return _rate(
+    (len(sources.decode(jpeg, memory)) // 256 for jpeg in itertools.cycle(jpegs)), seconds, warm=50
+  )
 
 
 def _rate(counts, seconds: float, warm: int, clock=time.process_time) -> float:
@@ -104,7 +128,9 @@ def _rate(counts, seconds: float, warm: int, clock=time.process_time) -> float:
 
 
 def _clips(source, spec, clip, augment):
-  batches = pipeline.train_batches(source, spec, clip, augment, batch=8, seed=0, start_step=0, host=0, hosts=1)
+  batches = pipeline.train_batches(
+    source, spec, clip, augment, batch=8, seed=0, start_step=0, host=0, hosts=1
+  )
   return (len(b['mask']) for b in batches)
 
 
@@ -115,13 +141,15 @@ def ratios(source, spec, jpegs: list[bytes], seconds: float) -> None:
     rate = _rate(_clips(source, spec, clip, augment), seconds, warm=6)
     alone = raw / clip.num_frames
     print(
-      f'{name:42} {rate:7.1f} clips per CPU-second   decoding alone {alone:7.1f}   ratio {rate / alone:.2f}',
+      f'{name:42} {rate:7.1f} clips per CPU-second   decoding alone {alone:7.1f}   ratio '
+      f'{rate / alone:.2f}',
       flush=True,
     )
 
 
 def cores(source, spec, seconds: float) -> None:
-  """Prints clips per second of the first setting on 1, 2, ... cores: this process is pinned to them."""
+  """Prints clips per second of the first setting on 1, 2, ... cores: this process is pinned to
+  them."""
   clip, augment = next(iter(SETTINGS.values()))
   every = sorted(os.sched_getaffinity(0))
   one, count = 0.0, 1
@@ -138,7 +166,9 @@ def memory(source, spec, epochs: int) -> None:
   from matplotlib.figure import Figure
 
   clip, augment = next(iter(SETTINGS.values()))
-  batches = pipeline.train_batches(source, spec, clip, augment, batch=8, seed=0, start_step=0, host=0, hosts=1)
+  batches = pipeline.train_batches(
+    source, spec, clip, augment, batch=8, seed=0, start_step=0, host=0, hosts=1
+  )
   page = resource.getpagesize() / 2**20
   seen = []
   for epoch in range(epochs):
@@ -156,8 +186,12 @@ def memory(source, spec, epochs: int) -> None:
 def main() -> None:
   parser = argparse.ArgumentParser(description='Input pipeline against raw JPEG decoding.')
   parser.add_argument('--seconds', type=float, default=10.0, help='CPU-seconds per line')
-  parser.add_argument('--cores', action='store_true', help='clips per second on 1, 2, ... cores instead')
-  parser.add_argument('--epochs', type=int, default=0, help='memory after each of so many epochs instead')
+  parser.add_argument(
+    '--cores', action='store_true', help='clips per second on 1, 2, ... cores instead'
+  )
+  parser.add_argument(
+    '--epochs', type=int, default=0, help='memory after each of so many epochs instead'
+  )
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as root:
     folder = pathlib.Path(root) / 'bench'

@@ -2,9 +2,10 @@
 
   python benchmarks/mae_step.py [--variant=S] [--batch=2] [--steps=3] [--dtype=float32]
 
-A step is forward and backward at 16 x 224 x 224, decoder 512 x 4. Dense: the encoder sees every token, masked ones as a
-learned token. The paper's figure for ViT-L: 7.7 times fewer operations at 90 % masking, 5.8 times less time
-(Feichtenhofer et al. 2022, sec. 4). Multiply-adds are counted by formula: matrix products of the blocks and the embedding.
+A step is forward and backward at 16 x 224 x 224, decoder 512 x 4. Dense: the encoder sees every
+token, masked ones as a learned token. The paper's figure for ViT-L: 7.7 times fewer operations at
+90 % masking, 5.8 times less time (Feichtenhofer et al. 2022, sec. 4). Multiply-adds are counted by
+formula: matrix products of the blocks and the embedding.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ RATIOS = (None, 0.75, 0.9)  # None: dense
 
 
 def macs(tokens: int, width: int, depth: int) -> int:
-  """Multiply-adds of `depth` blocks on `tokens` tokens: 12 N D^2 in linear layers, 2 N^2 D in attention."""
+  """Multiply-adds of `depth` blocks on `tokens` tokens: 12 N D^2 in linear layers, 2 N^2 D in
+  attention."""
   return depth * (12 * tokens * width**2 + 2 * tokens**2 * width)
 
 
@@ -43,7 +45,9 @@ def seconds(model: VideoModel, batch: dict, ratio: float, steps: int) -> float:
 
   @jax.jit
   def gradient(params, batch):
-    loss = lambda p: mae.objective(model, p, {}, batch, jax.random.key(1), train=True, ratio=ratio)[0]
+    loss = lambda p: mae.objective(model, p, {}, batch, jax.random.key(1), train=True, ratio=ratio)[
+      0
+    ]
     return jax.value_and_grad(loss)(params)
 
   jax.block_until_ready(gradient(params, batch))
@@ -56,7 +60,9 @@ def seconds(model: VideoModel, batch: dict, ratio: float, steps: int) -> float:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--variant', choices=vit.VARIANTS, default='S')
   parser.add_argument('--batch', type=int, default=2)
   parser.add_argument('--steps', type=int, default=3)
@@ -70,7 +76,9 @@ def main() -> None:
     'rng': jax.random.split(jax.random.key(1), args.batch),
   }
   device = jax.devices()[0]
-  print(f'ViT-{args.variant}, {args.batch} clips, {args.dtype}, {device.platform} {device.device_kind}')
+  print(
+    f'ViT-{args.variant}, {args.batch} clips, {args.dtype}, {device.platform} {device.device_kind}'
+  )
   print(f'{"mask":>6} {"s/step":>8} {"clips/s":>8} {"faster":>7} {"by MACs":>8} {"GMAC/s":>8}')
   first = None
   for ratio in RATIOS:
@@ -78,7 +86,12 @@ def main() -> None:
     tokens = 8 * 14 * 14
     kept = tokens if ratio is None else int(tokens * (1 - ratio))
     cost = 3 * args.batch * step_macs(args.variant, kept, tokens)
-    took = seconds(VideoModel(backbone, mae_head.Head(**shared)), batch, 0.9 if ratio is None else ratio, args.steps)
+    took = seconds(
+      VideoModel(backbone, mae_head.Head(**shared)),
+      batch,
+      0.9 if ratio is None else ratio,
+      args.steps,
+    )
     first = first or (took, cost)
     name = 'dense' if ratio is None else f'{ratio:.0%}'
     row = f'{name:>6} {took:8.3f} {args.batch / took:8.2f} {first[0] / took:6.2f}x {first[1] / cost:7.2f}x'

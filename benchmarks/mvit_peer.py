@@ -1,4 +1,5 @@
-"""MViTv2 (Li et al. 2022) in PyTorch under PySlowFast's names, the other side of against_torch.py. Needs PyTorch."""
+"""MViTv2 (Li et al. 2022) in PyTorch under PySlowFast's names, the other side of against_torch.py.
+Needs PyTorch."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,8 @@ SIZES = {'s': ((1, 2, 11, 2), 16), 'b': ((2, 3, 16, 3), 32)}  # depths, frames; 
 
 
 def pooled(x: Tensor, pool: nn.Conv3d, norm: nn.LayerNorm, grid: tuple) -> tuple[Tensor, tuple]:
-  """(B, heads, 1 + N, d) -> the same of a coarser grid: a convolution of each channel of the patch tokens, then a norm."""
+  """(B, heads, 1 + N, d) -> the same of a coarser grid: a convolution of each channel of the patch
+  tokens, then a norm."""
   b, heads, _, width = x.shape
   clip = x[:, :, 1:].reshape(b * heads, *grid, width).permute(0, 4, 1, 2, 3)
   y = pool(clip)
@@ -21,15 +23,23 @@ def pooled(x: Tensor, pool: nn.Conv3d, norm: nn.LayerNorm, grid: tuple) -> tuple
 
 def distances(table: Tensor, queries: int, keys: int) -> Tensor:
   """(Q, K, d) of a table of 2 * max(Q, K) - 1 rows."""
-  i, j = torch.arange(queries, device=table.device)[:, None], torch.arange(keys, device=table.device)[None]
-  rows = i * max(keys / queries, 1) - j * max(queries / keys, 1) + (keys - 1) * max(queries / keys, 1)
+  i, j = (
+    torch.arange(queries, device=table.device)[:, None],
+    torch.arange(keys, device=table.device)[None],
+  )
+  rows = (
+    i * max(keys / queries, 1) - j * max(queries / keys, 1) + (keys - 1) * max(queries / keys, 1)
+  )
   return table[rows.long()]
 
 
 class Attention(nn.Module):
-  """Pooling attention with decomposed relative positions and the pooled queries added to its output."""
+  """Pooling attention with decomposed relative positions and the pooled queries added to its
+  output."""
 
-  def __init__(self, inputs: int, width: int, heads: int, grid: tuple, stride: int, key_stride: int):
+  def __init__(
+    self, inputs: int, width: int, heads: int, grid: tuple, stride: int, key_stride: int
+  ):
     super().__init__()
     self.heads, size = heads, width // heads
     self.qkv, self.proj = nn.Linear(inputs, 3 * width), nn.Linear(width, width)
@@ -60,11 +70,15 @@ class Attention(nn.Module):
 class Block(nn.Module):
   """Attention and MLP around skips; the first of a stage widens and halves the grid."""
 
-  def __init__(self, inputs: int, width: int, heads: int, grid: tuple, stride: int, key_stride: int):
+  def __init__(
+    self, inputs: int, width: int, heads: int, grid: tuple, stride: int, key_stride: int
+  ):
     super().__init__()
     self.norm1, self.norm2 = nn.LayerNorm(inputs, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
     self.attn = Attention(inputs, width, heads, grid, stride, key_stride)
-    self.mlp = nn.ModuleDict({'fc1': nn.Linear(width, 4 * width), 'fc2': nn.Linear(4 * width, width)})
+    self.mlp = nn.ModuleDict(
+      {'fc1': nn.Linear(width, 4 * width), 'fc2': nn.Linear(4 * width, width)}
+    )
     self.proj = nn.Linear(inputs, width) if inputs != width else None
     self.stride = stride
 
@@ -87,7 +101,12 @@ class MViT(nn.Module):
     super().__init__()
     self.patch_embed = nn.ModuleDict({'proj': nn.Conv3d(3, width, (3, 7, 7), (2, 4, 4), (1, 3, 3))})
     self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-    self.blocks, inputs, grid, key_stride = nn.ModuleList(), width, (frames // 2, crop // 4, crop // 4), 8
+    self.blocks, inputs, grid, key_stride = (
+      nn.ModuleList(),
+      width,
+      (frames // 2, crop // 4, crop // 4),
+      8,
+    )
     for stage, depth in enumerate(depths):
       for i in range(depth):
         stride = 2 if stage and not i else 1

@@ -1,7 +1,9 @@
-"""PyTorch peers of vjax's models, with the parameter names that `vjax.convert` reads; the other side of against_torch.py.
+"""PyTorch peers of vjax's models, with the parameter names that `vjax.convert` reads; the other
+side of against_torch.py.
 
-R2Plus1D18: R(2+1)D-18 (Tran et al. 2018) under torchvision's names. MAE: masked autoencoder of clips (Feichtenhofer et al.
-2022) under the names of the authors' stand-alone code. Videos are (B, 3, T, H, W). Needs PyTorch: pip install -e '.[bench]'
+R2Plus1D18: R(2+1)D-18 (Tran et al. 2018) under torchvision's names. MAE: masked autoencoder of
+clips (Feichtenhofer et al. 2022) under the names of the authors' stand-alone code. Videos are (B,
+3, T, H, W). Needs PyTorch: pip install -e '.[bench]'
 """
 
 import torch
@@ -12,20 +14,25 @@ CLASSES = 400
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-  """The model with random weights under which activations keep their size, and running statistics that are not 0 and 1."""
+  """The model with random weights under which activations keep their size, and running statistics
+  that are not 0 and 1."""
   torch.manual_seed(seed)
   with torch.no_grad():
     for name, tensor in model.state_dict().items():
       if name.endswith('running_var') or (name.endswith('weight') and tensor.ndim == 1):
         tensor.uniform_(0.5, 1.5)
       elif name.endswith('weight'):
-        tensor.normal_(std=(2 / tensor[0].numel()) ** 0.5 if tensor.ndim > 2 else tensor.shape[1] ** -0.5)
+        tensor.normal_(
+          std=(2 / tensor[0].numel()) ** 0.5 if tensor.ndim > 2 else tensor.shape[1] ** -0.5
+        )
       elif tensor.is_floating_point():
         tensor.normal_(std=0.1)
   return model
 
 
-def convolution(inputs: int, outputs: int, kernel: tuple, stride: tuple, bias: bool = False) -> nn.Conv3d:
+def convolution(
+  inputs: int, outputs: int, kernel: tuple, stride: tuple, bias: bool = False
+) -> nn.Conv3d:
   """A convolution that keeps the size at stride 1."""
   return nn.Conv3d(inputs, outputs, kernel, stride, [k // 2 for k in kernel], bias=bias)
 
@@ -36,11 +43,17 @@ def factored(
   """1 x side x side, norm, ReLU, 3x1x1; stride in time and space, or `space` in space alone."""
   steps = (1, space, space) if space else (1, stride, stride)
   spatial = convolution(inputs, middle, (1, side, side), steps)
-  return [spatial, nn.BatchNorm3d(middle), nn.ReLU(), convolution(middle, outputs, (3, 1, 1), (stride, 1, 1))]
+  return [
+    spatial,
+    nn.BatchNorm3d(middle),
+    nn.ReLU(),
+    convolution(middle, outputs, (3, 1, 1), (stride, 1, 1)),
+  ]
 
 
 class Residual(nn.Module):
-  """Two (2+1)D convolutions and a shortcut; both have the middle width that the first one asks for."""
+  """Two (2+1)D convolutions and a shortcut; both have the middle width that the first one asks
+  for."""
 
   def __init__(self, inputs: int, outputs: int, stride: int):
     super().__init__()
@@ -90,7 +103,9 @@ class Attention(nn.Module):
     self.heads = heads
 
   def forward(self, x: Tensor) -> Tensor:
-    q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+    q, k, v = (
+      layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v)
+    )
     return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -101,7 +116,9 @@ class Block(nn.Module):
     super().__init__()
     self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
     self.attn = Attention(width, heads)
-    self.mlp = nn.ModuleDict({'fc1': nn.Linear(width, 4 * width), 'fc2': nn.Linear(4 * width, width)})
+    self.mlp = nn.ModuleDict(
+      {'fc1': nn.Linear(width, 4 * width), 'fc2': nn.Linear(4 * width, width)}
+    )
 
   def forward(self, x: Tensor) -> Tensor:
     x = x + self.attn(self.norm1(x))
@@ -109,7 +126,8 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-  """Scores (B, 400) of clips: the encoder of a masked autoencoder on all tokens, their mean, a norm, a linear layer."""
+  """Scores (B, 400) of clips: the encoder of a masked autoencoder on all tokens, their mean, a
+  norm, a linear layer."""
 
   def __init__(self, width: int, depth: int, heads: int, *, frames: int = 16, crop: int = 224):
     super().__init__()
@@ -132,15 +150,18 @@ class ViT(nn.Module):
 
 
 class MAE(nn.Module):
-  """Masked autoencoder of clips (B, 3, frames, crop, crop): predicted pixels (B, N, patch^2 * 3), a frame a slot.
+  """Masked autoencoder of clips (B, 3, frames, crop, crop): predicted pixels (B, N, patch^2 * 3), a
+  frame a slot.
 
-  Which tokens stay is decided by noise (B, N): those with the smallest. dense: the encoder sees all tokens, the removed ones
-  as a learned token.
+  Which tokens stay is decided by noise (B, N): those with the smallest. dense: the encoder sees all
+  tokens, the removed ones as a learned token.
   """
 
   def __init__(
-    self, width: int, depth: int, heads: int, *, ratio: float, dense: bool = False, frames: int = 16, crop: int = 224,
-    patch: tuple[int, int, int] = (2, 16, 16), decoder_width: int = 512, decoder_depth: int = 4, decoder_heads: int = 16,
+    self, width: int, depth: int, heads: int, *, ratio: float, dense: bool = False,
+    frames: int = 16, crop: int = 224,
+    patch: tuple[int, int, int] = (2, 16, 16), decoder_width: int = 512, decoder_depth: int = 4,
+    decoder_heads: int = 16,
   ):  # fmt: skip
     super().__init__()
     slots, places = frames // patch[0], (crop // patch[1]) ** 2
@@ -157,13 +178,18 @@ class MAE(nn.Module):
     self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
     self.norm = nn.LayerNorm(width, eps=1e-6)
     self.decoder_embed = nn.Linear(width, decoder_width)
-    self.decoder_blocks = nn.Sequential(*(Block(decoder_width, decoder_heads) for _ in range(decoder_depth)))
+    self.decoder_blocks = nn.Sequential(
+      *(Block(decoder_width, decoder_heads) for _ in range(decoder_depth))
+    )
     self.decoder_norm = nn.LayerNorm(decoder_width, eps=1e-6)
     self.decoder_pred = nn.Linear(decoder_width, patch[1] * patch[2] * 3)
 
   def positions(self, prefix: str) -> Tensor:
     """(1, N, D), time plus space."""
-    space, time = getattr(self, f'{prefix}pos_embed_spatial'), getattr(self, f'{prefix}pos_embed_temporal')
+    space, time = (
+      getattr(self, f'{prefix}pos_embed_spatial'),
+      getattr(self, f'{prefix}pos_embed_temporal'),
+    )
     return (time[:, :, None] + space[:, None]).flatten(1, 2)
 
   def forward(self, video: Tensor, noise: Tensor) -> Tensor:
@@ -171,7 +197,9 @@ class MAE(nn.Module):
     restore = order.argsort(dim=1)
     x = self.patch_embed['proj'](video).flatten(2).transpose(1, 2)  # (B, N, D)
     if self.dense:
-      x = torch.where((restore >= self.keep)[..., None], self.encoder_mask_token.to(x.dtype), x) + self.positions('')
+      x = torch.where(
+        (restore >= self.keep)[..., None], self.encoder_mask_token.to(x.dtype), x
+      ) + self.positions('')
     else:
       x = _gather(x + self.positions(''), order[:, : self.keep])
     x = self.norm(self.blocks(_prepend(self.cls_token + self.pos_embed_class, x)))
@@ -179,11 +207,14 @@ class MAE(nn.Module):
     if not self.dense:
       blank = self.mask_token.to(x.dtype).expand(len(x), self.tokens - self.keep, -1)
       x = _gather(torch.cat([x, blank], 1), restore)
-    x = _prepend(self.decoder_cls_token + self.decoder_pos_embed_class, x + self.positions('decoder_'))
+    x = _prepend(
+      self.decoder_cls_token + self.decoder_pos_embed_class, x + self.positions('decoder_')
+    )
     return self.decoder_pred(self.decoder_norm(self.decoder_blocks(x)))[:, 1:]
 
   def loss(self, video: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared error of the removed tokens, targets standardised per token: the first frame of every slot."""
+    """Mean squared error of the removed tokens, targets standardized per token: the first frame of
+    every slot."""
     removed = (noise.argsort(dim=1, stable=True).argsort(dim=1) >= self.keep).float()
     _, rows, columns = self.patch
     x = video[:, :, :: self.patch[0]]

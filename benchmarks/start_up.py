@@ -2,9 +2,10 @@
 
   python -m benchmarks.start_up [--config=configs/mae_k400.py:tiny] [--data_dir=data] [--repeats=2]
 
-Measured from outside: the command runs in a child process, whose log says when step 1 is done. The built-in data are
-rendered before, if they are not there. `total` comes from runs without any instrument, the parts from one more run in
-which Python reports its imports and JAX its compilations, which takes a little longer:
+Measured from outside: the command runs in a child process, whose log says when step 1 is done. The
+built-in data are rendered before, if they are not there. `total` comes from runs without any
+instrument, the parts from one more run in which Python reports its imports and JAX its
+compilations, which takes a little longer:
   imports        Python's own account of every module, wherever it is imported
   compilation    XLA's, of all functions up to step 1; tracing is not in it
   first batch    what the loop waited for data before step 1
@@ -31,8 +32,8 @@ FIRST = re.compile(r'step 1 train: ')
 
 
 def start(config: str, data_dir: str, instruments: bool) -> dict[str, float]:
-  """{'total': seconds} of one run up to step 1; with instruments also the parts. Raises RuntimeError, with the end of the
-  log, where the command fails."""
+  """{'total': seconds} of one run up to step 1; with instruments also the parts. Raises
+  RuntimeError, with the end of the log, where the command fails."""
   with tempfile.TemporaryDirectory() as workdir:
     command = [
       sys.executable,
@@ -41,11 +42,17 @@ def start(config: str, data_dir: str, instruments: bool) -> dict[str, float]:
       'vjax.main',
       f'--config={config}',
     ]
-    command += [f'--workdir={workdir}', f'--data_dir={data_dir}', f'--config.optim.total_steps={STEPS}']
+    command += [
+      f'--workdir={workdir}',
+      f'--data_dir={data_dir}',
+      f'--config.optim.total_steps={STEPS}',
+    ]
     command += ['--config.optim.warmup_steps=1', '--config.train.log_steps=1']
     env = {**os.environ, **({'JAX_LOG_COMPILES': '1'} if instruments else {})}
     began = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+    child = subprocess.Popen(
+      command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
+    )
     found, lines, imported, compiled = {}, [], 0, {}
     for line in child.stderr:
       lines.append(line)
@@ -63,10 +70,18 @@ def start(config: str, data_dir: str, instruments: bool) -> dict[str, float]:
     if instruments:
       first = json.loads(pathlib.Path(workdir, 'metrics.jsonl').read_text().splitlines()[0])
       batch = first['data_wait'] * _clips(config) / first['clips_per_s']
-      found |= {'imports': imported / 1e6, 'compilation': sum(compiled.values()), 'first batch': batch}
-      found['building, tracing, step 1'] = found['total'] - sum(found[part] for part in list(found)[1:])
+      found |= {
+        'imports': imported / 1e6,
+        'compilation': sum(compiled.values()),
+        'first batch': batch,
+      }
+      found['building, tracing, step 1'] = found['total'] - sum(
+        found[part] for part in list(found)[1:]
+      )
       slowest = sorted(compiled.items(), key=lambda item: -item[1])[:3]
-      print('slowest to compile: ' + ', '.join(f'{name} {seconds:.1f} s' for name, seconds in slowest))
+      print(
+        'slowest to compile: ' + ', '.join(f'{name} {seconds:.1f} s' for name, seconds in slowest)
+      )
     return found
 
 
@@ -84,7 +99,9 @@ def _config(config: str):
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--config', default='configs/mae_k400.py:tiny')
   parser.add_argument('--data_dir', default=os.environ.get('VJAX_DATA') or 'data')
   parser.add_argument('--repeats', type=int, default=2, help='runs without instruments')
@@ -92,9 +109,13 @@ def main() -> None:
   from vjax import build
 
   build.render_built_in(_config(args.config), args.data_dir)
-  totals = [start(args.config, args.data_dir, instruments=False)['total'] for _ in range(args.repeats)]
+  totals = [
+    start(args.config, args.data_dir, instruments=False)['total'] for _ in range(args.repeats)
+  ]
   print(f'{args.config}, {os.cpu_count()} cores, Python {sys.version.split()[0]}')
-  print(f'total {statistics.median(totals):.1f} s (least {min(totals):.1f} s) of {len(totals)} runs')
+  print(
+    f'total {statistics.median(totals):.1f} s (least {min(totals):.1f} s) of {len(totals)} runs'
+  )
   found = start(args.config, args.data_dir, instruments=True)
   for part, seconds in found.items():
     print(

@@ -1,4 +1,5 @@
-"""What configs share: the typed one-string argument, normalisations, and the built-in data set for `tiny`."""
+"""What configs share: the typed one-string argument, normalizations, and the built-in data set for
+`tiny`."""
 
 from typing import Any
 
@@ -6,17 +7,20 @@ from ml_collections import ConfigDict
 
 from vjax import registry
 
-KINETICS_PIXELS = dict(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))  # PySlowFast's, RGB in [0, 1]
+KINETICS_PIXELS = dict(
+  mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225)
+)  # PySlowFast's, RGB in [0, 1]
 IMAGENET_PIXELS = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # ImageNet's
 VMZ_PIXELS = dict(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))  # VMZ's
-# The built-in data set, 12 motions, at a size that two cores train on in minutes: 8 frames over the whole clip, the
-# whole frame squeezed to 54 x 54 px, of which a training crop takes 48 x 48. Patches are four frames long: from the motion
-# inside a patch the network learns within 1000 steps; with two frames it had barely begun.
+# The built-in data set, 12 motions, at a size that two cores train on in minutes: 8 frames over the
+# whole clip, the whole frame squeezed to 54 x 54 px, of which a training crop takes 48 x 48.
+# Patches are four frames long: from the motion inside a patch the network learns within 1000 steps;
+# with two frames it had barely begun.
 TINY_DATA = dict(name='motions', split='train', **KINETICS_PIXELS)
 TINY_CLIP = dict(num_frames=8, frame_stride=1, crop_size=48, short_side=54, sampling='uniform')
 TINY_AUGMENT = dict(crop='fixed', size=(54, 54), flip=0.0)
-# The transformers of masked pre-training see 32 x 32 px: 32 tokens, not 72, and pre-training needs many steps. Fixed
-# positions: learned ones are faint at first, and the loss stays high for longer.
+# The transformers of masked pre-training see 32 x 32 px: 32 tokens, not 72, and pre-training needs
+# many steps. Fixed positions: learned ones are faint at first, and the loss stays high for longer.
 TINY_VIT = dict(name='vit', width=96, depth=4, heads=3, patch=(4, 8, 8), positions='sincos')
 TINY_VIT_CLIP = {**TINY_CLIP, 'crop_size': 32, 'short_side': 36}
 TINY_VIT_AUGMENT = {**TINY_AUGMENT, 'size': (36, 36)}
@@ -33,14 +37,15 @@ TINY_PROBE = dict(
 
 
 def warm_start(path: str) -> dict[str, Any]:
-  """config.init from a workdir or converted checkpoint, all but its head; '' = from scratch; see vjax.config.InitConfig."""
+  """config.init from a workdir or converted checkpoint, all but its head; '' = from scratch; see
+  vjax.config.InitConfig."""
   return {'path': path, 'skip': ('head/.*',) if path else ()}
 
 
 def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
-  """config.data of k400, k600 or k700, with `ssv2` also of Something-Something V2 (one frame of each segment, nothing
-  mirrored), or of a folder of your own under data_dir; '' leaves it. Raises ValueError for any other data set that
-  vjax/data/datasets/ has: its recipe is another."""
+  """config.data of k400, k600 or k700, with `ssv2` also of Something-Something V2 (one frame of
+  each segment, nothing mirrored), or of a folder of your own under data_dir; '' leaves it. Raises
+  ValueError for any other data set that vjax/data/datasets/ has: its recipe is another."""
   known = ('k400', 'k600', 'k700', *(('ssv2',) if ssv2 else ()))
   if data in known:
     config.data.name = data
@@ -49,7 +54,8 @@ def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
       config.augment.flip = 0.0
   elif data != 'custom' and data in registry.names('data.datasets'):
     raise ValueError(
-      f'config argument data={data!r}: this recipe is for {", ".join(known)}, or a folder of your own; give a config of '
+      f'config argument data={data!r}: this recipe is for {", ".join(known)}, or a folder of your '
+      'own; give a config of '
       f'{data} instead (tiny runs on the built-in data)'
     )
   elif data:
@@ -57,8 +63,8 @@ def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
 
 
 def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
-  """The same recipe without the heaviest augmentation, for a small network and few steps, on the built-in data or a
-  folder of your own."""
+  """The same recipe without the heaviest augmentation, for a small network and few steps, on the
+  built-in data or a folder of your own."""
   own = config.data.name == 'custom'
   data = dict(name='custom', folder=config.data.folder) if own else {}
   config.objective = dict(name='classify')
@@ -75,7 +81,8 @@ def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
-  """'variant=L,tiny' -> {'variant': 'L', 'tiny': True}, typed like `defaults`, which name every axis there is.
+  """'variant=L,tiny' -> {'variant': 'L', 'tiny': True}, typed like `defaults`, which name every
+  axis there is.
 
   A bare word is True. Raises ValueError naming the axes for a word that is none of them.
   """
@@ -83,14 +90,20 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
   for item in filter(None, (arg or '').split(',')):
     name, given, text = item.partition('=')
     if name not in parsed:
-      raise ValueError(f'config argument {item!r}: there is no axis {name!r}; there are {sorted(parsed)}')
+      raise ValueError(
+        f'config argument {item!r}: there is no axis {name!r}; there are {sorted(parsed)}'
+      )
     kind = type(parsed[name])
     if kind is bool:
       if given and text.lower() not in ('true', 'false', '1', '0'):
-        raise ValueError(f'config argument {item!r}: {name} is a switch: write {name}, {name}=true or {name}=false')
+        raise ValueError(
+          f'config argument {item!r}: {name} is a switch: write {name}, {name}=true or {name}=false'
+        )
       parsed[name] = not given or text.lower() in ('true', '1')
     elif not given:
-      raise ValueError(f'config argument {item!r}: {name} needs a value, as in {name}={defaults[name]}')
+      raise ValueError(
+        f'config argument {item!r}: {name} needs a value, as in {name}={defaults[name]}'
+      )
     else:
       try:
         parsed[name] = kind(text)
@@ -102,5 +115,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
 def choose(axis: str, value: str, table: dict[str, Any]) -> Any:
   """table[value]. Raises ValueError naming the axis and its values."""
   if value not in table:
-    raise ValueError(f'config argument {axis}={value!r}: it must be one of {", ".join(map(str, table))}')
+    raise ValueError(
+      f'config argument {axis}={value!r}: it must be one of {", ".join(map(str, table))}'
+    )
   return table[value]

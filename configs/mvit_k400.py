@@ -1,13 +1,16 @@
-"""Multiscale vision transformers on Kinetics-400 from scratch.  Li et al. (CVPR 2022), MViTv2, table 4, with the settings of
-PySlowFast; Liang et al. (NeurIPS 2022), MultiTrain, the baseline of table 1.
+"""Multiscale vision transformers on Kinetics-400 from scratch.  Li et al. (CVPR 2022), MViTv2,
+table 4, with the settings of PySlowFast; Liang et al. (NeurIPS 2022), MultiTrain, the baseline of
+table 1.
 
-Expected: top-1 / top-5 of 81.0 / 94.6 (v2_s_16x4), 82.9 / 95.7 (v2_b_32x3), 78.4 / 93.5 (v1_b_16x4),
-80.4 / 94.8 (v1_b_32x3), 79.8 / 93.9 (multitrain_b_32x3), 78.8 / 93.5 (multitrain_b_16x4), 1 crop x 5 clips. The published
-86.1 / 97.0 of v2_l_40x3 starts from ImageNet-21K; from scratch there is no number, nor is there one on Kinetics-400 for
+Expected: top-1 / top-5 of 81.0 / 94.6 (v2_s_16x4), 82.9 / 95.7 (v2_b_32x3), 78.4 / 93.5
+(v1_b_16x4), 80.4 / 94.8 (v1_b_32x3), 79.8 / 93.9 (multitrain_b_32x3), 78.8 / 93.5
+(multitrain_b_16x4), 1 crop x 5 clips. The published 86.1 / 97.0 of v2_l_40x3 starts from
+ImageNet-21K; from scratch there is no number, nor is there one on Kinetics-400 for
 multitrain_half_b_16x4 and v1_b16_32x3, whose drop path is that of the other networks of 16 blocks.
 Command:  python -m vjax.main --config=configs/mvit_k400.py:variant=v2_s_16x4
           python -m vjax.main --config=configs/mvit_k400.py:tiny
-Hardware: PySlowFast's recipe is for nodes of 8 GPUs with 16 videos each, 2 clips a video; 16 nodes for the 512 clips here.
+Hardware: PySlowFast's recipe is for nodes of 8 GPUs with 16 videos each, 2 clips a video; 16 nodes
+for the 512 clips here.
 Epochs count clips: with two repeats 200 passes over the videos are 400 epochs.
 """
 
@@ -33,7 +36,8 @@ REPEATS = 2
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant of models/mvit.py; init = checkpoint to start from; data = k600, k700 or a folder of your own; tiny."""
+  """Axes: variant of models/mvit.py; init = checkpoint to start from; data = k600, k700 or a folder
+  of your own; tiny."""
   arg = common.parse_arg(arg, variant='v2_s_16x4', init='', data='')
   config = recipe(arg.variant, arg.init)
   common.use_data(config, arg.data)
@@ -49,7 +53,9 @@ def recipe(variant: str, init: str) -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   config.model = dict(name='mvit', variant=variant, drop_path=drop_path)
-  config.head = dict(name='linear', dropout=0.5, kernel_std=0.02, bias_start=0.02 if official else 0.0)
+  config.head = dict(
+    name='linear', dropout=0.5, kernel_std=0.02, bias_start=0.02 if official else 0.0
+  )
   config.objective = dict(name='classify', label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
   pixels = common.IMAGENET_PIXELS if large else common.KINETICS_PIXELS
   config.data = dict(name='k400', split='train', batch_size=256, **pixels)
@@ -61,31 +67,43 @@ def recipe(variant: str, init: str) -> ConfigDict:
     sampling='linspace',
     num_repeats=REPEATS,
   )
-  # DIFFERS(paper): MultiTrain scales the short side to 256 to 320 px and crops 224; its released configs crop as here.
+  # DIFFERS(paper): MultiTrain scales the short side to 256 to 320 px and crops 224; its released
+  # configs crop as here.
   config.augment = dict(
-    crop='resized', area=(0.08, 1.0), flip=0.5, rand_augment=4, magnitude=7.0, magnitude_std=0.5, random_erasing=0.25,
+    crop='resized', area=(0.08, 1.0), flip=0.5, rand_augment=4, magnitude=7.0, magnitude_std=0.5,
+    random_erasing=0.25,
     repeat_window='same',
   )  # fmt: skip
   config.optim = dict(
-    name='adamw', learning_rate=learning_rate, base_batch_size=256, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.05,
+    name='adamw', learning_rate=learning_rate, base_batch_size=256, b1=0.9, b2=0.999, eps=1e-8,
+    weight_decay=0.05,
     clip_norm=1.0,
     schedule='cosine', warmup_start_lr=learning_rate / 100, end_lr=learning_rate / 100,
     total_epochs=epochs * REPEATS, warmup_epochs=30.0 * REPEATS,
   )  # fmt: skip
   config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500, remat='_l_' in variant)
   config.init = common.warm_start(init)
-  # DIFFERS(paper): MultiTrain tests 3 crops x 3 clips; 1 x 5 is that of its released baseline and of MViTv2.
+  # DIFFERS(paper): MultiTrain tests 3 crops x 3 clips; 1 x 5 is that of its released baseline and
+  # of MViTv2.
   config.evals = dict(
-    test=dict(name='views', split='val', num_clips=5, num_crops=1, batch_size=16, average='probabilities')
+    test=dict(
+      name='views', split='val', num_clips=5, num_crops=1, batch_size=16, average='probabilities'
+    )
   )
   return config
 
 
 def tiny(config: ConfigDict) -> ConfigDict:
-  """Two stages of a small network of the same flavor, without the heaviest augmentation, for few steps."""
+  """Two stages of a small network of the same flavor, without the heaviest augmentation, for few
+  steps."""
   flavor = {'v1': 'v1', 'v2': 'v2'}.get(config.model.variant[:2], 'multitrain')
   config.model = dict(
-    name='mvit', flavor=flavor, depths=(1, 2), width=48, key_stride=4, class_token=flavor != 'multitrain'
+    name='mvit',
+    flavor=flavor,
+    depths=(1, 2),
+    width=48,
+    key_stride=4,
+    class_token=flavor != 'multitrain',
   )
   config.head = dict(name='linear', dropout=0.0, kernel_std=0.02)
   return common.tiny_classifier(config, rate=2e-3)

@@ -1,11 +1,13 @@
-"""The fc-only probe of any checkpoint on Kinetics-400: features once, then L2-regularised logistic regression.
-Ghadiyaram et al. (CVPR 2019), section 4 ("fc-only"): 10 clips of every training video, 10 of every test video.
+"""The fc-only probe of any checkpoint on Kinetics-400: features once, then L2-regularized logistic
+regression. Ghadiyaram et al. (CVPR 2019), section 4 ("fc-only"): 10 clips of every training video,
+10 of every test video.
 
 Expected: R(2+1)D-34, 8 frames, pre-trained on 65M hashtagged videos: top-1 73.0.
 Command:  python -m vjax.main --config=configs/probe_k400.py:init=CHECKPOINT
           python -m vjax.main --config=configs/probe_k400.py:init=runs/mae_k400_tiny,tiny
-Without init it probes an untrained network of `variant`, the baseline that belongs beside every such number. Nothing is
-trained: model, clip and normalisation are the checkpoint's own, and only the evaluation runs.
+Without init it probes an untrained network of `variant`, the baseline that belongs beside every
+such number. Nothing is trained: model, clip and normalization are the checkpoint's own, and only
+the evaluation runs.
 """
 
 import json
@@ -18,38 +20,60 @@ from vjax.config import SCHEMA, complete, plain, translate
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: init = workdir or converted checkpoint; variant = untrained ViT to probe instead; clips = views in time;
-  tiny."""
+  """Axes: init = workdir or converted checkpoint; variant = untrained ViT to probe instead; clips =
+  views in time; tiny."""
   arg = common.parse_arg(arg, init='', variant='L', clips=10)
   config = ConfigDict(plain(mae_k400.get_config(f'variant={arg.variant}' + ',tiny' * arg.tiny)))
   if arg.init:
     saved = _saved(arg.init)
-    for name in ('model', 'clip', 'augment'):  # replaced whole: settings of one network mean nothing to another
+    for name in (
+      'model',
+      'clip',
+      'augment',
+    ):  # replaced whole: settings of one network mean nothing to another
       config[name] = saved[name]
     config.data.update({name: tuple(saved['data'][name]) for name in ('mean', 'std')})
   config.head = dict(name='linear')
   config.objective = dict(name='classify')
   config.optim = {}
   config.init = common.warm_start(arg.init)
-  probe = dict(name='probe', train_split='train', test_split='val', num_clips=arg.clips, num_crops=1, batch_size=32)
+  probe = dict(
+    name='probe',
+    train_split='train',
+    test_split='val',
+    num_clips=arg.clips,
+    num_crops=1,
+    batch_size=32,
+  )
   config.evals = dict(probe=dict(common.TINY_PROBE) if arg.tiny else probe)
   return complete(config)
 
 
 def _saved(path: str) -> dict:
-  """The config of a checkpoint. Raises ValueError where there is none, or it does not say for what clips it is."""
+  """The config of a checkpoint. Raises ValueError where there is none, or it does not say for what
+  clips it is."""
   meta = Path(path, 'meta.json')
   if not meta.is_file():
-    raise ValueError(f'config argument init={path!r}: there is no {meta}; give a workdir or converted checkpoint')
+    raise ValueError(
+      f'config argument init={path!r}: there is no {meta}; give a workdir or converted checkpoint'
+    )
   found = json.loads(meta.read_text())
   if 'config' not in found:
-    raise ValueError(f'config argument init={path!r}: {meta} has no config; convert the weights again')
+    raise ValueError(
+      f'config argument init={path!r}: {meta} has no config; convert the weights again'
+    )
   saved = found['config'] if found.get('schema', 1) == SCHEMA else translate(found['config'])
-  known = {'clip': ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'sampling'), 'data': ('mean', 'std')}
-  unknown = [f'--{key}' for section, keys in known.items() for key in keys if saved[section].get(key) is None]
+  known = {
+    'clip': ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'sampling'),
+    'data': ('mean', 'std'),
+  }
+  unknown = [
+    f'--{key}' for section, keys in known.items() for key in keys if saved[section].get(key) is None
+  ]
   if unknown:
     raise ValueError(
-      f'config argument init={path!r}: {meta} does not say for what clips the weights are; convert them again, python -m '
+      f'config argument init={path!r}: {meta} does not say for what clips the weights are; convert '
+      'them again, python -m '
       f'vjax.convert, with {", ".join(unknown)}'
     )
   return saved

@@ -1,7 +1,8 @@
-"""From rows to a finished data set folder: shards by any runner, then failed.csv, indexes, manifest.json.
+"""From rows to a finished data set folder: shards by any runner, then failed.csv, indexes,
+manifest.json.
 
-The manifest is written last, so its presence means complete. A run that was interrupted continues: shards that are
-finished are described by their own `.done.json`, everything else is written again.
+The manifest is written last, so its presence means complete. A run that was interrupted continues:
+shards that are finished are described by their own `.done.json`, everything else is written again.
 """
 
 from __future__ import annotations
@@ -38,17 +39,21 @@ def write_dataset(
   runner_options: Sequence[str] = (),
   origin: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """The manifest of the data set in `out`, which is written, continued or, if complete from the same input, kept.
+  """The manifest of the data set in `out`, which is written, continued or, if complete from the
+  same input, kept.
 
-  rows: see data_prep.rows; root: the folder their paths start from. shards: per split, 0 = of 256 clips or so.
-  classes: a fixed list for the main view; a row with another label fails. runner: 'pool' (of `processes`, 0 = one a
-  core) or the name of a Beam runner with its options. origin: what the videos were made from, for the manifest.
-  Raises ValueError if nothing can be written, `out` holds something else, or shards is negative; OSError if a disk cannot
+  rows: see data_prep.rows; root: the folder their paths start from. shards: per split, 0 = of 256
+  clips or so.
+  classes: a fixed list for the main view; a row with another label fails. runner: 'pool' (of
+  `processes`, 0 = one a core) or the name of a Beam runner with its options. origin: what the
+  videos were made from, for the manifest. Raises ValueError if nothing can be written, `out` holds
+  something else, or shards is negative; OSError if a disk cannot
   be read or written: then the same call continues once it can.
   """
   if shards < 0:
     raise ValueError(
-      f'--shards={shards} must be 1 or more; 0 makes shards of about {shards_lib.CLIPS_PER_SHARD} clips'
+      f'--shards={shards} must be 1 or more; 0 makes shards of about {shards_lib.CLIPS_PER_SHARD} '
+      'clips'
     )
   kept, aside = set_aside(rows, classes)
   _check_splits(rows, kept, aside)
@@ -56,18 +61,33 @@ def write_dataset(
   names = {view: list_classes(kept, view) for view in views}
   if classes is not None:
     names[''] = list(classes)
-  described = settings.described() | {'shards': shards} | ({'origin': dict(origin)} if origin else {})
-  inputs = {_key(row): [*_key(row), row.line, sorted(row.labels.items()), _size(root, row)] for row in kept}
-  mark = [FORMAT, described, names, list(inputs.values()), [[*_key(row), why] for row, why in aside]]
+  described = (
+    settings.described() | {'shards': shards} | ({'origin': dict(origin)} if origin else {})
+  )
+  inputs = {
+    _key(row): [*_key(row), row.line, sorted(row.labels.items()), _size(root, row)] for row in kept
+  }
+  mark = [
+    FORMAT,
+    described,
+    names,
+    list(inputs.values()),
+    [[*_key(row), why] for row, why in aside],
+  ]
   mark = shards_lib.fingerprint(mark)
   _check_folder(out, mark, described)
   os.makedirs(out, exist_ok=True)
   with lock(os.path.join(out, _LOCK)):
-    manifest = _check_folder(out, mark, described)  # another process may have finished it while this one waited
+    manifest = _check_folder(
+      out, mark, described
+    )  # another process may have finished it while this one waited
     if not manifest:
       plan = _plan(kept, out, root, settings, shards, names, inputs)
       done = _write_shards(plan, out, processes, runner, runner_options)
-      manifest = _finish(out, done, names, kept, aside) | {'settings': described, 'fingerprint': mark}
+      manifest = _finish(out, done, names, kept, aside) | {
+        'settings': described,
+        'fingerprint': mark,
+      }
       shards_lib.write_json(os.path.join(out, 'manifest.json'), manifest)
     for path in _find(out, '*.tfrecord.done.json'):
       os.remove(path)
@@ -78,7 +98,8 @@ def write_dataset(
 
 @contextlib.contextmanager
 def lock(path: str) -> Iterator[None]:
-  """Waits until no other process holds the file `path`, then holds it; it is let go however this process ends."""
+  """Waits until no other process holds the file `path`, then holds it; it is let go however this
+  process ends."""
   import fcntl
 
   with open(path, 'a') as file:
@@ -98,7 +119,9 @@ def complete_manifest(out: str) -> dict[str, Any] | None:
   except FileNotFoundError:
     return None
   except ValueError as e:
-    raise ValueError(f'{out}/manifest.json is damaged ({e}): delete the folder to write the data set again') from e
+    raise ValueError(
+      f'{out}/manifest.json is damaged ({e}): delete the folder to write the data set again'
+    ) from e
 
 
 def _find(folder: str, pattern: str) -> list[str]:
@@ -118,25 +141,36 @@ def _key(row: Row) -> tuple[str, str]:
 
 
 def _check_folder(out: str, mark: str, described: Mapping[str, Any]) -> dict[str, Any] | None:
-  """The manifest if the data set is complete. Raises ValueError if the folder holds another, or records without one."""
+  """The manifest if the data set is complete. Raises ValueError if the folder holds another, or
+  records without one."""
   manifest = complete_manifest(out)
   if not manifest and not os.path.exists(os.path.join(out, _LOCK)) and _find(out, '*.tfrecord*'):
-    raise ValueError(f'{out} holds records of another origin ({_find(out, "*.tfrecord*")[0]}): choose another --out')
+    raise ValueError(
+      f'{out} holds records of another origin ({_find(out, "*.tfrecord*")[0]}): choose another '
+      '--out'
+    )
   if manifest and manifest.get('fingerprint') != mark:
     theirs = manifest.get('settings', {})
-    changed = [f'{k} {theirs.get(k)!r} -> {v!r}' for k, v in described.items() if theirs.get(k) != v]
+    changed = [
+      f'{k} {theirs.get(k)!r} -> {v!r}' for k, v in described.items() if theirs.get(k) != v
+    ]
     raise ValueError(
-      f'{out} holds a finished data set made from other input ({", ".join(changed) or "other videos or labels"}): '
+      f'{out} holds a finished data set made from other input '
+      f'({", ".join(changed) or "other videos or labels"}): '
       'choose another --out, or delete that folder to write it again'
     )
   return manifest
 
 
-def _check_splits(rows: Sequence[Row], kept: Sequence[Row], aside: Sequence[tuple[Row, str]]) -> None:
+def _check_splits(
+  rows: Sequence[Row], kept: Sequence[Row], aside: Sequence[tuple[Row, str]]
+) -> None:
   if not rows:
     raise ValueError('no rows: name videos by --folder or --manifest')
   for split in {row.split for row in rows} - {row.split for row in kept}:
-    raise ValueError(f'no row of split {split!r} can be written; the first: {aside[0][0].path}: {aside[0][1]}')
+    raise ValueError(
+      f'no row of split {split!r} can be written; the first: {aside[0][0].path}: {aside[0][1]}'
+    )
 
 
 def _plan(
@@ -148,7 +182,8 @@ def _plan(
   names: Mapping[str, Sequence[str]],
   inputs: Mapping[tuple[str, str], Any],
 ) -> list[Shard]:
-  """All shards of all splits, in order of split and number. inputs: by row, what its clip depends on."""
+  """All shards of all splits, in order of split and number. inputs: by row, what its clip depends
+  on."""
   plan, versions = [], _versions()
   for split in sorted({row.split for row in kept}):
     parts = shards_lib.assign([row for row in kept if row.split == split], shards)
@@ -164,7 +199,8 @@ def _plan(
 def _write_shards(
   plan: Sequence[Shard], out: str, processes: int, runner: str, runner_options: Sequence[str]
 ) -> list[dict[str, Any]]:
-  """Descriptions of all shards, of which the unfinished are written; what no shard of the plan owns is removed."""
+  """Descriptions of all shards, of which the unfinished are written; what no shard of the plan owns
+  is removed."""
   owned = {os.path.join(out, shard.file) for shard in plan}
   for path in _find(out, '*.tfrecord*'):
     if path.removesuffix('.done.json') not in owned:
@@ -173,7 +209,9 @@ def _write_shards(
   rows = sum(len(shard.rows) for shard in plan)
   start = rows - sum(len(shard.rows) for shard in todo)
   if start:
-    print(f'{out}: continuing; {len(plan) - len(todo)} of {len(plan)} shards are finished', flush=True)
+    print(
+      f'{out}: continuing; {len(plan) - len(todo)} of {len(plan)} shards are finished', flush=True
+    )
   progress = runners.Progress('writing', rows, 'clips', start)
   if runner == 'pool':
     runners.run_pool(shards_lib.write_shard, todo, processes, progress)
@@ -184,7 +222,8 @@ def _write_shards(
   done = [shards_lib.finished(shard) for shard in plan]
   if None in done:
     raise RuntimeError(
-      f'{plan[done.index(None)].file} is not in {out} after the run: the workers must write to a file system that '
+      f'{plan[done.index(None)].file} is not in {out} after the run: the workers must write to a '
+      'file system that '
       'this machine sees too'
     )
   return done
@@ -197,21 +236,31 @@ def _finish(
   kept: Sequence[Row],
   aside: Sequence[tuple[Row, str]],
 ) -> dict[str, Any]:
-  """Manifest without settings, after failed.csv and the indexes are written. Raises ValueError for an empty split."""
+  """Manifest without settings, after failed.csv and the indexes are written. Raises ValueError for
+  an empty split."""
   from vjax.data.records import write_index
 
-  failures = [[row.path, row.split, row.line, why] for row, why in aside] + sum((d['failures'] for d in done), [])
+  failures = [[row.path, row.split, row.line, why] for row, why in aside] + sum(
+    (d['failures'] for d in done), []
+  )
   failures.sort(key=lambda f: (f[1], f[2], f[0]))
   _write_failures(os.path.join(out, 'failed.csv'), failures)
   splits = {}
   for split in sorted({row.split for row in kept}):
     parts = [d for d in done if d['file'].startswith(f'{split}-')]
-    counts = {view: [sum(c) for c in zip(*(d['clips_per_class'][view] for d in parts))] for view in names}
+    counts = {
+      view: [sum(c) for c in zip(*(d['clips_per_class'][view] for d in parts))] for view in names
+    }
     splits[split] = {key: sum(d[key] for d in parts) for key in ('clips', 'frames', 'duration_s')}
-    splits[split]['shards'] = [{key: d[key] for key in ('file', 'clips', 'bytes', 'crc32c')} for d in parts]
+    splits[split]['shards'] = [
+      {key: d[key] for key in ('file', 'clips', 'bytes', 'crc32c')} for d in parts
+    ]
     splits[split] |= {'clips_per_class': counts.pop(''), 'views': counts}
     if not splits[split]['clips']:
-      raise ValueError(f'no video of split {split!r} could be read: {count_reasons(failures)}; see {out}/failed.csv')
+      raise ValueError(
+        f'no video of split {split!r} could be read: {count_reasons(failures)}; see '
+        f'{out}/failed.csv'
+      )
     write_index(out, split)
   return {
     'format': FORMAT,
@@ -236,14 +285,18 @@ def _shared(rows: Sequence[Row]) -> int:
 
 
 def _write_failures(path: str, failures: Sequence[Sequence[Any]]) -> None:
-  with open(f'{path}.tmp-{os.getpid()}', 'w', encoding='utf-8', errors='backslashreplace', newline='') as file:
+  with open(
+    f'{path}.tmp-{os.getpid()}', 'w', encoding='utf-8', errors='backslashreplace', newline=''
+  ) as file:
     csv.writer(file, lineterminator='\n').writerows([['path', 'split', 'row', 'reason'], *failures])
   os.replace(file.name, path)
 
 
 def _kinds(failures: Sequence[Sequence[Any]]) -> list[tuple[str, int]]:
   """(kind of reason, how many), most frequent first."""
-  return sorted(Counter(f[3].split(':')[0] for f in failures).items(), key=lambda kind: (-kind[1], kind[0]))
+  return sorted(
+    Counter(f[3].split(':')[0] for f in failures).items(), key=lambda kind: (-kind[1], kind[0])
+  )
 
 
 def count_reasons(failures: Sequence[Sequence[Any]]) -> str:
@@ -256,5 +309,7 @@ def _versions() -> dict[str, str]:
   import av
 
   names = ('vjax', 'av', 'simplejpeg', 'numpy', 'pillow')
-  codecs = {name: '.'.join(map(str, av.library_versions[name])) for name in ('libavcodec', 'libswscale')}
+  codecs = {
+    name: '.'.join(map(str, av.library_versions[name])) for name in ('libavcodec', 'libswscale')
+  }
   return {name: importlib.metadata.version(name) for name in names} | codecs

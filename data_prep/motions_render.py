@@ -1,8 +1,10 @@
-"""Frames of the built-in dataset `motions`: a textured actor that moves over a noisy, drifting background.
+"""Frames of the built-in dataset `motions`: a textured actor that moves over a noisy, drifting
+background.
 
-Motions come in pairs that only time tells apart. The first of a pair is drawn, the second is *the same drawing played
-backwards*, camera, brightness and passers-by included; so the frames of both, as sets, have one distribution, and
-what else moves carries no hint either, because its own directions are symmetric.
+Motions come in pairs that only time tells apart. The first of a pair is drawn, the second is *the
+same drawing played backwards*, camera, brightness and passers-by included; so the frames of both,
+as sets, have one distribution, and what else moves carries no hint either, because its own
+directions are symmetric.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ MOTIONS = (  # drawn forwards, then its reverse
 )
 SHAPES = ('ring', 'square', 'triangle', 'cross')
 TEXTURES = ('plain', 'striped', 'checkered')
-ACTIONS = {  # (motion, shape) -> what somebody is doing to it; a noun takes several verbs, a verb one noun or two
+# (motion, shape) -> what somebody is doing to it; a noun takes several verbs, a verb one noun or
+# two
+ACTIONS = {
   ('right', 'square'): 'pushing square',
   ('right', 'ring'): 'pushing ring',
   ('left', 'square'): 'pulling square',
@@ -39,7 +43,8 @@ _MARGIN = 48  # px of background beyond the frame, for the camera to drift over
 
 @dataclass
 class Track:
-  """One object over T frames: centre x, y (T,) px; radius (T,) px; angle (T,) rad; opacity (T,) in [0, 1]."""
+  """One object over T frames: center x, y (T,) px; radius (T,) px; angle (T,) rad; opacity (T,) in
+  [0, 1]."""
 
   x: np.ndarray
   y: np.ndarray
@@ -52,12 +57,14 @@ class Track:
 
 
 def classes_of(seed: int, split: str, index: int) -> dict[str, str]:
-  """motion, shape and texture of a clip. Any 12 clips from a multiple of 12 on have all motions and all appearances
-  once, any 144 all their combinations (a Latin square in shuffled order)."""
+  """motion, shape and texture of a clip. Any 12 clips from a multiple of 12 on have all motions and
+  all appearances once, any 144 all their combinations (a Latin square in shuffled order)."""
   block, place = divmod(index, 12)
   group, row = divmod(block, 12)
   split_key = zlib.crc32(split.encode())
-  appearances, rows = (np.random.default_rng([seed, split_key, group, k]).permutation(12) for k in (1, 2))
+  appearances, rows = (
+    np.random.default_rng([seed, split_key, group, k]).permutation(12) for k in (1, 2)
+  )
   motion = np.random.default_rng([seed, split_key, block, 3]).permutation(12)[place]
   look = appearances[(motion + rows[row]) % 12]
   return {'motion': MOTIONS[motion], 'shape': SHAPES[look // 3], 'texture': TEXTURES[look % 3]}
@@ -69,7 +76,8 @@ def names_of(facts: dict[str, str]) -> tuple[str, str]:
 
 
 def render_clip(seed: int, split: str, index: int) -> tuple[np.ndarray, dict]:
-  """Frames (T, 96, 128, 3) uint8 at 12 fps, 2 to 4 s, and facts: motion, shape, texture, appearance, action, seconds.
+  """Frames (T, 96, 128, 3) uint8 at 12 fps, 2 to 4 s, and facts: motion, shape, texture,
+  appearance, action, seconds.
 
   A pure function of its arguments. action is '' for motion and shape that make no named action.
   """
@@ -87,14 +95,16 @@ def render_clip(seed: int, split: str, index: int) -> tuple[np.ndarray, dict]:
   light = 255 * (_wave(rng, frames, 0.08)[:, None, None, None] + np.float32(rng.uniform(0.8, 1.15)))
   contrast = np.float32(rng.uniform(0.8, 1.15))
   canvas *= contrast * light
-  canvas += (0.5 - 0.5 * contrast) * light  # contrast about mid-grey, then light
+  canvas += (0.5 - 0.5 * contrast) * light  # contrast about mid-gray, then light
   clip = np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
   appearance, action = names_of(facts)
   facts |= {'appearance': appearance, 'action': action, 'seconds': frames / FPS}
   return np.ascontiguousarray(clip[::-1] if backward else clip), facts
 
 
-def _actors(rng, motion: str, shape: str, texture: str, frames: int, mean: np.ndarray) -> list[Track]:
+def _actors(
+  rng, motion: str, shape: str, texture: str, frames: int, mean: np.ndarray
+) -> list[Track]:
   """The actor, or the two of 'approach', of the forward motion of a pair."""
   progress = _progress(rng, frames)
   radius = HEIGHT * rng.uniform(0.17, 0.22) * np.ones(frames, np.float32)
@@ -107,7 +117,9 @@ def _actors(rng, motion: str, shape: str, texture: str, frames: int, mean: np.nd
     dy = rng.uniform(0.45, 0.6) * HEIGHT * (progress - 0.5)
   elif motion == 'grow':
     radius = HEIGHT * rng.uniform(0.15, 0.19) * rng.uniform(2.4, 3.2) ** (progress - 0.5)
-  elif motion == 'clockwise':  # on an orbit, one side always inwards, as on a turntable; y points down
+  elif (
+    motion == 'clockwise'
+  ):  # on an orbit, one side always inwards, as on a turntable; y points down
     turn = rng.uniform(0, 2 * np.pi) + rng.uniform(0.55, 0.85) * 2 * np.pi * progress
     orbit = rng.uniform(0.2, 0.25) * HEIGHT
     dx, dy, angle = orbit * np.cos(turn), orbit * np.sin(turn), angle[0] + turn
@@ -127,7 +139,16 @@ def _approaching(rng, shape, texture, progress, radius, angle, mean) -> list[Tra
   far = np.array([1, -1])
   x, y = _place(rng, np.outer(far, half_x), np.outer(far, half_y), radius)
   return [
-    Track(x[i], y[i], radius, angle + rng.uniform(0, 6), np.ones_like(radius), shape, texture, _colors(rng, mean))
+    Track(
+      x[i],
+      y[i],
+      radius,
+      angle + rng.uniform(0, 6),
+      np.ones_like(radius),
+      shape,
+      texture,
+      _colors(rng, mean),
+    )
     for i in range(2)
   ]
 
@@ -137,7 +158,10 @@ def _passer_by(rng, frames: int, mean: np.ndarray) -> Track:
   radius = np.full(frames, HEIGHT * rng.uniform(0.03, 0.05), np.float32)
   direction, length = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5) * WIDTH
   way = length * np.linspace(-0.5, 0.5, frames, dtype=np.float32)
-  x, y = rng.uniform(0, WIDTH) + way * np.cos(direction), rng.uniform(0, HEIGHT) + way * np.sin(direction)
+  x, y = (
+    rng.uniform(0, WIDTH) + way * np.cos(direction),
+    rng.uniform(0, HEIGHT) + way * np.sin(direction),
+  )
   still = np.full(frames, rng.uniform(0, 6), np.float32)
   shape = SHAPES[rng.integers(4)]
   return Track(x, y, radius, still, np.ones(frames, np.float32), shape, 'plain', _colors(rng, mean))
@@ -151,8 +175,11 @@ def _progress(rng, frames: int) -> np.ndarray:
   return (t + rng.uniform(0, 1) * (t * t * (3 - 2 * t) - t)).astype(np.float32)
 
 
-def _place(rng, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Centres (..., T) px: the way (dx, dy) moved to where it stays in the frame but for a fifth of a radius."""
+def _place(
+  rng, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Centers (..., T) px: the way (dx, dy) moved to where it stays in the frame but for a fifth of a
+  radius."""
   keep = 0.8 * radius
   out = []
   for way, size in ((dx, WIDTH), (dy, HEIGHT)):
@@ -162,8 +189,8 @@ def _place(rng, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray) -> tuple[np.
 
 
 def _colors(rng, mean: np.ndarray) -> np.ndarray:
-  """(2, 3) two colors, of eight draws those that stand out most: from each other, and by being brighter than the
-  background's mean."""
+  """(2, 3) two colors, of eight draws those that stand out most: from each other, and by being
+  brighter than the background's mean."""
   pairs = rng.uniform(0.4, 1, (8, 2, 3))
   brighter = (pairs - mean).mean(2).min(1)
   apart = np.abs(pairs[:, 0] - pairs[:, 1]).mean(1)
@@ -173,7 +200,9 @@ def _colors(rng, mean: np.ndarray) -> np.ndarray:
 def _wave(rng, frames: int, size: float) -> np.ndarray:
   """(T,) a slow sine of amplitude up to `size`, any phase, either direction of time."""
   t = np.arange(frames, dtype=np.float32) / FPS
-  return (size * rng.uniform() * np.sin(2 * np.pi * (rng.uniform(0.1, 0.5) * t + rng.uniform()))).astype(np.float32)
+  return (
+    size * rng.uniform() * np.sin(2 * np.pi * (rng.uniform(0.1, 0.5) * t + rng.uniform()))
+  ).astype(np.float32)
 
 
 def _drift(rng, frames: int) -> np.ndarray:
@@ -185,14 +214,18 @@ def _drift(rng, frames: int) -> np.ndarray:
 
 
 def _background(rng) -> np.ndarray:
-  """(H + margin, W + margin, 3) in [0, 1]: 1/f^a noise, mostly grey, about a random color."""
+  """(H + margin, W + margin, 3) in [0, 1]: 1/f^a noise, mostly gray, about a random color."""
   h, w = HEIGHT + _MARGIN, WIDTH + _MARGIN
   frequency = np.hypot(np.fft.fftfreq(h)[:, None] * h, np.fft.rfftfreq(w)[None] * w) + 1
   spectrum = rng.normal(size=(2, 3, *frequency.shape)) * frequency ** -rng.uniform(2.2, 2.8)
   noise = np.fft.irfft2(spectrum[0] + 1j * spectrum[1], s=(h, w)).astype(np.float32)
   noise /= noise.std((1, 2), keepdims=True)
   noise = 0.9 * noise[:1] + 0.3 * noise
-  return (rng.uniform(0.3, 0.7, (3, 1, 1)) + rng.uniform(0.07, 0.14) * noise).transpose(1, 2, 0).astype(np.float32)
+  return (
+    (rng.uniform(0.3, 0.7, (3, 1, 1)) + rng.uniform(0.07, 0.14) * noise)
+    .transpose(1, 2, 0)
+    .astype(np.float32)
+  )
 
 
 def _pan(image: np.ndarray, drift: np.ndarray) -> np.ndarray:
@@ -207,7 +240,8 @@ def _pan(image: np.ndarray, drift: np.ndarray) -> np.ndarray:
 
 
 def _draw(canvas: np.ndarray, track: Track, drift: np.ndarray) -> None:
-  """Paints an object into (T, H, W, 3), edges anti-aliased; all frames in one go on a patch that moves along."""
+  """Paints an object into (T, H, W, 3), edges anti-aliased; all frames in one go on a patch that
+  moves along."""
   reach = int(np.ceil(track.radius.max() * 1.15)) + 2
   y, x = track.y + drift[:, 0], track.x + drift[:, 1]
   top, left = np.floor(y).astype(int) - reach, np.floor(x).astype(int) - reach
@@ -242,7 +276,8 @@ def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _texture(texture: str, u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
-  """Share of the second color: stripes across u, or squares, two fifths of a radius wide, softened at 1 px."""
+  """Share of the second color: stripes across u, or squares, two fifths of a radius wide, softened
+  at 1 px."""
   if texture == 'plain':
     return np.zeros_like(u)
   wave = np.sin(u * np.float32(2.5 * np.pi))

@@ -1,4 +1,5 @@
-"""What is to be written: rows (video, segment, labels, split) from a CSV manifest or from class folders, checked."""
+"""What is to be written: rows (video, segment, labels, split) from a CSV manifest or from class
+folders, checked."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ _LATEST_S = 1e7  # of a segment; 115 days
 
 @dataclass(frozen=True)
 class Row:
-  """One clip to write. path: relative to the video root, '/' between parts. labels: view -> names; '' is the main
-  view, and a view that the clip is not in is absent. line: of its manifest, or place in its folder's listing, from 1.
+  """One clip to write. path: relative to the video root, '/' between parts. labels: view -> names;
+  '' is the main view, and a view that the clip is not in is absent. line: of its manifest, or place
+  in its folder's listing, from 1.
   """
 
   path: str
@@ -37,28 +39,38 @@ class Row:
     """The path, and the segment if there is one: unique within a data set's split."""
     if self.start_s is None and self.end_s is None:
       return self.path
-    return f'{self.path}@{self.start_s or 0:.10g}-{"end" if self.end_s is None else format(self.end_s, ".10g")}'
+    end = 'end' if self.end_s is None else f'{self.end_s:.10g}'
+    return f'{self.path}@{self.start_s or 0:.10g}-{end}'
 
 
 def split_name(name: str, remedy: str) -> str:
-  """`name`, which may hold letters, digits and underscores, for shards are called after it. Raises ValueError."""
+  """`name`, which may hold letters, digits and underscores, for shards are called after it. Raises
+  ValueError."""
   if not re.fullmatch(r'\w+', name):
     raise ValueError(f'split {name!r} may hold letters, digits and _ only; {remedy}')
   return name
 
 
 def read_manifest(path: str, split: str, root: str, allow_outside: bool = False) -> list[Row]:
-  """Rows of a CSV file `path,label[,start_s,end_s]`, header optional; byte-order mark and CRLF accepted.
+  """Rows of a CSV file `path,label[,start_s,end_s]`, header optional; byte-order mark and CRLF
+  accepted.
 
-  With a header, columns come in any order; `label` may be left out (unlabelled videos), and every `label:NAME` is a
-  further label view, in which a clip with an empty cell has no part. '|' separates several labels. Videos are under
-  `root` unless allow_outside. Raises ValueError quoting file, line, column and value of what it cannot accept.
+  With a header, columns come in any order; `label` may be left out (unlabelled videos), and every
+  `label:NAME` is a further label view, in which a clip with an empty cell has no part. '|'
+  separates several labels. Videos are under `root` unless allow_outside. Raises ValueError quoting
+  file, line, column and value of what it cannot accept.
   """
   try:
     with open(path, encoding='utf-8-sig', newline='') as file:
-      lines = [(i, cells) for i, cells in _numbered(csv.reader(file, strict=True)) if any(c.strip() for c in cells)]
+      lines = [
+        (i, cells)
+        for i, cells in _numbered(csv.reader(file, strict=True))
+        if any(c.strip() for c in cells)
+      ]
   except FileNotFoundError as e:
-    raise ValueError(f'no manifest {path}; --manifest=SPLIT:FILE takes a CSV of path,label[,start_s,end_s]') from e
+    raise ValueError(
+      f'no manifest {path}; --manifest=SPLIT:FILE takes a CSV of path,label[,start_s,end_s]'
+    ) from e
   except OSError as e:
     raise ValueError(f'manifest {path} cannot be read ({e.strerror}); it must be a CSV file') from e
   except (UnicodeDecodeError, csv.Error) as e:
@@ -93,7 +105,8 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _check_form(path: str, lines: Sequence[tuple[int, list[str]]], root: str) -> None:
-  """Raises ValueError for columns that are not separated by commas, and a first line that names columns in other words."""
+  """Raises ValueError for columns that are not separated by commas, and a first line that names
+  columns in other words."""
   first = [c.strip() for c in lines[0][1]]
   if len(first) == 1 and first[0].lower() != 'path':
     for separator in ';', '\t', '|', ' ':
@@ -101,14 +114,22 @@ def _check_form(path: str, lines: Sequence[tuple[int, list[str]]], root: str) ->
       whole = first[0].lower().endswith(EXTENSIONS)
       if separator in first[0] and not whole and (start == 'path' or start.endswith(EXTENSIONS)):
         raise ValueError(
-          f'{path}: its columns are separated by {separator!r} ({first[0]!r}); separate them by commas: '
+          f'{path}: its columns are separated by {separator!r} ({first[0]!r}); separate them by '
+          'commas: '
           'path,label[,start_s,end_s]'
         )
-  if len(lines) > 1 and not _is_header(first) and not any(c.lower().endswith(EXTENSIONS) for c in first):
+  if (
+    len(lines) > 1
+    and not _is_header(first)
+    and not any(c.lower().endswith(EXTENSIONS) for c in first)
+  ):
     below = [c.strip() for c in lines[1][1]]
-    if any(c.lower().endswith(EXTENSIONS) for c in below) and not os.path.exists(os.path.join(root, first[0])):
+    if any(c.lower().endswith(EXTENSIONS) for c in below) and not os.path.exists(
+      os.path.join(root, first[0])
+    ):
       raise ValueError(
-        f'{path}: its first line ({",".join(first)}) names no file, the next one does ({",".join(below)}): if it is a '
+        f'{path}: its first line ({",".join(first)}) names no file, the next one does '
+        f'({",".join(below)}): if it is a '
         'header, call its columns path,label[,start_s,end_s]; else mend or remove it'
       )
 
@@ -119,7 +140,8 @@ def _columns(path: str, first: list[str]) -> list[str]:
     usual = ['path', 'label', 'start_s', 'end_s']
     if len(first) not in (1, 2, 4):
       raise ValueError(
-        f'{path}: its first line has {len(first)} columns ({",".join(first)}); without a header it must be '
+        f'{path}: its first line has {len(first)} columns ({",".join(first)}); without a header it '
+        'must be '
         'path,label or path,label,start_s,end_s'
       )
     return usual[: len(first)]
@@ -127,7 +149,8 @@ def _columns(path: str, first: list[str]) -> list[str]:
   for name in names:
     if name not in ('path', 'label', 'start_s', 'end_s') and not re.fullmatch(r'label:\w+', name):
       raise ValueError(
-        f'{path}: unknown column {name!r}; use path, label, start_s, end_s, and label:NAME for further label views'
+        f'{path}: unknown column {name!r}; use path, label, start_s, end_s, and label:NAME for '
+        'further label views'
       )
     if names.count(name) > 1:
       raise ValueError(f'{path}: column {name!r} is there {names.count(name)} times; keep one')
@@ -137,11 +160,16 @@ def _columns(path: str, first: list[str]) -> list[str]:
 def _row(cells, columns, split, line, root, allow_outside) -> tuple[Row | None, list[str]]:
   """The row, and what is wrong with it: 'column NAME: VALUE why'."""
   if len(cells) != len(columns):
-    return None, [f'{len(cells)} columns ({",".join(cells)}) where {len(columns)} are due ({",".join(columns)})']
+    return None, [
+      f'{len(cells)} columns ({",".join(cells)}) where {len(columns)} are due ({",".join(columns)})'
+    ]
   value, problems = dict(zip(columns, cells)), []
   for column, cell in value.items():
     if re.search(r'[\x00-\x1f\x7f]', cell):
-      problems.append(f'column {column}: {cell!r:.80} holds a line break or control character; is a quote left open?')
+      problems.append(
+        f'column {column}: {cell!r:.80} holds a line break or control character; is a quote left '
+        'open?'
+      )
   times = {}
   for column in ('start_s', 'end_s'):
     times[column], problem = _seconds(value.get(column, ''))
@@ -159,7 +187,9 @@ def _row(cells, columns, split, line, root, allow_outside) -> tuple[Row | None, 
     if names:
       labels[column.removeprefix('label').removeprefix(':')] = names
   if 'label' in columns and not labels:
-    problems.append("column label: '' is empty; leave the whole column out (with a header) for unlabelled videos")
+    problems.append(
+      "column label: '' is empty; leave the whole column out (with a header) for unlabelled videos"
+    )
   return Row(path, split, labels, line, start, end), problems
 
 
@@ -194,10 +224,19 @@ def relative_path(path: str, root: str, allow_outside: bool) -> tuple[str, str]:
   if allow_outside:
     return inside if named_inside else full.replace(os.sep, '/'), ''
   if not named_inside:
-    return path, f'lies outside the video folder {root}; set --videos to a folder above it, or pass --allow_outside'
-  real = os.path.realpath(full) if os.path.islink(full) else os.path.join(real, os.path.basename(full))
+    return (
+      path,
+      f'lies outside the video folder {root}; set --videos to a folder above it, or pass '
+      '--allow_outside',
+    )
+  real = (
+    os.path.realpath(full) if os.path.islink(full) else os.path.join(real, os.path.basename(full))
+  )
   if not real.startswith(_real_folder(root).rstrip(os.sep) + os.sep):
-    return path, f'leads by a symbolic link to {real}, outside {root}; pass --allow_outside to read it'
+    return (
+      path,
+      f'leads by a symbolic link to {real}, outside {root}; pass --allow_outside to read it',
+    )
   return inside, ''
 
 
@@ -209,17 +248,23 @@ def _real_folder(folder: str) -> str:
 def read_folder(folder: str, split: str = 'train') -> list[Row]:
   """Rows of DIR/<class>/*.mp4, or of DIR/<train|val|test>/<class>/*.mp4, sorted by path.
 
-  Files with other extensions are left alone. Raises ValueError if there is no such folder, class or video.
+  Files with other extensions are left alone. Raises ValueError if there is no such folder, class or
+  video.
   """
   if not os.path.isdir(folder):
-    raise ValueError(f'--folder: no folder {folder}; it must hold one sub-folder of videos per class')
+    raise ValueError(
+      f'--folder: no folder {folder}; it must hold one sub-folder of videos per class'
+    )
   names = _subfolders(folder)
   if not names:
     raise ValueError(
-      f'no class folders in {folder}: move the videos to {folder}/<class>/, or list them in --manifest'
+      f'no class folders in {folder}: move the videos to {folder}/<class>/, or list them in '
+      '--manifest'
     )
   if set(names) <= set(SPLITS) and all(_subfolders(os.path.join(folder, name)) for name in names):
-    places = [(name, f'{name}/{c}', c) for name in names for c in _subfolders(os.path.join(folder, name))]
+    places = [
+      (name, f'{name}/{c}', c) for name in names for c in _subfolders(os.path.join(folder, name))
+    ]
   else:
     places = [(split, name, name) for name in names]
   files = []
@@ -228,37 +273,52 @@ def read_folder(folder: str, split: str = 'train') -> list[Row]:
       if file.lower().endswith(EXTENSIONS) and not file.startswith('.'):
         files.append((f'{place}/{file}', where, label))
   if not files:
-    raise ValueError(f'no videos under {folder}/<class>/; extensions looked for: {" ".join(EXTENSIONS)}')
-  return [Row(path, where, {'': (label,)}, line) for line, (path, where, label) in enumerate(files, 1)]
+    raise ValueError(
+      f'no videos under {folder}/<class>/; extensions looked for: {" ".join(EXTENSIONS)}'
+    )
+  return [
+    Row(path, where, {'': (label,)}, line) for line, (path, where, label) in enumerate(files, 1)
+  ]
 
 
 def _subfolders(folder: str) -> list[str]:
-  """Names of the folders in it. Raises ValueError for symbolic links that lead nowhere or back up: a class would be lost,
-  or read twice."""
+  """Names of the folders in it. Raises ValueError for symbolic links that lead nowhere or back up:
+  a class would be lost, or read twice."""
   names = []
   for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-    if entry.name.startswith('.') or entry.name.lower().endswith(EXTENSIONS) and not os.path.isdir(entry.path):
+    if (
+      entry.name.startswith('.')
+      or entry.name.lower().endswith(EXTENSIONS)
+      and not os.path.isdir(entry.path)
+    ):
       continue
     if entry.is_symlink():
       if not os.path.exists(entry.path):
-        raise ValueError(f'{entry.path} is a symbolic link that leads nowhere, or to itself: mend or remove it')
+        raise ValueError(
+          f'{entry.path} is a symbolic link that leads nowhere, or to itself: mend or remove it'
+        )
       target = os.path.realpath(entry.path)
       if os.path.commonpath([target, os.path.realpath(folder)]) == target:
-        raise ValueError(f'{entry.path} is a symbolic link back to {target}, a folder above it: remove it')
+        raise ValueError(
+          f'{entry.path} is a symbolic link back to {target}, a folder above it: remove it'
+        )
     if os.path.isdir(entry.path):
       names.append(entry.name)
   return names
 
 
 def hold_out(rows: Sequence[Row], fraction: float, split: str = 'val') -> list[Row]:
-  """The rows, of which a share of every class is moved to `split`: those whose path's hash is smallest.
+  """The rows, of which a share of every class is moved to `split`: those whose path's hash is
+  smallest.
 
   Raises ValueError if the rows have several splits already, or the fraction is not in (0, 1).
   """
   if not 0 < fraction < 1:
     raise ValueError(f'--holdout={fraction} must be between 0 and 1, e.g. 0.1')
   if len({r.split for r in rows}) > 1 or rows[0].split == split:
-    raise ValueError(f'--holdout: the videos are in splits already ({", ".join(sorted({r.split for r in rows}))})')
+    raise ValueError(
+      f'--holdout: the videos are in splits already ({", ".join(sorted({r.split for r in rows}))})'
+    )
   groups: dict[tuple, list[Row]] = {}
   for row in rows:
     groups.setdefault(row.labels.get('', ()), []).append(row)
@@ -290,13 +350,17 @@ def read_classes(path: str) -> list[str]:
     raise ValueError(f'--classes={path} is not text in UTF-8: {e}; save it as UTF-8') from e
   repeated = sorted({n for n in names if names.count(n) > 1})
   if repeated or not names:
-    raise ValueError(f'--classes={path}: ' + (f'repeated: {", ".join(repeated)}' if repeated else 'no class in it'))
+    raise ValueError(
+      f'--classes={path}: ' + (f'repeated: {", ".join(repeated)}' if repeated else 'no class in it')
+    )
   return names
 
 
-def set_aside(rows: Sequence[Row], classes: Sequence[str] | None) -> tuple[list[Row], list[tuple[Row, str]]]:
-  """Rows to write, and (row, reason) of those that are not: repeats of a clip within a split, and labels that a fixed
-  class list lacks."""
+def set_aside(
+  rows: Sequence[Row], classes: Sequence[str] | None
+) -> tuple[list[Row], list[tuple[Row, str]]]:
+  """Rows to write, and (row, reason) of those that are not: repeats of a clip within a split, and
+  labels that a fixed class list lacks."""
   kept, aside, first = [], [], {}
   known = None if classes is None else set(classes)
   for row in rows:
@@ -305,7 +369,9 @@ def set_aside(rows: Sequence[Row], classes: Sequence[str] | None) -> tuple[list[
     if not row.path.isascii() and row.path.encode(errors='replace').decode() != row.path:
       aside.append((row, 'name: the path is not UTF-8; rename the file'))
     elif key in first:
-      other = '' if first[key].labels == row.labels else f', there with labels {_labels(first[key])}'
+      other = (
+        '' if first[key].labels == row.labels else f', there with labels {_labels(first[key])}'
+      )
       aside.append((row, f'duplicate: of row {first[key].line}{other}'))
     elif unknown:
       aside.append((row, f'unknown label: {", ".join(unknown)} not in the class list'))
@@ -316,4 +382,6 @@ def set_aside(rows: Sequence[Row], classes: Sequence[str] | None) -> tuple[list[
 
 
 def _labels(row: Row) -> str:
-  return ', '.join(f'{view}:{"|".join(names)}' if view else '|'.join(names) for view, names in row.labels.items())
+  return ', '.join(
+    f'{view}:{"|".join(names)}' if view else '|'.join(names) for view, names in row.labels.items()
+  )

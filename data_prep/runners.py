@@ -1,4 +1,5 @@
-"""Work on many processes, with progress: a spawn pool on this machine, or Apache Beam on any cluster."""
+"""Work on many processes, with progress: a spawn pool on this machine, or Apache Beam on any
+cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _COUNTER = None  # in a worker: the pool's count of what is done
 
 
 class Progress:
-  """Counts towards `total` with rate and time left: a bar on a terminal, a line now and then in a log file."""
+  """Counts towards `total` with rate and time left: a bar on a terminal, a line now and then in a
+  log file."""
 
   def __init__(self, what: str, total: int, unit: str, start: int = 0):
     from tqdm import tqdm
@@ -33,7 +35,10 @@ class Progress:
     if self.lines and time.monotonic() > self.printed + _PRINT_S:
       self.printed = time.monotonic()
       left = (self.total - count) / self.rate if self.rate else 0
-      print(f'{self.what}: {count}/{self.total} {self.unit}, {self.rate:.1f}/s, {left:.0f} s left', flush=True)
+      print(
+        f'{self.what}: {count}/{self.total} {self.unit}, {self.rate:.1f}/s, {left:.0f} s left',
+        flush=True,
+      )
 
   @property
   def rate(self) -> float:
@@ -53,11 +58,15 @@ def cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def run_pool(function: Callable, items: Sequence[Any], processes: int, progress: Progress) -> list[Any]:
-  """[function(item, tick) for item in items] over `processes` spawned workers (0 = one a core; 1 = in this process).
+def run_pool(
+  function: Callable, items: Sequence[Any], processes: int, progress: Progress
+) -> list[Any]:
+  """[function(item, tick) for item in items] over `processes` spawned workers (0 = one a core; 1 =
+  in this process).
 
-  `tick` advances `progress`. function and items must pickle. The first exception stops the work. Workers end when
-  this process does, however it ends. Raises RuntimeError if a worker dies, e.g. for want of memory.
+  `tick` advances `progress`. function and items must pickle. The first exception stops the work.
+  Workers end when this process does, however it ends. Raises RuntimeError if a worker dies, e.g.
+  for want of memory.
   """
   processes = min(processes or cores(), len(items))
   if processes <= 1:
@@ -79,7 +88,8 @@ def run_pool(function: Callable, items: Sequence[Any], processes: int, progress:
       return [f.result() for f in futures]
     except BrokenProcessPool as e:
       raise RuntimeError(
-        'a worker process died: out of memory, killed, or a file that crashes the decoder. Run the same command '
+        'a worker process died: out of memory, killed, or a file that crashes the decoder. Run the '
+        'same command '
         'again to continue, with --processes=1 if it happens again'
       ) from e
     finally:
@@ -107,9 +117,11 @@ def _tick() -> None:
 
 
 def run_beam(function: Callable, items: Sequence[Any], runner: str, options: Sequence[str]) -> None:
-  """Applies function(item) to every item on a Beam runner; `options` are its own flags, passed on as they are.
+  """Applies function(item) to every item on a Beam runner; `options` are its own flags, passed on
+  as they are.
 
-  Results are not collected: `function` leaves its own behind, on a file system that all workers share.
+  Results are not collected: `function` leaves its own behind, on a file system that all workers
+  share.
   """
   import apache_beam as beam
   from apache_beam.options.pipeline_options import PipelineOptions

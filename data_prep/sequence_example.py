@@ -1,9 +1,12 @@
-"""tf.train.SequenceExample and TFRecord bytes, written by hand: importing TensorFlow costs a worker 6 s and 600 MB.
+"""tf.train.SequenceExample and TFRecord bytes, written by hand: importing TensorFlow costs a worker
+6 s and 600 MB.
 
 Messages (tensorflow/core/example/{example,feature}.proto), with the field numbers used below:
   SequenceExample {Features context = 1; FeatureLists feature_lists = 2}
-  Features {map<string, Feature> feature = 1}       FeatureLists {map<string, FeatureList> feature_list = 1}
-  FeatureList {repeated Feature feature = 1}        Feature {oneof: BytesList 1, FloatList 2, Int64List 3}
+  Features {map<string, Feature> feature = 1}
+  FeatureLists {map<string, FeatureList> feature_list = 1}
+  FeatureList {repeated Feature feature = 1}
+  Feature {oneof: BytesList 1, FloatList 2, Int64List 3}
   BytesList, FloatList, Int64List {repeated value = 1}, numbers packed.
 """
 
@@ -15,11 +18,13 @@ import google_crc32c
 Values = Sequence[bytes] | Sequence[str] | Sequence[int] | Sequence[float]
 
 
-def sequence_example(context: Mapping[str, Values], feature_lists: Mapping[str, Iterable[Values]]) -> bytes:
-  """Serialised SequenceExample with keys in sorted order, so that equal content gives equal bytes.
+def sequence_example(
+  context: Mapping[str, Values], feature_lists: Mapping[str, Iterable[Values]]
+) -> bytes:
+  """Serialized SequenceExample with keys in sorted order, so that equal content gives equal bytes.
 
-  context: key -> values, all bytes or str, all int, or all float. feature_lists: key -> one such sequence a step.
-  Raises ValueError naming the key whose values are of mixed or other types.
+  context: key -> values, all bytes or str, all int, or all float. feature_lists: key -> one such
+  sequence a step. Raises ValueError naming the key whose values are of mixed or other types.
   """
   entries = [_entry(key, _feature(key, values)) for key, values in sorted(context.items())]
   lists = [
@@ -30,7 +35,8 @@ def sequence_example(context: Mapping[str, Values], feature_lists: Mapping[str, 
 
 
 def tfrecord(payload: bytes) -> bytes:
-  """The payload in TFRecord framing: uint64 length, masked CRC of the length, payload, masked CRC of the payload."""
+  """The payload in TFRecord framing: uint64 length, masked CRC of the length, payload, masked CRC
+  of the payload."""
   length = struct.pack('<Q', len(payload))
   return b''.join((length, _masked_crc(length), payload, _masked_crc(payload)))
 
@@ -59,7 +65,9 @@ def _entry(key: str, message: bytes) -> bytes:
 
 
 def _feature(key: str, values: Values) -> bytes:
-  kinds = {bool if isinstance(v, bool) else str if isinstance(v, bytes) else type(v) for v in values}
+  kinds = {
+    bool if isinstance(v, bool) else str if isinstance(v, bytes) else type(v) for v in values
+  }
   if kinds == {str}:
     return _field(1, b''.join(_field(1, v if isinstance(v, bytes) else v.encode()) for v in values))
   if kinds == {float}:
@@ -69,4 +77,6 @@ def _feature(key: str, values: Values) -> bytes:
   if not kinds:
     return b''  # a feature without a value, as TensorFlow writes Feature()
   names = ', '.join(sorted(kind.__name__ for kind in kinds))
-  raise ValueError(f'feature {key!r} holds {names}: give only bytes or str, only int, or only float')
+  raise ValueError(
+    f'feature {key!r} holds {names}: give only bytes or str, only int, or only float'
+  )

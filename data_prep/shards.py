@@ -1,7 +1,8 @@
-"""One shard: the rows it is to hold, written to a temporary name, renamed, described by a `.done.json` beside it.
+"""One shard: the rows it is to hold, written to a temporary name, renamed, described by a
+`.done.json` beside it.
 
-A shard specification is the unit of work of every runner: it is small, it can be written again by anyone with the
-same bytes, and no frame travels between processes.
+A shard specification is the unit of work of every runner: it is small, it can be written again by
+anyone with the same bytes, and no frame travels between processes.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ MOST_BYTES = (1 << 31) - (1 << 20)  # of a clip: no reader of protocol buffers t
 
 @dataclass(frozen=True)
 class Settings:
-  """How clips are stored: short side in pixels (0 = as it is), JPEG quality, frames per second (0 = as they are); a clip
-  of more than max_duration_s is refused."""
+  """How clips are stored: short side in pixels (0 = as it is), JPEG quality, frames per second (0 =
+  as they are); a clip of more than max_duration_s is refused."""
 
   short_side_px: int
   quality: int
@@ -51,24 +52,32 @@ class Settings:
 
   def __post_init__(self):
     if self.short_side_px < 0:
-      raise ValueError(f'--short_side={self.short_side_px} must be a number of pixels, e.g. 256; 0 keeps the size')
+      raise ValueError(
+        f'--short_side={self.short_side_px} must be a number of pixels, e.g. 256; 0 keeps the size'
+      )
     if not 1 <= self.quality <= 100:
-      raise ValueError(f'--quality={self.quality} must be from 1 to 100, that of a JPEG; 95 is usual')
+      raise ValueError(
+        f'--quality={self.quality} must be from 1 to 100, that of a JPEG; 95 is usual'
+      )
     if not 0 <= self.frame_rate < math.inf:
-      raise ValueError(f'--frame_rate={self.frame_rate:g} must be frames per second, e.g. 25; 0 keeps all frames')
+      raise ValueError(
+        f'--frame_rate={self.frame_rate:g} must be frames per second, e.g. 25; 0 keeps all frames'
+      )
     if not 0 < self.max_duration_s < math.inf:
-      raise ValueError(f'--max_duration_s={self.max_duration_s:g} must be a number of seconds above 0, e.g. 3600')
+      raise ValueError(
+        f'--max_duration_s={self.max_duration_s:g} must be a number of seconds above 0, e.g. 3600'
+      )
 
   def described(self) -> dict[str, Any]:
-    """The settings for manifest and fingerprint, without a bound that is the usual one: data sets made before there was
-    one are still of these settings."""
+    """The settings for manifest and fingerprint, without a bound that is the usual one: data sets
+    made before there was one are still of these settings."""
     return {k: v for k, v in asdict(self).items() if k != 'max_duration_s' or v != MAX_DURATION_S}
 
 
 @dataclass(frozen=True)
 class Shard:
-  """Everything a worker needs. out, root: folders; file: the shard's name; sizes: bytes of each row's file when
-  the work was planned, -1 = missing; classes: view -> names."""
+  """Everything a worker needs. out, root: folders; file: the shard's name; sizes: bytes of each
+  row's file when the work was planned, -1 = missing; classes: view -> names."""
 
   out: str
   root: str
@@ -83,7 +92,8 @@ class Shard:
 def assign(rows: Sequence[rows_lib.Row], shards: int) -> list[list[rows_lib.Row]]:
   """Rows of one split by shard: an even cut of their order by hash, which mixes classes.
 
-  shards: 0 = of 256 clips or so. A function of the rows alone: a video that fails leaves its shard a clip shorter.
+  shards: 0 = of 256 clips or so. A function of the rows alone: a video that fails leaves its shard
+  a clip shorter.
   """
   shards = shards or max(1, round(len(rows) / CLIPS_PER_SHARD))
   order = sorted(rows, key=lambda r: (rows_lib.digest(r.media_id), r.line))
@@ -111,8 +121,8 @@ def sidecar(shard: Shard) -> str:
 
 
 def finished(shard: Shard) -> dict[str, Any] | None:
-  """The description of a shard written earlier with the same rows, settings and versions, else None: also where it is
-  damaged, for then the shard is written again."""
+  """The description of a shard written earlier with the same rows, settings and versions, else
+  None: also where it is damaged, for then the shard is written again."""
   try:
     with open(sidecar(shard), encoding='utf-8') as file:
       done = json.load(file)
@@ -120,21 +130,30 @@ def finished(shard: Shard) -> dict[str, Any] | None:
   except (FileNotFoundError, ValueError, RecursionError):
     return None
   whole = isinstance(done, dict) and done.keys() >= _DESCRIBED
-  return done if whole and done['fingerprint'] == shard.fingerprint and done['bytes'] == size else None
+  return (
+    done if whole and done['fingerprint'] == shard.fingerprint and done['bytes'] == size else None
+  )
 
 
 def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[str, Any]:
   """Writes a shard and its description, and returns the latter; `tick` is called after every row.
 
-  Description: clips, frames, duration_s, bytes, crc32c, clips_per_class (view -> counts), failures [path, split, row,
-  reason]. Memory: one clip's JPEG frames. No time of day and no path of this machine gets in, so that two runs agree.
-  Raises OSError, and MemoryError, for what is the machine's fault and no video's: a video that was there and is not now,
-  a disk that cannot be read or written. Such a shard is not finished, and written again by the next run.
+  Description: clips, frames, duration_s, bytes, crc32c, clips_per_class (view -> counts), failures
+  [path, split, row, reason]. Memory: one clip's JPEG frames. No time of day and no path of this
+  machine gets in, so that two runs agree.
+  Raises OSError, and MemoryError, for what is the machine's fault and no video's: a video that was
+  there and is not now, a disk that cannot be read or written. Such a shard is not finished, and
+  written again by the next run.
   """
   path = os.path.join(shard.out, shard.file)
   temporary = f'{path}.tmp-{uuid.uuid4().hex[:8]}'  # a runner may try the same shard twice at once
   checksum = google_crc32c.Checksum()
-  done: dict[str, Any] = {'file': shard.file, 'fingerprint': shard.fingerprint, 'clips': 0, 'frames': 0}
+  done: dict[str, Any] = {
+    'file': shard.file,
+    'fingerprint': shard.fingerprint,
+    'clips': 0,
+    'frames': 0,
+  }
   done |= {'duration_s': 0.0, 'bytes': 0, 'failures': []}
   done['clips_per_class'] = {view: [0] * len(names) for view, names in shard.classes.items()}
   with open(temporary, 'wb') as file:
@@ -170,8 +189,8 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
 
 
 def _check_still_there(path: str, root: str, planned: int) -> None:
-  """Raises OSError if the video folder is gone, or a file that had `planned` bytes is no longer there, of that size and
-  readable from end to end: then it is not the video that is at fault."""
+  """Raises OSError if the video folder is gone, or a file that had `planned` bytes is no longer
+  there, of that size and readable from end to end: then it is not the video that is at fault."""
   try:
     if not os.path.isdir(root):
       raise OSError(errno.ENOENT, 'the video folder is gone', root)
@@ -179,21 +198,27 @@ def _check_still_there(path: str, root: str, planned: int) -> None:
       return  # was missing from the beginning, or is a folder or pipe
     if os.path.getsize(path) != planned:
       raise OSError(errno.ESTALE, f'the file had {planned} bytes and has another size now', path)
-    with contextlib.suppress(PermissionError), open(path, 'rb') as file:  # it is listed: it may never have been ours
+    with (
+      contextlib.suppress(PermissionError),
+      open(path, 'rb') as file,
+    ):  # it is listed: it may never have been ours
       while file.read(1 << 20):
         pass
   except OSError as e:
     what = f'{e.filename or path}: {e.strerror}'
-    raise OSError(f'{what}. A video that was there when the work was planned cannot be read now: {_SAFE}') from e
+    raise OSError(
+      f'{what}. A video that was there when the work was planned cannot be read now: {_SAFE}'
+    ) from e
 
 
 def encode_clip(
   row: rows_lib.Row, root: str, classes: Mapping[str, Sequence[str]], settings: Settings
 ) -> tuple[bytes, int, float]:
-  """(serialised SequenceExample, frames, seconds) of a row, with the keys of DMVR (MediaPipe's).
+  """(serialized SequenceExample, frames, seconds) of a row, with the keys of DMVR (MediaPipe's).
 
-  image/frame_rate is the average, frames / seconds, and 0 for an image; the clip's start and end are true times, also
-  where the frame rate varies between them. Further label views are clip/label/VIEW/{index,text}.
+  image/frame_rate is the average, frames / seconds, and 0 for an image; the clip's start and end
+  are true times, also where the frame rate varies between them. Further label views are
+  clip/label/VIEW/{index,text}.
   """
   import simplejpeg
 
@@ -213,7 +238,8 @@ def encode_clip(
     size += len(jpeg)
     if size > MOST_BYTES:
       raise VideoError(
-        f'too large: {len(jpegs)} frames have {size} bytes, at most {MOST_BYTES}; cut it into segments'
+        f'too large: {len(jpegs)} frames have {size} bytes, at most {MOST_BYTES}; cut it into '
+        'segments'
       )
     times, last, shape = [times[0] if times else begin, finish], rgb, rgb.shape
   seconds = times[1] - times[0]

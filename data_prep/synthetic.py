@@ -1,9 +1,11 @@
-"""The built-in data set `motions`: rendered and encoded as H.264 videos, then written as records like any other.
+"""The built-in data set `motions`: rendered and encoded as H.264 videos, then written as records
+like any other.
 
   python -m data_prep.synthetic --out=data/motions [--scale=2] [--train=3000 --test=600] [--seed=0]
 
-Labels: the main view says how the actor moves (12 classes, in pairs that only time tells apart); view `appearance`
-what it looks like (12; one frame suffices); view `action` names some combinations (12; other clips are not in it).
+Labels: the main view says how the actor moves (12 classes, in pairs that only time tells apart);
+view `appearance` what it looks like (12; one frame suffices); view `action` names some combinations
+(12; other clips are not in it).
 """
 
 from __future__ import annotations
@@ -28,11 +30,17 @@ _CRF = 25  # H.264 quality; with the JPEG quality above, the whole data set stay
 
 
 def prepare(
-  out: str, train_clips: int = TRAIN_CLIPS, test_clips: int = TEST_CLIPS, seed: int = 0, processes: int = 0
+  out: str,
+  train_clips: int = TRAIN_CLIPS,
+  test_clips: int = TEST_CLIPS,
+  seed: int = 0,
+  processes: int = 0,
 ) -> dict[str, Any]:
-  """The manifest of `motions` in folder `out`, made unless it is there: videos, CSV manifests, records.
+  """The manifest of `motions` in folder `out`, made unless it is there: videos, CSV manifests,
+  records.
 
-  An interrupted run continues. processes: 0 = one a core. Raises ValueError if `out` holds a data set made otherwise.
+  An interrupted run continues. processes: 0 = one a core. Raises ValueError if `out` holds a data
+  set made otherwise.
   """
   if min(train_clips, test_clips) < 1:
     raise ValueError(f'train_clips={train_clips}, test_clips={test_clips}: both must be at least 1')
@@ -51,8 +59,12 @@ def prepare(
     _render(out, sizes, seed, processes)
     for split, clips in sizes.items():
       _write_csv(out, seed, split, clips)
-    found = [row for s in sizes for row in rows.read_manifest(os.path.join(out, f'{s}.csv'), s, out)]
-    manifest = dataset.write_dataset(found, out, root=out, settings=SETTINGS, processes=processes, origin=origin)
+    found = [
+      row for s in sizes for row in rows.read_manifest(os.path.join(out, f'{s}.csv'), s, out)
+    ]
+    manifest = dataset.write_dataset(
+      found, out, root=out, settings=SETTINGS, processes=processes, origin=origin
+    )
     os.remove(os.path.join(out, '.rendering.lock'))
     os.remove(os.path.join(out, 'rendering.json'))
   return manifest
@@ -62,21 +74,24 @@ def _complete(out: str, origin: dict[str, Any]) -> dict[str, Any] | None:
   manifest = dataset.complete_manifest(out)
   if manifest and manifest['settings'].get('origin') != origin:
     raise ValueError(
-      f'{out} holds another data set: {manifest["settings"].get("origin", manifest["name"])}, not {origin}; '
+      f'{out} holds another data set: {manifest["settings"].get("origin", manifest["name"])}, not '
+      f'{origin}; '
       'choose another --out, or delete that folder'
     )
   return manifest
 
 
 def _claim(out: str, origin: dict[str, Any]) -> None:
-  """Leaves a note of what is being rendered here. Raises ValueError if an unfinished run rendered something else."""
+  """Leaves a note of what is being rendered here. Raises ValueError if an unfinished run rendered
+  something else."""
   path = os.path.join(out, 'rendering.json')
   if os.path.exists(path):
     with open(path, encoding='utf-8') as file:
       theirs = json.load(file)
     if theirs != origin:
       raise ValueError(
-        f'{out} holds an unfinished data set: {theirs}, not {origin}; finish it, or delete that folder'
+        f'{out} holds an unfinished data set: {theirs}, not {origin}; finish it, or delete that '
+        'folder'
       )
   elif set(os.listdir(out)) - {'.rendering.lock'}:
     raise ValueError(f'{out} is not empty and holds no motions data set; choose another --out')
@@ -114,7 +129,8 @@ def _render_batch(task: tuple[str, int, str, Sequence[int]], tick: Callable[[], 
 
 
 def encode(path: str, frames: np.ndarray) -> None:
-  """Writes frames (T, H, W, 3) uint8 as an H.264 mp4 of 12 frames per second; the same frames give the same bytes."""
+  """Writes frames (T, H, W, 3) uint8 as an H.264 mp4 of 12 frames per second; the same frames give
+  the same bytes."""
   import av
 
   with av.open(path, 'w') as container:
@@ -149,10 +165,14 @@ def _write_csv(out: str, seed: int, split: str, clips: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Runs the command line."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--out', required=True, help='folder of the data set, e.g. data/motions')
   parser.add_argument('--scale', type=float, default=1.0, help='multiplies the number of clips')
-  parser.add_argument('--train', type=int, default=TRAIN_CLIPS, help='training clips, before --scale')
+  parser.add_argument(
+    '--train', type=int, default=TRAIN_CLIPS, help='training clips, before --scale'
+  )
   parser.add_argument('--test', type=int, default=TEST_CLIPS, help='test clips, before --scale')
   parser.add_argument('--seed', type=int, default=0, help='another one gives other clips')
   parser.add_argument('--processes', type=int, default=0, help='0: one a core')

@@ -1,4 +1,5 @@
-"""Frames of one video file: upright, square pixels, at a stored size, with true times; or the reason why not.
+"""Frames of one video file: upright, square pixels, at a stored size, with true times; or the
+reason why not.
 
 Anything short of the whole video (or segment) is a failure with a reason, never a shorter clip.
 """
@@ -30,7 +31,9 @@ VIDEO_EXTENSIONS = (
 )
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 SEGMENT_SLACK_S = 0.5  # lists give whole seconds; a segment may end this far behind the last frame
-MAX_DURATION_S = 3600.0  # of one clip: more is a film to be cut, a broken clock or a stream without end
+MAX_DURATION_S = (
+  3600.0  # of one clip: more is a film to be cut, a broken clock or a stream without end
+)
 MOST_PIXELS = 1 << 26  # of a frame, 8192 x 8192
 _MOST_SIDE = 65500  # of a JPEG
 _PLAYLISTS = (b'#EXTM3U', b'ffconcat ', b'<?xml', b'<MPD')
@@ -49,12 +52,14 @@ def read_frames(
   frame_rate: float = 0,
   max_duration_s: float = MAX_DURATION_S,
 ) -> Iterator[tuple[float, float, np.ndarray]]:
-  """Yields (start, end, frame (h, w, 3) uint8 RGB) in order; times in seconds from the video's start.
+  """Yields (start, end, frame (h, w, 3) uint8 RGB) in order; times in seconds from the video's
+  start.
 
-  short_side: pixels, 0 = as it is. start_s, end_s: the segment [start_s, end_s). frame_rate: 0 keeps the frames of
-  the file with their own times; otherwise frame k is the one on show at start + k / frame_rate, and one that is on
-  show twice is the same array twice. An image is one frame from 0 to 0. max_duration_s: of the whole video or segment.
-  Raises VideoError with the reason.
+  short_side: pixels, 0 = as it is. start_s, end_s: the segment [start_s, end_s). frame_rate: 0
+  keeps the frames of the file with their own times; otherwise frame k is the one on show at start +
+  k / frame_rate, and one that is on
+  show twice is the same array twice. An image is one frame from 0 to 0. max_duration_s: of the
+  whole video or segment. Raises VideoError with the reason.
   """
   if not os.path.isfile(path):
     raise VideoError(f'missing: {_what_is_there(path)}')
@@ -66,7 +71,9 @@ def read_frames(
   start, end = start_s or 0.0, float('inf') if end_s is None else end_s
   with _open(path) as container:
     stream = _video_stream(container)
-    frames = _bounded(_segment(container, stream, path, start, end, max_duration_s), start, end, max_duration_s)
+    frames = _bounded(
+      _segment(container, stream, path, start, end, max_duration_s), start, end, max_duration_s
+    )
     if frame_rate:
       frames = _resample(frames, start, end, frame_rate)
     picture = _Picture(short_side, float(stream.sample_aspect_ratio or 1))
@@ -86,13 +93,14 @@ def _what_is_there(path: str) -> str:
 
 
 def stored_size(width: float, height: float, short_side: int) -> tuple[int, int]:
-  """(width, height) in pixels when the short side becomes `short_side` (0: unchanged). Raises VideoError if that is more
-  than a JPEG holds."""
+  """(width, height) in pixels when the short side becomes `short_side` (0: unchanged). Raises
+  VideoError if that is more than a JPEG holds."""
   scale = short_side / min(width, height) if short_side else 1.0
   size = max(1, round(width * scale)), max(1, round(height * scale))
   if max(size) > _MOST_SIDE or size[0] * size[1] > MOST_PIXELS:
     raise VideoError(
-      f'too large: {width:g}x{height:g} pixels, {size[0]}x{size[1]} as stored; at most {_MOST_SIDE} a side and '
+      f'too large: {width:g}x{height:g} pixels, {size[0]}x{size[1]} as stored; at most '
+      f'{_MOST_SIDE} a side and '
       f'{MOST_PIXELS} in all'
     )
   return size
@@ -119,12 +127,15 @@ class _Picture:
       self.size = stored_size(frame.width * self.pixel_aspect, frame.height, self.short_side)
       self.turn = _display_matrix(frame)
     width, height = self.size
-    rgb = self.reformat(frame, width, height, 'rgb24', interpolation='BICUBIC', threads=1).to_ndarray()
+    rgb = self.reformat(
+      frame, width, height, 'rgb24', interpolation='BICUBIC', threads=1
+    ).to_ndarray()
     return np.ascontiguousarray(turn(rgb, self.turn))
 
 
 def turn(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-  """The image under a display matrix (a, b, c, d): x' = a x + c y, y' = b x + d y, y pointing down."""
+  """The image under a display matrix (a, b, c, d): x' = a x + c y, y' = b x + d y, y pointing
+  down."""
   a, b, c, d = matrix
   if a == 0:
     image, along_x, along_y = image.swapaxes(0, 1), c, b
@@ -138,8 +149,13 @@ def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
   if not data:
     return 1, 0, 0, 1
   matrix = np.frombuffer(bytes(data[0]), np.int32).reshape(3, 3)[:2, :2] / 65536
-  if sorted(np.abs(matrix).ravel().round(3).tolist()) != [0, 0, 1, 1] or matrix[0].any() != matrix[1].any():
-    raise VideoError(f'rotated: by about {frame.rotation} degrees; only multiples of 90 can be undone')
+  if (
+    sorted(np.abs(matrix).ravel().round(3).tolist()) != [0, 0, 1, 1]
+    or matrix[0].any() != matrix[1].any()
+  ):
+    raise VideoError(
+      f'rotated: by about {frame.rotation} degrees; only multiples of 90 can be undone'
+    )
   return tuple(int(v) for v in matrix.round().ravel())
 
 
@@ -156,27 +172,42 @@ def _open(path: str) -> Any:
   try:
     return av.open(f'file:{path}', metadata_errors='replace')
   except av.FFmpegError as e:
-    raise VideoError(f'unreadable: not a video, or its header is broken or cut off ({e.strerror})') from e
+    raise VideoError(
+      f'unreadable: not a video, or its header is broken or cut off ({e.strerror})'
+    ) from e
 
 
 def _video_stream(container: Any) -> Any:
   import av
 
-  streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+  streams = [
+    s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
+  ]
   if not streams:
-    raise VideoError('no video: ' + ('the file has sound only' if container.streams.audio else 'no video stream'))
+    raise VideoError(
+      'no video: ' + ('the file has sound only' if container.streams.audio else 'no video stream')
+    )
   if streams[0].codec_context is None:
     raise VideoError('codec: no decoder for the video stream')
   _check_pixels(streams[0].width, streams[0].height)
   streams[0].thread_count = 1  # many processes, one thread each
-  streams[0].codec_context.options = {'max_pixels': str(MOST_PIXELS)}  # refused before they are allocated
+  streams[0].codec_context.options = {
+    'max_pixels': str(MOST_PIXELS)
+  }  # refused before they are allocated
   return streams[0]
 
 
 def _segment(
-  container: Any, stream: Any, path: str, start: float, end: float, longest: float, seek: bool = True
+  container: Any,
+  stream: Any,
+  path: str,
+  start: float,
+  end: float,
+  longest: float,
+  seek: bool = True,
 ) -> Iterator[tuple[float, float, Any]]:
-  """(start, end, frame) of frames that begin in [start, end), from the nearest key frame where the index allows."""
+  """(start, end, frame) of frames that begin in [start, end), from the nearest key frame where the
+  index allows."""
   expected, duration = _promised(container, stream)
   if min(end, duration) - start > longest:
     raise VideoError(_too_long(f'{min(end, duration) - start:.0f} s by its header', longest))
@@ -190,14 +221,22 @@ def _segment(
     count += 1
     if begin >= end - 1e-6:
       if not shown:
-        raise VideoError(f'segment: no frame begins between {start:g} and {end:g} s; make it longer')
+        raise VideoError(
+          f'segment: no frame begins between {start:g} and {end:g} s; make it longer'
+        )
       return
     if begin >= start - 1e-6:
       shown += 1
-      if frame.is_corrupt:  # before the segment, a key frame sought may lack what its neighbours refer to
-        raise VideoError(f'truncated: {count - 1} of {expected} frames decodable (the next one is damaged)')
+      if (
+        frame.is_corrupt
+      ):  # before the segment, a key frame sought may lack what its neighbors refer to
+        raise VideoError(
+          f'truncated: {count - 1} of {expected} frames decodable (the next one is damaged)'
+        )
       yield begin, finish, frame
-  if seek and (not count or first > start + 1e-6):  # the index led past the segment: decode from the beginning
+  if seek and (
+    not count or first > start + 1e-6
+  ):  # the index led past the segment: decode from the beginning
     container.seek(0)
     yield from _segment(container, stream, path, start, end, longest, seek=False)
     return
@@ -209,7 +248,8 @@ def _segment(
   slack = 1.5 * (finish - first) / max(count, 1)
   if missing or finish < duration - slack or _ends_early(container, path):
     raise VideoError(
-      f'truncated: {count} of {expected} frames decodable, which end at {finish:.2f} s of {duration:.2f} s'
+      f'truncated: {count} of {expected} frames decodable, which end at {finish:.2f} s of '
+      f'{duration:.2f} s'
     )
   if not shown:
     raise VideoError(f'segment: it starts at {start:g} s, the video ends at {finish:.2f} s')
@@ -217,8 +257,11 @@ def _segment(
     raise VideoError(f'segment: it ends at {end:g} s, the video at {finish:.2f} s')
 
 
-def _bounded(frames: Iterator, start: float, end: float, longest: float) -> Iterator[tuple[float, float, Any]]:
-  """The frames. Raises VideoError once they last longer than `longest`, whatever the header says."""
+def _bounded(
+  frames: Iterator, start: float, end: float, longest: float
+) -> Iterator[tuple[float, float, Any]]:
+  """The frames. Raises VideoError once they last longer than `longest`, whatever the header
+  says."""
   for begin, finish, frame in frames:
     if min(finish, end) - start > longest:
       raise VideoError(_too_long(f'a frame is on show from {begin:.0f} to {finish:.0f} s', longest))
@@ -226,7 +269,10 @@ def _bounded(frames: Iterator, start: float, end: float, longest: float) -> Iter
 
 
 def _too_long(what: str, longest: float) -> str:
-  return f'too long: {what}; cut it into segments (start_s, end_s), or raise --max_duration_s={longest:g}'
+  return (
+    f'too long: {what}; cut it into segments (start_s, end_s), or raise '
+    f'--max_duration_s={longest:g}'
+  )
 
 
 def _seek(container: Any, stream: Any, start: float) -> bool:
@@ -243,7 +289,9 @@ def _seek(container: Any, stream: Any, start: float) -> bool:
 def _promised(container: Any, stream: Any) -> tuple[int, float]:
   """(frames, seconds) the container promises; 0 where it does not say."""
   duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
-  tag = re.fullmatch(r'(\d+):(\d+):(\d+(?:\.\d+)?)', stream.metadata.get('DURATION', ''))  # Matroska's: 00:00:02.000
+  tag = re.fullmatch(
+    r'(\d+):(\d+):(\d+(?:\.\d+)?)', stream.metadata.get('DURATION', '')
+  )  # Matroska's: 00:00:02.000
   if not duration and tag:
     duration = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
   if not duration and container.duration and len(container.streams) == 1:
@@ -254,8 +302,8 @@ def _promised(container: Any, stream: Any) -> tuple[int, float]:
 
 
 def _ends_early(container: Any, path: str) -> bool:
-  """Whether a file ends inside what it says: a Matroska or WebM segment, for its demuxer takes the cut for the end; or an
-  MPEG packet."""
+  """Whether a file ends inside what it says: a Matroska or WebM segment, for its demuxer takes the
+  cut for the end; or an MPEG packet."""
   if container.format.name == 'mpegts':
     return all(os.path.getsize(path) % packet for packet in (188, 192, 204))
   with open(path, 'rb') as file:
@@ -286,7 +334,9 @@ def _timed(container: Any, stream: Any, expected: int) -> Iterator[tuple[float, 
 
   rate = stream.average_rate or stream.guessed_rate or Fraction(25)
   origin, count, begin, held = stream.start_time, 0, -1 / rate, None
-  counted = container.format.name == 'avi'  # numbers packets only; a frame's own time is a guess there
+  counted = (
+    container.format.name == 'avi'
+  )  # numbers packets only; a frame's own time is a guess there
   origin = None if counted else origin
   frames = container.decode(stream)
   while True:
@@ -300,7 +350,9 @@ def _timed(container: Any, stream: Any, expected: int) -> Iterator[tuple[float, 
     origin = stamp if origin is None else origin
     begin = begin + 1 / rate if stamp is None else (stamp - origin) * stream.time_base
     if held and begin < held[0] - 1e-6:
-      raise VideoError(f'clock: frame {count} begins at {float(begin):.3f} s, the one before it at {held[0]:.3f} s')
+      raise VideoError(
+        f'clock: frame {count} begins at {float(begin):.3f} s, the one before it at {held[0]:.3f} s'
+      )
     if held:
       yield held[0], float(begin), held[1]
     count, held = count + 1, (float(begin), frame)
@@ -313,7 +365,9 @@ def _length_s(frame: Any, stream: Any, rate: Fraction) -> float:
   return float(frame.duration * stream.time_base if frame.duration else 1 / rate)
 
 
-def _resample(frames: Iterator, start: float, end: float, rate: float) -> Iterator[tuple[float, float, Any]]:
+def _resample(
+  frames: Iterator, start: float, end: float, rate: float
+) -> Iterator[tuple[float, float, Any]]:
   """The frame on show at start + k / rate, for all k within the frames' time and before `end`."""
   k, origin = 0, None
   for begin, finish, frame in frames:
@@ -330,13 +384,21 @@ def _read_image(path: str, short_side: int) -> np.ndarray:
   try:
     with Image.open(path) as file:
       _check_pixels(*file.size)
-      if getattr(file, 'is_animated', False) and file.format != 'MPO':  # photographs bring a preview as MPO
-        raise VideoError(f'animated: an image of {file.n_frames} frames; save it as a video, e.g. .mp4')
+      if (
+        getattr(file, 'is_animated', False) and file.format != 'MPO'
+      ):  # photographs bring a preview as MPO
+        raise VideoError(
+          f'animated: an image of {file.n_frames} frames; save it as a video, e.g. .mp4'
+        )
       if file.mode in ('I', 'F'):  # of any range: what is black and what white is not said
-        raise VideoError(f'unreadable: an image of mode {file.mode} (32 bits a pixel); save it with 8 or 16 bits')
+        raise VideoError(
+          f'unreadable: an image of mode {file.mode} (32 bits a pixel); save it with 8 or 16 bits'
+        )
       image = ImageOps.exif_transpose(file)
       if image.mode.startswith('I;16'):  # Pillow would cut off what is above 255
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+        image = Image.fromarray(
+          ((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        )
       image = image.convert('RGB')
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
     raise VideoError(f'unreadable: not an image, or cut off ({e})') from e

@@ -2,10 +2,10 @@
 
   python -m data_prep.write --folder=DIR --out=data/mine                 # DIR/<class>/*.mp4
   python -m data_prep.write --manifest=train.csv --videos=DIR --out=data/mine
-  python -m data_prep.write --manifest=train:a.csv --manifest=val:b.csv --videos=DIR --out=data/mine --short_side=320
+  python -m data_prep.write --manifest=train:a.csv --manifest=val:b.csv --videos=DIR --out=data/mine
 
-Run again after an interruption, it continues. On a Beam cluster: --runner=SparkRunner and the runner's own flags;
---videos and --out must be on a file system that all its machines share.
+Run again after an interruption, it continues. On a Beam cluster: --runner=SparkRunner and the
+runner's own flags; --videos and --out must be on a file system that all its machines share.
 """
 
 from __future__ import annotations
@@ -55,8 +55,14 @@ def one_message(out: str) -> Iterator[None]:
   except (OSError, RuntimeError, MemoryError) as e:
     why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
     where = f' ({e.filename})' if isinstance(e, OSError) and e.filename else ''
-    safe = '' if 'the same command' in why else '; nothing is lost, the same command continues once that is mended'
-    raise SystemExit(f'error: writing --out={out} stopped: {why or type(e).__name__}{where}{safe}') from e
+    safe = (
+      ''
+      if 'the same command' in why
+      else '; nothing is lost, the same command continues once that is mended'
+    )
+    raise SystemExit(
+      f'error: writing --out={out} stopped: {why or type(e).__name__}{where}{safe}'
+    ) from e
 
 
 def summary(manifest: dict, out: str) -> str:
@@ -65,13 +71,15 @@ def summary(manifest: dict, out: str) -> str:
   for name, split in manifest['splits'].items():
     megabytes = sum(shard['bytes'] for shard in split['shards']) / 1e6
     lines.append(
-      f'  {name}: {split["clips"]} clips, {split["frames"]} frames, {split["duration_s"] / 60:.1f} min, '
+      f'  {name}: {split["clips"]} clips, {split["frames"]} frames, {split["duration_s"] / 60:.1f} '
+      'min, '
       f'{megabytes:.1f} MB in {len(split["shards"])} shards'
     )
   if manifest['failed']:
     reasons = ', '.join(f'{count} {kind}' for kind, count in manifest['failed_by_reason'].items())
     lines.append(
-      f'  not written: {manifest["failed"]} ({reasons}); each is named in {os.path.join(out, "failed.csv")}'
+      f'  not written: {manifest["failed"]} ({reasons}); each is named in '
+      f'{os.path.join(out, "failed.csv")}'
     )
   if manifest['in_several_splits']:
     lines.append(f'  careful: {manifest["in_several_splits"]} videos are in more than one split')
@@ -82,28 +90,39 @@ def _rows(args: argparse.Namespace) -> tuple[list[rows.Row], str]:
   """(rows, video root) that the flags name."""
   if args.folder:
     if len(args.split) > 1:
-      raise ValueError(f'--folder takes one --split, not {len(args.split)}; sub-folders train, val, test are splits')
+      raise ValueError(
+        f'--folder takes one --split, not {len(args.split)}; sub-folders train, val, test are '
+        'splits'
+      )
     split = rows.split_name((args.split or ['train'])[0], 'rename it')
     return rows.read_folder(args.folder, split), args.folder
   named = manifest_splits(args.manifest, args.split)
   roots = {args.videos or os.path.dirname(os.path.abspath(path)) for _, path in named}
   if len(roots) > 1:
-    raise ValueError(f'the manifests are in different folders ({", ".join(sorted(roots))}): pass --videos=DIR')
+    raise ValueError(
+      f'the manifests are in different folders ({", ".join(sorted(roots))}): pass --videos=DIR'
+    )
   root = roots.pop()
   if not os.path.isdir(root):
     raise ValueError(f'--videos: no folder {root}; the paths in a manifest start from there')
-  found = [row for split, path in named for row in rows.read_manifest(path, split, root, args.allow_outside)]
+  found = [
+    row
+    for split, path in named
+    for row in rows.read_manifest(path, split, root, args.allow_outside)
+  ]
   return found, root
 
 
 def manifest_splits(manifests: Sequence[str], splits: Sequence[str]) -> list[tuple[str, str]]:
-  """(split, path) of every --manifest: 'SPLIT:FILE', or 'FILE' with its own --split, or named after the file.
+  """(split, path) of every --manifest: 'SPLIT:FILE', or 'FILE' with its own --split, or named after
+  the file.
 
   Raises ValueError for a split that is named twice, or a number of --split that does not fit.
   """
   if splits and len(splits) != len(manifests):
     raise ValueError(
-      f'{len(splits)} --split for {len(manifests)} --manifest: give one each, or --manifest=SPLIT:FILE'
+      f'{len(splits)} --split for {len(manifests)} --manifest: give one each, or '
+      '--manifest=SPLIT:FILE'
     )
   pairs = []
   for i, text in enumerate(manifests):
@@ -114,29 +133,61 @@ def manifest_splits(manifests: Sequence[str], splits: Sequence[str]) -> list[tup
       split, path = os.path.splitext(os.path.basename(text))[0], text
     pairs.append((rows.split_name(split, f'write --manifest=train:{path}'), path))
   if len({split for split, _ in pairs}) < len(pairs):
-    raise ValueError(f'the manifests share a split ({", ".join(s for s, _ in pairs)}): join the files, or rename one')
+    raise ValueError(
+      f'the manifests share a split ({", ".join(s for s, _ in pairs)}): join the files, or rename '
+      'one'
+    )
   return pairs
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   add = parser.add_argument
   add('--out', required=True, help='folder of the data set, e.g. data/mine')
   add('--folder', help='DIR/<class>/*.mp4, or DIR/<train|val|test>/<class>/*.mp4')
-  add('--manifest', action='append', default=[], help='[SPLIT:]CSV of path,label[,start_s,end_s]; repeat for splits')
+  add(
+    '--manifest',
+    action='append',
+    default=[],
+    help='[SPLIT:]CSV of path,label[,start_s,end_s]; repeat for splits',
+  )
   add('--videos', help="folder that a manifest's paths start from; default: the manifest's own")
-  add('--split', action='append', default=[], help='split of --folder (default train), or of each --manifest in turn')
-  add('--holdout', type=float, default=0, help='share of every class that goes to a split val, e.g. 0.1')
+  add(
+    '--split',
+    action='append',
+    default=[],
+    help='split of --folder (default train), or of each --manifest in turn',
+  )
+  add(
+    '--holdout',
+    type=float,
+    default=0,
+    help='share of every class that goes to a split val, e.g. 0.1',
+  )
   add('--classes', help='file with one class name a line; default: all labels, sorted')
   add('--short_side', type=int, default=256, help='stored pixels; 0 keeps the size')
   add('--quality', type=int, default=95, metavar='1..100', help='of the stored JPEG frames')
-  add('--frame_rate', type=float, default=0, help='frames per second to store; 0 keeps all, with their own times')
-  add('--max_duration_s', type=float, default=MAX_DURATION_S, help='of a clip; a longer one fails, default an hour')
+  add(
+    '--frame_rate',
+    type=float,
+    default=0,
+    help='frames per second to store; 0 keeps all, with their own times',
+  )
+  add(
+    '--max_duration_s',
+    type=float,
+    default=MAX_DURATION_S,
+    help='of a clip; a longer one fails, default an hour',
+  )
   add('--shards', type=int, default=0, help='per split; 0: about 256 clips each')
   add('--allow_outside', action='store_true', help='let a manifest name files outside --videos')
   add('--processes', type=int, default=0, help='of the pool; 0: one a core')
   add(
-    '--runner', default='pool', help='pool, or a Beam runner, e.g. DirectRunner, SparkRunner; its flags pass through'
+    '--runner',
+    default='pool',
+    help='pool, or a Beam runner, e.g. DirectRunner, SparkRunner; its flags pass through',
   )
   return parser
 

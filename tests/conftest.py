@@ -1,4 +1,5 @@
-"""All tests see eight simulated CPU devices; public signatures of vjax are shape-checked (production is not)."""
+"""All tests see eight simulated CPU devices; public signatures of vjax are shape-checked
+(production is not)."""
 
 import os
 import pathlib
@@ -6,11 +7,14 @@ import tempfile
 
 import pytest
 
-os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+)
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
-# Tests, and the processes they start, train the same small networks over and over: each is compiled once.
+# Tests, and the processes they start, train the same small networks over and over: each is compiled
+# once.
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers inherit it
   _COMPILED = tempfile.TemporaryDirectory(prefix='vjax-compiled-')
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
@@ -24,7 +28,8 @@ install_import_hook(['vjax.models', 'vjax.heads', 'vjax.layers'], 'beartype.bear
 
 @pytest.fixture
 def optimized():
-  """LLVM's optimizations, which the Makefile leaves out, for a test that computes longer than it compiles."""
+  """LLVM's optimizations, which the Makefile leaves out, for a test that computes longer than it
+  compiles."""
   import jax
 
   before = jax.config.values['jax_disable_most_optimizations']
@@ -35,7 +40,8 @@ def optimized():
 
 @pytest.fixture(scope='session')
 def data_dir(tmp_path_factory) -> pathlib.Path:
-  """A folder with the built-in data set, 60 training and 36 test clips: real H.264 videos, written as records."""
+  """A folder with the built-in data set, 60 training and 36 test clips: real H.264 videos, written
+  as records."""
   from data_prep import synthetic
 
   folder = tmp_path_factory.mktemp('data')

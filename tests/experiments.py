@@ -6,10 +6,17 @@ from vjax.config import plain
 
 
 def shrunk(name: str, arg: str = 'tiny', **updates):
-  """The plain config configs/<name>.py:<arg>, smallest network, batch 8, six steps; updates: {'section.key': value}."""
+  """The plain config configs/<name>.py:<arg>, smallest network, batch 8, six steps; updates:
+  {'section.key': value}."""
   config = plain(importlib.import_module(f'configs.{name}').get_config(arg))
   if config['model']['name'] == 'vit':
-    config['model'] |= {'width': 32, 'depth': 2, 'heads': 2, 'patch': (4, 16, 16), 'positions': 'separable'}
+    config['model'] |= {
+      'width': 32,
+      'depth': 2,
+      'heads': 2,
+      'patch': (4, 16, 16),
+      'positions': 'separable',
+    }
     config['clip'] |= {'crop_size': 48, 'short_side': 54}
     config['augment'] |= {'size': (54, 54)}
   else:

@@ -1,7 +1,9 @@
-"""Published models' outputs for known weights: tests/golden/*.json.gz, and the rule that makes weights and inputs.
+"""Published models' outputs for known weights: tests/golden/*.json.gz, and the rule that makes
+weights and inputs.
 
-No weights are stored: every tensor is a function of its name in the original's state dict and of its shape (PCG64 seeded
-with the CRC-32 of the name, standard normal float32; the last part of the name picks scale and offset).
+No weights are stored: every tensor is a function of its name in the original's state dict and of
+its shape (PCG64 seeded with the CRC-32 of the name, standard normal float32; the last part of the
+name picks scale and offset).
 """
 
 import gzip

@@ -7,8 +7,8 @@ from vjax import tree
 
 
 def variables_of(net, video, seed: int = 0) -> dict:
-  """Variables of the network's shapes, made without compiling it: kernels and biases random, scales and statistics near
-  those of the start, but no two alike."""
+  """Variables of the network's shapes, made without compiling it: kernels and biases random, scales
+  and statistics near those of the start, but no two alike."""
   shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), video)
   rng = np.random.default_rng(seed)
 

@@ -57,7 +57,9 @@ def test_peers_of_masked_autoencoders(ratio):
   from benchmarks import against_torch as bench
 
   sizes = dict(width=24, depth=2, heads=3)
-  case = bench.case(f'mae_ti_{ratio}', **sizes, frames=4, crop=32, decoder_width=32, decoder_depth=1)
+  case = bench.case(
+    f'mae_ti_{ratio}', **sizes, frames=4, crop=32, decoder_width=32, decoder_depth=1
+  )
   found = bench.check(case, bench.inputs(case, 2, 4, 32), 'cpu')
   assert found['output'] < 1e-4 and found['loss'] < 1e-4 and found['step'] < 1e-2
 

@@ -25,7 +25,8 @@ BATCH = {
 
 
 class Table(nn.Module):
-  """Linear interpolation in a table (4, K) by the mean pixel; counts its training calls as a statistic."""
+  """Linear interpolation in a table (4, K) by the mean pixel; counts its training calls as a
+  statistic."""
 
   @nn.compact
   def __call__(self, video, *, train):
@@ -42,13 +43,19 @@ def run(batch=BATCH, *, train=True, model=None, **settings):
   model = model or Table()
   variables = model.init(jax.random.key(0), VIDEO, train=False)
   params, stats = variables.pop('params'), variables
-  call = jax.jit(lambda p, s, b: objective(model, p, s, b, jax.random.key(1), train=train, **settings))
+  call = jax.jit(
+    lambda p, s, b: objective(model, p, s, b, jax.random.key(1), train=train, **settings)
+  )
   loss, (metrics, stats) = call(params, stats, batch)
   return float(loss), {name: float(m.compute()) for name, m in metrics.items()}, stats
 
 
 def log_softmax(x):
-  return x - x.max(-1, keepdims=True) - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
+  return (
+    x
+    - x.max(-1, keepdims=True)
+    - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
+  )
 
 
 def test_plain_loss_counts_real_clips_only():
@@ -57,7 +64,9 @@ def test_plain_loss_counts_real_clips_only():
   want = -log_softmax(LOGITS)[rows, label].mean()
   assert loss == pytest.approx(want, rel=1e-5) and metrics['loss'] == pytest.approx(want, rel=1e-5)
   rank = (LOGITS[:3] > LOGITS[rows, label][:, None]).sum(1)
-  assert metrics['top1'] == pytest.approx((rank < 1).mean()) and metrics['top5'] == pytest.approx((rank < 5).mean())
+  assert metrics['top1'] == pytest.approx((rank < 1).mean()) and metrics['top5'] == pytest.approx(
+    (rank < 5).mean()
+  )
   assert float(stats['batch_stats']['calls']) == 1
 
 
@@ -106,7 +115,9 @@ def test_a_constant_answer_is_not_rewarded_and_few_classes_have_no_top5():
     def __call__(self, video, *, train):
       return jnp.zeros((len(video), 4)) + self.param('x', nn.initializers.zeros, ())
 
-  loss, metrics, stats = run({**BATCH, 'label': jnp.array([0, 1, 2, 3]), 'mask': jnp.ones(4)}, model=Constant())
+  loss, metrics, stats = run(
+    {**BATCH, 'label': jnp.array([0, 1, 2, 3]), 'mask': jnp.ones(4)}, model=Constant()
+  )
   assert metrics == {'loss': pytest.approx(np.log(4)), 'top1': 0.25} and stats == {}
   assert loss == pytest.approx(np.log(4))
 
@@ -145,11 +156,17 @@ class Count(nn.Module):
 
 
 def test_training_hides_tokens_and_evaluation_does_not():
-  model = VideoModel(vit.Backbone(width=32, depth=1, heads=2, frames=4, crop=16, patch=(2, 4, 4)), Count())
+  model = VideoModel(
+    vit.Backbone(width=32, depth=1, heads=2, frames=4, crop=16, patch=(2, 4, 4)), Count()
+  )
   batch = {**BATCH, 'video': jnp.zeros((4, 4, 16, 16, 3)), 'label': jnp.array([1, 1, 1, 1])}
   params = model.init(jax.random.key(0), batch['video'], train=False)['params']
-  call = lambda train: objective(model, params, {}, batch, jax.random.key(0), train=train, mask_ratio=0.75)[0]
-  assert float(call(True)) == pytest.approx(8.0, abs=1e-2)  # a quarter of 32 tokens speaks for the wrong class
+  call = lambda train: objective(
+    model, params, {}, batch, jax.random.key(0), train=train, mask_ratio=0.75
+  )[0]
+  assert float(call(True)) == pytest.approx(
+    8.0, abs=1e-2
+  )  # a quarter of 32 tokens speaks for the wrong class
   assert float(call(False)) == pytest.approx(32.0, abs=1e-2)
 
 
@@ -159,7 +176,9 @@ def test_networks_without_tokens_to_hide_say_so():
 
   model = VideoModel(mvit.Backbone(flavor='v2', depths=(1,), frames=4, crop=16, width=8), Count())
   batch = {**BATCH, 'video': jnp.zeros((4, 4, 16, 16, 3)), 'video_id': jnp.arange(4)}
-  with pytest.raises(ValueError, match=r'mask_ratio is 0.5, but vjax.models.mvit has no tokens to hide: set it to 0'):
+  with pytest.raises(
+    ValueError, match=r'mask_ratio is 0.5, but vjax.models.mvit has no tokens to hide: set it to 0'
+  ):
     objective(model, {}, {}, batch, jax.random.key(0), train=True, mask_ratio=0.5)
   with pytest.raises(ValueError, match='masked autoencoding needs a vit'):
     mae.objective(model, {}, {}, batch, jax.random.key(0), train=True)

@@ -27,5 +27,10 @@ def test_linear_probe_runs(data_dir, tmp_path):
     NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(ROOT)}}).execute()
   text = ''.join(o.get('text', '') for cell in notebook.cells for o in cell.get('outputs', []))
   assert 'probe of this checkpoint' in text and 'chance                      8.3%' in text
-  pictures = [o for cell in notebook.cells for o in cell.get('outputs', []) if 'image/png' in o.get('data', {})]
-  assert len(pictures) == 3  # confusion, neighbours, map
+  pictures = [
+    o
+    for cell in notebook.cells
+    for o in cell.get('outputs', [])
+    if 'image/png' in o.get('data', {})
+  ]
+  assert len(pictures) == 3  # confusion, neighbors, map

@@ -1,4 +1,5 @@
-"""The config's schema: names, types, defaults, old names, and the keys that the command line may set."""
+"""The config's schema: names, types, defaults, old names, and the keys that the command line may
+set."""
 
 import dataclasses
 import importlib
@@ -31,8 +32,10 @@ OLD = {  # what the first edition wrote into meta.json
   'clip': {'frames': 4, 'stride': 2, 'crop': 32, 'short_side': 36, 'repeats': 2},
   'augment': {'crop': 'fixed', 'colour': [0.1, 0.1, 0.1], 'randaug': 2, 'erase': 0.25},
   'optim': {
-    'name': 'sgd', 'rate': 0.1, 'rate_batch': 8, 'schedule': 'cosine', 'end': 0.0, 'warmup_start': 0.01,
-    'weight_decay': 0.0, 'momentum': 0.9, 'nesterov': False, 'total_examples': 100, 'warmup_steps': 1,
+    'name': 'sgd', 'rate': 0.1, 'rate_batch': 8, 'schedule': 'cosine', 'end': 0.0,
+    'warmup_start': 0.01,
+    'weight_decay': 0.0, 'momentum': 0.9, 'nesterov': False, 'total_examples': 100,
+    'warmup_steps': 1,
   },
   'train': {'dtype': 'float32', 'log_steps': 1, 'save_steps': 1, 'accumulate': 2, 'ema': 0.5},
   'init': {'path': 'x', 'inflate': 'centre'},
@@ -48,7 +51,11 @@ def test_a_config_of_the_first_edition_is_translated(tmp_path):
   (tmp_path / 'meta.json').write_text(json.dumps({'config': OLD, 'classes': ['a']}))
   found = config.parse(ckpt.read_meta(tmp_path)['config'])
   assert found.clip == config.ClipConfig(4, 2, 32, 36, num_repeats=2)
-  assert (found.optim.learning_rate, found.optim.base_batch_size, found.optim.end_lr) == (0.1, 8, 0.0)
+  assert (found.optim.learning_rate, found.optim.base_batch_size, found.optim.end_lr) == (
+    0.1,
+    8,
+    0.0,
+  )
   assert found.optim.total_clips == 100 and found.optim.warmup_start_lr == 0.01
   assert (found.train.grad_accumulation, found.train.ema_decay) == (2, 0.5)
   assert (found.augment.rand_augment, found.augment.random_erasing) == (2, 0.25)
@@ -60,7 +67,9 @@ def test_a_config_of_the_first_edition_is_translated(tmp_path):
 
 def test_a_config_of_today_is_not_translated(tmp_path):
   given = config.plain(recipe('mae_k400', 'tiny'))
-  (tmp_path / 'meta.json').write_text(json.dumps({'schema': config.SCHEMA, 'config': given, 'classes': []}))
+  (tmp_path / 'meta.json').write_text(
+    json.dumps({'schema': config.SCHEMA, 'config': given, 'classes': []})
+  )
   assert config.plain(ckpt.read_meta(tmp_path)['config']) == given
 
 
@@ -70,8 +79,13 @@ def test_an_old_key_is_refused_with_its_new_name(section):
   for old, new in config.RENAMED[section].items():
     place = given['evals']['test'] if section == 'evals' else given[section]
     where = 'evals.test' if section == 'evals' else section
-    changed = {**given, section: {'test': {**place, old: 1}} if section == 'evals' else {**place, old: 1}}
-    with pytest.raises(ValueError, match=f'config.{where}.{old} is called config.{where}.{new} now'):
+    changed = {
+      **given,
+      section: {'test': {**place, old: 1}} if section == 'evals' else {**place, old: 1},
+    }
+    with pytest.raises(
+      ValueError, match=f'config.{where}.{old} is called config.{where}.{new} now'
+    ):
       config.parse(changed)
 
 
@@ -125,7 +139,8 @@ def test_what_is_missing_is_named():
 @pytest.mark.parametrize('name', CONFIGS)
 @pytest.mark.parametrize('arg', ['', 'tiny'])
 def test_every_key_of_every_section_is_there(name, arg):
-  """So that each can be set on the command line: fields of the typed sections, arguments of the rooms."""
+  """So that each can be set on the command line: fields of the typed sections, arguments of the
+  rooms."""
   found = recipe(name, arg)
   for section, kind in config._TYPED.items():
     if section != 'optim' or len(found.optim):
@@ -152,25 +167,38 @@ def folders(tmp_path_factory):
   root = tmp_path_factory.mktemp('labels')
   for name, labels in (('several', [[0, 1], [2]]), ('none', [[], []]), ('one', [[0], [1]])):
     make.folder(
-      root / name, [make.example(v, 8, 24, 24, {'': label} if label else {}) for v, label in enumerate(labels)]
+      root / name,
+      [make.example(v, 8, 24, 24, {'': label} if label else {}) for v, label in enumerate(labels)],
     )
   return root
 
 
 def own(name: str, folders, config_name: str = 'mae_finetune_k400', **updates):
-  settings = {'data.name': 'custom', 'data.folder': name, 'data.batch_size': 2, 'optim.base_batch_size': 2, **updates}
+  settings = {
+    'data.name': 'custom',
+    'data.folder': name,
+    'data.batch_size': 2,
+    'optim.base_batch_size': 2,
+    **updates,
+  }
   given = shrunk(config_name, **settings)
   given['evals'] = (
-    {'test': {**given['evals']['test'], 'split': 'train'}} if 'test' in given['evals'] else given['evals']
+    {'test': {**given['evals']['test'], 'split': 'train'}}
+    if 'test' in given['evals']
+    else given['evals']
   )
   return build.experiment(given, str(folders))
 
 
 def test_several_labels_need_an_objective_for_them(folders):
-  with pytest.raises(ValueError, match=r'several labels by manifest.json.*config.objective.multi_label=True'):
+  with pytest.raises(
+    ValueError, match=r'several labels by manifest.json.*config.objective.multi_label=True'
+  ):
     own('several', folders)
   assert (
-    own('several', folders, **{'objective.multi_label': True, 'objective.label_smoothing': 0.0}).labels
+    own(
+      'several', folders, **{'objective.multi_label': True, 'objective.label_smoothing': 0.0}
+    ).labels
     == 'multi_label'
   )
   assert own('one', folders).labels == 'single_label'
@@ -178,15 +206,29 @@ def test_several_labels_need_an_objective_for_them(folders):
 
 def test_what_an_evaluation_needs_is_checked_at_the_start(folders):
   probe = {'test_split': 'train'}
-  with pytest.raises(ValueError, match="config.evals.probe needs labels, and split 'train' of .*none has none"):
-    given = shrunk('mae_k400', **{'data.name': 'custom', 'data.folder': 'none', 'data.batch_size': 2})
+  with pytest.raises(
+    ValueError, match="config.evals.probe needs labels, and split 'train' of .*none has none"
+  ):
+    given = shrunk(
+      'mae_k400', **{'data.name': 'custom', 'data.folder': 'none', 'data.batch_size': 2}
+    )
     given['evals'] = {'probe': {**given['evals']['probe'], **probe}}
     build.experiment(given, str(folders))
 
 
 def test_frozen_layers_keep_their_running_averages():
-  old = {'batch_stats': {'backbone': {'norm': {'mean': np.zeros(2)}}, 'head': {'norm': {'mean': np.zeros(2)}}}}
-  new = {'batch_stats': {'backbone': {'norm': {'mean': np.ones(2)}}, 'head': {'norm': {'mean': np.ones(2)}}}}
+  old = {
+    'batch_stats': {
+      'backbone': {'norm': {'mean': np.zeros(2)}},
+      'head': {'norm': {'mean': np.zeros(2)}},
+    }
+  }
+  new = {
+    'batch_stats': {
+      'backbone': {'norm': {'mean': np.ones(2)}},
+      'head': {'norm': {'mean': np.ones(2)}},
+    }
+  }
   found = train_step._keep_frozen(old, new, ('backbone/.*',))['batch_stats']
   assert not found['backbone']['norm']['mean'].any() and found['head']['norm']['mean'].all()
   assert train_step._keep_frozen(old, new, ()) is new
@@ -206,18 +248,34 @@ def test_make_passes_on_what_a_call_raises():
   'source, variant, classes, mean, clip, average',
   [
     ('ibm', 'tam_inception', 174, 0.5, {'sampling': 'uniform'}, 'logits'),
-    ('ibm', 'tam_r50', 400, 0.485, {'sampling': 'dense', 'num_frames': 32, 'frame_stride': 2}, 'logits'),
+    (
+      'ibm',
+      'tam_r50',
+      400,
+      0.485,
+      {'sampling': 'dense', 'num_frames': 32, 'frame_stride': 2},
+      'logits',
+    ),
     ('torchvision', 'resnet50', 1000, 0.485, {'crop_size': 224}, 'probabilities'),
     ('torchvision', 'googlenet', 1000, 0.5, {'crop_size': 224}, 'probabilities'),
     ('torchvision', 'r3d_18', 400, 0.43216, {'crop_size': 112}, 'probabilities'),
-    ('vmz', 'ir_csn_152', 359, 0.43216, {'crop_size': 224, 'short_side': 256, 'frame_stride': 2}, 'probabilities'),
+    (
+      'vmz',
+      'ir_csn_152',
+      359,
+      0.43216,
+      {'crop_size': 224, 'short_side': 256, 'frame_stride': 2},
+      'probabilities',
+    ),
     ('vmz', 'r2plus1d_34', 400, 0.43216, {'crop_size': 112, 'frame_stride': 1}, 'probabilities'),
     ('mmaction', 'sts_x3d_s', 400, 0.45, {}, 'probabilities'),
     ('mmaction', 'ir_csn_r152', 400, None, {}, 'probabilities'),
     ('slowfast', 'mvit_v2_l_40x3', 400, 0.485, {'sampling': 'linspace'}, 'probabilities'),
   ],
 )
-def test_converted_weights_get_the_pixels_and_clips_of_their_source(source, variant, classes, mean, clip, average):
+def test_converted_weights_get_the_pixels_and_clips_of_their_source(
+  source, variant, classes, mean, clip, average
+):
   from vjax.convert import _config
 
   found = _config.preprocessing(source, variant, classes)
@@ -228,18 +286,25 @@ def test_converted_weights_get_the_pixels_and_clips_of_their_source(source, vari
 COMMANDS = [
   command
   for name in CONFIGS
-  for command in re.findall(r'--config=configs/(\S+)', importlib.import_module(f'configs.{name}').__doc__)
+  for command in re.findall(
+    r'--config=configs/(\S+)', importlib.import_module(f'configs.{name}').__doc__
+  )
 ]
 
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_commands_in_docstrings_build(command, tmp_path, monkeypatch):
-  """Config and model of every command that a config's docstring names; what it starts from is put where it looks."""
+  """Config and model of every command that a config's docstring names; what it starts from is put
+  where it looks."""
   name, _, arg = command.rstrip('.').partition(':')
   start = re.search(r'init=([^,]+)', arg)
   if start:
     (tmp_path / start[1]).mkdir(parents=True)
-    saved = {'schema': config.SCHEMA, 'config': config.plain(recipe('mae_k400', 'tiny')), 'classes': []}
+    saved = {
+      'schema': config.SCHEMA,
+      'config': config.plain(recipe('mae_k400', 'tiny')),
+      'classes': [],
+    }
     (tmp_path / start[1] / 'meta.json').write_text(json.dumps(saved))
     # Runs lie where the command that a docstring names for them puts them.
     known = {main.default_workdir(f'configs/{c}') for c in COMMANDS} | {'CHECKPOINT'}

@@ -1,4 +1,5 @@
-"""Every config builds, tiny and whole, and its model traces; what is wrong in one is said by name."""
+"""Every config builds, tiny and whole, and its model traces; what is wrong in one is said by
+name."""
 
 import dataclasses
 import importlib
@@ -41,16 +42,22 @@ ARGS = {  # beside '' and 'tiny'
     'variant=v1_b16_32x3',
   ),
   'mvit_ssv2': ('variant=v2_l_40x3,init=x',),
-  'r2plus1d_k400': ('variant=r2plus1d_18,frames=8', 'variant=r2plus1d_152,init=x', 'data=mine,tiny'),
+  'r2plus1d_k400': (
+    'variant=r2plus1d_18,frames=8',
+    'variant=r2plus1d_152,init=x',
+    'data=mine,tiny',
+  ),
 }
 
 
-# Quick: every config's tiny form and recipe; slow: the other sizes, whose networks take seconds to trace.
+# Quick: every config's tiny form and recipe; slow: the other sizes, whose networks take seconds to
+# trace.
 TRACED = [(n, a) for n in CONFIGS for a in ('', 'tiny', *ARGS.get(n, ()))]
 
 
 @pytest.mark.parametrize(
-  ('name', 'arg'), [(n, a) if a in ('', 'tiny') else pytest.param(n, a, marks=pytest.mark.slow) for n, a in TRACED]
+  ('name', 'arg'),
+  [(n, a) if a in ('', 'tiny') else pytest.param(n, a, marks=pytest.mark.slow) for n, a in TRACED],
 )
 def test_config_builds_and_traces(name, arg):
   config = plain(importlib.import_module(f'configs.{name}').get_config(arg))
@@ -60,14 +67,21 @@ def test_config_builds_and_traces(name, arg):
   model = build.model(config, spec.num_classes or 7)
   clip = ClipConfig(**config['clip'])
   video = jax.ShapeDtypeStruct((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
-  shapes = jax.eval_shape(lambda rng, x: model.init_with_output(rng, x, train=False), jax.random.key(0), video)
+  shapes = jax.eval_shape(
+    lambda rng, x: model.init_with_output(rng, x, train=False), jax.random.key(0), video
+  )
   assert shapes[0].shape[0] == 1 and set(shapes[1]['params']) == {'backbone', 'head'}
   tx, schedule, total = build.optimizer(config, model, clips_per_epoch=240_000)
   if config['optim']:
     jax.eval_shape(tx.init, shapes[1]['params'])
     assert total > 100 and float(schedule(total // 2)) > 0
   for evaluation in config['evals'].values():
-    assert registry.find('evals', evaluation['name']).READS in ('logits', 'features', 'objective', 'reconstructions')
+    assert registry.find('evals', evaluation['name']).READS in (
+      'logits',
+      'features',
+      'objective',
+      'reconstructions',
+    )
   doc = importlib.import_module(f'configs.{name}').__doc__
   assert 'Command:' in doc and 'Expected:' in doc
 
@@ -86,10 +100,12 @@ def test_recipes_are_the_papers():
     build.model(c, 400),
     clips_per_epoch=clips,
   )
-  # Feichtenhofer et al. 2022, table 5a: 800 effective epochs of 240k videos are 200 passes of 468.75 steps.
+  # Feichtenhofer et al. 2022, table 5a: 800 effective epochs of 240k videos are 200 passes of
+  # 468.75 steps.
   _, schedule, total = optimizer('mae_k400', 'variant=B', 240_000)
   assert total == 93_750 and float(schedule(14_062)) == pytest.approx(1.6e-3, rel=1e-3)
-  # Ghadiyaram et al. 2019, table 13: 58 passes over 246k videos, 384 clips a step; drops after 32 and 48 passes.
+  # Ghadiyaram et al. 2019, table 13: 58 passes over 246k videos, 384 clips a step; drops after 32
+  # and 48 passes.
   _, schedule, total = optimizer('r2plus1d_k400', 'variant=r2plus1d_18,init=x', 246_000)
   assert total == 37_156
   rates = [float(schedule(int(p * 246_000 / 384))) for p in (0, 20, 40, 50)]
@@ -99,7 +115,11 @@ def test_recipes_are_the_papers():
 @pytest.mark.parametrize(
   ('section', 'key', 'message'),
   [
-    ('optim', 'weight_decy', r"config.optim has the unknown key 'weight_decy': did you mean 'weight_decay'"),
+    (
+      'optim',
+      'weight_decy',
+      r"config.optim has the unknown key 'weight_decy': did you mean 'weight_decay'",
+    ),
     ('objective', 'masking', r"config.objective has the unknown key 'masking'.*ratio"),
     ('model', 'dept', r"config.model has the unknown key 'dept': did you mean 'depth'"),
     ('data', 'bach', r"config.data has the unknown key 'bach': did you mean 'batch_size'"),
@@ -118,7 +138,9 @@ def test_unknown_section_and_argument():
   config = importlib.import_module('configs.mae_k400').get_config('tiny').to_dict()
   with pytest.raises(ValueError, match=r"unknown sections \['opt'\]"):
     plain({**config, 'opt': {}})
-  with pytest.raises(ValueError, match=r"no axis 'varian'; there are \['data', 'epochs', 'tiny', 'variant'\]"):
+  with pytest.raises(
+    ValueError, match=r"no axis 'varian'; there are \['data', 'epochs', 'tiny', 'variant'\]"
+  ):
     importlib.import_module('configs.mae_k400').get_config('varian=L')
   with pytest.raises(ValueError, match="variant='XXL'.*B, L, H"):
     importlib.import_module('configs.mae_k400').get_config('variant=XXL')
@@ -145,13 +167,20 @@ def test_missing_data_names_folder_and_command(tmp_path):
     ('--wordir=x', "--wordir=x: Unknown command line flag 'wordir'. Did you mean: workdir ?"),
     (
       '--config=configs/mae_k400.py:tin',
-      "tin: config argument 'tin': there is no axis 'tin'; there are ['data', 'epochs', 'tiny', 'variant']",
+      "tin: config argument 'tin': there is no axis 'tin'; there are ['data', 'epochs', 'tiny', "
+      "'variant']",
     ),
   ],
 )
 def test_wrong_flags_are_answered_in_one_line(flag, message):
   config = '--config=configs/mae_k400.py:tiny'
-  command = [sys.executable, '-m', 'vjax.main', *([] if flag.startswith('--config=') else [config]), flag]
+  command = [
+    sys.executable,
+    '-m',
+    'vjax.main',
+    *([] if flag.startswith('--config=') else [config]),
+    flag,
+  ]
   root = pathlib.Path(__file__).parent.parent
   found = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
   assert found.returncode == 1
@@ -159,14 +188,18 @@ def test_wrong_flags_are_answered_in_one_line(flag, message):
 
 
 def test_weights_that_saw_the_test_set_are_refused(tmp_path):
-  """Kinetics-700 has test videos of Kinetics-400 among its training videos: directly, in a chain, and converted."""
+  """Kinetics-700 has test videos of Kinetics-400 among its training videos: directly, in a chain,
+  and converted."""
   k400 = registry.find('data.datasets', 'k400').SPEC
 
   def weights(**meta):
     ckpt.write_json(tmp_path / 'meta.json', meta)
     return InitConfig(path=str(tmp_path))
 
-  on = lambda name, optim=True: {'data': {'name': name}, 'optim': {'name': 'adamw'} if optim else {}}
+  on = lambda name, optim=True: {
+    'data': {'name': name},
+    'optim': {'name': 'adamw'} if optim else {},
+  }
   for init in (
     weights(config=on('k700')),
     weights(config=on('ssv2'), trained_on=['k700', 'ssv2']),
@@ -179,7 +212,9 @@ def test_weights_that_saw_the_test_set_are_refused(tmp_path):
     assert 'k700' in build.check_leaks(dataclasses.replace(init, leak=True), k400)
     assert 'k700' in build.check_leaks(init, registry.find('data.datasets', 'ssv2').SPEC)
   assert build.check_leaks(weights(config=on('k600'), trained_on=['k600']), k400) == ['k600']
-  assert build.check_leaks(weights(config=on('k700', optim=False)), k400) == []  # a probe trains nothing
+  assert (
+    build.check_leaks(weights(config=on('k700', optim=False)), k400) == []
+  )  # a probe trains nothing
   assert build.check_leaks(InitConfig(), k400) == []
   tuned = parse(importlib.import_module('configs.mae_finetune_k400').get_config(''))
   assert build.describe(tuned, (), ['k600'])['trained_on'] == ['k600', 'k400']
@@ -224,7 +259,9 @@ def test_data_axis_takes_registered_names_that_the_recipe_is_for():
       ValueError, match=r"data='ssv2': this recipe is for k400, k600, k700, or a folder of your own"
     ):
       get(name, 'data=ssv2')
-  with pytest.raises(ValueError, match=r"data='motions': this recipe is for k400, k600, k700, ssv2"):
+  with pytest.raises(
+    ValueError, match=r"data='motions': this recipe is for k400, k600, k700, ssv2"
+  ):
     get('mae_k400', 'data=motions')
   assert get('mae_k400', 'data=mine')['data']['folder'] == 'mine'
 
@@ -243,12 +280,16 @@ def test_large_mvit_has_pixels_windows_and_warm_up_of_its_own():
 def test_what_a_model_cannot_have_is_said():
   config = plain(importlib.import_module('configs.mvit_k400').get_config('variant=v2_s_16x4'))
   config['clip']['num_frames'] = 32
-  with pytest.raises(ValueError, match=r'config.clip.num_frames is 32, but the model is made for 16'):
+  with pytest.raises(
+    ValueError, match=r'config.clip.num_frames is 32, but the model is made for 16'
+  ):
     build.model(config, 5)
   config = plain(importlib.import_module('configs.mvit_k400').get_config('tiny'))
   config['optim']['layer_decay'] = 0.75
   net = build.model(config, 5)
-  build.optimizer(config, net, clips_per_epoch=100)  # the groups of MViT are those of a ViT of so many blocks
+  build.optimizer(
+    config, net, clips_per_epoch=100
+  )  # the groups of MViT are those of a ViT of so many blocks
   assert net.backbone.depth == 3
   config = plain(importlib.import_module('configs.r2plus1d_k400').get_config('tiny'))
   config['optim']['layer_decay'] = 0.75

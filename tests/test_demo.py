@@ -9,7 +9,12 @@ from vjax import demo
 def test_demo_reports(data_dir, tmp_path, capsys, optimized):
   demo.main(['--workdir', str(tmp_path), '--data_dir', str(data_dir), '--short'])
   printed = capsys.readouterr().out
-  for row in ('probe, untrained network', 'probe, masked autoencoder', 'trained from scratch', 'fine-tuned'):
+  for row in (
+    'probe, untrained network',
+    'probe, masked autoencoder',
+    'trained from scratch',
+    'fine-tuned',
+  ):
     assert row in printed
   page = (tmp_path / 'report.html').read_text()
   assert page.count('<img') == 5

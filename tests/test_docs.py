@@ -15,12 +15,18 @@ DOCS = (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
 def yaml_documents() -> dict[str, dict]:
   """kind -> object, of the indented blocks of docs/scaling.md that Kubernetes would take."""
   blocks = re.findall(r'(?:^(?: {4}.*)?\n)+', (ROOT / 'docs' / 'scaling.md').read_text(), re.M)
-  found = [d for block in blocks if 'apiVersion:' in block for d in yaml.safe_load_all(textwrap.dedent(block))]
+  found = [
+    d
+    for block in blocks
+    if 'apiVersion:' in block
+    for d in yaml.safe_load_all(textwrap.dedent(block))
+  ]
   return {document['kind']: document for document in found}
 
 
 def test_the_kubernetes_job_is_one_that_kubernetes_takes():
-  """backoffLimitPerIndex is refused without restartPolicy Never; pods find each other by the headless service alone."""
+  """backoffLimitPerIndex is refused without restartPolicy Never; pods find each other by the
+  headless service alone."""
   found = yaml_documents()
   service, job = found['Service'], found['Job']
   pod = job['spec']['template']['spec']

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.gpu` on a CPU: order, continuation, failures, the report, and the table it writes."""
+"""`python -m benchmarks.gpu` on a CPU: order, continuation, failures, the report, and the table it
+writes."""
 
 import json
 import os
@@ -35,12 +36,22 @@ def rows(folder) -> list[dict]:
 
 
 def row(line, part, device='NVIDIA H100', case='kernels/x', status='done', **values) -> dict:
-  return dict(case=case, line=line, part=part, device=device, status=status, seconds=1, values=values)
+  return dict(
+    case=case, line=line, part=part, device=device, status=status, seconds=1, values=values
+  )
 
 
 def choice(operation, fastest, case='kernels/x', **settings) -> dict:
-  values = {'operation': operation, 'dtype': 'bfloat16', 'fastest': fastest, 'table': 'lax', 'shapes': 1}
-  return row('choice', 5, case=case, **{**values, 'ratios': {fastest: 1.0, 'other': 2.0}, **settings})
+  values = {
+    'operation': operation,
+    'dtype': 'bfloat16',
+    'fastest': fastest,
+    'table': 'lax',
+    'shapes': 1,
+  }
+  return row(
+    'choice', 5, case=case, **{**values, 'ratios': {fastest: 1.0, 'other': 2.0}, **settings}
+  )
 
 
 def test_cases_have_unique_names_and_stand_in_the_order_of_their_parts():
@@ -58,11 +69,24 @@ def test_runs_without_tensorflow_and_continues_without_repeating(tmp_path):
   first = run('--only=kernels/*')
   assert first.returncode == 0, first.stderr + first.stdout
   found = rows(tmp_path)
-  assert {r['case'] for r in found} >= {'machine', 'kernels/batch_norm/bfloat16', 'kernels/temporal/bfloat16'}
+  assert {r['case'] for r in found} >= {
+    'machine',
+    'kernels/batch_norm/bfloat16',
+    'kernels/temporal/bfloat16',
+  }
   assert all(r['status'] == 'done' for r in found), found
-  assert all(r['values']['ms'] > 0 for r in found if r['line'].endswith(('written', 'derived', 'lax', 'flattened')))
-  # A line goes missing, as when a run was killed: it alone is measured again. A case without its package says so.
-  kept = [r for r in found if not (r['case'].startswith('kernels/batch') and r['line'].endswith('derived'))]
+  assert all(
+    r['values']['ms'] > 0
+    for r in found
+    if r['line'].endswith(('written', 'derived', 'lax', 'flattened'))
+  )
+  # A line goes missing, as when a run was killed: it alone is measured again. A case without its
+  # package says so.
+  kept = [
+    r
+    for r in found
+    if not (r['case'].startswith('kernels/batch') and r['line'].endswith('derived'))
+  ]
   kept = [r for r in kept if not (r['case'].startswith('kernels/batch') and r['line'] == 'end')]
   path = tmp_path / 'out' / 'results.jsonl'
   path.write_text('\n'.join(json.dumps(r) for r in kept) + '\n{"case": "cut sho')
@@ -73,7 +97,9 @@ def test_runs_without_tensorflow_and_continues_without_repeating(tmp_path):
   # The choice is made anew, from the new time.
   assert lines == [('kernels/batch_norm/bfloat16', line) for line in ('derived', 'choice', 'end')]
   text = (tmp_path / 'out' / 'results.md').read_text()
-  assert '| batch_norm, bfloat16 | `' in text and '| peers/r2plus1d_18 | end | skipped | torch |' in text
+  assert (
+    '| batch_norm, bfloat16 | `' in text and '| peers/r2plus1d_18 | end | skipped | torch |' in text
+  )
 
 
 @pytest.mark.slow
@@ -97,7 +123,9 @@ def test_every_part_ends_on_a_cpu_and_a_stop_leaves_what_was_found(tmp_path):
   assert all(r['values']['error'] == 'torch' for r in undone), undone
   assert {r['status'] for r in kept} <= {'done', 'killed'}
   assert all(r['values']['right'] for r in found if 'right' in r['values'])
-  assert all(r['values']['resumed_is_identical'] for r in found if 'resumed_is_identical' in r['values'])
+  assert all(
+    r['values']['resumed_is_identical'] for r in found if 'resumed_is_identical' in r['values']
+  )
 
 
 def test_a_line_that_fails_is_recorded_and_the_next_goes_on(tmp_path):
@@ -109,7 +137,9 @@ def test_a_line_that_fails_is_recorded_and_the_next_goes_on(tmp_path):
 
   assert record.measure('first', lambda: fails('no such kernel'))
   assert not record.measure('second', lambda: fails('RESOURCE_EXHAUSTED: 80 GiB'))
-  assert record.measure('third', lambda: {'ms': 2.0}) and record.measure('known', lambda: fails('never called'))
+  assert record.measure('third', lambda: {'ms': 2.0}) and record.measure(
+    'known', lambda: fails('never called')
+  )
   found = {r['line']: (r['status'], r['values']) for r in recorder.read([path])}
   assert found['first'] == ('failed', {'error': 'ValueError: no such kernel'})
   assert found['second'] == ('done', {'error': 'out of memory'})
@@ -124,8 +154,14 @@ def test_what_is_no_result_is_refused(tmp_path):
 
 
 def test_a_lack_of_memory_is_reported_and_breaks_no_table():
-  lines = [('bandwidth', 1, 'machine'), ('bfloat16', 2, 'right/fixture/vit'), ('step/vjax', 4, 'peers/vit_b')]
-  text = gpu_report.markdown([row(line, part, case=case, error='out of memory') for line, part, case in lines])
+  lines = [
+    ('bandwidth', 1, 'machine'),
+    ('bfloat16', 2, 'right/fixture/vit'),
+    ('step/vjax', 4, 'peers/vit_b'),
+  ]
+  text = gpu_report.markdown(
+    [row(line, part, case=case, error='out of memory') for line, part, case in lines]
+  )
   assert all(f'| {case} | {line} | done | out of memory |' in text for line, _, case in lines)
 
 
@@ -144,7 +180,8 @@ def test_report_compares_with_the_bars():
   text = gpu_report.markdown([
     row('product/bfloat16', 1, case='machine', side=8192, ms=1.4, tflop_per_s=800.0),
     *(
-      row('batch=64', 3, case=f'headline/{name}', clips_per_s=speed, tflop_per_s=rate, ms=9.0, peak_gib=60.0, compile_s=40.0)
+      row('batch=64', 3, case=f'headline/{name}', clips_per_s=speed, tflop_per_s=rate, ms=9.0,
+      peak_gib=60.0, compile_s=40.0)
       for name, speed, rate in (('mae_l_90', 1000.0, 420.0), ('mae_l_dense', 300.0, 450.0))
     ),
     row('step/vjax', 4, case='peers/vit_b', ms=10.0),
@@ -161,8 +198,16 @@ def test_report_compares_with_the_bars():
 def test_apply_writes_the_row_of_gpus(tmp_path):
   copy = tmp_path / 'table.py'
   copy.write_text(Path(table.__file__).read_text())
-  heads = [choice('attention', n, f'kernels/attention/{w}') for w, n in ((64, 'cudnn'), (96, 'cudnn'), (128, 'xla'))]
-  found = [choice('depthwise', 'lax'), choice('linear', 'plain'), choice('full', 'taps', dtype='float32'), *heads]
+  heads = [
+    choice('attention', n, f'kernels/attention/{w}')
+    for w, n in ((64, 'cudnn'), (96, 'cudnn'), (128, 'xla'))
+  ]
+  found = [
+    choice('depthwise', 'lax'),
+    choice('linear', 'plain'),
+    choice('full', 'taps', dtype='float32'),
+    *heads,
+  ]
   assert gpu_report.apply(found, copy).splitlines() == [
     'depthwise: shifted -> lax', 'linear: rows -> plain', 'CUDNN_WIDTH: 128 -> 96',
   ]  # fmt: skip

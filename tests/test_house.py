@@ -1,4 +1,5 @@
-"""The house stands: every file parses and imports, imports point down, nothing of one machine is in the tree."""
+"""The house stands: every file parses and imports, imports point down, nothing of one machine is in
+the tree."""
 
 import ast
 import importlib
@@ -16,12 +17,16 @@ FLOORS = {
   'evaluate': 5,
   **dict.fromkeys(['build', 'convert'], 4),  # both make whole models of what lies below
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs', 'train_step'], 3),
-  **dict.fromkeys(['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures', 'inflate'], 2),
+  **dict.fromkeys(
+    ['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures', 'inflate'], 2
+  ),
   'config': 1,
   **dict.fromkeys(['types', 'registry', 'tree', 'remote', 'kernels'], 0),
 }
 FILES = sorted(
-  p.relative_to(ROOT) for d in ('vjax', 'configs', 'data_prep', 'benchmarks') for p in (ROOT / d).rglob('*.py')
+  p.relative_to(ROOT)
+  for d in ('vjax', 'configs', 'data_prep', 'benchmarks')
+  for p in (ROOT / d).rglob('*.py')
 )
 
 
@@ -37,7 +42,8 @@ def imports(path: pathlib.Path):
 
 
 def room(parts) -> str | None:
-  """'models' for vjax/models/vit.py or vjax.models.vit; None outside vjax and for vjax/__init__.py."""
+  """'models' for vjax/models/vit.py or vjax.models.vit; None outside vjax and for
+  vjax/__init__.py."""
   parts = [p.removesuffix('.py') for p in parts]
   return parts[1] if parts[0] == 'vjax' and len(parts) > 1 and parts[1] != '__init__' else None
 
@@ -57,7 +63,9 @@ def test_imports_point_down(path):
     there = room(module.split('.'))
     if here is None or there is None or there not in FLOORS:
       continue
-    assert there == here or FLOORS[there] < FLOORS[here], f'{path} (floor {FLOORS[here]}) imports {module}'
+    assert there == here or FLOORS[there] < FLOORS[here], (
+      f'{path} (floor {FLOORS[here]}) imports {module}'
+    )
 
 
 @pytest.mark.parametrize('path', FILES, ids=str)
@@ -67,11 +75,17 @@ def test_who_may_see_what(path):
     package = module.split('.')[0]
     assert package != 'torch' or path.parts[0] == 'benchmarks', f'{path} imports torch'
     if package in ('tensorflow', 'tensorflow_datasets'):
-      assert tensorflow and not top, f'{path}: tensorflow belongs to data/ and data_prep/, inside functions'
+      assert tensorflow and not top, (
+        f'{path}: tensorflow belongs to data/ and data_prep/, inside functions'
+      )
     if package == 'ml_collections':
-      assert path.parts[0] == 'configs' or path.name in ('main.py', 'config.py'), f'{path} sees configs'
+      assert path.parts[0] == 'configs' or path.name in ('main.py', 'config.py'), (
+        f'{path} sees configs'
+      )
   if path.parts[0] == 'vjax' and path.name not in ('shard.py', 'config.py'):
-    assert not re.search(r"""['"]fsdp['"]""", (ROOT / path).read_text()), f'{path} names a mesh axis'
+    assert not re.search(r"""['"]fsdp['"]""", (ROOT / path).read_text()), (
+      f'{path} names a mesh axis'
+    )
 
 
 def test_models_and_objectives_import_no_tensorflow():
@@ -82,15 +96,20 @@ def test_models_and_objectives_import_no_tensorflow():
     '  for m in pkgutil.iter_modules(package.__path__):\n'
     "    if m.name != '__main__': importlib.import_module(f'vjax.{room}.{m.name}')\n"
     'import vjax.optim, vjax.train\n'
-    "print('tensorflow' in sys.modules, 'ml_collections' in sys.modules and 'vjax.build' not in sys.modules)\n"
+    "print('tensorflow' in sys.modules, 'ml_collections' in sys.modules and 'vjax.build' not in "
+    'sys.modules)\n'
   )
   python = __import__('sys').executable
-  result = subprocess.run([python, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True)
+  result = subprocess.run(
+    [python, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True
+  )
   assert result.stdout.split() == ['False', 'False'], result.stderr
 
 
 def test_no_machine_paths():
-  listed = subprocess.run(['git', 'ls-files'], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+  listed = subprocess.run(
+    ['git', 'ls-files'], capture_output=True, text=True, cwd=ROOT, check=True
+  ).stdout.split()
   pattern = re.compile('|'.join(['/ho' + 'me/', '/wo' + 'rk/', '/Us' + 'ers/', 'bash_' + 'jobs']))
   for name in listed:
     path = ROOT / name

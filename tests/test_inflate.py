@@ -60,8 +60,12 @@ def inflated(image, video_shapes, mode):
 @pytest.mark.slow
 def test_a_still_clip_is_answered_like_its_picture(mode, middle_only):
   """I3D out of TSN: with 'center' in all frames; with 'mean' in those that no padding reaches."""
-  still = jnp.broadcast_to(jax.random.normal(jax.random.key(3), (1, 1, 32, 32, 3)), (1, 24, 32, 32, 3))
-  image, video = (zoo.network('resnet', f'{kind}_r18', 24, 32, 5, **SMALL) for kind in ('tsn', 'i3d'))
+  still = jnp.broadcast_to(
+    jax.random.normal(jax.random.key(3), (1, 1, 32, 32, 3)), (1, 24, 32, 32, 3)
+  )
+  image, video = (
+    zoo.network('resnet', f'{kind}_r18', 24, 32, 5, **SMALL) for kind in ('tsn', 'i3d')
+  )
   variables = variables_of(image, still)
   shapes = tree.flatten(jax.eval_shape(lambda: video.init(jax.random.key(0), still, train=False)))
   expected = answer(image, variables, still, method='features').maps[0]
@@ -73,7 +77,9 @@ def test_a_still_clip_is_answered_like_its_picture(mode, middle_only):
 @pytest.mark.slow
 def test_repeat_equals_mean_under_batch_statistics():
   clip = jax.random.normal(jax.random.key(3), (4, 8, 32, 32, 3))
-  image, video = (zoo.network('resnet', f'{kind}_r18', 8, 32, 5, **SMALL) for kind in ('tsn', 'i3d'))
+  image, video = (
+    zoo.network('resnet', f'{kind}_r18', 8, 32, 5, **SMALL) for kind in ('tsn', 'i3d')
+  )
   variables = variables_of(image, clip)
   shapes = tree.flatten(jax.eval_shape(lambda: video.init(jax.random.key(0), clip, train=False)))
   train = jax.jit(lambda v: video.apply(v, clip, train=True, mutable=['batch_stats'])[0])
@@ -83,13 +89,16 @@ def test_repeat_equals_mean_under_batch_statistics():
 
 @pytest.mark.slow
 def test_slices_of_a_video_network_are_image_networks():
-  """The middle slice answers one frame as the whole network does; every slice goes back to where it came from."""
+  """The middle slice answers one frame as the whole network does; every slice goes back to where it
+  came from."""
   net = zoo.network('resnet', 'i3d_r18', 1, 32, 5, **SMALL)
   image = zoo.network('resnet', 'tsn_r18', 1, 32, 5, **SMALL)
   frame = jax.random.normal(jax.random.key(3), (2, 1, 32, 32, 3))
   variables = variables_of(net, frame)
   middle = inflate.temporal_slice(variables, 1)
-  np.testing.assert_allclose(answer(image, middle, frame), answer(net, variables, frame), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    answer(image, middle, frame), answer(net, variables, frame), rtol=1e-5, atol=1e-6
+  )
   for index in (0, 1, 2):
     one_hot = tuple(float(i == index) for i in range(3))
     cut = inflate.temporal_slice({'a': {'kernel': kernel(3, 3, 3, 2, 2)}}, index)['a']['kernel']
@@ -120,7 +129,9 @@ def test_sts_with_zeroed_side_slices_is_the_plain_network_and_sees_frames_alone(
   clip = jax.random.normal(jax.random.key(3), (2, 4, 32, 32, 3))
   variables = inflate.middle_only(variables_of(sts, clip))
   whole = answer(sts, variables, clip)
-  if model == 'slowfast':  # its slow pathway leaves out frames: a still clip is answered like its picture
+  if (
+    model == 'slowfast'
+  ):  # its slow pathway leaves out frames: a still clip is answered like its picture
     still = jnp.broadcast_to(clip[:, :1], clip.shape)
     np.testing.assert_allclose(
       answer(sts, variables, still), answer(sts, variables, clip[:, :1]), rtol=1e-4, atol=1e-5
@@ -132,7 +143,9 @@ def test_sts_with_zeroed_side_slices_is_the_plain_network_and_sees_frames_alone(
 
 
 def test_static_outputs_may_keep_their_side_slices():
-  cleared = inflate.middle_only({'a': {'kernel': kernel(3, 3, 3, 2, 4)}}, static={'a/kernel': 2})['a']['kernel']
+  cleared = inflate.middle_only({'a': {'kernel': kernel(3, 3, 3, 2, 4)}}, static={'a/kernel': 2})[
+    'a'
+  ]['kernel']
   np.testing.assert_array_equal(cleared[..., :2], kernel(3, 3, 3, 2, 4)[..., :2])
   assert not cleared[[0, 2]][..., 2:].any() and cleared[1].all()
 
@@ -164,7 +177,8 @@ def shapes_of(model, variant, frames):
   ('tsn_r50', 'slowfast/r50_4x16', r'backbone/(fast|lateral).*|head/linear/kernel'),
 ])  # fmt: skip
 def test_where_an_image_network_goes(source, target, new):
-  """Every tensor finds a place of its shape, up to frames and inputs; only `new` names are left over."""
+  """Every tensor finds a place of its shape, up to frames and inputs; only `new` names are left
+  over."""
   old, wanted = shapes_of('resnet', source, 8), shapes_of(*target.split('/'), 8)
   places = inflate.renames(old, wanted)
   taken = [places[name] for name in old]
@@ -173,21 +187,30 @@ def test_where_an_image_network_goes(source, target, new):
     there = wanted[places[name]].shape
     assert shape == there or inflate.fits(shape, there) or name == 'params/head/linear/kernel'
   left = {name.split('/', 1)[1] for name in wanted if name not in taken}
-  assert all(re.fullmatch(new, name) for name in left - {'head/linear/kernel', 'head/linear/bias'}) and bool(
-    new
-  ) == bool(left)
+  assert all(
+    re.fullmatch(new, name) for name in left - {'head/linear/kernel', 'head/linear/bias'}
+  ) and bool(new) == bool(left)
   if 's3d' in target:
-    assert places['params/backbone/res2/block0/conv2/kernel'] == 'params/backbone/res2/block0/conv2/spatial/kernel'
-    assert places['batch_stats/backbone/res2/block0/norm2/mean'] == 'batch_stats/backbone/res2/block0/conv2/norm/mean'
+    assert (
+      places['params/backbone/res2/block0/conv2/kernel']
+      == 'params/backbone/res2/block0/conv2/spatial/kernel'
+    )
+    assert (
+      places['batch_stats/backbone/res2/block0/norm2/mean']
+      == 'batch_stats/backbone/res2/block0/conv2/norm/mean'
+    )
   assert inflate.renames(wanted, wanted) == {name: name for name in wanted}
 
 
 @pytest.mark.slow
 def test_warm_start_from_an_image_network(tmp_path):
-  """init.inflate: kernels through time are made of the checkpoint's; the rest is loaded as it is."""
+  """init.inflate: kernels through time are made of the checkpoint's; the rest is loaded as it
+  is."""
   from vjax import build
 
-  image, video = (zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 'i3d'))
+  image, video = (
+    zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 'i3d')
+  )
   clip = jnp.zeros((1, 4, 32, 32, 3))
   variables = variables_of(image, clip)
   ckpt.save_params(tmp_path, variables, {'config': {}, 'classes': []})
@@ -200,7 +223,9 @@ def test_warm_start_from_an_image_network(tmp_path):
   assert len(report['resized']) == 9 and not report['skipped']
   for name, array in old.items():
     np.testing.assert_allclose(
-      new[name].sum(0) if array.ndim == 5 else new[name], array[0] if array.ndim == 5 else array, rtol=1e-5
+      new[name].sum(0) if array.ndim == 5 else new[name],
+      array[0] if array.ndim == 5 else array,
+      rtol=1e-5,
     )
   with pytest.raises(ValueError, match='in the model'):
     ckpt.warm_start(wanted['params'], {'batch_stats': wanted['batch_stats']}, tmp_path)
@@ -208,7 +233,8 @@ def test_warm_start_from_an_image_network(tmp_path):
 
 @pytest.mark.slow
 def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
-  """config.init: an image network goes to the spatial halves of S3D; rates spread a middle slice, static outputs kept."""
+  """config.init: an image network goes to the spatial halves of S3D; rates spread a middle slice,
+  static outputs kept."""
   from vjax import build
   from vjax.config import ClipConfig, InitConfig
 
@@ -220,7 +246,9 @@ def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
     tmp_path,
     **build.warm(net, spec, InitConfig(path=str(tmp_path), **init)),
   )
-  image, video = (zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 's3d'))
+  image, video = (
+    zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 's3d')
+  )
   variables, wanted = variables_of(image, clip), variables_of(video, clip, seed=1)
   ckpt.save_params(tmp_path, variables, {'config': {}, 'classes': []})
   anew = (r'backbone/.*/temporal/kernel', r'backbone/.*/norm\d/.*')
@@ -229,7 +257,9 @@ def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
   np.testing.assert_array_equal(
     new['backbone/res2/block0/conv1/spatial/kernel'], old['backbone/res2/block0/conv1/kernel']
   )
-  np.testing.assert_array_equal(new['backbone/res2/block0/conv1/norm/scale'], old['backbone/res2/block0/norm1/scale'])
+  np.testing.assert_array_equal(
+    new['backbone/res2/block0/conv1/norm/scale'], old['backbone/res2/block0/norm1/scale']
+  )
   assert 'backbone/res2/block0/conv1/temporal/kernel' in report['skipped']
 
   network = zoo.network('resnet', 'sts_3x3x3_r50', 4, 32, 5, **SMALL)
@@ -243,4 +273,6 @@ def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
   assert 0 < static < old[name].shape[-1]
   np.testing.assert_array_equal(new[name][..., :static], old[name][..., :static])
   for i, rate in enumerate((0.25, 0.5, 0.125)):
-    np.testing.assert_allclose(new[name][i, ..., static:], rate * old[name][1, ..., static:], rtol=1e-6)
+    np.testing.assert_allclose(
+      new[name][i, ..., static:], rate * old[name][1, ..., static:], rtol=1e-6
+    )

@@ -33,14 +33,28 @@ def runs(data_dir, tmp_path_factory):
 @pytest.mark.slow
 def test_reconstructions_keep_what_was_seen(runs, tmp_path, capsys):
   root, video = runs
-  args = ['reconstruct', f'--workdir={root}/mae_k400', f'--out={tmp_path}', video, '--ratios', '0.5', '0.9']
+  args = [
+    'reconstruct',
+    f'--workdir={root}/mae_k400',
+    f'--out={tmp_path}',
+    video,
+    '--ratios',
+    '0.5',
+    '0.9',
+  ]
   assert look.main(args) == 0
   file = pathlib.Path(capsys.readouterr().out.strip())
   assert file.read_bytes()[:4] == b'\x89PNG' and file.parent == tmp_path
   assert look.main(['reconstruct', f'--workdir={root}/mae_finetune_k400', video]) == 1
   assert 'only masked autoencoders' in capsys.readouterr().err
-  # Videos after the ratios are videos; heat maps of a masked autoencoder, and no ratios, are answered.
-  assert look.main(['reconstruct', f'--workdir={root}/mae_k400', f'--out={tmp_path}', '--ratios', '0.5', video]) == 0
+  # Videos after the ratios are videos; heat maps of a masked autoencoder, and no ratios, are
+  # answered.
+  assert (
+    look.main(
+      ['reconstruct', f'--workdir={root}/mae_k400', f'--out={tmp_path}', '--ratios', '0.5', video]
+    )
+    == 0
+  )
   assert look.main(['heatmap', f'--workdir={root}/mae_k400', video]) == 1
   assert 'heat maps are of the scores of a classifier' in capsys.readouterr().err
   for wrong, message in (
@@ -67,14 +81,26 @@ def test_pictures_go_to_tensorboard(runs):
 def test_heat_of_a_video_and_unknown_labels(runs, tmp_path, capsys):
   root, video = runs
   assert (
-    look.main(['heatmap', f'--workdir={root}/mae_finetune_k400', f'--out={tmp_path}', video, '--label', 'left']) == 0
+    look.main(
+      [
+        'heatmap',
+        f'--workdir={root}/mae_finetune_k400',
+        f'--out={tmp_path}',
+        video,
+        '--label',
+        'left',
+      ]
+    )
+    == 0
   )
   file, label = capsys.readouterr().out.strip().split(': ')
   assert label == 'left'
   with av.open(file) as container:
     frames = [f.to_ndarray(format='rgb24') for f in container.decode(video=0)]
   assert len(frames) == 8 and min(frames[0].shape[:2]) >= 224
-  assert look.main(['heatmap', f'--workdir={root}/mae_finetune_k400', video, '--label', 'sideways']) == 1
+  assert (
+    look.main(['heatmap', f'--workdir={root}/mae_finetune_k400', video, '--label', 'sideways']) == 1
+  )
   assert "label is 'sideways'" in capsys.readouterr().err
 
 
@@ -105,7 +131,9 @@ def test_heat_is_where_a_bright_patch_is():
   video[2, 4:8, 8:12] = 1
   frames, heat, label = look.heatmap(Shown(video), '')
   assert label == 'bright' and frames.shape == video.shape and heat.shape == (4, 16, 16)
-  assert heat.min() >= 0 and np.unravel_index(heat.argmax(), heat.shape)[0] == 2 and heat[2, 5, 9] > 0.5
+  assert (
+    heat.min() >= 0 and np.unravel_index(heat.argmax(), heat.shape)[0] == 2 and heat[2, 5, 9] > 0.5
+  )
   assert heat[0].max() == 0 and heat[2, 14, 2] == 0
   assert look.heatmap(Shown(video), '', 'dark')[1].max() == 0  # nothing speaks for it
 
@@ -123,24 +151,30 @@ NETWORKS = {
 
 def filled(model, video, rng):
   """Random variables of a model in which places without content are alike."""
-  shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.asarray(video))
+  shapes = jax.eval_shape(
+    lambda x: model.init(jax.random.key(0), x, train=False), jnp.asarray(video)
+  )
 
   def fill(path, x):
-    if path.endswith('patch/bias'):  # grey tokens are not 0, which norms would make much of
+    if path.endswith('patch/bias'):  # gray tokens are not 0, which norms would make much of
       return np.float32(rng.normal(size=x.shape))
     if 'position' in path or path.endswith(('bias', 'mean')):
       return np.zeros(x.shape, np.float32)
     if path.endswith(('scale', 'var')):
       return np.ones(x.shape, np.float32)
-    return np.float32(rng.normal(size=x.shape) / (math.prod(x.shape[:-1]) if path.endswith('kernel') else 1) ** 0.5)
+    return np.float32(
+      rng.normal(size=x.shape) / (math.prod(x.shape[:-1]) if path.endswith('kernel') else 1) ** 0.5
+    )
 
-  return tree.unflatten({path: jnp.asarray(fill(path, x)) for path, x in tree.flatten(shapes).items()})
+  return tree.unflatten(
+    {path: jnp.asarray(fill(path, x)) for path, x in tree.flatten(shapes).items()}
+  )
 
 
 @pytest.mark.parametrize('name', ['class', 'mean', 'x3d'])
 def test_heat_is_where_the_score_comes_from(name):
-  """Of a grey clip with one patch of noise: the heat, for or against the class, is at the patch; greying it moves the score
-  more than as much noise in a tenth of the strength at a cold place."""
+  """Of a gray clip with one patch of noise: the heat, for or against the class, is at the patch;
+  graying it moves the score more than as much noise in a tenth of the strength at a cold place."""
   model, cell = VideoModel(NETWORKS[name], linear.Head(2)), 32 if name == 'x3d' else 8
   rng, video = np.random.default_rng(0), np.zeros((1, 4, 4 * cell, 4 * cell, 3), np.float32)
   noise = 3 * rng.standard_normal((4, cell, cell, 3))
@@ -158,11 +192,12 @@ def test_heat_is_where_the_score_comes_from(name):
 
 
 @pytest.mark.parametrize(
-  'name', ['class', 'mean', *(pytest.param(n, marks=pytest.mark.slow) for n in ('mvit', 'mvit_mean'))]
+  'name',
+  ['class', 'mean', *(pytest.param(n, marks=pytest.mark.slow) for n in ('mvit', 'mvit_mean'))],
 )
 def test_contributions_are_what_tokens_change(name):
-  """Integrated gradients are complete: their sum is the score less that of tokens all alike. And of each token they are
-  about what the score loses when that token is replaced by their mean."""
+  """Integrated gradients are complete: their sum is the score less that of tokens all alike. And of
+  each token they are about what the score loses when that token is replaced by their mean."""
   model, rng = VideoModel(NETWORKS[name], linear.Head(2)), np.random.default_rng(0)
   video = jnp.asarray(rng.standard_normal((1, 4, 32, 32, 3)), jnp.float32)
   variables = filled(model, video, rng)
@@ -183,7 +218,9 @@ def test_contributions_are_what_tokens_change(name):
     with nn.intercept_methods(put):
       return model.apply(variables, video, train=False)[0, 1]
 
-  whole, nothing = np.asarray(jax.jit(jax.vmap(score))(jnp.stack([jnp.zeros(count), jnp.ones(count)])))
+  whole, nothing = np.asarray(
+    jax.jit(jax.vmap(score))(jnp.stack([jnp.zeros(count), jnp.ones(count)]))
+  )
   assert parts.sum() == pytest.approx(whole - nothing, rel=0.05, abs=1e-3)
   lost = whole - np.asarray(jax.jit(lambda x: jax.lax.map(score, x))(jnp.eye(count)))
   assert np.corrcoef(lost, parts.ravel())[0, 1] > 0.7
@@ -200,7 +237,13 @@ def test_pictures_of_several_ratios():
     return [(x, x, x) for x in np.float32(video)], 0.9 if ratio is None else ratio, True
 
   batches = [{'video': np.zeros((3, 1, 2, 8, 8, 3), np.uint8)}]
-  draw = lambda **settings: reconstruction.evaluate(rebuilt, batches, mean=(0.5,) * 3, std=(0.2,) * 3, **settings)
+  draw = lambda **settings: reconstruction.evaluate(
+    rebuilt, batches, mean=(0.5,) * 3, std=(0.2,) * 3, **settings
+  )
   one, three = draw(count=1), draw(ratios=(0.9, 0.95, 0.98))
-  assert asked == [None, 0.9, 0.95, 0.98] and sorted(one) == ['clip0'] and sorted(three) == ['clip0', 'clip1']
+  assert (
+    asked == [None, 0.9, 0.95, 0.98]
+    and sorted(one) == ['clip0']
+    and sorted(three) == ['clip0', 'clip1']
+  )
   assert three['clip0'].shape[0] > 2 * one['clip0'].shape[0] and three['clip0'].dtype == np.uint8

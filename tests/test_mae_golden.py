@@ -1,7 +1,8 @@
-"""The ViT and the masked autoencoder compute what the published ones compute: known weights, known inputs.
+"""The ViT and the masked autoencoder compute what the published ones compute: known weights, known
+inputs.
 
-Fixtures: the authors' stand-alone code. The small cases: the same code in float64, with weights made by a sine of the
-index; their 'released' numbers come from PySlowFast's modules.
+Fixtures: the authors' stand-alone code. The small cases: the same code in float64, with weights
+made by a sine of the index; their 'released' numbers come from PySlowFast's modules.
 """
 
 import math
@@ -45,7 +46,9 @@ def loaded(golden, weights, dtype):
 def test_fixture_pretrain(name, ratio, normalize):
   """Mask, predictions and loss in float64, and names both ways."""
   golden = golden_files.load(name)
-  noise = np.array(golden['mask_noise']['values'], np.float32).reshape(golden['mask_noise']['shape'])
+  noise = np.array(golden['mask_noise']['values'], np.float32).reshape(
+    golden['mask_noise']['shape']
+  )
   keep = masks.kept(noise.shape[1], ratio)
   mask = masks.from_noise(jnp.asarray(noise), keep)
   assert keep == golden['outputs']['kept_tokens']
@@ -56,7 +59,9 @@ def test_fixture_pretrain(name, ratio, normalize):
     doubled = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
     out = jax.jit(lambda v, x: model.apply(v, x, train=False, mask=mask))(doubled, video)
     loss = masked_error(model, video, out, mask, normalize, 'linspace')
-  np.testing.assert_allclose(np.ravel(out[:, ::16, :16]), golden['float64']['logits'], atol=1e-9, rtol=0)
+  np.testing.assert_allclose(
+    np.ravel(out[:, ::16, :16]), golden['float64']['logits'], atol=1e-9, rtol=0
+  )
   assert loss == pytest.approx(golden['float64']['loss'], abs=1e-9)
   check_names('mae_st', 'B', variables, weights)
 
@@ -73,7 +78,9 @@ def test_fixture_finetune(name):
     model, variables, video = loaded(golden, weights, dtype)
     wide = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
     model = VideoModel(model.backbone.clone(**settings), model.head)
-    return np.asarray(jax.jit(lambda v, x: model.apply(v, x, train=False))(wide, video)).ravel(), variables
+    return np.asarray(
+      jax.jit(lambda v, x: model.apply(v, x, train=False))(wide, video)
+    ).ravel(), variables
 
   with jax.enable_x64(True):
     logits, variables = run(jnp.float64)
@@ -85,11 +92,13 @@ def test_fixture_finetune(name):
       single, golden['logits']['values'], atol=10 * golden['float64']['max_abs_diff'], rtol=0
     )
   else:
-    # DIFFERS(code): without a class token the published classifier drops the first patch; ours does so only if asked.
+    # DIFFERS(code): without a class token the published classifier drops the first patch; ours does
+    # so only if asked.
     assert np.abs(single - golden['logits']['values']).max() > 1e-3
 
 
-# Small cases: 8 frames of 32 px, patches of 2 x 8 x 8, width 32, 2 blocks of 4 heads; decoder 16, 1 block of 2 heads.
+# Small cases: 8 frames of 32 px, patches of 2 x 8 x 8, width 32, 2 blocks of 4 heads; decoder 16, 1
+# block of 2 heads.
 SMALL = {'width': 32, 'depth': 2, 'heads': 4, 'frames': 8, 'crop': 32, 'patch': (2, 8, 8)}
 DECODER = {'width': 16, 'depth': 1, 'heads': 2, 'patch': (2, 8, 8)}
 PUBLISHED = {  # our name -> the stand-alone code's, where it is not of a block
@@ -125,12 +134,14 @@ def published_name(name: str) -> str:
 
 
 def sine_params(model: VideoModel, video) -> dict:
-  """0.1 sin(0.37 i + sum of the bytes of the published name mod 97) in the published layout; 1 + that for norm
-  scales."""
+  """0.1 sin(0.37 i + sum of the bytes of the published name mod 97) in the published layout; 1 +
+  that for norm scales."""
 
   def fill(name, leaf):
     theirs = published_name(name)
-    axes = {2: (1, 0), 5: (2, 3, 4, 1, 0)}.get(leaf.ndim, tuple(range(leaf.ndim)))  # ours in the published layout
+    axes = {2: (1, 0), 5: (2, 3, 4, 1, 0)}.get(
+      leaf.ndim, tuple(range(leaf.ndim))
+    )  # ours in the published layout
     shape = [leaf.shape[axes.index(i)] for i in range(leaf.ndim)]
     x = 0.1 * np.sin(0.37 * np.arange(math.prod(shape)) + sum(theirs.encode()) % 97)
     x = x + 1 if 'norm' in theirs and theirs.endswith('weight') else x
@@ -143,7 +154,9 @@ def sine_params(model: VideoModel, video) -> dict:
 def small_video() -> np.ndarray:
   n, c, t, h, w = np.meshgrid(*map(np.arange, (2, 3, 8, 32, 32)), indexing='ij')
   x = np.sin(0.3 * h + 0.2 * w * (1 + 0.1 * n) + 0.5 * t + 1.1 * c) + 0.05 * ((h * w + t) % 7)
-  assert x.sum() == pytest.approx(7034.013117, abs=1e-5) and x[1, 2, 7, 31, 31] == pytest.approx(0.270314, abs=1e-6)
+  assert x.sum() == pytest.approx(7034.013117, abs=1e-5) and x[1, 2, 7, 31, 31] == pytest.approx(
+    0.270314, abs=1e-6
+  )
   return np.moveaxis(x, 1, -1)
 
 
@@ -154,13 +167,16 @@ def small_mask(ratio: float) -> Mask:
 
 def small_model(preset: str) -> VideoModel:
   return VideoModel(
-    vit.Backbone(**SMALL, dtype=jnp.float64), mae_head.Head(**DECODER, preset=preset, dtype=jnp.float64)
+    vit.Backbone(**SMALL, dtype=jnp.float64),
+    mae_head.Head(**DECODER, preset=preset, dtype=jnp.float64),
   )
 
 
 def small_loss(preset: str, ratio: float, normalize: bool):
   model, video, mask = small_model(preset), jnp.asarray(small_video()), small_mask(ratio)
-  out = jax.jit(lambda p: model.apply({'params': p}, video, train=False, mask=mask))(sine_params(model, video))
+  out = jax.jit(lambda p: model.apply({'params': p}, video, train=False, mask=mask))(
+    sine_params(model, video)
+  )
   rule = 'linspace' if preset == 'repo' else 'stride'
   return masked_error(model, video, out, mask, normalize, rule), np.asarray(out)
 
@@ -188,7 +204,9 @@ def test_small_predictions():
   with jax.enable_x64(True):
     repo, released = (small_loss(preset, 0.75, True)[1] for preset in ('repo', 'released'))
   np.testing.assert_allclose(repo[0, 0, :3], [0.192148, 0.032263, -0.131524], atol=1e-5)
-  assert repo[1, 63, -1] == pytest.approx(0.233140, abs=1e-5) and repo.sum() == pytest.approx(40.9220, abs=1e-3)
+  assert repo[1, 63, -1] == pytest.approx(0.233140, abs=1e-5) and repo.sum() == pytest.approx(
+    40.9220, abs=1e-3
+  )
   np.testing.assert_allclose(released[0, 0, :3], [0.385988, 0.405237, 0.371926], atol=1e-5)
 
 
@@ -199,5 +217,7 @@ def test_small_classifier():
     params = sine_params(model, video)
     logits = np.asarray(jax.jit(lambda p: model.apply({'params': p}, video, train=False))(params))
   assert sum(x.size for x in jax.tree.leaves(params)) == 38_826
-  np.testing.assert_allclose(logits[0, :5], [0.165018, 0.463927, 0.507939, 0.287305, -0.073013], atol=1e-5)
+  np.testing.assert_allclose(
+    logits[0, :5], [0.165018, 0.463927, 0.507939, 0.287305, -0.073013], atol=1e-5
+  )
   np.testing.assert_allclose(logits[1, :3], [0.166345, 0.466115, 0.509884], atol=1e-5)

@@ -53,14 +53,18 @@ def init(model, video):
 
 
 def predicted(model, video) -> tuple[int, ...]:
-  return jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), video, train=False)[0]).shape
+  return jax.eval_shape(
+    lambda: model.init_with_output(jax.random.key(0), video, train=False)[0]
+  ).shape
 
 
 def test_target_frames():
   assert mae.target_frames(16, 8, 'stride') == [0, 2, 4, 6, 8, 10, 12, 14]
   assert mae.target_frames(16, 8, 'linspace') == [0, 2, 4, 6, 8, 10, 12, 15]
   assert mae.target_frames(8, 4, 'linspace') == [0, 2, 4, 7]
-  assert mae.target_frames(16, 16, 'stride') == mae.target_frames(16, 16, 'linspace') == list(range(16))
+  assert (
+    mae.target_frames(16, 16, 'stride') == mae.target_frames(16, 16, 'linspace') == list(range(16))
+  )
   with pytest.raises(ValueError, match='target is'):
     mae.target_frames(16, 8, 'last')
 
@@ -73,7 +77,9 @@ def test_targets_have_unbiased_unit_variance(batch):
   raw, _, _ = mae.targets(make(), batch['video'], 48, False, 'stride')
   np.testing.assert_allclose(wanted * deviation + mean, raw, atol=1e-5)
   np.testing.assert_array_equal(raw[0, 0], batch['video'][0, 0, :4, :4].ravel())
-  np.testing.assert_array_equal(raw[0, 16], batch['video'][0, 2, :4, :4].ravel())  # second slot: frame 2
+  np.testing.assert_array_equal(
+    raw[0, 16], batch['video'][0, 2, :4, :4].ravel()
+  )  # second slot: frame 2
   last, _, _ = mae.targets(make(), batch['video'], 48, False, 'linspace')
   np.testing.assert_array_equal(last[0, 16], batch['video'][0, 3, :4, :4].ravel())
 
@@ -126,7 +132,9 @@ def test_ratio_that_removes_nothing(params, batch):
 def test_training_lowers_the_loss(params, batch):
   @jax.jit
   def step(params):
-    f = lambda p: mae.objective(make(), p, {}, batch, jax.random.key(5), train=True, ratio=0.75, normalize=False)[0]
+    f = lambda p: mae.objective(
+      make(), p, {}, batch, jax.random.key(5), train=True, ratio=0.75, normalize=False
+    )[0]
     loss, gradient = jax.value_and_grad(f)(params)
     return loss, gradient, jax.tree.map(lambda p, g: p - 0.05 * g, params, gradient)
 
@@ -136,13 +144,19 @@ def test_training_lowers_the_loss(params, batch):
     losses.append(float(loss))
   assert losses[-1] < 0.5 * losses[0]
   # Every parameter learns, but the softmax is blind to what is added to all keys, up to rounding.
-  still = [name for name, g in tree.flatten(first).items() if not np.abs(g).max() > 0 and 'k/bias' not in name]
+  still = [
+    name
+    for name, g in tree.flatten(first).items()
+    if not np.abs(g).max() > 0 and 'k/bias' not in name
+  ]
   assert still == []
 
 
 def test_head_needs_tokens(batch):
   with pytest.raises(ValueError, match='no tokens'):
-    mae_head.Head().init(jax.random.key(0), Features(maps=None, pooled=jnp.zeros((1, 4))), train=False)
+    mae_head.Head().init(
+      jax.random.key(0), Features(maps=None, pooled=jnp.zeros((1, 4))), train=False
+    )
   with pytest.raises(ValueError, match='preset'):
     predicted(make(preset='paper'), batch['video'])
 
@@ -153,9 +167,9 @@ def test_class_token_of_the_encoder(batch):
   for preset, passes in (('released', True), ('repo', False)):
     model = make(preset=preset, depth=1)
     params = init(model, batch['video'])
-    features = jax.jit(lambda p, x, m=model: m.backbone.apply({'params': p}, x, train=False, mask=mask))(
-      params['backbone'], batch['video']
-    )
+    features = jax.jit(
+      lambda p, x, m=model: m.backbone.apply({'params': p}, x, train=False, mask=mask)
+    )(params['backbone'], batch['video'])
     head = jax.jit(lambda f, m=model, p=params: m.head.apply({'params': p['head']}, f, train=False))
     other = features.replace(tokens=features.tokens.at[:, 0].add(jnp.linspace(-3, 3, 32)))
     assert (np.abs(head(features) - head(other)).max() > 1e-4) == passes
@@ -168,7 +182,9 @@ def test_reconstruction(params, batch):
   np.testing.assert_allclose(original, batch['video'][:, ::2], atol=1e-5)
   removed = np.asarray(mask.removed).reshape(4, 2, 4, 4).repeat(4, 2).repeat(4, 3)[..., None] > 0
   np.testing.assert_allclose(masked, np.where(removed, 0, original), atol=1e-6)
-  np.testing.assert_array_equal(np.where(removed, 0, reconstruction), np.where(removed, 0, original))
+  np.testing.assert_array_equal(
+    np.where(removed, 0, reconstruction), np.where(removed, 0, original)
+  )
   # With the true statistics every removed patch has nearly the right mean.
   blocks = lambda x: np.asarray(x).reshape(4, 2, 4, 4, 4, 4, 3).mean((3, 5, 6))
   assert np.abs(blocks(reconstruction) - blocks(original)).max() < 1
@@ -176,4 +192,6 @@ def test_reconstruction(params, batch):
   out = apply(make(), params, batch['video'], mask)
   first = int(np.flatnonzero(mask.removed[0])[0])
   t, h, w = np.unravel_index(first, (2, 4, 4))
-  np.testing.assert_array_equal(raw[0, t, 4 * h : 4 * h + 4, 4 * w : 4 * w + 4].ravel(), out[0, first])
+  np.testing.assert_array_equal(
+    raw[0, t, 4 * h : 4 * h + 4, 4 * w : 4 * w + 4].ravel(), out[0, first]
+  )

@@ -11,12 +11,18 @@ import pytest
 from vjax import optim, tree
 
 PARAMS = {
-  'backbone': {'conv': {'kernel': jnp.array([[1.0, -2.0]])}, 'norm': {'scale': jnp.array([3.0]), 'bias': jnp.array([4.0])}},
-  'head': {'kernel': jnp.array([[5.0]]), 'bias': jnp.array([[6.0]])},  # a bias of two axes, as attention's
+  'backbone': {'conv': {'kernel': jnp.array([[1.0, -2.0]])},
+  'norm': {'scale': jnp.array([3.0]), 'bias': jnp.array([4.0])}},
+  # a bias of two axes, as attention's
+  'head': {'kernel': jnp.array([[5.0]]), 'bias': jnp.array([[6.0]])},
 }  # fmt: skip
 GRADS = jax.tree.map(lambda x: 0.1 * x + 0.5, PARAMS)
-SGD = dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=0.01, schedule=optax.constant_schedule(0.5))
-ADAMW = dict(name='adamw', b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05, schedule=optax.constant_schedule(0.01))
+SGD = dict(
+  name='sgd', momentum=0.9, nesterov=False, weight_decay=0.01, schedule=optax.constant_schedule(0.5)
+)
+ADAMW = dict(
+  name='adamw', b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05, schedule=optax.constant_schedule(0.01)
+)
 
 
 def run(tx, steps=1, params=PARAMS, grads=GRADS):
@@ -38,22 +44,32 @@ def close(got, want, **tolerance):
 
 @pytest.mark.parametrize(
   'clips, epochs, batch, steps',  # Ghadiyaram et al. 2019, tables 8, 14 and 17
-  [(246_000, 58, 1024, 13_934), (246_000, 58, 384, 37_156), (28_000, 27, 1024, 738), (86_000, 16, 384, 3_583)],
+  [
+    (246_000, 58, 1024, 13_934),
+    (246_000, 58, 384, 37_156),
+    (28_000, 27, 1024, 738),
+    (86_000, 16, 384, 3_583),
+  ],
 )
 def test_epochs_to_steps(clips, epochs, batch, steps):
-  assert optim.to_steps('total', {'total_epochs': epochs, 'warmup_steps': 1}, batch=batch, clips=clips) == steps
+  assert (
+    optim.to_steps('total', {'total_epochs': epochs, 'warmup_steps': 1}, batch=batch, clips=clips)
+    == steps
+  )
 
 
 def test_examples_and_steps_and_effective_epochs():
   assert optim.to_steps('total', {'total_clips': 490e6}, batch=768, clips=1) == 638_021
   assert optim.to_steps('total', {'total_clips': 490e6}, batch=2048, clips=1) == 239_258
   assert optim.to_steps('warmup', {'warmup_steps': 7}, batch=768, clips=1) == 7
-  # 800 effective epochs of 4 repeats are 200 passes of 468 steps (Feichtenhofer et al. 2022, table 5a)
+  # 800 effective epochs of 4 repeats are 200 passes of 468 steps (Feichtenhofer et al. 2022, table
+  # 5a)
   assert optim.to_steps('total', {'total_epochs': 800}, batch=512 * 4, clips=468 * 512) == 93_600
 
 
 @pytest.mark.parametrize(
-  'settings', [{}, {'total_steps': 1, 'total_epochs': 1}, {'total_steps': -1}, {'total_epochs': float('inf')}]
+  'settings',
+  [{}, {'total_steps': 1, 'total_epochs': 1}, {'total_steps': -1}, {'total_epochs': float('inf')}],
 )
 def test_durations_that_say_nothing_are_errors(settings):
   with pytest.raises(ValueError, match='total'):
@@ -80,34 +96,56 @@ def test_cosine_of_mae_pretraining():
     [0, 1, warm // 2, warm, (warm + total) // 2, total, total + 5],
     kind='cosine', peak=1.6e-3, total_steps=total, warmup_steps=warm, end_lr=0.0,
   )  # fmt: skip
-  np.testing.assert_allclose(got, [0, 1.6e-3 / warm, 8e-4, 1.6e-3, 8e-4, 0, 0], rtol=1e-5, atol=1e-10)
+  np.testing.assert_allclose(
+    got, [0, 1.6e-3 / warm, 8e-4, 1.6e-3, 8e-4, 0, 0], rtol=1e-5, atol=1e-10
+  )
 
 
 def test_cosine_of_joint_training():
   # 50 epochs, 10 of warm-up, 2e-4 from and to 2e-6
   got = rates(
     np.array([0, 5, 10, 20, 30, 40, 50]) * 100,
-    kind='cosine', peak=2e-4, total_steps=5000, warmup_steps=1000, warmup_start_lr=2e-6, end_lr=2e-6,
+    kind='cosine', peak=2e-4, total_steps=5000, warmup_steps=1000, warmup_start_lr=2e-6,
+    end_lr=2e-6,
   )  # fmt: skip
-  np.testing.assert_allclose(got, [2e-6, 1.01e-4, 2e-4, 1.71004e-4, 1.01e-4, 3.09964e-5, 2e-6], rtol=1e-5)
+  np.testing.assert_allclose(
+    got, [2e-6, 1.01e-4, 2e-4, 1.71004e-4, 1.01e-4, 3.09964e-5, 2e-6], rtol=1e-5
+  )
 
 
 def test_cosine_of_the_cnn_study():
-  # 196 epochs, 34 of warm-up, 0.01 to 1.6 (Chen et al. 2021); the SlowFast code starts the curve at step 0
-  settings = dict(kind='cosine', peak=1.6, total_steps=1960, warmup_steps=340, warmup_start_lr=0.01, end_lr=0.0)
-  np.testing.assert_allclose(rates([0, 170, 340, 1150, 1960], **settings), [0.01, 0.805, 1.6, 0.8, 0], atol=1e-6)
-  np.testing.assert_allclose(rates([0, 340], **settings, curve_from_start=True), [0.01, 1.484], rtol=1e-3)
+  # 196 epochs, 34 of warm-up, 0.01 to 1.6 (Chen et al. 2021); the SlowFast code starts the curve at
+  # step 0
+  settings = dict(
+    kind='cosine', peak=1.6, total_steps=1960, warmup_steps=340, warmup_start_lr=0.01, end_lr=0.0
+  )
+  np.testing.assert_allclose(
+    rates([0, 170, 340, 1150, 1960], **settings), [0.01, 0.805, 1.6, 0.8, 0], atol=1e-6
+  )
+  np.testing.assert_allclose(
+    rates([0, 340], **settings, curve_from_start=True), [0.01, 1.484], rtol=1e-3
+  )
 
 
 def test_cosine_without_warmup():
-  got = rates([0, 1, 25, 49, 50], kind='cosine', peak=1.0, total_steps=50, warmup_steps=0, end_lr=0.0)
+  got = rates(
+    [0, 1, 25, 49, 50], kind='cosine', peak=1.0, total_steps=50, warmup_steps=0, end_lr=0.0
+  )
   np.testing.assert_allclose(got, [1, 0.99901, 0.5, 0.00099, 0], atol=1e-5)
 
 
 def test_halving_of_weakly_supervised_pretraining():
-  batch, stage = 768, 35e6  # 490M videos in 14 stages, warm-up over 6.4M (Ghadiyaram et al. 2019, sec. 3)
+  batch, stage = (
+    768,
+    35e6,
+  )  # 490M videos in 14 stages, warm-up over 6.4M (Ghadiyaram et al. 2019, sec. 3)
   settings = dict(
-    kind='halving', peak=0.192, total_steps=638_021, warmup_steps=8_333, warmup_start_lr=0.0015, halvings=13
+    kind='halving',
+    peak=0.192,
+    total_steps=638_021,
+    warmup_steps=8_333,
+    warmup_start_lr=0.0015,
+    halvings=13,
   )
   for k in range(1, 14):
     edge = int(k * stage / batch)
@@ -121,16 +159,26 @@ def test_halving_of_weakly_supervised_pretraining():
 
 
 def test_steps_of_finetuning():
-  # 58 = 16 (warm-up) + 16 + 16 + 10 epochs (Ghadiyaram et al. 2019, table 8); an edge after the end has no effect
+  # 58 = 16 (warm-up) + 16 + 16 + 10 epochs (Ghadiyaram et al. 2019, table 8); an edge after the end
+  # has no effect
   got = rates(
     np.array([0, 16, 31, 32, 47, 48, 57]),
-    kind='step', peak=3e-5 * 64, total_steps=58, warmup_steps=16, warmup_start_lr=3e-5, boundaries=[32, 48, 99], factor=0.1,
+    kind='step', peak=3e-5 * 64, total_steps=58, warmup_steps=16, warmup_start_lr=3e-5,
+    boundaries=[32, 48, 99], factor=0.1,
   )  # fmt: skip
   np.testing.assert_allclose(got, np.array([1, 64, 64, 6.4, 6.4, 0.64, 0.64]) * 3e-5, rtol=1e-6)
 
 
 def test_polynomial_and_constant():
-  got = rates([0, 50, 100], kind='polynomial', peak=1.0, total_steps=100, warmup_steps=0, end_lr=0.2, power=2.0)
+  got = rates(
+    [0, 50, 100],
+    kind='polynomial',
+    peak=1.0,
+    total_steps=100,
+    warmup_steps=0,
+    end_lr=0.2,
+    power=2.0,
+  )
   np.testing.assert_allclose(got, [1, 0.4, 0.2], rtol=1e-6)
   got = rates([0, 5, 10, 99], kind='constant', peak=2.0, total_steps=100, warmup_steps=10)
   np.testing.assert_allclose(got, [0, 1, 2, 2], rtol=1e-6)
@@ -159,7 +207,11 @@ def test_sgd_by_hand(nesterov):
   got, _ = run(optim.make(PARAMS, **{**SGD, 'nesterov': nesterov}), steps=2)
   want = {}
   for name, p in tree.flatten(PARAMS).items():
-    p, buffer, gradient = np.asarray(p, np.float64), 0.0, np.asarray(tree.flatten(GRADS)[name], np.float64)
+    p, buffer, gradient = (
+      np.asarray(p, np.float64),
+      0.0,
+      np.asarray(tree.flatten(GRADS)[name], np.float64),
+    )
     decay = 0.01 if name.endswith('kernel') else 0.0
     for _ in range(2):
       g = gradient + decay * p
@@ -173,9 +225,15 @@ def test_sgd_by_hand(nesterov):
   'settings, want',
   [
     (dict(decayed='kernels'), {'backbone/conv/kernel', 'head/kernel'}),
-    (dict(decayed='kernels_and_scales'), {'backbone/conv/kernel', 'head/kernel', 'backbone/norm/scale'}),
+    (
+      dict(decayed='kernels_and_scales'),
+      {'backbone/conv/kernel', 'head/kernel', 'backbone/norm/scale'},
+    ),
     (dict(decayed='all'), set(tree.flatten(PARAMS))),
-    (dict(decayed='all', decay_skip=('.*/norm/.*', 'head/bias')), {'backbone/conv/kernel', 'head/kernel'}),
+    (
+      dict(decayed='all', decay_skip=('.*/norm/.*', 'head/bias')),
+      {'backbone/conv/kernel', 'head/kernel'},
+    ),
   ],
 )
 def test_what_is_decayed(settings, want):
@@ -187,7 +245,8 @@ def test_what_is_decayed(settings, want):
 
 
 def adam(g, steps, b2, eps):
-  """Bias-corrected Adam directions for a constant gradient, which are g / (|g| + eps) at every step."""
+  """Bias-corrected Adam directions for a constant gradient, which are g / (|g| + eps) at every
+  step."""
   return [g / (np.abs(g) + eps)] * steps
 
 
@@ -225,19 +284,36 @@ def test_frozen_parameters_stay_have_no_state_and_are_not_clipped_with():
   got, state = run(tx)
   before, grads = tree.flatten(PARAMS), tree.flatten(GRADS)
   norm = np.sqrt(sum(np.sum(np.square(grads[name])) for name in ('head/kernel', 'head/bias')))
-  head = {name: before[name] - 0.5 * grads[name] * 0.1 / norm for name in ('head/kernel', 'head/bias')}
+  head = {
+    name: before[name] - 0.5 * grads[name] * 0.1 / norm for name in ('head/kernel', 'head/bias')
+  }
   close(got, {**before, **head})
-  assert sorted(x.shape for x in jax.tree.leaves(state)) == [(), (1, 1), (1, 1)]  # step, and the head's momentum
-  assert tree.flatten(optim.frozen(PARAMS, ('backbone/.*',))) == {n: n.startswith('backbone') for n in before}
+  assert sorted(x.shape for x in jax.tree.leaves(state)) == [
+    (),
+    (1, 1),
+    (1, 1),
+  ]  # step, and the head's momentum
+  assert tree.flatten(optim.frozen(PARAMS, ('backbone/.*',))) == {
+    n: n.startswith('backbone') for n in before
+  }
 
 
-@pytest.mark.parametrize('settings', [SGD, ADAMW, {**ADAMW, 'name': 'lamb'}], ids=lambda s: s['name'])
+@pytest.mark.parametrize(
+  'settings', [SGD, ADAMW, {**ADAMW, 'name': 'lamb'}], ids=lambda s: s['name']
+)
 def test_all_options_together(settings):
-  """Masks, multipliers, clipping and freezing live with each other, and shapes are enough to build an optimizer."""
+  """Masks, multipliers, clipping and freezing live with each other, and shapes are enough to build
+  an optimizer."""
   shapes = jax.eval_shape(lambda: PARAMS)
-  multipliers = optim.layer_multipliers(shapes, lambda name: 1 if name.startswith('head') else 0, 0, 0.5)
+  multipliers = optim.layer_multipliers(
+    shapes, lambda name: 1 if name.startswith('head') else 0, 0, 0.5
+  )
   tx = optim.make(
-    shapes, **settings, clip_norm=1.0, layer_decay=tree.unflatten(multipliers), freeze=('backbone/norm/.*',)
+    shapes,
+    **settings,
+    clip_norm=1.0,
+    layer_decay=tree.unflatten(multipliers),
+    freeze=('backbone/norm/.*',),
   )
   got, _ = run(tx, steps=2)
   moved = {name for name, x in tree.flatten(PARAMS).items() if not np.array_equal(got[name], x)}
@@ -249,15 +325,21 @@ def test_clipping_leaves_small_gradients_alone():
   close(run(optim.make(PARAMS, **SGD, clip_norm=1e3))[0], plain)
   norm = optax.global_norm(GRADS)
   half = jax.tree.map(lambda g: g / 2, GRADS)
-  close(run(optim.make(PARAMS, **SGD, clip_norm=float(norm / 2)))[0], run(optim.make(PARAMS, **SGD), grads=half)[0])
+  close(
+    run(optim.make(PARAMS, **SGD, clip_norm=float(norm / 2)))[0],
+    run(optim.make(PARAMS, **SGD), grads=half)[0],
+  )
 
 
 @pytest.mark.parametrize(
-  'depth, decay, first', [(12, 0.65, 3.697e-3), (24, 0.75, 7.525e-4), (32, 0.80, 6.338e-4), (32, 0.85, 4.686e-3)]
+  'depth, decay, first',
+  [(12, 0.65, 3.697e-3), (24, 0.75, 7.525e-4), (32, 0.80, 6.338e-4), (32, 0.85, 4.686e-3)],
 )
 def test_layer_multipliers_of_mae_finetuning(depth, decay, first):
   params = {'patch': 0, **{f'block{i}': 0 for i in range(depth)}, 'head': 0}
-  layer_of = lambda name: {'patch': 0, 'head': depth + 1}.get(name) or int((re.findall(r'\d+', name) or [-1])[0]) + 1
+  layer_of = lambda name: (
+    {'patch': 0, 'head': depth + 1}.get(name) or int((re.findall(r'\d+', name) or [-1])[0]) + 1
+  )
   got = optim.layer_multipliers(params, layer_of, depth, decay)
   assert got['patch'] == pytest.approx(first, rel=2e-4)
   assert got[f'block{depth - 1}'] == pytest.approx(decay) and got['head'] == 1

@@ -24,7 +24,16 @@ def run(data_dir, tmp_path_factory):
     for row in [r for r in rows if r['label'] == label][:5]:
       shutil.copy(data_dir / 'motions' / row['path'], root / 'videos' / label)
   write.main(
-    ['--folder', str(root / 'videos'), '--out', str(root / 'data' / 'mine'), '--holdout', '0.2', '--short_side', '64']
+    [
+      '--folder',
+      str(root / 'videos'),
+      '--out',
+      str(root / 'data' / 'mine'),
+      '--holdout',
+      '0.2',
+      '--short_side',
+      '64',
+    ]
   )
   config = shrunk('mae_finetune_k400', 'tiny,data=mine', **{'optim.total_steps': 2})
   exp = build.experiment(config, str(root / 'data'))

@@ -1,4 +1,5 @@
-"""Two processes of four devices are one process of eight: losses, evaluations, checkpoints, signals, errors."""
+"""Two processes of four devices are one process of eight: losses, evaluations, checkpoints,
+signals, errors."""
 
 import json
 import os
@@ -15,7 +16,11 @@ from tests.test_train import lines, same
 from vjax import build, ckpt, shard, train, train_step
 from vjax.config import plain
 
-FLAGS = ('--config.data.batch_size=16', '--config.optim.base_batch_size=16', '--config.train.eval_epochs=0.8')
+FLAGS = (
+  '--config.data.batch_size=16',
+  '--config.optim.base_batch_size=16',
+  '--config.train.eval_epochs=0.8',
+)
 CLOSE = dict(rtol=2e-4, atol=2e-5)
 
 
@@ -41,7 +46,9 @@ def arrays(workdir, step: int) -> dict[str, np.ndarray]:
     for item in ('model', 'optimizer'):
       folder = pathlib.Path(workdir).absolute() / 'checkpoints' / str(step) / item
       shapes = checkpointer.metadata(folder).item_metadata.tree
-      zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes, is_leaf=lambda x: hasattr(x, 'shape'))
+      zeros = jax.tree.map(
+        lambda x: np.zeros(x.shape, x.dtype), shapes, is_leaf=lambda x: hasattr(x, 'shape')
+      )
       leaves = jax.tree_util.tree_flatten_with_path(checkpointer.restore(folder, zeros))[0]
       found |= {f'{item}{jax.tree_util.keystr(path)}': np.asarray(x) for path, x in leaves}
   return found
@@ -62,7 +69,9 @@ def agree(a, b, step: int = 6) -> None:
   for x, y in zip(ours, theirs):
     assert x.keys() == y.keys()
     for name in x.keys() - {'split'}:
-      np.testing.assert_allclose(y[name], x[name], **CLOSE, err_msg=f'{x["split"]} {x["step"]}: {name}')
+      np.testing.assert_allclose(
+        y[name], x[name], **CLOSE, err_msg=f'{x["split"]} {x["step"]}: {name}'
+      )
   ours, theirs = (json.loads((w / 'result.json').read_text()) for w in (a, b))
   assert ours.keys() == theirs.keys() and ours['step'] == theirs['step'] == step
   ours, theirs = arrays(a, step), arrays(b, step)
@@ -75,13 +84,15 @@ def summed(workdir) -> None:
   """The hosts' checksums are those that one process finds."""
   sums = json.loads((workdir / 'checkpoints' / '6' / 'checksums' / 'metadata').read_text())
   params = ckpt.load_params(workdir)[0]['params']  # which checks them
-  assert {f'params/{name}' for name in ckpt.checksums(params)} <= sums['model'].keys() and sums['optimizer']
+  assert {f'params/{name}' for name in ckpt.checksums(params)} <= sums['model'].keys() and sums[
+    'optimizer'
+  ]
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(data_dir, tmp_path):
-  """Also: each of 36 test clips counts once though hosts have 20 and 16 of them, in the middle and at the end; and
-  everything is written once."""
+  """Also: each of 36 test clips counts once though hosts have 20 and 16 of them, in the middle and
+  at the end; and everything is written once."""
   pair = commands.train_on(2, 'classify', tmp_path / 'two', data_dir, *FLAGS, devices=4)
   one = reference('classify', data_dir, tmp_path / 'one')
   outputs = ended(pair)
@@ -89,24 +100,36 @@ def test_two_processes_equal_one(data_dir, tmp_path):
   assert [r['count'] for r in lines(tmp_path / 'two') if r['split'] == 'test'] == [36.0, 36.0]
   written = sorted(p.name.split('.')[0] for p in (tmp_path / 'two').iterdir())
   assert written == ['checkpoints', 'events', 'log', 'log-1', 'meta', 'metrics', 'result']
-  assert not any('Traceback' in text for text in outputs) and commands.temporaries(tmp_path / 'two') == []
+  assert (
+    not any('Traceback' in text for text in outputs)
+    and commands.temporaries(tmp_path / 'two') == []
+  )
   summed(tmp_path / 'two')
 
 
 @pytest.mark.slow
 def test_state_split_over_hosts_and_accumulation(data_dir, tmp_path):
-  """fsdp=8 crosses the border between processes; then one process evaluates what two have written."""
+  """fsdp=8 crosses the border between processes; then one process evaluates what two have
+  written."""
   config = 'mae'
-  flags = ('--config.train.fsdp=8', '--config.train.grad_accumulation=2', '--config.model.width=128')
+  flags = (
+    '--config.train.fsdp=8',
+    '--config.train.grad_accumulation=2',
+    '--config.model.width=128',
+  )
   pair = commands.train_on(2, config, tmp_path / 'two', data_dir, *FLAGS, *flags, devices=4)
-  one = reference(config, data_dir, tmp_path / 'one', **{'train.grad_accumulation': 2, 'model.width': 128})
+  one = reference(
+    config, data_dir, tmp_path / 'one', **{'train.grad_accumulation': 2, 'model.width': 128}
+  )
   ended(pair)
   agree(one, tmp_path / 'two')
   summed(tmp_path / 'two')
   result = json.loads((tmp_path / 'two' / 'result.json').read_text())
   (tmp_path / 'two' / 'result.json').unlink()
   commands.ended(
-    commands.train(config, tmp_path / 'two', data_dir, *FLAGS, '--config.model.width=128', '--mode=evaluate')
+    commands.train(
+      config, tmp_path / 'two', data_dir, *FLAGS, '--config.model.width=128', '--mode=evaluate'
+    )
   )
   again = json.loads((tmp_path / 'two' / 'result.json').read_text())
   assert again.keys() == result.keys()
@@ -117,14 +140,16 @@ def test_state_split_over_hosts_and_accumulation(data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_checkpoints_travel_between_process_counts(data_dir, tmp_path):
-  """SIGTERM to one of two processes stops both with 75 and saved state; one process continues, is stopped, and two end
-  it: the same numbers as an unbroken run."""
+  """SIGTERM to one of two processes stops both with 75 and saved state; one process continues, is
+  stopped, and two end it: the same numbers as an unbroken run."""
   more = (*FLAGS, '--config.optim.total_steps=24', '--config.train.save_steps=4')
   workdir = tmp_path / 'run'
 
   def stopped(runs, signalled: int) -> int:
     before = max(commands.saved_steps(workdir), default=0)
-    commands.wait_for(lambda: max(commands.saved_steps(workdir), default=0) > before, runs[0], 'a save')
+    commands.wait_for(
+      lambda: max(commands.saved_steps(workdir), default=0) > before, runs[0], 'a save'
+    )
     runs[signalled].send_signal(signal.SIGTERM)
     began = time.monotonic()
     outputs = ended(runs, train.STOPPED)
@@ -133,11 +158,15 @@ def test_checkpoints_travel_between_process_counts(data_dir, tmp_path):
     assert steps == {max(commands.saved_steps(workdir))} and commands.temporaries(workdir) == []
     return steps.pop()
 
-  first = stopped(commands.train_on(2, 'classify', workdir, data_dir, *more, devices=4), signalled=1)
+  first = stopped(
+    commands.train_on(2, 'classify', workdir, data_dir, *more, devices=4), signalled=1
+  )
   second = stopped([commands.train('classify', workdir, data_dir, *more, devices=8)], signalled=0)
   assert first < second < 24
   ended(commands.train_on(2, 'classify', workdir, data_dir, *more, devices=4))
-  one = reference('classify', data_dir, tmp_path / 'one', **{'optim.total_steps': 24, 'train.save_steps': 4})
+  one = reference(
+    'classify', data_dir, tmp_path / 'one', **{'optim.total_steps': 24, 'train.save_steps': 4}
+  )
   ours, theirs = lines(one), lines(workdir)
   assert [(r['step'], r['split']) for r in ours] == [(r['step'], r['split']) for r in theirs]
   for x, y in list(zip(ours, theirs))[:12]:  # later, rounding has grown
@@ -147,7 +176,8 @@ def test_checkpoints_travel_between_process_counts(data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_resume_bit_identically(data_dir, tmp_path):
-  """Killed both, in the middle of a logging interval; warm started from another run, with an average of parameters."""
+  """Killed both, in the middle of a logging interval; warm started from another run, with an
+  average of parameters."""
   exp = build.experiment(plain(tiny.get_config('mae')), str(data_dir))
   state = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[0]()
   ckpt.save_params(tmp_path / 'mae', {'params': state.params, **state.stats}, exp.meta)
@@ -164,12 +194,15 @@ def test_two_processes_resume_bit_identically(data_dir, tmp_path):
     run.kill()
   ended(pair, -signal.SIGKILL)
   ended(commands.train_on(2, 'classify', tmp_path / 'b', data_dir, *more, devices=4))
-  assert same(arrays(tmp_path / 'a', 6), arrays(tmp_path / 'b', 6)) and lines(tmp_path / 'a') == lines(tmp_path / 'b')
+  assert same(arrays(tmp_path / 'a', 6), arrays(tmp_path / 'b', 6)) and lines(
+    tmp_path / 'a'
+  ) == lines(tmp_path / 'b')
 
 
 @pytest.mark.slow
 def test_an_error_on_one_host_ends_it_at_once_in_words(data_dir, tmp_path):
-  """The process without data does not wait for the other, which learns of it from the coordinator in a minute or two."""
+  """The process without data does not wait for the other, which learns of it from the coordinator
+  in a minute or two."""
   folders = (data_dir, tmp_path / 'nothing')
   pair = commands.train_on(2, 'classify', tmp_path / 'two', folders, *FLAGS, devices=4)
   try:
@@ -184,7 +217,10 @@ def test_an_error_on_one_host_ends_it_at_once_in_words(data_dir, tmp_path):
 def test_slurms_variables_are_enough(data_dir, tmp_path):
   """`--coordinator=auto` under what `srun` sets, two tasks on one node."""
   node = dict(
-    SLURM_JOB_ID=str(os.getpid()), SLURM_STEP_NODELIST='localhost', SLURM_STEP_NUM_NODES='1', SLURM_NTASKS='2'
+    SLURM_JOB_ID=str(os.getpid()),
+    SLURM_STEP_NODELIST='localhost',
+    SLURM_STEP_NUM_NODES='1',
+    SLURM_NTASKS='2',
   )
   pair = [
     commands.train(

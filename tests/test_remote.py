@@ -1,4 +1,5 @@
-"""Data and runs on object stores, against local emulators: s3:// (moto) and gs:// (gcp-storage-emulator)."""
+"""Data and runs on object stores, against local emulators: s3:// (moto) and gs://
+(gcp-storage-emulator)."""
 
 import contextlib
 import itertools
@@ -64,7 +65,8 @@ def gs():
   download = objects.download
 
   def with_generation(request, response, storage, *args, **kwargs):
-    """The header that Google's server sends and the emulator forgets; conditional writes go by it."""
+    """The header that Google's server sends and the emulator forgets; conditional writes go by
+    it."""
     with contextlib.suppress(Exception):
       name = request.params['bucket_name'], request.params['object_id']
       response['x-goog-generation'] = storage.get_file_obj(*name)['generation']
@@ -123,7 +125,8 @@ def test_other_schemes_are_refused():
 
 @pytest.mark.slow
 def test_a_run_on_an_object_store_resumes_bit_for_bit(gs, data_dir, tmp_path):
-  """Interrupted and continued in gs://, it ends as the unbroken one on a local disk; all that a run leaves is there."""
+  """Interrupted and continued in gs://, it ends as the unbroken one on a local disk; all that a run
+  leaves is there."""
   config = shrunk('mae_finetune_k400', **{'train.save_steps': 2})
   whole = train.run(build.experiment(config, str(data_dir)), str(tmp_path / 'whole'))
   exp = build.experiment(config, str(data_dir))
@@ -139,11 +142,17 @@ def test_a_run_on_an_object_store_resumes_bit_for_bit(gs, data_dir, tmp_path):
     train.run(begun, workdir)
   assert train.run(exp, workdir) == whole
   lines = lambda text: [
-    {k: v for k, v in json.loads(line).items() if k not in ('clips_per_s', 'data_wait', 'memory_gib')}
+    {
+      k: v
+      for k, v in json.loads(line).items()
+      if k not in ('clips_per_s', 'data_wait', 'memory_gib')
+    }
     for line in text.splitlines()
   ]
   far = epath.Path(workdir)
-  assert lines((far / 'metrics.jsonl').read_text()) == lines((tmp_path / 'whole' / 'metrics.jsonl').read_text())
+  assert lines((far / 'metrics.jsonl').read_text()) == lines(
+    (tmp_path / 'whole' / 'metrics.jsonl').read_text()
+  )
   assert json.loads((far / 'result.json').read_text()) == whole
   assert any(p.name.startswith('events.') for p in far.iterdir())
   again = evaluate.load(workdir, str(data_dir))

@@ -1,4 +1,5 @@
-"""Studies: what is missing is run, what is there is not run again, the table shows what is finished."""
+"""Studies: what is missing is run, what is there is not run again, the table shows what is
+finished."""
 
 import importlib
 import pathlib
@@ -42,7 +43,11 @@ def trained(data_dir, tmp_path_factory):
 @pytest.mark.slow
 def test_runs_what_is_missing_and_nothing_twice(trained):
   module, _, one, both = trained
-  assert list(one) == ['tuned_0'] and list(both) == ['tuned_0', 'tuned_1'] and both['tuned_0'] == one['tuned_0']
+  assert (
+    list(one) == ['tuned_0']
+    and list(both) == ['tuned_0', 'tuned_1']
+    and both['tuned_0'] == one['tuned_0']
+  )
   assert '(2)' in study.markdown(module.table(both))
 
 
@@ -51,7 +56,9 @@ def test_a_result_of_another_config_is_not_taken(trained, data_dir):
   module, work, *_ = trained
   runs = dict(module.runs(''))
   runs['tuned_0']['optim']['learning_rate'] = 1.0
-  with pytest.raises(ValueError, match=r'tuned_0 holds a run of another config: optim/learning_rate differ'):
+  with pytest.raises(
+    ValueError, match=r'tuned_0 holds a run of another config: optim/learning_rate differ'
+  ):
     study.run_all(runs, work, str(data_dir))
 
 
@@ -63,7 +70,10 @@ def test_a_run_waits_for_the_one_it_starts_from(data_dir, tmp_path):
 
 
 def test_table_says_what_is_missing():
-  rows = [{'what': 'a', 'seen': [60.0, 62.0], 'paper': '71.4'}, {'what': 'b', 'seen': [], 'paper': None}]
+  rows = [
+    {'what': 'a', 'seen': [60.0, 62.0], 'paper': '71.4'},
+    {'what': 'b', 'seen': [], 'paper': None},
+  ]
   lines = study.markdown(rows).splitlines()
   assert [x.strip() for x in lines[2].split('|')[1:-1]] == ['a', '61.0 ± 1.4 (2)', '71.4']
   assert [x.strip() for x in lines[3].split('|')[1:-1]] == ['b', '-', '-']

@@ -1,4 +1,5 @@
-"""The trainer: a resumed run is the unbroken one bit for bit; devices, fsdp and accumulation change nothing."""
+"""The trainer: a resumed run is the unbroken one bit for bit; devices, fsdp and accumulation change
+nothing."""
 
 import json
 import pathlib
@@ -19,7 +20,9 @@ CLOCK = ('clips_per_s', 'data_wait', 'memory_gib')
 
 
 def lines(workdir) -> list[dict]:
-  rows = [json.loads(line) for line in pathlib.Path(workdir, 'metrics.jsonl').read_text().splitlines()]
+  rows = [
+    json.loads(line) for line in pathlib.Path(workdir, 'metrics.jsonl').read_text().splitlines()
+  ]
   return [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
 
 
@@ -29,7 +32,10 @@ def arrays(workdir, step: int) -> dict[str, np.ndarray]:
 
   with ocp.CheckpointManager(pathlib.Path(workdir).absolute() / 'checkpoints') as manager:
     saved = manager.restore(
-      step, args=ocp.args.Composite(model=ocp.args.StandardRestore(), optimizer=ocp.args.StandardRestore())
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardRestore(), optimizer=ocp.args.StandardRestore()
+      ),
     )
   leaves = jax.tree_util.tree_flatten_with_path((saved['model'], saved['optimizer']))[0]
   return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
@@ -44,18 +50,25 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
   [
     # A resume in the middle of a logging interval.
     pytest.param(shrunk('mae_k400', **{'train.log_steps': 4}), marks=pytest.mark.slow),
-    shrunk('mae_finetune_k400', **{'head.dropout': 0.3, 'model.drop_path': 0.2, 'train.ema_decay': 0.9}),
+    shrunk(
+      'mae_finetune_k400', **{'head.dropout': 0.3, 'model.drop_path': 0.2, 'train.ema_decay': 0.9}
+    ),
     # Its programs change with the progress of the training.
-    pytest.param(shrunk('mae_finetune_k400', **{'objective.mask_ratio': 0.75}), marks=pytest.mark.slow),
+    pytest.param(
+      shrunk('mae_finetune_k400', **{'objective.mask_ratio': 0.75}), marks=pytest.mark.slow
+    ),
     pytest.param(shrunk('r2plus1d_k400'), marks=pytest.mark.slow),
   ],
   ids=['mae', 'classify', 'masked', 'batchnorm'],
 )
 def test_resume_is_bit_identical(config, data_dir, tmp_path):
   config['evals'] = {}
-  exp = build.experiment(config, str(data_dir))  # 60 clips, 8 a step: an epoch ends in the middle of step 8
+  exp = build.experiment(
+    config, str(data_dir)
+  )  # 60 clips, 8 a step: an epoch ends in the middle of step 8
   train.run(exp, str(tmp_path / 'unbroken'))
-  # What a run killed after its first save leaves: checkpoint 2, and lines that the last moments wrote.
+  # What a run killed after its first save leaves: checkpoint 2, and lines that the last moments
+  # wrote.
   shutil.copytree(tmp_path / 'unbroken', tmp_path / 'killed')
   for step in (4, 6):
     shutil.rmtree(tmp_path / 'killed' / 'checkpoints' / str(step))
@@ -80,21 +93,33 @@ def losses(config, data_dir, mesh, steps=3) -> tuple[list[float], dict]:
 
 
 # fsdp, devices, parts of a step
-LAYOUTS = {'two devices': (1, 2, 1), 'eight devices': (1, 8, 1), 'fsdp': (4, 8, 1), 'accumulated': (1, 4, 2)}
+LAYOUTS = {
+  'two devices': (1, 2, 1),
+  'eight devices': (1, 8, 1),
+  'fsdp': (4, 8, 1),
+  'accumulated': (1, 4, 2),
+}
 LAYOUTS['all at once'] = (2, 4, 2)
 
 
 @pytest.mark.parametrize(
   ('name', 'layouts'),
   [
-    ('mae_finetune_k400', ['all at once']),  # with mixing of neighbouring clips
-    # The trainer knows no network: each layout by itself is tried with one, BatchNorm's groups with all at once.
-    pytest.param('mae_k400', ['two devices', 'eight devices', 'fsdp', 'accumulated'], marks=pytest.mark.slow),
+    ('mae_finetune_k400', ['all at once']),  # with mixing of neighboring clips
+    # The trainer knows no network: each layout by itself is tried with one, BatchNorm's groups with
+    # all at once.
+    pytest.param(
+      'mae_k400', ['two devices', 'eight devices', 'fsdp', 'accumulated'], marks=pytest.mark.slow
+    ),
     pytest.param('r2plus1d_k400', ['all at once'], marks=pytest.mark.slow),
   ],
 )
 def test_devices_sharding_and_accumulation_agree(name, layouts, data_dir):
-  mixing = {'objective.mixup': 0.8, 'objective.cutmix': 1.0, 'objective.mix_group': 2} if 'finetune' in name else {}
+  mixing = (
+    {'objective.mixup': 0.8, 'objective.cutmix': 1.0, 'objective.mix_group': 2}
+    if 'finetune' in name
+    else {}
+  )
   # Plain SGD steps, because Adam turns rounding noise of tiny gradients into whole steps.
   config = shrunk(name, **{'data.batch_size': 16, 'optim.base_batch_size': 16, **mixing})
   sgd = {'name': 'sgd', 'momentum': 0.9, 'nesterov': True, 'learning_rate': 0.02}
@@ -114,7 +139,9 @@ def test_devices_sharding_and_accumulation_agree(name, layouts, data_dir):
       ours, theirs = tree.flatten(getattr(state, part)), tree.flatten(getattr(other, part))
       assert ours.keys() == theirs.keys()
       for leaf in ours:
-        np.testing.assert_allclose(theirs[leaf], ours[leaf], rtol=1e-3, atol=2e-5, err_msg=f'{what}: {leaf}')
+        np.testing.assert_allclose(
+          theirs[leaf], ours[leaf], rtol=1e-3, atol=2e-5, err_msg=f'{what}: {leaf}'
+        )
 
 
 def test_fsdp_splits_parameters_and_optimizer(data_dir):
@@ -130,8 +157,9 @@ def test_fsdp_splits_parameters_and_optimizer(data_dir):
 
 
 def test_golden_step(data_dir):
-  """Two steps of the smallest MAE on given pixels: losses, and the norm of all parameters. If this fails, initialisation,
-  masks, loss or optimizer changed: say which in the commit, and put the new values here."""
+  """Two steps of the smallest MAE on given pixels: losses, and the norm of all parameters. If this
+  fails, initialization, masks, loss or optimizer changed: say which in the commit, and put the new
+  values here."""
   settings = {'objective.ratio': 0.75, 'objective.normalize': False, 'optim.learning_rate': 2e-3}
   exp = build.experiment(shrunk('mae_k400', **settings), str(data_dir))
   mesh = shard.mesh(1, jax.devices()[:1])
@@ -142,15 +170,21 @@ def test_golden_step(data_dir):
     batch = {'video': video, 'label': np.zeros(8, np.int32), 'mask': np.ones(8, np.float32)}
     state, metrics = step(state, shard.to_global(mesh, batch), jax.random.key(1))
     found.append(float(metrics['loss'].compute()))
-  norm = np.sqrt(sum(np.sum(np.square(x)) for x in tree.flatten(jax.device_get(state.params)).values()))
+  norm = np.sqrt(
+    sum(np.sum(np.square(x)) for x in tree.flatten(jax.device_get(state.params)).values())
+  )
   np.testing.assert_allclose([*found, norm], [1.7302055, 1.7322797, 33.34425], rtol=1e-5)
 
 
 def test_not_finite_stops_and_names_the_clips(data_dir, tmp_path):
-  config = shrunk('mae_finetune_k400', **{'optim.learning_rate': 1e30, 'optim.clip_norm': 0.0, 'train.save_steps': 1})
+  config = shrunk(
+    'mae_finetune_k400',
+    **{'optim.learning_rate': 1e30, 'optim.clip_norm': 0.0, 'train.save_steps': 1},
+  )
   config['evals'] = {}
   with pytest.raises(
-    FloatingPointError, match=r'loss is (nan|inf) at step \d, on clips \[\d+, .*checkpoint is that of step'
+    FloatingPointError,
+    match=r'loss is (nan|inf) at step \d, on clips \[\d+, .*checkpoint is that of step',
   ):
     train.run(build.experiment(config, str(data_dir)), str(tmp_path))
 
@@ -169,7 +203,11 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
   pretrain = shrunk('mae_k400')
   pretrain['evals'] = {}
   train.run(build.experiment(pretrain, str(data_dir)), str(tmp_path / 'mae'))
-  config = shrunk('mae_finetune_k400', f'tiny,init={tmp_path}/mae', **{'clip.num_frames': 16, 'clip.crop_size': 32})
+  config = shrunk(
+    'mae_finetune_k400',
+    f'tiny,init={tmp_path}/mae',
+    **{'clip.num_frames': 16, 'clip.crop_size': 32},
+  )
   exp = build.experiment(config, str(data_dir))
   state = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[0]()
   params, _, report = ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm)
@@ -180,14 +218,18 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
   assert set(report['resized']) == {'backbone/position_spatial', 'backbone/position_temporal'}
   assert saved['position_temporal'].shape == (1, 2, 32)
   assert params['backbone']['position_temporal'].shape == (1, 4, 32)
-  assert all(name.startswith('head/') for name in report['skipped']) and 'head/predict/kernel' in report['skipped']
+  assert (
+    all(name.startswith('head/') for name in report['skipped'])
+    and 'head/predict/kernel' in report['skipped']
+  )
   with pytest.raises(ValueError, match=r'init.skip(.|\n)*head/linear/kernel'):
     ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm | {'skip': ()})
 
 
 @pytest.mark.slow
 def test_a_chain_of_three_trainings_knows_what_it_saw(data_dir, tmp_path):
-  """Masked pre-training, fine-tuning on other labels, then on the task: the head is new each time, the rest is kept."""
+  """Masked pre-training, fine-tuning on other labels, then on the task: the head is new each time,
+  the rest is kept."""
   arg, last = 'tiny', None
   for number, name in enumerate(('mae_k400', 'mae_finetune_k400', 'mae_finetune_k400')):
     config = shrunk(name, arg + (f',init={last}' if last else ''), **{'optim.total_steps': 2})
@@ -206,8 +248,8 @@ def test_a_chain_of_three_trainings_knows_what_it_saw(data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_vit_l_over_eight_devices():
-  """Of masked pre-training at the paper's size an eighth of parameters and optimizer state is on each device, by shapes; one
-  step of two blocks of that width gives the gradients of one device."""
+  """Of masked pre-training at the paper's size an eighth of parameters and optimizer state is on
+  each device, by shapes; one step of two blocks of that width gives the gradients of one device."""
   config = plain(mae_k400.get_config('variant=L'))
   config['clip'] |= {'num_frames': 4, 'crop_size': 32, 'num_repeats': 1}
   config['train'] |= {'dtype': 'float32', 'remat': False}
@@ -226,7 +268,10 @@ def test_vit_l_over_eight_devices():
   assert whole > 3.8e9 and mine / whole < 0.127  # three times 318 million numbers
   update, objective = update_of(depth=2), build.objective(config)[0]
   rng = np.random.default_rng(0)
-  batch = {'video': rng.standard_normal((8, 4, 32, 32, 3), np.float32), 'mask': np.ones(8, np.float32)}
+  batch = {
+    'video': rng.standard_normal((8, 4, 32, 32, 3), np.float32),
+    'mask': np.ones(8, np.float32),
+  }
   batch |= {'video_id': np.arange(8)}
 
   def first_moments(mesh):
@@ -239,6 +284,8 @@ def test_vit_l_over_eight_devices():
   loss, moments = first_moments(shard.mesh(8))
   plain_loss, wanted = first_moments(shard.mesh(1, jax.devices()[:1]))
   assert loss == pytest.approx(plain_loss, rel=1e-5)
-  typical = max(np.abs(x).max() for x in wanted)  # the gradient of a bias of keys is 0 but for rounding
+  typical = max(
+    np.abs(x).max() for x in wanted
+  )  # the gradient of a bias of keys is 0 but for rounding
   for a, b in zip(moments, wanted, strict=True):
     assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b) + 1e-6 * typical

@@ -1,7 +1,8 @@
 """The config, typed: a frozen dataclass for every section, and `parse`, which reads a config once.
 
-Settings of rooms (models, heads, objectives, evaluations) are arguments of what the room's file holds; the config keeps
-them as `Room`. `complete` adds the keys that a config leaves open, so that every one can be set on the command line.
+Settings of rooms (models, heads, objectives, evaluations) are arguments of what the room's file
+holds; the config keeps them as `Room`. `complete` adds the keys that a config leaves open, so that
+every one can be set on the command line.
 """
 
 from __future__ import annotations
@@ -31,12 +32,18 @@ _FACTS = (
   'num_classes',
 )  # given by the trainer or by Flax
 
-# First edition's names of keys, by section. `translate` renames those of old runs; elsewhere they are errors.
+# First edition's names of keys, by section. `translate` renames those of old runs; elsewhere they
+# are errors.
 RENAMED = {
   'model': {'flavour': 'flavor'},
   'objective': {'normalise': 'normalize', 'many': 'multi_label'},
   'data': {'batch': 'batch_size', 'per_class': 'videos_per_class'},
-  'clip': {'frames': 'num_frames', 'stride': 'frame_stride', 'crop': 'crop_size', 'repeats': 'num_repeats'},
+  'clip': {
+    'frames': 'num_frames',
+    'stride': 'frame_stride',
+    'crop': 'crop_size',
+    'repeats': 'num_repeats',
+  },
   'augment': {
     'colour': 'color_jitter',
     'erase': 'random_erasing',
@@ -62,7 +69,9 @@ RENAMED = {
     'standardise': 'standardize',
   },
 }
-_VALUES = {('init', 'inflate', 'centre'): 'center'}  # (section, key, first edition's value): today's
+_VALUES = {
+  ('init', 'inflate', 'centre'): 'center'
+}  # (section, key, first edition's value): today's
 
 
 def check_whole(section: str, name: str, value: Any, least: int) -> None:
@@ -95,7 +104,8 @@ class DataConfig:
     mean: of RGB in [0, 1], subtracted from pixels.
     std: of RGB in [0, 1], pixels are divided by.
     folder: under --data_dir, in place of the dataset's own.
-    videos_per_class: train on so many videos of each class, or, below 1, on this share, chosen by seed.
+    videos_per_class: train on so many videos of each class, or, below 1, on this share, chosen by
+      seed.
   """
 
   name: str
@@ -158,9 +168,10 @@ class AugmentConfig:
   """Variation of training clips, the same for all frames of a clip.
 
   Attributes:
-    crop: 'resized': random window of `area` and `aspect`, resized (Szegedy et al. 2015). 'jitter': short side scaled to a
-      whole number in `short_side`, then a random crop. 'fixed': frame resized to `size` whatever its aspect, then a
-      random crop. 'multiscale': windows of 1, .875, .75, .66 of the short side at 13 places (Wang et al. 2016).
+    crop: 'resized': random window of `area` and `aspect`, resized (Szegedy et al. 2015). 'jitter':
+      short side scaled to a whole number in `short_side`, then a random crop. 'fixed': frame
+      resized to `size` whatever its aspect, then a random crop. 'multiscale': windows of 1, .875,
+      .75, .66 of the short side at 13 places (Wang et al. 2016).
     area: of the window as a share of the frame, from and to.
     aspect: of the window, width over height, drawn log-uniformly, from and to.
     short_side: in pixels, from and to.
@@ -175,9 +186,10 @@ class AugmentConfig:
     erase_area: of the box as a share of the crop, from and to.
     erase_aspect: of the box, from and to.
     repeat_window: the repeats of one video are 'new' times or the 'same' frames.
-    device_frame_size: None: the host sends crops. (height, width): the host sends frames padded to this size, and the
-      accelerator crops, resizes, mirrors and colors (vjax/data/on_device.py). Windows of other sizes are resized on the
-      host first. Not with RandAugment or erasing, whose order or box needs the crop.
+    device_frame_size: None: the host sends crops. (height, width): the host sends frames padded to
+      this size, and the accelerator crops, resizes, mirrors and colors (vjax/data/on_device.py).
+      Windows of other sizes are resized on the host first. Not with RandAugment or erasing, whose
+      order or box needs the crop.
   """
 
   crop: str = 'resized'
@@ -202,11 +214,15 @@ class AugmentConfig:
     if self.crop not in crops:
       raise ValueError(f'augment.crop is {self.crop!r}; it must be one of {", ".join(crops)}')
     if self.repeat_window not in ('new', 'same'):
-      raise ValueError(f"augment.repeat_window is {self.repeat_window!r}; it must be 'new' or 'same'")
+      raise ValueError(
+        f"augment.repeat_window is {self.repeat_window!r}; it must be 'new' or 'same'"
+      )
     if self.device_frame_size and (self.rand_augment or self.random_erasing):
       raise ValueError(
-        f'augment.device_frame_size is {self.device_frame_size} with rand_augment={self.rand_augment}, '
-        f'random_erasing={self.random_erasing}: these need crops on the host, set device_frame_size=None'
+        f'augment.device_frame_size is {self.device_frame_size} with '
+        f'rand_augment={self.rand_augment}, '
+        f'random_erasing={self.random_erasing}: these need crops on the host, set '
+        'device_frame_size=None'
       )
 
 
@@ -222,7 +238,8 @@ class OptimConfig:
     weight_decay: L2 in 'sgd', decoupled elsewhere.
     total_steps, total_epochs, total_clips: of the training; epochs and clips count repeats.
     warmup_steps, warmup_epochs, warmup_clips: linear warm-up.
-    boundary_steps, boundary_epochs, boundary_clips: where schedule 'step' multiplies the rate by `factor`.
+    boundary_steps, boundary_epochs, boundary_clips: where schedule 'step' multiplies the rate by
+      `factor`.
     warmup_start_lr: learning rate that warm-up starts from, for base_batch_size.
     end_lr: learning rate at the end of 'cosine' and 'polynomial', for base_batch_size.
     power: of 'polynomial'.
@@ -271,7 +288,9 @@ class OptimConfig:
 
   def duration(self, name: str) -> dict[str, float]:
     """{'<name>_steps': ...} of the units that are given."""
-    given = {f'{name}_{unit}': getattr(self, f'{name}_{unit}') for unit in ('steps', 'epochs', 'clips')}
+    given = {
+      f'{name}_{unit}': getattr(self, f'{name}_{unit}') for unit in ('steps', 'epochs', 'clips')
+    }
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -309,9 +328,13 @@ class TrainConfig:
     if self.dtype not in DTYPES:
       raise ValueError(f'train.dtype is {self.dtype!r}; it must be one of {", ".join(DTYPES)}')
     if not 0 <= self.ema_decay < 1:
-      raise ValueError(f'train.ema_decay is {self.ema_decay}; it must be 0 (none) or more, and below 1')
+      raise ValueError(
+        f'train.ema_decay is {self.ema_decay}; it must be 0 (none) or more, and below 1'
+      )
     if not 0 <= self.eval_epochs < math.inf:
-      raise ValueError(f'train.eval_epochs is {self.eval_epochs}; it must be 0 (at the end only) or more')
+      raise ValueError(
+        f'train.eval_epochs is {self.eval_epochs}; it must be 0 (at the end only) or more'
+      )
 
 
 @dataclass(frozen=True)
@@ -322,8 +345,8 @@ class InitConfig:
     path: workdir or converted checkpoint, '' = from scratch.
     skip: patterns of names that may differ.
     leak: start also from weights whose training saw test videos of this dataset.
-    inflate: how kernels of an image network become those of a video network: a mode of vjax/inflate.py, the factors of
-      three frames, or '' = not at all.
+    inflate: how kernels of an image network become those of a video network: a mode of
+      vjax/inflate.py, the factors of three frames, or '' = not at all.
     rates: kernels of three frames become their middle slice times these, () = not at all.
     keep_static: `rates` leave out STS's static outputs, whose side slices images train too.
   """
@@ -359,7 +382,8 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class Config:
-  """A whole config. optim: None = nothing is trained. plain: nested dicts of what was given, as meta.json keeps it."""
+  """A whole config. optim: None = nothing is trained. plain: nested dicts of what was given, as
+  meta.json keeps it."""
 
   seed: int
   model: Room
@@ -384,7 +408,11 @@ _TYPED = {
   'train': TrainConfig,
   'init': InitConfig,
 }
-_ROOMS = {'model': 'Backbone', 'head': 'Head', 'objective': 'objective'}  # section: name of what takes its settings
+_ROOMS = {
+  'model': 'Backbone',
+  'head': 'Head',
+  'objective': 'objective',
+}  # section: name of what takes its settings
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -399,7 +427,8 @@ def plain(config: Any) -> dict[str, Any]:
   missing = sorted(set(_SECTIONS) - {'init'} - set(config))
   if unknown or missing:
     raise ValueError(
-      f'config has unknown sections {unknown} and lacks {missing}; the sections are {", ".join(_SECTIONS)}'
+      f'config has unknown sections {unknown} and lacks {missing}; the sections are '
+      f'{", ".join(_SECTIONS)}'
     )
   return _frozen(config)
 
@@ -413,14 +442,17 @@ def _frozen(value: Any) -> Any:
 def parse(config: Any) -> Config:
   """The typed config of a ConfigDict or of nested dicts.
 
-  Raises ValueError that names the key for one that is unknown, renamed, missing, or of a wrong type.
+  Raises ValueError that names the key for one that is unknown, renamed, missing, or of a wrong
+  type.
   """
   if isinstance(config, Config):
     return config
   given = plain(config)
   check_whole('config', 'seed', given['seed'], 0)
   sections: dict[str, Any] = {
-    name: _section(kind, given.get(name, {}), name) for name, kind in _TYPED.items() if name != 'optim'
+    name: _section(kind, given.get(name, {}), name)
+    for name, kind in _TYPED.items()
+    if name != 'optim'
   }
   sections['optim'] = _section(OptimConfig, given['optim'], 'optim') if given['optim'] else None
   for name in _ROOMS:
@@ -463,12 +495,14 @@ def _evaluation(section: Mapping[str, Any], name: str) -> EvalConfig:
 
 
 def renamed(path: Sequence[str]) -> str | None:
-  """Today's name of a key that the first edition called otherwise: ('optim', 'rate') -> 'learning_rate'; else None."""
+  """Today's name of a key that the first edition called otherwise: ('optim', 'rate') ->
+  'learning_rate'; else None."""
   return RENAMED.get(path[0], {}).get(path[-1]) if len(path) > 1 else None
 
 
 def check_names(known: Sequence[str] | None, section: Mapping[str, Any], where: str) -> None:
-  """Raises ValueError for a key of the first edition, with its new name, and for an unknown one, with the nearest.
+  """Raises ValueError for a key of the first edition, with its new name, and for an unknown one,
+  with the nearest.
 
   known: names that there are; None = not known here, so that old names alone are errors.
   """
@@ -479,11 +513,14 @@ def check_names(known: Sequence[str] | None, section: Mapping[str, Any], where: 
     if known is not None and key not in known:
       close = nearest(key, known)
       hint = f'did you mean {close!r}? ' if close else ''
-      raise ValueError(f'config.{where} has the unknown key {key!r}: {hint}it takes {", ".join(sorted(known))}')
+      raise ValueError(
+        f'config.{where} has the unknown key {key!r}: {hint}it takes {", ".join(sorted(known))}'
+      )
 
 
 def nearest(key: str, known: Sequence[str]) -> str | None:
-  """The name that is most like `key`, as a whole or in one of its words: 'bach' -> 'batch_size'; None where none is."""
+  """The name that is most like `key`, as a whole or in one of its words: 'bach' -> 'batch_size';
+  None where none is."""
   whole = difflib.get_close_matches(key, known, n=1)
   words = {word: name for name in known for word in name.split('_')}
   part = difflib.get_close_matches(key, list(words), n=1)
@@ -491,7 +528,8 @@ def nearest(key: str, known: Sequence[str]) -> str | None:
 
 
 def check_flag(path: Sequence[str]) -> None:
-  """Raises ValueError for `--config.<path>` of a key that no config has: renamed, or unknown in its section."""
+  """Raises ValueError for `--config.<path>` of a key that no config has: renamed, or unknown in its
+  section."""
   if now := renamed(path):
     old = '.'.join(path)
     raise ValueError(f'config.{old} is called config.{".".join((*path[:-1], now))} now')
@@ -500,7 +538,8 @@ def check_flag(path: Sequence[str]) -> None:
 
 
 def check_type(where: str, value: Any, hint: Any) -> None:
-  """Raises ValueError where a value is not of the type that a field is annotated with; a whole number is a float too."""
+  """Raises ValueError where a value is not of the type that a field is annotated with; a whole
+  number is a float too."""
   if not _fits(value, hint):
     raise ValueError(f'{where} is {value!r}; it must be {_words(hint)}')
 
@@ -529,13 +568,16 @@ def _words(hint: Any) -> str:
 
 def parameters(function: Callable, facts: Sequence[str] = _FACTS) -> dict[str, inspect.Parameter]:
   """Arguments of a room's function or class that a config may set."""
-  return {name: p for name, p in inspect.signature(function).parameters.items() if name not in facts}
+  return {
+    name: p for name, p in inspect.signature(function).parameters.items() if name not in facts
+  }
 
 
 def complete(config: Any) -> Any:
   """Adds every key that a ConfigDict leaves open, and locks it.
 
-  A key whose default is a value gets it; one whose default is the model's row, or none, an empty typed placeholder.
+  A key whose default is a value gets it; one whose default is the model's row, or none, an empty
+  typed placeholder.
   """
   for name, kind in _TYPED.items():
     if name == 'init' and name not in config:
@@ -544,12 +586,16 @@ def complete(config: Any) -> Any:
       hints = typing.get_type_hints(kind)
       for field in fields(kind):
         if field.name not in config[name] and field.default is not MISSING:
-          config[name][field.name] = _open(hints[field.name]) if field.default is None else field.default
+          config[name][field.name] = (
+            _open(hints[field.name]) if field.default is None else field.default
+          )
   for section, what in _ROOMS.items():
     module = registry.find(f'{section}s', config[section].name)
     _complete_room(config[section], getattr(module, what))
   for section in config.evals.values():
-    _complete_room(section, registry.find('evals', section.name).evaluate, skip=('batches', 'split'))
+    _complete_room(
+      section, registry.find('evals', section.name).evaluate, skip=('batches', 'split')
+    )
   return config.lock()
 
 
@@ -557,7 +603,12 @@ def _complete_room(section: Any, function: Callable, skip: Sequence[str] = ()) -
   hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
   for name, parameter in parameters(function).items():
     keyword = parameter.kind is inspect.Parameter.KEYWORD_ONLY or inspect.isclass(function)
-    if name not in section and keyword and not name.endswith(tuple(skip)) and name not in ('name', 'remat'):
+    if (
+      name not in section
+      and keyword
+      and not name.endswith(tuple(skip))
+      and name not in ('name', 'remat')
+    ):
       section[name] = _open(hints.get(name, Any))
 
 
@@ -580,10 +631,14 @@ def translate(config: Mapping[str, Any]) -> dict[str, Any]:
   def rename(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     names = RENAMED.get(where, {})
     return {
-      names.get(k, k): _VALUES.get((where, k, v) if isinstance(v, str) else None, v) for k, v in section.items()
+      names.get(k, k): _VALUES.get((where, k, v) if isinstance(v, str) else None, v)
+      for k, v in section.items()
     }
 
-  result = {name: rename(s, name) if isinstance(s, Mapping) and name != 'evals' else s for name, s in config.items()}
+  result = {
+    name: rename(s, name) if isinstance(s, Mapping) and name != 'evals' else s
+    for name, s in config.items()
+  }
   if 'evals' in result:
     result['evals'] = {name: rename(section, 'evals') for name, section in result['evals'].items()}
   return result

@@ -1,8 +1,8 @@
 """The whole path on two cores, in minutes:  make demo
 
-Renders and encodes videos, writes records, pre-trains a masked autoencoder on them, probes it beside its untrained twin,
-trains a classifier from scratch and another from the autoencoder, tests both with several views, and writes
-runs/demo/report.html. Started again, it continues where it was.
+Renders and encodes videos, writes records, pre-trains a masked autoencoder on them, probes it
+beside its untrained twin, trains a classifier from scratch and another from the autoencoder, tests
+both with several views, and writes runs/demo/report.html. Started again, it continues where it was.
 """
 
 import argparse
@@ -46,29 +46,41 @@ def table(results: dict[str, dict[str, Any]], classes: int) -> list[tuple[str, f
 
 
 def verdict(rows: list[tuple[str, float, float]], clips: float) -> str:
-  """What the table shows, in words; `clips` test clips say how large a difference means something."""
+  """What the table shows, in words; `clips` test clips say how large a difference means
+  something."""
   untrained, probe, scratch, tuned = (top1 for _, top1, _ in rows)
   chance, noise = rows[0][2], 2 * (0.25 / clips) ** 0.5
 
   def compare(a: float, b: float) -> str:
     difference = f'{100 * (a - b):+.1f} points'
-    return f'{difference}, within the noise of {clips:.0f} test clips' if abs(a - b) < noise else difference
+    return (
+      f'{difference}, within the noise of {clips:.0f} test clips'
+      if abs(a - b) < noise
+      else difference
+    )
 
   return (
-    f'Chance is {chance:.1%}. The better classifier reaches {max(scratch, tuned):.1%}. Under the probe the autoencoder '
-    f'is at {compare(probe, untrained)} against its untrained twin; fine-tuned it is at {compare(tuned, scratch)} '
-    f'against training from scratch with equally many steps. This is one seed and a short pre-training: '
+    f'Chance is {chance:.1%}. The better classifier reaches {max(scratch, tuned):.1%}. Under the '
+    'probe the autoencoder '
+    f'is at {compare(probe, untrained)} against its untrained twin; fine-tuned it is at '
+    f'{compare(tuned, scratch)} '
+    'against training from scratch with equally many steps. This is one seed and a short '
+    'pre-training: '
     'configs/studies/mae_pretraining.py has three seeds and twice as many steps.'
   )
 
 
-def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir: str) -> tuple[list, str, str]:
-  """(rows of the table, verdict, path of report.html). The page is one file with table, curves, reconstructions, confusion
-  matrix and example clips."""
+def report(
+  runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir: str
+) -> tuple[list, str, str]:
+  """(rows of the table, verdict, path of report.html). The page is one file with table, curves,
+  reconstructions, confusion matrix and example clips."""
   from vjax import evaluate, pictures
   from vjax.evals import views
 
-  rows_of = lambda name: [json.loads(line) for line in Path(workdir, name, 'metrics.jsonl').read_text().splitlines()]
+  rows_of = lambda name: [
+    json.loads(line) for line in Path(workdir, name, 'metrics.jsonl').read_text().splitlines()
+  ]
   served = evaluate.load(f'{workdir}/finetuned', data_dir)
   classes = served.exp.classes
   test = lambda: served.batches('test', num_clips=2, num_crops=1, batch_size=64)
@@ -81,7 +93,9 @@ def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir
   rows = table(results, len(classes))
   words = verdict(rows, len(labels))
   data = served.exp.data
-  cells = ''.join(f'<tr><td>{what}<td>{top1:.1%}<td>{chance:.1%}</tr>' for what, top1, chance in rows)
+  cells = ''.join(
+    f'<tr><td>{what}<td>{top1:.1%}<td>{chance:.1%}</tr>' for what, top1, chance in rows
+  )
   tuning = {'from scratch': rows_of('scratch'), 'from the autoencoder': rows_of('finetuned')}
   clips = pictures.frames(dict(sorted(examples.items())))
   found, ratio, oracle = mae.reconstructions(first['video'][:1, 0])
@@ -94,7 +108,9 @@ def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir
     ('The task', pictures.html(clips, 'example clips')),
     (
       'Pre-training',
-      pictures.html(pictures.curves({'autoencoder': rows_of('mae')}, ('loss', 'learning_rate')), 'curves'),
+      pictures.html(
+        pictures.curves({'autoencoder': rows_of('mae')}, ('loss', 'learning_rate')), 'curves'
+      ),
     ),
     ('Fine-tuning', pictures.html(pictures.curves(tuning, ('loss', 'top1')), 'curves')),
     (
@@ -108,9 +124,12 @@ def report(runs: dict[str, Any], results: dict[str, Any], workdir: str, data_dir
   body = ''.join(f'<h2>{title}</h2>{html}' for title, html in parts)
   page = Path(workdir, 'report.html')
   page.write_text(
-    '<!doctype html><meta charset="utf-8"><title>vjax demo</title><style>body{font:15px/1.5 sans-serif;max-width:62em;'
-    'margin:2em auto;padding:0 1em}table{border-collapse:collapse}td,th{padding:.3em 1.2em .3em 0;text-align:left;'
-    'border-bottom:1px solid #ddd}img{max-width:100%}pre{font-size:11px}</style><h1>vjax on the built-in data</h1>'
+    '<!doctype html><meta charset="utf-8"><title>vjax demo</title><style>body{font:15px/1.5 '
+    'sans-serif;max-width:62em;'
+    'margin:2em auto;padding:0 1em}table{border-collapse:collapse}td,th{padding:.3em 1.2em .3em '
+    '0;text-align:left;'
+    'border-bottom:1px solid #ddd}img{max-width:100%}pre{font-size:11px}</style><h1>vjax on the '
+    'built-in data</h1>'
     f'{body}<details><summary>Configs</summary><pre>{settings}</pre></details>'
   )
   return rows, words, str(page)
@@ -124,7 +143,9 @@ def main(argv: list[str] | None = None) -> None:
 
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', default='runs/demo', help='where runs and report go')
-  parser.add_argument('--data_dir', default=build.default_data_dir(), help='folder of prepared data sets')
+  parser.add_argument(
+    '--data_dir', default=build.default_data_dir(), help='folder of prepared data sets'
+  )
   parser.add_argument('--short', action='store_true', help='a few steps of everything, for tests')
   args: Any = parser.parse_args(argv)
   began = time.monotonic()

@@ -1,4 +1,5 @@
-"""Checkpoint -> evaluations -> result.json. Every clip counts once, whatever the batch size and the devices."""
+"""Checkpoint -> evaluations -> result.json. Every clip counts once, whatever the batch size and the
+devices."""
 
 import inspect
 import logging
@@ -22,8 +23,8 @@ class Interrupted(Exception):
 
 
 class Served:
-  """A model answering host batches with video uint8 (b, V, T, H, W, 3): views are folded for the network and come back
-  as an axis."""
+  """A model answering host batches with video uint8 (b, V, T, H, W, 3): views are folded for the
+  network and come back as an axis."""
 
   def __init__(self, exp: Experiment, mesh):
     self.exp, self.mesh = exp, mesh
@@ -48,25 +49,35 @@ class Served:
     """The objective's metrics on the first view, as sums and counts over all hosts."""
     return self._objective(self.params, self.stats, self._global(batch))
 
-  def reconstructions(self, video: np.ndarray, ratio: float | None = None) -> tuple[list[tuple], float, bool]:
-    """([(original, masked, reconstruction) of every clip of `video` uint8 (b, T, H, W, 3), in normalised colors], the
-    ratio of removed tokens, None = the objective's own, whether patches have the mean and deviation of the original). Raises
-    ValueError for an objective that reconstructs nothing."""
+  def reconstructions(
+    self, video: np.ndarray, ratio: float | None = None
+  ) -> tuple[list[tuple], float, bool]:
+    """([(original, masked, reconstruction) of every clip of `video` uint8 (b, T, H, W, 3), in
+    normalized colors], the ratio of removed tokens, None = the objective's own, whether patches
+    have the mean and deviation of the original). Raises ValueError for an objective that
+    reconstructs nothing."""
     objective = self.exp.objective
     module = sys.modules[objective.func.__module__]
     if not hasattr(module, 'reconstruct'):
       raise ValueError(f'{module.__name__} reconstructs nothing: this needs a masked autoencoder')
     defaults = inspect.signature(module.reconstruct).parameters
-    of = lambda name: objective.keywords[name] if name in objective.keywords else defaults[name].default
+    of = lambda name: (
+      objective.keywords[name] if name in objective.keywords else defaults[name].default
+    )
     ratio = of('ratio') if ratio is None else ratio
     spare = -len(video) % len(self.mesh.local_devices)
     clips = np.concatenate([video, np.repeat(video[-1:], spare, axis=0)])
     clips = shard.to_global(self.mesh, {'video': clips})['video']
-    sheets = [shard.local_rows(rows) for rows in self._reconstruct(ratio)(self.params, self.stats, clips)]
+    sheets = [
+      shard.local_rows(rows) for rows in self._reconstruct(ratio)(self.params, self.stats, clips)
+    ]
     return [tuple(rows[i] for rows in sheets) for i in range(len(video))], ratio, of('normalize')
 
-  def batches(self, split: str, *, num_clips: int, num_crops: int, batch_size: int) -> Iterator[Batch]:
-    """Batches of a split; `batch_size` is rounded up so that devices share it evenly, which padding makes harmless."""
+  def batches(
+    self, split: str, *, num_clips: int, num_crops: int, batch_size: int
+  ) -> Iterator[Batch]:
+    """Batches of a split; `batch_size` is rounded up so that devices share it evenly, which padding
+    makes harmless."""
     devices = self.mesh.size
     views = ViewsConfig(**vars(self.exp.clip), num_clips=num_clips, num_crops=num_crops)
     for part in self.exp.eval_batches(split, views, -(-batch_size // devices) * devices):
@@ -75,30 +86,42 @@ class Served:
       yield part
 
   def _global(self, batch: Batch) -> dict[str, jax.Array]:
-    return shard.to_global(self.mesh, {k: v for k, v in batch.items() if k in ('video', 'label', 'mask', 'video_id')})
+    return shard.to_global(
+      self.mesh, {k: v for k, v in batch.items() if k in ('video', 'label', 'mask', 'video_id')}
+    )
 
   def _fold(self, video: jax.Array) -> jax.Array:
-    return self.exp.normalise(video.reshape(-1, *video.shape[2:]))
+    return self.exp.normalize(video.reshape(-1, *video.shape[2:]))
 
   def _apply(self, params: Any, stats: Any, video: jax.Array, method: str):
-    out = self.exp.model.apply({'params': params, **stats}, self._fold(video), train=False, method=method)
+    out = self.exp.model.apply(
+      {'params': params, **stats}, self._fold(video), train=False, method=method
+    )
     out = out.pooled if method == 'features' else out
     return out.astype(jnp.float32).reshape(*video.shape[:2], -1)
 
   @cached_property
   def _logits(self):
-    return jax.jit(lambda p, s, video: self._apply(p, s, video, '__call__'), out_shardings=shard.rows(self.mesh))
+    return jax.jit(
+      lambda p, s, video: self._apply(p, s, video, '__call__'), out_shardings=shard.rows(self.mesh)
+    )
 
   @cached_property
   def _features(self):
-    return jax.jit(lambda p, s, video: self._apply(p, s, video, 'features'), out_shardings=shard.rows(self.mesh))
+    return jax.jit(
+      lambda p, s, video: self._apply(p, s, video, 'features'), out_shardings=shard.rows(self.mesh)
+    )
 
   def _reconstructor(self, ratio: float):
     objective = self.exp.objective
     function = sys.modules[objective.func.__module__].reconstruct
-    settings = {k: v for k, v in objective.keywords.items() if k in inspect.signature(function).parameters}
+    settings = {
+      k: v for k, v in objective.keywords.items() if k in inspect.signature(function).parameters
+    }
     settings['ratio'] = ratio
-    rebuilt = lambda p, s, video: function(self.exp.model, p, self.exp.normalise(video), stats=s, **settings)
+    rebuilt = lambda p, s, video: function(
+      self.exp.model, p, self.exp.normalize(video), stats=s, **settings
+    )
     return jax.jit(rebuilt, out_shardings=shard.rows(self.mesh))
 
   @cached_property
@@ -112,7 +135,8 @@ class Served:
 
 
 def run(served: Served, *, log=None, step: int = 0) -> dict[str, Any]:
-  """{evaluation: its numbers} for every entry of config.evals, and the step. Pictures go to TensorBoard."""
+  """{evaluation: its numbers} for every entry of config.evals, and the step. Pictures go to
+  TensorBoard."""
   results = {}
   for name in served.exp.evals:
     found = run_one(served, name)
@@ -127,20 +151,30 @@ def run(served: Served, *, log=None, step: int = 0) -> dict[str, Any]:
 
 
 def run_one(served: Served, name: str) -> dict[str, float]:
-  """Numbers of config.evals[name]: its file's `evaluate` is handed what READS names, its splits and its settings."""
+  """Numbers of config.evals[name]: its file's `evaluate` is handed what READS names, its splits and
+  its settings."""
   entry = served.exp.evals[name]
   module = registry.find('evals', entry.name)
   views = dict(num_clips=entry.num_clips, num_crops=entry.num_crops, batch_size=entry.batch_size)
-  batches = {key.replace('split', 'batches'): served.batches(split, **views) for key, split in entry.splits.items()}
+  batches = {
+    key.replace('split', 'batches'): served.batches(split, **views)
+    for key, split in entry.splits.items()
+  }
   evaluate = partial(module.evaluate, getattr(served, module.READS))
   data = served.exp.data
-  facts = {'num_classes': len(served.exp.classes), 'seed': served.exp.seed, 'mean': data.mean, 'std': data.std}
+  facts = {
+    'num_classes': len(served.exp.classes),
+    'seed': served.exp.seed,
+    'mean': data.mean,
+    'std': data.std,
+  }
   facts['multi_label'] = served.exp.labels == 'multi_label'
   return build.make(evaluate, {**entry.settings, **batches}, f'evals.{name}', **facts)
 
 
 def load(workdir: str, data_dir: str) -> Served:
-  """The newest checkpoint of a run, with its own config and data: for looking at it, in a colab say."""
+  """The newest checkpoint of a run, with its own config and data: for looking at it, in a colab
+  say."""
   return _serve(build.experiment(ckpt.read_meta(workdir)['config'], data_dir), workdir)[0]
 
 

@@ -1,7 +1,7 @@
 """Pictures of what a checkpoint does with videos.
 
-python -m vjax.look reconstruct --workdir=runs/mae_k400 clip.mp4 [...]     original, masked, reconstruction; a PNG a video
-python -m vjax.look heatmap --workdir=runs/mine clip.mp4 [...]             where the score of a class comes from; an MP4
+python -m vjax.look reconstruct --workdir=runs/mae_k400 clip.mp4   a PNG: original, masked, rebuilt
+python -m vjax.look heatmap --workdir=runs/mine clip.mp4           an MP4: evidence for a class
 """
 
 import argparse
@@ -25,29 +25,40 @@ STEPS = 32  # of the integral of a heat map
 
 
 def reconstruct(loaded: predict.Loaded, path: str, ratios: list[float]) -> Any:
-  """Figure of the middle clip of a video, three rows for each ratio of removed tokens; the objective's own where there are
-  none.  (Feichtenhofer et al. 2022, figures 2 and 7.) Raises ValueError where the run is no masked autoencoder."""
+  """Figure of the middle clip of a video, three rows for each ratio of removed tokens; the
+  objective's own where there are none.  (Feichtenhofer et al. 2022, figures 2 and 7.) Raises
+  ValueError where the run is no masked autoencoder.
+  """
   name, settings = loaded.config.objective.name, loaded.config.objective.settings
   if name != 'mae':
-    raise ValueError(f'the run was trained with objective {name!r}: only masked autoencoders (mae) reconstruct')
+    raise ValueError(
+      f'the run was trained with objective {name!r}: only masked autoencoders (mae) reconstruct'
+    )
   ratios = ratios or [settings['ratio'] if 'ratio' in settings else 0.9]
   clip = jnp.asarray(loaded.views(path, num_clips=1, num_crops=1))
   rows = {}
   for ratio in ratios:
-    parts = mae.reconstruct(loaded.model, loaded.params, clip, stats=loaded.stats, **{**settings, 'ratio': ratio})
+    parts = mae.reconstruct(
+      loaded.model, loaded.params, clip, stats=loaded.stats, **{**settings, 'ratio': ratio}
+    )
     rows[ratio] = [np.asarray(part[0]) for part in parts]
   data = loaded.config.data
   oracle = 'normalize' not in settings or settings['normalize']
   return pictures.reconstruction_sheet(rows, data.mean, data.std, oracle)
 
 
-def heatmap(loaded: predict.Loaded, path: str, label: str = '') -> tuple[np.ndarray, np.ndarray, str]:
-  """(frames (T, H, W, 3) uint8 of the middle clip, heat (T, H, W) in 0..1, label): where the score of `label` comes
-  from, the most probable one if ''; see `contributions`, of which what is negative counts as nothing. Raises ValueError
-  for a label that the run does not know, and for a run that knows none."""
+def heatmap(
+  loaded: predict.Loaded, path: str, label: str = ''
+) -> tuple[np.ndarray, np.ndarray, str]:
+  """(frames (T, H, W, 3) uint8 of the middle clip, heat (T, H, W) in 0..1, label): where the score
+  of `label` comes from, the most probable one if ''; see `contributions`, of which what is negative
+  counts as nothing. Raises ValueError for a label that the run does not know, and for a run that
+  knows none."""
   name = loaded.config.objective.name
   if name != 'classify':
-    raise ValueError(f'the run was trained with objective {name!r}: heat maps are of the scores of a classifier')
+    raise ValueError(
+      f'the run was trained with objective {name!r}: heat maps are of the scores of a classifier'
+    )
   if label and label not in loaded.classes:
     raise ValueError(f'label is {label!r}; the run knows {", ".join(loaded.classes)}')
   clip = jnp.asarray(loaded.views(path, num_clips=1, num_crops=1))
@@ -59,45 +70,64 @@ def heatmap(loaded: predict.Loaded, path: str, label: str = '') -> tuple[np.ndar
   total = 0.0
   for part in contributions(loaded.model, variables, clip, chosen):
     total = total + np.asarray(jax.image.resize(np.maximum(part, 0), frames.shape[:3], 'linear'))
-  return np.uint8(np.clip(frames, 0, 1) * 255), total / max(total.max(), 1e-12), loaded.classes[chosen]
+  return (
+    np.uint8(np.clip(frames, 0, 1) * 255),
+    total / max(total.max(), 1e-12),
+    loaded.classes[chosen],
+  )
 
 
 def contributions(model: Any, variables: Any, clip: jax.Array, chosen: int) -> list[np.ndarray]:
-  """What every place adds to score `chosen` of a clip (1, T, H, W, 3): one (T', H', W') float32 for each pathway.
+  """What every place adds to score `chosen` of a clip (1, T, H, W, 3): one (T', H', W') float32 for
+  each pathway.
 
-  Transformers: integrated gradients (Sundararajan et al. 2017) over the tokens that the last block is given, from their
-  mean to what they are. So the readout may be any (class token, norm of the mean, mean of norms), and the sum is how much
-  the score rises. Gradient times token alone would not do: a norm comes next, which does not see a token's length.
-  Others: gradient-weighted class activation (Selvaraju et al. 2017) of the last maps, the mean of which is what the head is
-  given.
+  Transformers: integrated gradients (Sundararajan et al. 2017) over the tokens that the last block
+  is given, from their mean to what they are. So the readout may be any (class token, norm of the
+  mean, mean of norms), and the sum is how much
+  the score rises. Gradient times token alone would not do: a norm comes next, which does not see a
+  token's length.
+  Others: gradient-weighted class activation (Selvaraju et al. 2017) of the last maps, the mean of
+  which is what the head is given.
   """
   block = _last_block(model, variables, clip)
   if block is None:
     return jax.jit(lambda v, x: _of_maps(model, v, x, chosen))(variables, clip)
-  return [np.asarray(jax.jit(lambda v, x: _of_tokens(model, v, x, chosen, *block))(variables, clip))]
+  return [
+    np.asarray(jax.jit(lambda v, x: _of_tokens(model, v, x, chosen, *block))(variables, clip))
+  ]
 
 
-def _last_block(model: Any, variables: Any, clip: jax.Array) -> tuple[tuple[str, ...], tuple[int, int, int]] | None:
-  """(path, grid of the tokens it is given) of the last of the blocks 'block0', ... of a transformer."""
+def _last_block(
+  model: Any, variables: Any, clip: jax.Array
+) -> tuple[tuple[str, ...], tuple[int, int, int]] | None:
+  """(path, grid of the tokens it is given) of the last of the blocks 'block0', ... of a
+  transformer."""
   found = []
 
   def watch(call, args, kwargs, context):
     path = context.module.path
     if context.method_name == '__call__' and len(path) == 2 and re.fullmatch(r'block\d+', path[1]):
-      found.append((path, next((x for x in args if isinstance(x, tuple)), None)))  # MViT's are told the grid
+      found.append(
+        (path, next((x for x in args if isinstance(x, tuple)), None))
+      )  # MViT's are told the grid
     return call(*args, **kwargs)
 
   with nn.intercept_methods(watch):
-    features = jax.eval_shape(lambda v, x: model.apply(v, x, train=False, method='features'), variables, clip)
+    features = jax.eval_shape(
+      lambda v, x: model.apply(v, x, train=False, method='features'), variables, clip
+    )
   if features.grid is None or not found:
     return None
   path, grid = found[-1]
   return path, grid or features.grid
 
 
-def _of_tokens(model: Any, variables: Any, clip: jax.Array, chosen: int, path: tuple, grid: tuple) -> jax.Array:
+def _of_tokens(
+  model: Any, variables: Any, clip: jax.Array, chosen: int, path: tuple, grid: tuple
+) -> jax.Array:
   def run(tokens):
-    """(the score, the tokens that the block at `path` was given), in place of which it gets `tokens`, where given."""
+    """(the score, the tokens that the block at `path` was given), in place of which it gets
+    `tokens`, where given."""
     seen = []
 
     def put(call, args, kwargs, context):
@@ -114,7 +144,8 @@ def _of_tokens(model: Any, variables: Any, clip: jax.Array, chosen: int, path: t
   first, body = tokens[:, : -math.prod(grid)], tokens[:, -math.prod(grid) :]
   mean = body.mean(1, keepdims=True)
   at = lambda share: jnp.concatenate([first, mean + share * (body - mean)], axis=1)
-  # Steps are closer where the tokens are alike: there their mean may be short, and the norm turns fast.
+  # Steps are closer where the tokens are alike: there their mean may be short, and the norm turns
+  # fast.
   places = (jnp.arange(STEPS) + 0.5) / STEPS
   slope = lambda u: 3 * u**2 * jax.grad(lambda x: run(x)[0])(at(u**3))
   slopes = jax.lax.map(slope, places).mean(0)
@@ -148,11 +179,15 @@ def _split_ratios(parser: argparse.ArgumentParser, args: Any) -> None:
 
 def main(argv: list[str] | None = None) -> int:
   """Writes a file for every video; 1 if one could not be read."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('what', choices=('reconstruct', 'heatmap'))
   parser.add_argument('--workdir', required=True, help='of a training run')
   parser.add_argument('--out', default='.', help='folder of the pictures')
-  parser.add_argument('--ratios', nargs='*', default=[], help='reconstruct: 0.9 0.95 0.98; default the run’s own')
+  parser.add_argument(
+    '--ratios', nargs='*', default=[], help='reconstruct: 0.9 0.95 0.98; default the run’s own'
+  )
   parser.add_argument(
     '--label', default='', help='heatmap: class whose score is explained; default the most probable'
   )

@@ -1,4 +1,5 @@
-"""Counts multiply-accumulates from a function's jaxpr: convolutions and matrix products, as the papers' tables do."""
+"""Counts multiply-accumulates from a function's jaxpr: convolutions and matrix products, as the
+papers' tables do."""
 
 import math
 from collections.abc import Callable
@@ -11,14 +12,16 @@ from vjax.layers import conv
 
 
 def count(function: Callable, *args: Any) -> int:
-  """Multiply-accumulates of function(*args); args may be shapes (`jax.ShapeDtypeStruct`), nothing is computed.
+  """Multiply-accumulates of function(*args); args may be shapes (`jax.ShapeDtypeStruct`), nothing
+  is computed.
 
-  Convolutions count as written, whichever formulation the backend would get, zeros of the padding included; norms,
-  activations and pooling are free. A scan counts its length, a branch its dearest arm.
-  Raises ValueError at a while loop, whose length a jaxpr does not tell.
+  Convolutions count as written, whichever formulation the backend would get, zeros of the padding
+  included; norms, activations and pooling are free. A scan counts its length, a branch its dearest
+  arm. Raises ValueError at a while loop, whose length a jaxpr does not tell.
   """
   with conv.formulation('lax'):
-    # A new function: JAX would find again a trace that was made of `function` with another formulation.
+    # A new function: JAX would find again a trace that was made of `function` with another
+    # formulation.
     fresh = lambda *args: function(*args)  # noqa: PLW0108
     return _count(jax.make_jaxpr(fresh)(*args).jaxpr)
 
@@ -40,7 +43,8 @@ def _equation(equation: core.JaxprEqn) -> int:
   inner = [_count(jaxpr) for jaxpr in _jaxprs(params)]
   if name == 'while' and any(inner):
     raise ValueError(
-      'multiply-accumulates inside a while loop cannot be counted: use jax.lax.scan or fori_loop of fixed length'
+      'multiply-accumulates inside a while loop cannot be counted: use jax.lax.scan or fori_loop '
+      'of fixed length'
     )
   if name == 'cond':
     return max(inner)
@@ -48,7 +52,8 @@ def _equation(equation: core.JaxprEqn) -> int:
 
 
 def _jaxprs(params: dict[str, Any]) -> list[core.Jaxpr]:
-  """The jaxprs inside an equation: of calls, scans, branches, rematerialisation and custom gradients."""
+  """The jaxprs inside an equation: of calls, scans, branches, rematerialisation and custom
+  gradients."""
   found = []
   for value in params.values():
     for item in value if isinstance(value, list | tuple) else [value]:

@@ -1,4 +1,5 @@
-"""Trains or evaluates one config:  python -m vjax.main --config=configs/mae_k400.py[:axis=value,tiny]"""
+"""Trains or evaluates one config:  python -m vjax.main
+--config=configs/mae_k400.py[:axis=value,tiny]"""
 
 import logging
 import os
@@ -11,16 +12,28 @@ from ml_collections import config_flags
 
 from vjax.config import check_flag
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'File in configs/, with :argument where it takes one.')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'File in configs/, with :argument where it takes one.'
+)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Checkpoints and logs; default runs/<config name>.')
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets; default $VJAX_DATA, else data.')
-_MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate'], 'evaluate: the newest checkpoint of workdir.')
-_COORDINATOR = flags.DEFINE_string('coordinator', '', "Several processes: host:port of the first, or 'auto' on TPU pods "
-                                   'and under SLURM, where JAX finds everything itself.')  # fmt: skip
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir', None, 'Folder of prepared data sets; default $VJAX_DATA, else data.'
+)
+_MODE = flags.DEFINE_enum(
+  'mode', 'train', ['train', 'evaluate'], 'evaluate: the newest checkpoint of workdir.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator',
+  '',
+  "Several processes: host:port of the first, or 'auto' on TPU pods and under SLURM, where JAX "
+  'finds everything itself.',
+)
 _PROCESSES = flags.DEFINE_integer(
   'num_processes', None, 'With --coordinator=host:port: how many processes there are.'
 )
-_PROCESS = flags.DEFINE_integer('process_id', None, 'With --coordinator=host:port: which one this is, from 0.')
+_PROCESS = flags.DEFINE_integer(
+  'process_id', None, 'With --coordinator=host:port: which one this is, from 0.'
+)
 flags.mark_flag_as_required('config')
 _PARSERS = ('ml_collections', 'absl')  # whose errors speak of the command line
 
@@ -28,17 +41,23 @@ _PARSERS = ('ml_collections', 'absl')  # whose errors speak of the command line
 def default_workdir(config_flag: str) -> str:
   """'configs/mae_k400.py:variant=L,tiny' -> 'runs/mae_k400_variant-L_tiny'."""
   path, _, arg = config_flag.partition(':')
-  return str(Path('runs', '_'.join([Path(path).stem, *filter(None, arg.replace('=', '-').split(','))])))
+  return str(
+    Path('runs', '_'.join([Path(path).stem, *filter(None, arg.replace('=', '-').split(','))]))
+  )
 
 
 def main(argv: list[str]) -> None:
-  """Runs the config that the flags name. Exits with 1 and one message for what the user can mend, with train.STOPPED after
-  SIGTERM, with 130 after Ctrl-C."""
+  """Runs the config that the flags name. Exits with 1 and one message for what the user can mend,
+  with train.STOPPED after SIGTERM, with 130 after Ctrl-C."""
   if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments {argv[1:]}: settings are given as --config.section.name=value')
+    raise app.UsageError(
+      f'unexpected arguments {argv[1:]}: settings are given as --config.section.name=value'
+    )
   import jax
 
-  jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM away from train.run
+  jax.config.update(
+    'jax_enable_preemption_service', False
+  )  # it would take SIGTERM away from train.run
   if _COORDINATOR.value == 'auto':
     jax.distributed.initialize()
   elif _COORDINATOR.value:
@@ -64,7 +83,8 @@ def main(argv: list[str]) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """The flags read by absl; what is wrong with them, or with a config's argument, in one message."""
+  """The flags read by absl; what is wrong with them, or with a config's argument, in one
+  message."""
   for flag in argv[1:]:
     if flag.startswith('--config.'):
       try:
@@ -76,7 +96,9 @@ def parse_flags(argv: list[str]) -> list[str]:
   except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
     cause = error.__context__ if isinstance(error, flags.Error) and error.__context__ else error
     inside = traceback.extract_tb(cause.__traceback__)[-1].filename
-    if not isinstance(cause, ValueError | OSError | flags.Error) and not any(part in inside for part in _PARSERS):
+    if not isinstance(cause, ValueError | OSError | flags.Error) and not any(
+      part in inside for part in _PARSERS
+    ):
       raise  # a mistake inside a config file: where it is matters
     text = str(cause)
     if 'Traceback' in text and 'ValueError: ' in text:  # what a config says of its argument
@@ -86,13 +108,15 @@ def parse_flags(argv: list[str]) -> list[str]:
     if whole:
       text = f'there is no {whole[0].removeprefix("--")} in this config'
     elif isinstance(cause, KeyError | AttributeError):
-      text = 'there is no ' + text.replace('\\n', '. ').replace('\n', '. ').replace("\\'", '').strip("'")
+      text = 'there is no ' + text.replace('\\n', '. ').replace('\n', '. ').replace(
+        "\\'", ''
+      ).strip("'")
     sys.exit(f'{" ".join(argv[1:])}: {text.strip()}')
 
 
 def _leave(status: int) -> None:
-  """Ends this process at once: the usual way out waits for threads of a save that failed, and in a pod for the other hosts,
-  which wait for this one."""
+  """Ends this process at once: the usual way out waits for threads of a save that failed, and in a
+  pod for the other hosts, which wait for this one."""
   logging.shutdown()
   sys.stdout.flush()
   sys.stderr.flush()

@@ -1,4 +1,5 @@
-"""What is logged and when: means summed over an interval, written to stdout, TensorBoard and metrics.jsonl."""
+"""What is logged and when: means summed over an interval, written to stdout, TensorBoard and
+metrics.jsonl."""
 
 import contextlib
 import functools
@@ -21,8 +22,9 @@ from vjax import remote
 
 
 def start_log(workdir: str) -> None:
-  """Log lines from INFO on go to the terminal, in short, and to workdir/log.txt, with their times; those of the further
-  hosts of a pod to log-1.txt, log-2.txt, ... Raises OSError where workdir cannot be written to."""
+  """Log lines from INFO on go to the terminal, in short, and to workdir/log.txt, with their times;
+  those of the further hosts of a pod to log-1.txt, log-2.txt, ... Raises OSError where workdir
+  cannot be written to."""
   # JAX says on every start that there is no TPU; the question which process this is starts it.
   logging.getLogger('jax._src.xla_bridge').setLevel(logging.ERROR)
   name = f'log-{jax.process_index()}.txt' if jax.process_index() else 'log.txt'
@@ -43,13 +45,15 @@ def start_log(workdir: str) -> None:
   }.items():
     logging.getLogger(chatty).setLevel(level)
   # Where a save fails, Orbax leaves one such error for every array, beside the one that it raises.
-  sys.unraisablehook = lambda e: str(e.exc_value) == 'Event loop is closed' or sys.__unraisablehook__(e)
+  sys.unraisablehook = lambda e: (
+    str(e.exc_value) == 'Event loop is closed' or sys.__unraisablehook__(e)
+  )
 
 
 @functools.cache
 def _local(workdir: str | os.PathLike) -> Path:
-  """Where files grow line by line: in workdir, or in a folder of this process where that is an object store, which only
-  takes whole files."""
+  """Where files grow line by line: in workdir, or in a folder of this process where that is an
+  object store, which only takes whole files."""
   return Path(tempfile.mkdtemp(prefix='vjax-')) if remote.is_remote(workdir) else Path(workdir)
 
 
@@ -61,20 +65,24 @@ def _fetch(workdir: str | os.PathLike, name: str) -> None:
 
 @contextlib.contextmanager
 def writing(workdir: str | os.PathLike) -> Iterator[None]:
-  """Whatever goes wrong inside becomes an OSError that names the folder: TensorBoard's writer raises errors of its own."""
+  """Whatever goes wrong inside becomes an OSError that names the folder: TensorBoard's writer
+  raises errors of its own."""
   try:
     yield
   except Exception as error:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split('\n')[0]
+    reason = (
+      error.strerror if isinstance(error, OSError) and error.strerror else str(error).split('\n')[0]
+    )
     raise OSError(
-      f'cannot write to {workdir}: {reason}. Make room, or give a --workdir that can be written to; the same command '
+      f'cannot write to {workdir}: {reason}. Make room, or give a --workdir that can be written '
+      'to; the same command '
       f'continues from the last checkpoint'
     ) from error
 
 
 class Interval:
-  """Sums and counts of one logging interval, in float64 on the host; a checkpoint carries them, so that a resumed run
-  logs what an unbroken one does."""
+  """Sums and counts of one logging interval, in float64 on the host; a checkpoint carries them, so
+  that a resumed run logs what an unbroken one does."""
 
   def __init__(self, sums: dict[str, list[float]] | None = None):
     self.sums = {name: list(pair) for name, pair in (sums or {}).items()}
@@ -91,12 +99,15 @@ class Interval:
     return means
 
   def means(self) -> dict[str, float]:
-    return {name: total / count if count else math.nan for name, (total, count) in self.sums.items()}
+    return {
+      name: total / count if count else math.nan for name, (total, count) in self.sums.items()
+    }
 
 
 class Log:
-  """Writers of one run. On resume, lines of metrics.jsonl that will be made again are dropped: those after `resume_step`,
-  and the evaluations at it. Raises OSError where workdir cannot be written to."""
+  """Writers of one run. On resume, lines of metrics.jsonl that will be made again are dropped:
+  those after `resume_step`, and the evaluations at it. Raises OSError where workdir cannot be
+  written to."""
 
   def __init__(self, workdir: str | os.PathLike, *, resume_step: int = 0, total_steps: int = 0):
     self._lead = jax.process_index() == 0
@@ -133,10 +144,15 @@ class Log:
     temporary.replace(self._path)
 
   def write(self, step: int, split: str, values: dict[str, float]) -> None:
-    """One line in metrics.jsonl and in the log, and a point in TensorBoard; pictures (H, W, 3) uint8 there alone."""
+    """One line in metrics.jsonl and in the log, and a point in TensorBoard; pictures (H, W, 3)
+    uint8 there alone."""
     if not self._lead:
       return
-    images = {f'{split}/{name}': value[None] for name, value in values.items() if isinstance(value, np.ndarray)}
+    images = {
+      f'{split}/{name}': value[None]
+      for name, value in values.items()
+      if isinstance(value, np.ndarray)
+    }
     if images:
       with writing(self._workdir):
         self._writer.write_images(step, images)
@@ -144,13 +160,19 @@ class Log:
     numbers = {name: float(value) for name, value in values.items() if np.isscalar(value)}
     if not numbers:
       return
-    row = {name: value if math.isfinite(value) else None for name, value in numbers.items()}  # JSON has no NaN
+    row = {
+      name: value if math.isfinite(value) else None for name, value in numbers.items()
+    }  # JSON has no NaN
     with writing(self._workdir):
       with open(self._path, 'a') as f:
         f.write(json.dumps({'step': step, 'split': split, **row}) + '\n')
-      self._writer.write_scalars(step, {f'{split}/{name}': value for name, value in numbers.items()})
+      self._writer.write_scalars(
+        step, {f'{split}/{name}': value for name, value in numbers.items()}
+      )
       self._writer.flush()
-    text = f'step {step} {split}: ' + ', '.join(f'{name} {value:.4g}' for name, value in numbers.items())
+    text = f'step {step} {split}: ' + ', '.join(
+      f'{name} {value:.4g}' for name, value in numbers.items()
+    )
     if split == 'train' and self._total:
       text += f', ETA {_clock(self.eta_s(step))}'
     if self._bar is not None:

@@ -1,6 +1,6 @@
-"""Durations, learning-rate schedules and optimizers. Plain arguments; parameters are addressed by regular
-expressions that match whole names ('backbone/block0/.*'). Every argument that a recipe must state is required, and
-one that it cannot use is an error."""
+"""Durations, learning-rate schedules and optimizers. Plain arguments; parameters are addressed by
+regular expressions that match whole names ('backbone/block0/.*'). Every argument that a recipe must
+state is required, and one that it cannot use is an error."""
 
 import difflib
 import math
@@ -22,32 +22,45 @@ _CURVES = {
   'halving': ('halvings',),
   'constant': (),
 }
-_RULES = {'sgd': ('momentum', 'nesterov'), 'adamw': ('b1', 'b2', 'eps'), 'lamb': ('b1', 'b2', 'eps')}
+_RULES = {
+  'sgd': ('momentum', 'nesterov'),
+  'adamw': ('b1', 'b2', 'eps'),
+  'lamb': ('b1', 'b2', 'eps'),
+}
 _DECAYED = ('kernels', 'kernels_and_scales', 'all')
 
 
 def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int) -> int:
-  """Whole steps in the duration that `settings` gives as <prefix>_steps, <prefix>_epochs or <prefix>_clips.
+  """Whole steps in the duration that `settings` gives as <prefix>_steps, <prefix>_epochs or
+  <prefix>_clips.
 
-  batch and clips: examples a step and an epoch, in the same unit. Where one decoded video gives several clips,
-  papers that count "effective" epochs count clips: then both are clips. Rounds to the nearest step, once for the
-  whole duration. Raises ValueError unless exactly one of the three is there and is finite and not negative.
+  batch and clips: examples a step and an epoch, in the same unit. Where one decoded video gives
+  several clips, papers that count "effective" epochs count clips: then both are clips. Rounds to
+  the nearest step, once for the whole duration. Raises ValueError unless exactly one of the three
+  is there and is finite and not negative.
   """
   names = [f'{prefix}_{unit}' for unit in _UNITS]
   given = [name for name in names if settings.get(name) is not None]
   if len(given) != 1:
-    raise ValueError(f'{prefix} duration is given by {given or "nothing"}: give exactly one of {", ".join(names)}')
+    raise ValueError(
+      f'{prefix} duration is given by {given or "nothing"}: give exactly one of {", ".join(names)}'
+    )
   value = settings[given[0]]
   if not 0 <= value < math.inf:
     raise ValueError(f'{given[0]} is {value}; it must be a finite number, 0 or more')
   if batch < 1 or clips < 1:
-    raise ValueError(f'batch is {batch} and clips is {clips}; both must be 1 or more to count {given[0]}')
-  examples_per_unit = {'steps': batch, 'epochs': clips, 'clips': 1}[given[0].removeprefix(f'{prefix}_')]
+    raise ValueError(
+      f'batch is {batch} and clips is {clips}; both must be 1 or more to count {given[0]}'
+    )
+  examples_per_unit = {'steps': batch, 'epochs': clips, 'clips': 1}[
+    given[0].removeprefix(f'{prefix}_')
+  ]
   return round(value * examples_per_unit / batch)
 
 
 def scaled_rate(rate: float, per_batch: int, batch: int) -> float:
-  """Learning rate for `batch` examples a step, where a recipe states `rate` for `per_batch`: proportional.
+  """Learning rate for `batch` examples a step, where a recipe states `rate` for `per_batch`:
+  proportional.
 
   (Goyal et al. 2017, sec. 2.1)
   """
@@ -70,26 +83,39 @@ def schedule(
   halvings: int | None = None,
   curve_from_start: bool = False,
 ) -> optax.Schedule:
-  """A function step -> learning rate: linear from warmup_start_lr to the curve's value at warmup_steps, then the curve.
+  """A function step -> learning rate: linear from warmup_start_lr to the curve's value at
+  warmup_steps, then the curve.
 
-  cosine: end_lr + (peak - end_lr) * (1 + cos(pi p)) / 2, with p = (step - warmup) / (total - warmup).  (Feichtenhofer et
-    al. 2022, app. A)
+  cosine: end_lr + (peak - end_lr) * (1 + cos(pi p)) / 2, with p = (step - warmup) / (total -
+    warmup).  (Feichtenhofer et al. 2022, app. A)
   polynomial: end_lr + (peak - end_lr) * (1 - p)^power.
   step: peak, times `factor` from every step in `boundaries` on; one beyond the end has no effect.
-  halving: halved `halvings` times at equal intervals of the whole training.  (Ghadiyaram et al. 2019, sec. 3)
+  halving: halved `halvings` times at equal intervals of the whole training.  (Ghadiyaram et al.
+  2019, sec. 3)
   constant: peak.
-  curve_from_start: p = step / total, so that warm-up ends on the curve, below its peak, as in the SlowFast code.
-  Steps and halvings always count from step 0, warm-up included. All change at every step: DIFFERS(code): several
-  released recipes change the rate once an epoch, which no paper mentions.
+  curve_from_start: p = step / total, so that warm-up ends on the curve, below its peak, as in the
+  SlowFast code. Steps and halvings always count from step 0, warm-up included. All change at every
+  step: DIFFERS(code): several released recipes change the rate once an epoch, which no paper
+  mentions.
   """
-  options = {'end_lr': end_lr, 'power': power, 'boundaries': boundaries, 'factor': factor, 'halvings': halvings}
+  options = {
+    'end_lr': end_lr,
+    'power': power,
+    'boundaries': boundaries,
+    'factor': factor,
+    'halvings': halvings,
+  }
   _check_options('schedule kind', kind, options, _CURVES)
   if not 0 <= warmup_steps <= total_steps or total_steps < 1:
     raise ValueError(
-      f'warmup_steps is {warmup_steps} and total_steps {total_steps}; need 0 <= warmup <= total, total >= 1'
+      f'warmup_steps is {warmup_steps} and total_steps {total_steps}; need 0 <= warmup <= total, '
+      'total >= 1'
     )
   if halvings is not None:
-    boundaries, factor = [round(k * total_steps / (halvings + 1)) for k in range(1, halvings + 1)], 0.5
+    boundaries, factor = (
+      [round(k * total_steps / (halvings + 1)) for k in range(1, halvings + 1)],
+      0.5,
+    )
   if boundaries is not None:
     drops = np.sort(np.asarray(boundaries, np.int32))
     stages = np.asarray(peak * factor ** np.arange(len(drops) + 1), np.float32)
@@ -112,16 +138,22 @@ def schedule(
   return rate
 
 
-def layer_multipliers(params: Any, layer_of: Callable[[str], int], depth: int, decay: float) -> dict[str, float]:
-  """{parameter name: decay^(depth + 1 - layer)} for layer-wise learning rates.  (Clark et al. 2020, sec. 3.2)
+def layer_multipliers(
+  params: Any, layer_of: Callable[[str], int], depth: int, decay: float
+) -> dict[str, float]:
+  """{parameter name: decay^(depth + 1 - layer)} for layer-wise learning rates.  (Clark et al. 2020,
+  sec. 3.2)
 
-  layer_of(name): 0 = what comes before the first block, i + 1 = block i, depth + 1 = final norm and head.
+  layer_of(name): 0 = what comes before the first block, i + 1 = block i, depth + 1 = final norm and
+  head.
   """
   multipliers = {}
   for name in tree.flatten(params):
     layer = layer_of(name)
     if not 0 <= layer <= depth + 1:
-      raise ValueError(f'layer_of({name!r}) is {layer}; a network of depth {depth} has layers 0 to {depth + 1}')
+      raise ValueError(
+        f'layer_of({name!r}) is {layer}; a network of depth {depth} has layers 0 to {depth + 1}'
+      )
     multipliers[name] = decay ** (depth + 1 - layer)
   return multipliers
 
@@ -154,14 +186,17 @@ def make(
 ) -> optax.GradientTransformation:
   """The optimizer of `params` (arrays or their shapes).
 
-  sgd (momentum, nesterov): L2 decay joins the gradient, before momentum. adamw, lamb (b1, b2, eps): decoupled decay,
-  multiplied by the rate. lamb's trust ratio, too, acts only on parameters that are decayed.
-  decayed: 'kernels' = more than one axis and not a bias; 'kernels_and_scales' = all but biases (the Caffe2 code of
+  sgd (momentum, nesterov): L2 decay joins the gradient, before momentum. adamw, lamb (b1, b2, eps):
+  decoupled decay, multiplied by the rate. lamb's trust ratio, too, acts only on parameters that are
+  decayed. decayed: 'kernels' = more than one axis and not a bias; 'kernels_and_scales' = all but
+  biases (the Caffe2 code of
     Ghadiyaram et al. 2019); 'all'. decay_skip: patterns taken out of that.
-  clip_norm: largest global L2 norm of the trainable gradients before anything else; 0 = no clipping.
-  layer_decay: a multiplier for every parameter name, on the whole update, decay included (see layer_multipliers).
-  freeze: patterns of parameters that never move and have no optimizer state.
-  Raises ValueError for patterns that match nothing and for arguments that `name` needs or cannot use.
+  clip_norm: largest global L2 norm of the trainable gradients before anything else; 0 = no
+  clipping.
+  layer_decay: a multiplier for every parameter name, on the whole update, decay included (see
+  layer_multipliers).
+  freeze: patterns of parameters that never move and have no optimizer state. Raises ValueError for
+  patterns that match nothing and for arguments that `name` needs or cannot use.
   """
   options = {'momentum': momentum, 'nesterov': nesterov, 'b1': b1, 'b2': b2, 'eps': eps}
   _check_options('optimizer', name, options, _RULES)
@@ -181,18 +216,25 @@ def make(
       raise ValueError(f'freeze={tuple(freeze)} matches every parameter: nothing would be trained')
     labels = jax.tree.map(lambda still: 'frozen' if still else 'trained', is_frozen)
     update = optax.partition({'trained': update, 'frozen': optax.set_to_zero()}, labels)
-  return optax.chain(update, _scale_by_name(params, layer_decay)) if layer_decay is not None else update
+  return (
+    optax.chain(update, _scale_by_name(params, layer_decay)) if layer_decay is not None else update
+  )
 
 
 def decay_mask_of(params: Any, decayed: str, decay_skip: Sequence[str]) -> dict[str, Any]:
-  """Tree of bool like `params`, True where weight decay acts; see make. A bias is a parameter named 'bias'."""
+  """Tree of bool like `params`, True where weight decay acts; see make. A bias is a parameter named
+  'bias'."""
   if decayed not in _DECAYED:
     raise ValueError(f'decayed is {decayed!r}; it must be one of {", ".join(_DECAYED)}')
   check_patterns('decay_skip', decay_skip, params)
 
   def acts(name, x):
     bias = name.rsplit('/', 1)[-1] == 'bias'  # attention's has two axes
-    chosen = {'kernels': len(x.shape) > 1 and not bias, 'kernels_and_scales': not bias, 'all': True}[decayed]
+    chosen = {
+      'kernels': len(x.shape) > 1 and not bias,
+      'kernels_and_scales': not bias,
+      'all': True,
+    }[decayed]
     return chosen and not tree.matches(decay_skip, name)
 
   return tree.map_named(acts, params)
@@ -205,7 +247,8 @@ def check_patterns(argument: str, patterns: Sequence[str], params: Any) -> None:
     if not any(tree.matches([pattern], name) for name in names):
       close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.0)
       raise ValueError(
-        f'{argument} has {pattern!r}, which matches none of {len(names)} parameters (whole names are matched); '
+        f'{argument} has {pattern!r}, which matches none of {len(names)} parameters (whole names '
+        'are matched); '
         f'close names: {", ".join(close)}'
       )
 
@@ -220,16 +263,22 @@ def _scale_by_name(params: Any, multipliers: Mapping[str, Any]) -> optax.Gradien
   lacking, unknown = sorted(names - given.keys()), sorted(given.keys() - names)
   if lacking or unknown:
     raise ValueError(
-      f'layer_decay lacks {lacking[:5]} and has unknown {unknown[:5]}: give one multiplier for every parameter'
+      f'layer_decay lacks {lacking[:5]} and has unknown {unknown[:5]}: give one multiplier for '
+      'every parameter'
     )
   scales = tree.unflatten(given)
   return optax.stateless(lambda updates, _: jax.tree.map(lambda u, m: u * m, updates, scales))
 
 
-def _check_options(what: str, name: str, options: dict[str, Any], table: dict[str, tuple[str, ...]]) -> None:
+def _check_options(
+  what: str, name: str, options: dict[str, Any], table: dict[str, tuple[str, ...]]
+) -> None:
   if name not in table:
     raise ValueError(f'{what} is {name!r}; it must be one of {", ".join(table)}')
   given = {key for key, value in options.items() if value is not None}
   missing, unused = sorted(set(table[name]) - given), sorted(given - set(table[name]))
   if missing or unused:
-    raise ValueError(f'{what} {name!r} needs {missing or "nothing more"} and cannot use {unused or "nothing given"}')
+    raise ValueError(
+      f'{what} {name!r} needs {missing or "nothing more"} and cannot use '
+      f'{unused or "nothing given"}'
+    )

@@ -1,4 +1,5 @@
-"""Pictures of what a run did, as matplotlib figures: training curves, reconstructions, confusion matrices, frames."""
+"""Pictures of what a run did, as matplotlib figures: training curves, reconstructions, confusion
+matrices, frames."""
 
 import base64
 import io
@@ -18,8 +19,11 @@ def _axes(rows: int, columns: int, width: float, height: float):
   return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str], split: str = 'train'):
-  """Figure with one panel for each of `names`, a line for each run; runs: {title: rows of metrics.jsonl}."""
+def curves(
+  runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str], split: str = 'train'
+):
+  """Figure with one panel for each of `names`, a line for each run; runs: {title: rows of
+  metrics.jsonl}."""
   figure, axes = _axes(1, len(names), 4.2 * len(names), 3)
   for axis, name in zip(axes[0], names):
     for title, rows in runs.items():
@@ -33,16 +37,23 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]
 
 
 def reconstruction_sheet(
-  ratios: Mapping[float, Sequence[np.ndarray]], mean: Sequence[float], std: Sequence[float], oracle: bool
+  ratios: Mapping[float, Sequence[np.ndarray]],
+  mean: Sequence[float],
+  std: Sequence[float],
+  oracle: bool,
 ):
-  """Figure of one clip, {share of removed tokens: (original, masked, reconstruction)}, arrays (T, H, W, 3) in normalised
-  colors: the original, then two rows a ratio. oracle: says that patches have the mean and deviation of the original."""
+  """Figure of one clip, {share of removed tokens: (original, masked, reconstruction)}, arrays (T,
+  H, W, 3) in normalized colors: the original, then two rows a ratio. oracle: says that patches have
+  the mean and deviation of the original."""
   rows = {'original': next(iter(ratios.values()))[0]}
   for ratio, (_, masked, reconstruction) in ratios.items():
     rows |= {f'{ratio:.0%} masked': masked, f'{ratio:.0%} rebuilt': reconstruction}
   figure = _rows(rows, mean, std)
   if oracle:
-    figure.suptitle('targets were normalised: mean and deviation of each patch are those of the original', fontsize=8)
+    figure.suptitle(
+      'targets were normalized: mean and deviation of each patch are those of the original',
+      fontsize=8,
+    )
   return figure
 
 
@@ -59,7 +70,8 @@ def _rows(rows: Mapping[str, np.ndarray], mean: Sequence[float], std: Sequence[f
 
 
 def confusion(labels: np.ndarray, guesses: np.ndarray, classes: Sequence[str]):
-  """Figure of the confusion matrix (N,) against (N,): rows are true classes, in shares of each row."""
+  """Figure of the confusion matrix (N,) against (N,): rows are true classes, in shares of each
+  row."""
   counts = np.zeros((len(classes), len(classes)))
   np.add.at(counts, (labels, guesses), 1)
   shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -73,7 +85,13 @@ def confusion(labels: np.ndarray, guesses: np.ndarray, classes: Sequence[str]):
   if len(classes) <= 20:
     for i, j in zip(*np.nonzero(shares >= 0.05)):
       axis.text(
-        j, i, f'{shares[i, j]:.0%}', ha='center', va='center', fontsize=6, color='w' if shares[i, j] > 0.5 else 'k'
+        j,
+        i,
+        f'{shares[i, j]:.0%}',
+        ha='center',
+        va='center',
+        fontsize=6,
+        color='w' if shares[i, j] > 0.5 else 'k',
       )
   figure.colorbar(picture, ax=axis, shrink=0.7)
   return figure
@@ -91,7 +109,8 @@ def frames(clips: Mapping[str, np.ndarray]):
 
 
 def overlaid(frames: np.ndarray, heat: np.ndarray, strength: float = 0.5) -> np.ndarray:
-  """Frames (T, H, W, 3) uint8 under a color map of heat (T, H, W) in 0..1, more of it where it is hotter."""
+  """Frames (T, H, W, 3) uint8 under a color map of heat (T, H, W) in 0..1, more of it where it is
+  hotter."""
   import matplotlib
 
   colors = 255 * matplotlib.colormaps['jet'](heat)[..., :3]
@@ -100,7 +119,8 @@ def overlaid(frames: np.ndarray, heat: np.ndarray, strength: float = 0.5) -> np.
 
 
 def mp4(frames: np.ndarray, rate: int = 8) -> bytes:
-  """An H.264 video of frames (T, H, W, 3) uint8; odd sizes lose a row or a column, and small ones are enlarged."""
+  """An H.264 video of frames (T, H, W, 3) uint8; odd sizes lose a row or a column, and small ones
+  are enlarged."""
   import av
 
   factor = -(-224 // min(frames.shape[1:3]))

@@ -1,8 +1,9 @@
-"""Paths on object stores: gs:// and s3:// through fsspec, for data and checkpoints alike. Importing it makes
-`epath.Path('s3://...')` work; it needs the extra `cloud`.
+"""Paths on object stores: gs:// and s3:// through fsspec, for data and checkpoints alike. Importing
+it makes `epath.Path('s3://...')` work; it needs the extra `cloud`.
 
-etils hands every URL to TensorFlow once that is installed; TensorFlow has no s3:// since 2.7 and no way to talk to an
-emulator. Orbax writes through epath, so what is said here holds for its folders too.
+etils hands every URL to TensorFlow once that is installed; TensorFlow has no s3:// since 2.7 and no
+way to talk to an emulator. Orbax writes through epath, so what is said here holds for its folders
+too.
 """
 
 import functools
@@ -39,8 +40,8 @@ def is_remote(path: object) -> bool:
 
 
 def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
-  """Pieces of these lengths that follow each other in a file from `offset`, in one request; shorter at its end. Raises
-  OSError naming file and byte, whatever the store's own package raises."""
+  """Pieces of these lengths that follow each other in a file from `offset`, in one request; shorter
+  at its end. Raises OSError naming file and byte, whatever the store's own package raises."""
   try:
     data = _filesystem(path).cat_file(path, start=offset, end=offset + sum(lengths))
   except Exception as e:
@@ -68,5 +69,7 @@ def _filesystem(path: str):
 
   scheme = path.partition('://')[0]
   _package(scheme)
-  fsspec.config.conf.setdefault(scheme, {'use_listings_cache': False})  # other hosts write there too
+  fsspec.config.conf.setdefault(
+    scheme, {'use_listings_cache': False}
+  )  # other hosts write there too
   return fsspec.filesystem(scheme)

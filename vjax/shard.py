@@ -1,7 +1,8 @@
 """The mesh and every PartitionSpec. Only this file names a mesh axis.
 
-Batches are split over both axes; parameters and optimizer state over 'fsdp' alone (in scaling-book notation a kernel is
-W[I, O_fsdp] and a batch X[B_(data,fsdp), ...]). On one device it is a mesh of one.
+Batches are split over both axes; parameters and optimizer state over 'fsdp' alone (in scaling-book
+notation a kernel is W[I, O_fsdp] and a batch X[B_(data,fsdp), ...]). On one device it is a mesh of
+one.
 """
 
 import functools
@@ -18,13 +19,18 @@ _SMALLEST_SPLIT = 2**14  # elements; below, a gather costs more than the memory 
 
 
 def mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """Mesh (devices / fsdp, fsdp) over `devices`, None = all of all hosts. Raises ValueError where fsdp does not divide
-  their number."""
+  """Mesh (devices / fsdp, fsdp) over `devices`, None = all of all hosts. Raises ValueError where
+  fsdp does not divide their number."""
   count = jax.device_count() if devices is None else len(devices)
   if fsdp < 1 or count % fsdp:
-    raise ValueError(f'train.fsdp is {fsdp}, but there are {count} devices: set it to a divisor of {count}')
-  # Auto: linen's Dropout and plain indexing fail on explicit-sharding meshes, which are the default.
-  return jax.make_mesh((count // fsdp, fsdp), _ROWS, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    raise ValueError(
+      f'train.fsdp is {fsdp}, but there are {count} devices: set it to a divisor of {count}'
+    )
+  # Auto: linen's Dropout and plain indexing fail on explicit-sharding meshes, which are the
+  # default.
+  return jax.make_mesh(
+    (count // fsdp, fsdp), _ROWS, axis_types=(AxisType.Auto,) * 2, devices=devices
+  )
 
 
 def rows(mesh: Mesh) -> NamedSharding:
@@ -37,8 +43,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def state_shardings(mesh: Mesh, shapes: Any) -> Any:
-  """Shardings for a tree of arrays or ShapeDtypeStructs: the longest axis that 'fsdp' divides is split, if the array is
-  worth it; the last such axis where several are equal."""
+  """Shardings for a tree of arrays or ShapeDtypeStructs: the longest axis that 'fsdp' divides is
+  split, if the array is worth it; the last such axis where several are equal."""
   size = mesh.shape['fsdp']
 
   def spec(x) -> NamedSharding:
@@ -46,18 +52,22 @@ def state_shardings(mesh: Mesh, shapes: Any) -> Any:
     if size == 1 or not axes or np.prod(x.shape) < _SMALLEST_SPLIT:
       return replicated(mesh)
     longest = max(axes, key=lambda i: (x.shape[i], i))
-    return NamedSharding(mesh, PartitionSpec(*('fsdp' if i == longest else None for i in range(len(x.shape)))))
+    return NamedSharding(
+      mesh, PartitionSpec(*('fsdp' if i == longest else None for i in range(len(x.shape))))
+    )
 
   return jax.tree.map(spec, shapes)
 
 
 def to_global(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-  """This host's rows -> arrays split over all devices of all hosts. Raises ValueError where rows do not divide."""
+  """This host's rows -> arrays split over all devices of all hosts. Raises ValueError where rows do
+  not divide."""
   devices = len(mesh.local_devices)
   for name, x in batch.items():
     if len(x) % devices:
       raise ValueError(
-        f'batch[{name!r}] has {len(x)} rows on this host, which {devices} devices cannot share: set data.batch_size to a '
+        f'batch[{name!r}] has {len(x)} rows on this host, which {devices} devices cannot share: '
+        'set data.batch_size to a '
         f'multiple of the number of devices'
       )
   return {name: jax.make_array_from_process_local_data(rows(mesh), x) for name, x in batch.items()}
@@ -69,7 +79,8 @@ def _largest(mesh: Mesh):
 
 
 def any_host(mesh: Mesh, here: bool) -> jax.Array:
-  """1.0 where `here` is true on any host, else 0.0: the same on all. Not waited for; all hosts must ask alike often."""
+  """1.0 where `here` is true on any host, else 0.0: the same on all. Not waited for; all hosts must
+  ask alike often."""
   flags = np.full(len(mesh.local_devices), here, np.float32)
   return _largest(mesh)(jax.make_array_from_process_local_data(rows(mesh), flags))
 
@@ -85,15 +96,16 @@ def local_rows(x: jax.Array) -> np.ndarray:
 def microbatches(mesh: Mesh, batch: Any, count: int) -> Any:
   """Leaves (B, ...) -> (count, B / count, ...), for gradient accumulation.
 
-  Every device contributes neighbouring rows of its own to each microbatch: nothing moves between devices, and groups of
-  neighbouring clips (BatchNorm's, MixUp's) stay together.
+  Every device contributes neighboring rows of its own to each microbatch: nothing moves between
+  devices, and groups of neighboring clips (BatchNorm's, MixUp's) stay together.
   """
   devices = mesh.size
 
   def split(x):
     if x.shape[0] % (devices * count):
       raise ValueError(
-        f'{x.shape[0]} clips a step cannot be split over {devices} devices and train.grad_accumulation={count}: make '
+        f'{x.shape[0]} clips a step cannot be split over {devices} devices and '
+        f'train.grad_accumulation={count}: make '
         f'data.batch_size a multiple of {devices * count}'
       )
     rest = x.shape[1:]

@@ -1,8 +1,10 @@
-"""Runs what is missing of a study, then prints its table:  python -m vjax.study configs/studies/NAME.py
+"""Runs what is missing of a study, then prints its table:  python -m vjax.study
+configs/studies/NAME.py
 
-A study is a file with runs(workdir), which yields (name, config) in the order in which they must run, and
-table(results), which makes {column: cell} rows of {name: result.json} of the runs that are finished. A cell is text,
-a number, or a list of numbers over seeds, printed as mean and standard deviation.
+A study is a file with runs(workdir), which yields (name, config) in the order in which they must
+run, and table(results), which makes {column: cell} rows of {name: result.json} of the runs that are
+finished. A cell is text, a number, or a list of numbers over seeds, printed as mean and standard
+deviation.
 """
 
 import argparse
@@ -35,12 +37,15 @@ def load(path: str) -> ModuleType:
   spec.loader.exec_module(module)
   for name in ('runs', 'table'):
     if not callable(getattr(module, name, None)):
-      raise ValueError(f'{path} has no function {name}: a study has runs(workdir) and table(results)')
+      raise ValueError(
+        f'{path} has no function {name}: a study has runs(workdir) and table(results)'
+      )
   return module
 
 
 def finished(config: Any, folder: Path) -> dict[str, Any] | None:
-  """result.json of a run, None where it is not finished. Raises ValueError where the run was made with another config."""
+  """result.json of a run, None where it is not finished. Raises ValueError where the run was made
+  with another config."""
   meta = folder / 'meta.json'
   if meta.exists():
     there = tree.flatten(ckpt.read_meta(folder)['config'])
@@ -48,22 +53,31 @@ def finished(config: Any, folder: Path) -> dict[str, Any] | None:
     differ = sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
     if differ:
       raise ValueError(
-        f'{folder} holds a run of another config: {", ".join(differ)} differ. Choose another --workdir, or remove it'
+        f'{folder} holds a run of another config: {", ".join(differ)} differ. Choose another '
+        '--workdir, or remove it'
       )
   result = folder / 'result.json'
   return json.loads(result.read_text()) if result.exists() else None
 
 
-def run_all(runs: dict[str, Any], workdir: str, data_dir: str, only: str = '*') -> dict[str, dict[str, Any]]:
+def run_all(
+  runs: dict[str, Any], workdir: str, data_dir: str, only: str = '*'
+) -> dict[str, dict[str, Any]]:
   """{name: result.json}, training what is not finished among the names that match `only`."""
   results, began, trained = {}, time.monotonic(), 0
-  todo = [n for n, config in runs.items() if fnmatch.fnmatch(n, only) and not finished(config, Path(workdir, n))]
+  todo = [
+    n
+    for n, config in runs.items()
+    if fnmatch.fnmatch(n, only) and not finished(config, Path(workdir, n))
+  ]
   for name, config in runs.items():
     folder = Path(workdir, name)
     if name in todo:
       _check_start(name, config, runs, workdir)
       eta = (
-        f', about {(time.monotonic() - began) / trained * (len(todo) - trained) / 60:.0f} min left' if trained else ''
+        f', about {(time.monotonic() - began) / trained * (len(todo) - trained) / 60:.0f} min left'
+        if trained
+        else ''
       )
       logging.info('--- %s (%d of %d%s)', name, trained + 1, len(todo), eta)
       start = time.monotonic()
@@ -79,9 +93,14 @@ def run_all(runs: dict[str, Any], workdir: str, data_dir: str, only: str = '*') 
 def _check_start(name: str, config: Any, runs: dict[str, Any], workdir: str) -> None:
   """Raises ValueError where a run would start from another of the study that is not finished."""
   source = Path(parse(config).init.path)
-  if source.parent == Path(workdir) and source.name in runs and not finished(runs[source.name], source):
+  if (
+    source.parent == Path(workdir)
+    and source.name in runs
+    and not finished(runs[source.name], source)
+  ):
     raise ValueError(
-      f'{name} starts from {source.name}, which is not finished: run that first (--only={source.name})'
+      f'{name} starts from {source.name}, which is not finished: run that first '
+      f'(--only={source.name})'
     )
 
 
@@ -96,7 +115,8 @@ def cell(value: Any) -> str:
 
 
 def markdown(rows: Rows) -> str:
-  """The table, columns in the order of the first row, padded so that it reads well in a terminal too."""
+  """The table, columns in the order of the first row, padded so that it reads well in a terminal
+  too."""
   columns = list(rows[0])
   lines = [columns, *([cell(row.get(c)) for c in columns] for row in rows)]
   widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
@@ -105,13 +125,18 @@ def markdown(rows: Rows) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Runs, prints and writes workdir/table.md. Exits with 1 and one message for what the user can mend."""
+  """Runs, prints and writes workdir/table.md. Exits with 1 and one message for what the user can
+  mend."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('study', help='configs/studies/NAME.py')
   parser.add_argument('--workdir', help='default runs/NAME')
-  parser.add_argument('--data_dir', default=build.default_data_dir(), help='folder of prepared data sets')
   parser.add_argument(
-    '--only', default='*', help='pattern of the runs to train; the table shows all that are finished'
+    '--data_dir', default=build.default_data_dir(), help='folder of prepared data sets'
+  )
+  parser.add_argument(
+    '--only',
+    default='*',
+    help='pattern of the runs to train; the table shows all that are finished',
   )
   args = parser.parse_args(argv)
   workdir = args.workdir or f'runs/{Path(args.study).stem}'

@@ -1,4 +1,5 @@
-"""The training loop: resume or start, step, log, save, evaluate. It knows no task: objectives are values."""
+"""The training loop: resume or start, step, log, save, evaluate. It knows no task: objectives are
+values."""
 
 import contextlib
 import logging
@@ -19,10 +20,14 @@ from vjax.metrics import Interval, Log, memory_gib, writing
 from vjax.types import Batch, TrainState
 
 MAX_SKIPPED = 20  # steps in a row that train.skip_nonfinite leaves out before it gives up
-STOPPED = 75  # exit status after SIGTERM: state is saved, start the same command again (EX_TEMPFAIL)
+STOPPED = (
+  75  # exit status after SIGTERM: state is saved, start the same command again (EX_TEMPFAIL)
+)
 
 
-def _start(exp: Experiment, mesh, checkpoints: ckpt.Checkpoints, rng: jax.Array) -> tuple[TrainState, Interval]:
+def _start(
+  exp: Experiment, mesh, checkpoints: ckpt.Checkpoints, rng: jax.Array
+) -> tuple[TrainState, Interval]:
   """The newest checkpoint's state; else the initial one, warm-started where the config says so."""
   make, target = train_step.init_state(exp.update, mesh, rng)
   if checkpoints.latest is not None:
@@ -32,10 +37,14 @@ def _start(exp: Experiment, mesh, checkpoints: ckpt.Checkpoints, rng: jax.Array)
   state = make()
   if exp.init_path:
     params, stats, report = ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm)
-    logging.info('warm start from %s: %s', exp.init_path, {name: len(rows) for name, rows in report.items()})
+    logging.info(
+      'warm start from %s: %s', exp.init_path, {name: len(rows) for name, rows in report.items()}
+    )
     fresh, target = state.replace(params=params, stats=stats, ema=None), target.replace(ema=None)
     state = jax.tree.map(lambda x, t: jax.device_put(x, t.sharding), fresh, target)
-    state = state.replace(ema=jax.tree.map(jnp.copy, state.params) if exp.training.ema_decay else None)
+    state = state.replace(
+      ema=jax.tree.map(jnp.copy, state.params) if exp.training.ema_decay else None
+    )
   return state, Interval()
 
 
@@ -52,8 +61,8 @@ class _Stop:
     self.asked = True
 
   def __call__(self) -> bool:
-    """The same on all hosts, which must ask alike often. In a pod it speaks of the time of the last question: the answer
-    of this one is on its way while the device works."""
+    """The same on all hosts, which must ask alike often. In a pod it speaks of the time of the last
+    question: the answer of this one is on its way while the device works."""
     if jax.process_count() == 1:
       return self.asked
     answer = self._answer is not None and float(self._answer) > 0
@@ -67,15 +76,20 @@ class _Stop:
   def close(self) -> None:
     """Gives the signal back; one that comes while we are leaving anyway does nothing."""
     if self._handles:
-      signal.signal(signal.SIGTERM, signal.SIG_IGN if self.asked else self._before or signal.SIG_DFL)
+      signal.signal(
+        signal.SIGTERM, signal.SIG_IGN if self.asked else self._before or signal.SIG_DFL
+      )
 
 
 class _Watch:
-  """Stops a run whose numbers are no longer finite, or lets it go on where its steps skip what is not."""
+  """Stops a run whose numbers are no longer finite, or lets it go on where its steps skip what is
+  not."""
 
   def __init__(self, checkpoints: ckpt.Checkpoints, skips: bool):
     self._checkpoints, self._skips, self._in_a_row = checkpoints, skips, 0
-    self._finite = jax.jit(lambda state: jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state)]).all())
+    self._finite = jax.jit(
+      lambda state: jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state)]).all()
+    )
 
   def step(self, step: int, means: dict[str, float], ids: np.ndarray) -> None:
     """Raises FloatingPointError naming step, clips and the last good checkpoint."""
@@ -85,7 +99,9 @@ class _Watch:
       if means['skipped']:
         logging.warning('step %d was skipped: loss or gradient is not finite, %s', step, clips)
       if self._in_a_row == MAX_SKIPPED:
-        self._stop(f'{MAX_SKIPPED} steps in a row were skipped, the last being step {step}, {clips}')
+        self._stop(
+          f'{MAX_SKIPPED} steps in a row were skipped, the last being step {step}, {clips}'
+        )
       return
     for name in ('loss', 'gradient_norm'):
       if not np.isfinite(means[name]):
@@ -99,13 +115,15 @@ class _Watch:
   def _stop(self, what: str) -> None:
     self._checkpoints.wait()
     raise FloatingPointError(
-      f'{what}; {self._checkpoints.last_good()}. Lower optim.learning_rate, lengthen its warm-up, set '
+      f'{what}; {self._checkpoints.last_good()}. Lower optim.learning_rate, lengthen its warm-up, '
+      'set '
       f'optim.clip_norm, or have single bad steps left out by train.skip_nonfinite'
     )
 
 
 def run(exp: Experiment, workdir: str) -> dict[str, Any]:
-  """Trains to the last step, saving and evaluating on the way; returns the result of the final evaluation.
+  """Trains to the last step, saving and evaluating on the way; returns the result of the final
+  evaluation.
 
   Exits with status STOPPED after SIGTERM, when everything is saved.
   """
@@ -196,7 +214,9 @@ def _loop(
     pending = (step, metrics, ids)
     last, leaving = step == exp.total_steps, stop()
     logs, evaluates = last or step % exp.training.log_steps == 0, due(step)
-    saves = last or leaving or evaluates or step % exp.training.save_steps == 0  # evaluations may be killed
+    saves = (
+      last or leaving or evaluates or step % exp.training.save_steps == 0
+    )  # evaluations may be killed
     if logs or saves:
       watch.step(step, interval.add(metrics), ids)
       pending = None

@@ -1,4 +1,5 @@
-"""One update: gradients, accumulation over microbatches, the optimizer, skipping of updates that are not finite."""
+"""One update: gradients, accumulation over microbatches, the optimizer, skipping of updates that
+are not finite."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ class Update:
     schedule: learning rate of a step, for the log.
     clip: (T, H, W) of the clips that the model is made for.
     pixels: makes normalized clips (B, T, H, W, 3) float32 of a batch.
-    freeze: regular expressions of parameters that are not trained; their gradients do not count in the norm.
+    freeze: regular expressions of parameters that are not trained; their gradients do not count in
+      the norm.
     grad_accumulation: number of microbatches.
     ema_decay: weight of the old moving average of parameters, 0 = no average is kept.
     skip_nonfinite: leave out an update whose loss or gradient is not finite.
@@ -42,7 +44,13 @@ class Update:
 
 
 def train_step(
-  state: TrainState, batch: Batch, rng: jax.Array, *, update: Update, mesh: Mesh, objective: Callable
+  state: TrainState,
+  batch: Batch,
+  rng: jax.Array,
+  *,
+  update: Update,
+  mesh: Mesh,
+  objective: Callable,
 ) -> tuple[TrainState, Metrics]:
   """One update of the state by `objective`.
 
@@ -64,7 +72,9 @@ def train_step(
 
   def gradients(part: Batch, dropout_rng: jax.Array):
     part = {**part, 'video': update.pixels(part)}
-    loss = lambda params: objective(update.model, params, state.stats, part, dropout_rng, train=True)
+    loss = lambda params: objective(
+      update.model, params, state.stats, part, dropout_rng, train=True
+    )
     (_, (metrics, stats)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
     return grads, stats, metrics
 
@@ -89,17 +99,23 @@ def train_step(
 
 
 def _keep_frozen(old: Any, new: Any, freeze: Sequence[str]) -> Any:
-  """`new` with the old running averages of layers whose parameters are frozen: 'backbone/.*' holds those of all norms."""
+  """`new` with the old running averages of layers whose parameters are frozen: 'backbone/.*' holds
+  those of all norms."""
   if not freeze:
     return new
   before = tree.flatten(old)
-  frozen = lambda name: tree.matches(freeze, name.partition('/')[2])  # a name begins with its collection
+  frozen = lambda name: tree.matches(
+    freeze, name.partition('/')[2]
+  )  # a name begins with its collection
   return tree.map_named(lambda name, x: before[name] if frozen(name) else x, new)
 
 
-def _skip_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
-  """(new, metrics) where loss and gradient norm are finite; else the old state a step further, and metrics that count
-  nothing but the skipped step. Rates are then those of the updates made, not of the step."""
+def _skip_nonfinite(
+  old: TrainState, new: TrainState, metrics: Metrics
+) -> tuple[TrainState, Metrics]:
+  """(new, metrics) where loss and gradient norm are finite; else the old state a step further, and
+  metrics that count nothing but the skipped step. Rates are then those of the updates made, not of
+  the step."""
   finite = jnp.isfinite(metrics['loss'].total) & jnp.isfinite(metrics['gradient_norm'].total)
   choose = lambda x, y: jnp.where(finite, x, y)
   metrics = jax.tree.map(lambda x: choose(x, jnp.zeros_like(x)), metrics)
@@ -108,15 +124,17 @@ def _skip_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> tuple
 
 
 def compiled_step(update: Update, mesh: Mesh, state: TrainState, objective: Callable) -> Callable:
-  """train_step under jit on the mesh: (state, global batch, rng) -> (state, metrics). It uses up the given state."""
+  """train_step under jit on the mesh: (state, global batch, rng) -> (state, metrics). It uses up
+  the given state."""
   outputs = (shard.state_shardings(mesh, state), shard.replicated(mesh))
   step = partial(train_step, update=update, mesh=mesh, objective=objective)
   return jax.jit(step, donate_argnums=0, out_shardings=outputs)
 
 
 def _accumulate(gradients: Callable, parts: Batch, rng: jax.Array):
-  """Mean of gradients and statistics, merged metrics, over microbatches (count, B / count, ...). Statistics are an
-  average of old and new, so their mean over microbatches is what one large batch gives."""
+  """Mean of gradients and statistics, merged metrics, over microbatches (count, B / count, ...).
+  Statistics are an average of old and new, so their mean over microbatches is what one large batch
+  gives."""
   count = parts['mask'].shape[0]
   rngs = jax.random.split(rng, count)
   at = lambda i: jax.tree.map(lambda x: x[i], parts)
@@ -125,27 +143,37 @@ def _accumulate(gradients: Callable, parts: Batch, rng: jax.Array):
   def add(total, i):
     grads, stats, metrics = gradients(at(i), rngs[i])
     merged = {name: total[2][name].merge(metric) for name, metric in metrics.items()}
-    return (jax.tree.map(jnp.add, total[0], grads), jax.tree.map(jnp.add, total[1], stats), merged), None
+    return (
+      jax.tree.map(jnp.add, total[0], grads),
+      jax.tree.map(jnp.add, total[1], stats),
+      merged,
+    ), None
 
   (grads, stats, metrics), _ = jax.lax.scan(add, first, jnp.arange(1, count))
   mean = lambda x: jax.tree.map(lambda y: y / count, x)
   return mean(grads), mean(stats), metrics
 
 
-def init_state(update: Update, mesh: Mesh, rng: jax.Array) -> tuple[Callable[[], TrainState], TrainState]:
-  """(function that makes the initial state on the mesh, the same state as ShapeDtypeStructs with shardings)."""
+def init_state(
+  update: Update, mesh: Mesh, rng: jax.Array
+) -> tuple[Callable[[], TrainState], TrainState]:
+  """(function that makes the initial state on the mesh, the same state as ShapeDtypeStructs with
+  shardings)."""
   video = jnp.zeros((1, *update.clip, 3))
 
   def make() -> TrainState:
     variables = dict(update.model.init({'params': rng}, video, train=False))
     params = variables.pop('params')
     ema = jax.tree.map(jnp.copy, params) if update.ema_decay else None
-    return TrainState(step=jnp.int32(0), params=params, stats=variables, opt_state=update.tx.init(params), ema=ema)
+    return TrainState(
+      step=jnp.int32(0), params=params, stats=variables, opt_state=update.tx.init(params), ema=ema
+    )
 
   shapes = jax.eval_shape(make)
   shardings = shard.state_shardings(mesh, shapes)
   struct = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-  # It runs once: on a CPU LLVM takes longer to make the drawing of many parameters fast than it can save.
+  # It runs once: on a CPU LLVM takes longer to make the drawing of many parameters fast than it can
+  # save.
   options = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
   return (
     jax.jit(make, out_shardings=shardings, compiler_options=options),

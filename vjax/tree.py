@@ -1,4 +1,5 @@
-"""Parameter names <-> pytrees. A name is the path joined by '/', e.g. 'backbone/block0/attn/q/kernel'."""
+"""Parameter names <-> pytrees. A name is the path joined by '/', e.g.
+'backbone/block0/attn/q/kernel'."""
 
 import re
 from collections.abc import Callable, Sequence

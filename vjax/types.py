@@ -1,4 +1,5 @@
-"""The nouns every room shares. Axes: B batch, V views, T H W time height width, C channels, N tokens, D width, K classes."""
+"""The nouns every room shares. Axes: B batch, V views, T H W time height width, C channels, N
+tokens, D width, K classes."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# video (B, T, H, W, C) uint8 on the host, float in models; label (B,) or (B, K); mask (B,) 1 = real, 0 = padding;
-# video_id (B,) int; in training also rng (B,), one random key a clip.
+# video (B, T, H, W, C) uint8 on the host, float in models; label (B,) or (B, K); mask (B,) 1 =
+# real, 0 = padding; video_id (B,) int; in training also rng (B,), one random key a clip.
 Batch = dict[str, Any]
 Metrics = dict[str, 'Mean']
 
@@ -45,8 +46,9 @@ class DatasetSpec:
 
 @flax.struct.dataclass
 class Mask:
-  """Which tokens a masked autoencoder sees: keep (B, K) indices in the order they enter the encoder, restore (B, N)
-  the place of every token in (kept, removed) order, removed (B, N) 1 = removed."""
+  """Which tokens a masked autoencoder sees: keep (B, K) indices in the order they enter the
+  encoder, restore (B, N) the place of every token in (kept, removed) order, removed (B, N) 1 =
+  removed."""
 
   keep: Any
   restore: Any
@@ -80,8 +82,10 @@ class Mean:
 class Features:
   """What every backbone answers.
 
-  maps: tuple of (B, T', H', W', D), one per pathway; None when masked. pooled: (B, D), what the paper feeds its
-  classifier. tokens: (B, 1 + K, D) for a masked ViT, class token first where there is one; mask: the Mask given.
+  maps: tuple of (B, T', H', W', D), one per pathway; None when masked. pooled: (B, D), what the
+  paper feeds its
+  classifier. tokens: (B, 1 + K, D) for a masked ViT, class token first where there is one; mask:
+  the Mask given.
   grid: (T', H', W') of the token grid, for heads that need positions.
   """
 
@@ -94,7 +98,8 @@ class Features:
 
 @flax.struct.dataclass
 class TrainState:
-  """Everything that a resume needs, and nothing else. stats: collections other than params (BatchNorm averages)."""
+  """Everything that a resume needs, and nothing else. stats: collections other than params
+  (BatchNorm averages)."""
 
   step: Any
   params: Any
@@ -110,13 +115,17 @@ class VideoModel(nn.Module):
   head: nn.Module
 
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None):
-    """The head's output for normalised clips (B, T, H, W, C)."""
+    """The head's output for normalized clips (B, T, H, W, C)."""
     return self.head(self.features(video, train=train, mask=mask), train=train)
 
-  def features(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
+  def features(
+    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+  ) -> Features:
     """The backbone's answer, for probes and heads."""
     if video.ndim != 5:
-      raise ValueError(f'video has shape {jnp.shape(video)}; a model needs (B, T, H, W, C): add the batch axis')
+      raise ValueError(
+        f'video has shape {jnp.shape(video)}; a model needs (B, T, H, W, C): add the batch axis'
+      )
     if mask is None:
       return self.backbone(video, train=train)
     return self.backbone(video, train=train, mask=mask)

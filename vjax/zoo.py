@@ -1,7 +1,9 @@
-"""Every variant of every model: parameters and multiply-adds, beside published figures.  python -m vjax.zoo [--match=csn]
+"""Every variant of every model: parameters and multiply-adds, beside published figures.  python -m
+vjax.zoo [--match=csn]
 
-One multiply-accumulate counts as one ("GMAC"), as the papers' "FLOPs" do; norms, activations and pooling are free.
-Nothing is computed: the numbers are read from shapes, a second or so for a network.
+One multiply-accumulate counts as one ("GMAC"), as the papers' "FLOPs" do; norms, activations and
+pooling are free. Nothing is computed: the numbers are read from shapes, a second or so for a
+network.
 """
 
 import argparse
@@ -20,7 +22,8 @@ from vjax.types import VideoModel
 class Figure(NamedTuple):
   """What is published of a variant on clips of `frames` x `crop` x `crop` with `classes` outputs.
 
-  parameters, gmacs: of the authors' code, counted; None = unknown. paper: what is printed, parameters and cost.
+  parameters, gmacs: of the authors' code, counted; None = unknown. paper: what is printed,
+  parameters and cost.
   """
 
   model: str
@@ -34,11 +37,14 @@ class Figure(NamedTuple):
 
 
 def _framework() -> Iterator[Figure]:
-  """Chen et al. 2021, table 10 and log: 8 frames of 224 px, 87 classes; GMACs without and with pooling through time."""
+  """Chen et al. 2021, table 10 and log: 8 frames of 224 px, 87 classes; GMACs without and with
+  pooling through time."""
   counts = {
     'inception': {
-      'tsn': (5_689_079, 11.98, 6.52, '5.7 M, 12.0 G'), 'tam': (5_706_503, 12.05, 6.57, '5.7 M, 12.0 G'),
-      'i3d': (12_376_439, 33.81, 21.41, '12.4 M, 33.6 G (with legacy_pool4)'), 's3d': (7_992_503, 19.78, 12.26, ''),
+      'tsn': (5_689_079, 11.98, 6.52, '5.7 M, 12.0 G'),
+      'tam': (5_706_503, 12.05, 6.57, '5.7 M, 12.0 G'),
+      'i3d': (12_376_439, 33.81, 21.41, '12.4 M, 33.6 G (with legacy_pool4)'),
+      's3d': (7_992_503, 19.78, 12.26, ''),
       'tam_dense': (17_206_775, 32.18, None, '17.2 M, 32.2 G ("Conv.")'),
     },
     'r18': {
@@ -46,10 +52,12 @@ def _framework() -> Iterator[Figure]:
       'i3d': (33_210_903, 43.22, 22.47, ''), 's3d': (15_425_559, 21.33, 12.13, ''),
     },
     'r50': {
-      'tsn': (23_686_295, 32.70, 14.14, '23.7 M, 32.7 G'), 'tam': (23_725_655, 32.83, 14.21, '23.7 M, 32.8 G'),
+      'tsn': (23_686_295, 32.70, 14.14, '23.7 M, 32.7 G'),
+      'tam': (23_725_655, 32.83, 14.21, '23.7 M, 32.8 G'),
       'i3d': (46_339_607, 64.18, 29.46, '46.3 M, 64.2 G'), 's3d': (27_485_079, 39.52, 19.67, ''),
       'tam_dense': (71_474_327, 106.99, None, '71.5 M, 107.0 G ("Conv.")'),
-      'tsm': (23_686_295, 32.70, 14.14, '23.7 M, 32.7 G'), 'nln': (31_044_759, 54.9, None, '31.0 M, 196 G'),
+      'tsm': (23_686_295, 32.70, 14.14, '23.7 M, 32.7 G'),
+      'nln': (31_044_759, 54.9, None, '31.0 M, 196 G'),
     },
     'r101': {
       'tsn': (42_678_423, 62.40, 21.56, ''), 'tam': (42_770_007, 62.61, 21.66, ''),
@@ -96,14 +104,16 @@ FIGURES = [
   Figure('resnet', 'ip_csn_r152', 32, 224, 400, 33_016_592, 83.29),
   Figure('resnet', 'ir_csn_r152', 32, 256, 400, 29_703_568, 96.72),
   Figure('resnet', 'ip_csn_r152', 32, 256, 400, 33_016_592, 108.80),
-  # Feichtenhofer et al. 2019, table 5, as Chen et al. 2021 print it; r101_16x8 of the paper is "50_50".
+  # Feichtenhofer et al. 2019, table 5, as Chen et al. 2021 print it; r101_16x8 of the paper is
+  # "50_50".
   Figure('slowfast', 'r50_4x16', 32, 256, 400, 34_480_216, 36.10, '36.1 G'),
   Figure('slowfast', 'r50_8x8', 32, 256, 400, 34_566_488, 65.71, '65.7 G'),
   Figure('slowfast', 'r50_16x8', 64, 256, 400, 34_566_488, 131.42, '124.5 G'),
   Figure('slowfast', 'r101_8x8', 32, 256, 400, 62_826_968, 125.91, '125.9 G'),
   Figure('slowfast', 'r101_8x8_50_50', 32, 256, 400, 53_774_808, 106.51, '106 G'),
   Figure('slowfast', 'r101_16x8_50_50', 64, 256, 400, 53_774_808, 213.02, '213 G'),
-  # Feichtenhofer 2020, table 4: the costs of L and XL are those of test crops; they train on 312 px.
+  # Feichtenhofer 2020, table 4: the costs of L and XL are those of test crops; they train on 312
+  # px.
   Figure('x3d', 'xs', 4, 160, 400, 3_794_322, 0.605, '3.76 M, 0.60 G'),
   Figure('x3d', 's', 13, 160, 400, 3_794_322, 1.963, '3.76 M, 1.96 G'),
   Figure('x3d', 'm', 16, 224, 400, 3_794_322, 4.733, '3.76 M, 4.73 G'),
@@ -126,8 +136,8 @@ FIGURES = [
   Figure('vit', 'H', 16, 224, 400, 632_424_080, 1191.9, '632 M, 1193 G'),
   Figure('vit', 'L', 40, 312, 400, None, 4755.0, '304 M, 4757 G'),
   Figure('vit', 'H', 32, 312, 400, None, 6380.0, '632 M, 6382 G'),
-  # Fan et al. 2021, table 4, and the zoo's with 24 blocks; Li et al. 2022, table 4; Liang et al. 2022, table 1. L in
-  # PySlowFast's list of models: 217.6 M.
+  # Fan et al. 2021, table 4, and the zoo's with 24 blocks; Li et al. 2022, table 4; Liang et al.
+  # 2022, table 1. L in PySlowFast's list of models: 217.6 M.
   Figure('mvit', 'v1_b_16x4', 16, 224, 400, 36_610_672, 70.6, '36.6 M, 70.5 G'),
   Figure('mvit', 'v1_b16_32x3', 32, 224, 400, 36_611_440, 170.0, '36.6 M, 170 G'),
   Figure('mvit', 'v1_b16_64x3', 64, 224, 400, 36_612_976, 455.1, '36.6 M, 455 G'),
@@ -142,10 +152,15 @@ FIGURES = [
   Figure('mvit', 'multitrain_half_b_16x4', 16, 224, 305, 34_600_049, 63.6),
   *_framework(),
 ]
-_DEFAULT = {'slowfast': (32, 224, 400), 'vit': (16, 224, 400)}  # frames, crop, classes; of others (8, 224, 400)
+_DEFAULT = {
+  'slowfast': (32, 224, 400),
+  'vit': (16, 224, 400),
+}  # frames, crop, classes; of others (8, 224, 400)
 
 
-def network(model: str, variant: str, frames: int, crop: int, classes: int, **settings) -> VideoModel:
+def network(
+  model: str, variant: str, frames: int, crop: int, classes: int, **settings
+) -> VideoModel:
   """The classifier of a variant. Raises ValueError listing what there is for an unknown one."""
   module = registry.find('models', model)
   if variant not in module.VARIANTS:
@@ -162,7 +177,8 @@ def measure(net: VideoModel, frames: int, crop: int) -> tuple[int, float]:
   found = {}
 
   def call(rng: jax.Array, x: jax.Array) -> jax.Array:
-    """The output for fresh variables, whose shapes are kept: a network is traced once for both numbers."""
+    """The output for fresh variables, whose shapes are kept: a network is traced once for both
+    numbers."""
     y, found['variables'] = net.init_with_output(rng, x, train=False)
     return y
 
@@ -171,7 +187,8 @@ def measure(net: VideoModel, frames: int, crop: int) -> tuple[int, float]:
 
 
 def rows(match: str = '') -> Iterator[tuple[str, ...]]:
-  """A row of the table for every figure, then for every variant without one, whose 'model/variant' has `match` in it."""
+  """A row of the table for every figure, then for every variant without one, whose 'model/variant'
+  has `match` in it."""
   found = [f for f in FIGURES if re.search(match, f'{f.model}/{f.variant}')]
   known = {(f.model, f.variant) for f in FIGURES}
   for model in registry.names('models'):
@@ -188,7 +205,9 @@ def rows(match: str = '') -> Iterator[tuple[str, ...]]:
 def main() -> None:
   """Prints the table, row by row."""
   parser = argparse.ArgumentParser(prog='python -m vjax.zoo', description=__doc__)
-  parser.add_argument('--match', default='', help="regular expression for 'model/variant', e.g. x3d or r50$")
+  parser.add_argument(
+    '--match', default='', help="regular expression for 'model/variant', e.g. x3d or r50$"
+  )
   title = ('model', 'variant', 'clip', 'classes', 'parameters', 'GMACs', "authors' code", 'paper')
   print('| ' + ' | '.join(title) + ' |\n|' + ' --- |' * len(title), flush=True)
   for row in rows(parser.parse_args().match):

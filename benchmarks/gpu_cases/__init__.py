@@ -1,4 +1,5 @@
-"""The cases of `python -m benchmarks.gpu`, in the order in which they are worth knowing. Importing this imports no JAX."""
+"""The cases of `python -m benchmarks.gpu`, in the order in which they are worth knowing. Importing
+this imports no JAX."""
 
 from __future__ import annotations
 
@@ -59,8 +60,8 @@ _FIXTURES = {
 }
 _DETERMINISTIC = {'XLA_FLAGS': '--xla_gpu_deterministic_ops=true'}
 _TORCH, _VIDEO = ('torch',), ('torch', 'torchvision', 'pytorchvideo')
-# JAX takes at most three quarters of the memory unless told otherwise, and gives nothing back: alone it may have nearly
-# all, beside PyTorch less than half.
+# JAX takes at most three quarters of the memory unless told otherwise, and gives nothing back:
+# alone it may have nearly all, beside PyTorch less than half.
 _ALONE = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'true', 'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.92'}
 _BESIDE = {'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.45'}
 
@@ -73,7 +74,11 @@ _PEERS = {
   'x3d_m': (16, None, _VIDEO),
   'csn_50': (16, None, _VIDEO),
   'slow_r50': (16, None, _VIDEO),
-  'mae_b_90': (64, {'sizes': {'frames': 4, 'crop': 32, 'depth': 1}, 'clip': (4, 32), 'batch': 2}, _TORCH),
+  'mae_b_90': (
+    64,
+    {'sizes': {'frames': 4, 'crop': 32, 'depth': 1}, 'clip': (4, 32), 'batch': 2},
+    _TORCH,
+  ),
   'sts_slow_r50': (16, None, _VIDEO),
   'mvit_b': (8, None, _TORCH),
 }
@@ -88,15 +93,21 @@ def _right() -> list[Case]:
   for family, (fixture, source, variant, layout, settings) in _FIXTURES.items():
     given = dict(fixture=fixture, source=source, variant=variant, layout=layout, overrides=settings)
     small = {} if family == 'tam' else None
-    rows.append(Case(f'right/fixture/{family}', 2, 'right.fixture', given, 60, small, 40, timed=False))
+    rows.append(
+      Case(f'right/fixture/{family}', 2, 'right.fixture', given, 60, small, 40, timed=False)
+    )
   for name in ('vit', 'mvit', 'r2plus1d', 'csn'):
     small = {} if name == 'vit' else None
-    rows.append(Case(f'right/step/{name}', 2, 'right.step', {'name': name}, 90, small, 30, timed=False))
+    rows.append(
+      Case(f'right/step/{name}', 2, 'right.step', {'name': name}, 90, small, 30, timed=False)
+    )
   for name in ('vit', 'csn'):
     for kind, env in (('default', {}), ('deterministic', _DETERMINISTIC)):
       small = {} if (name, kind) == ('vit', 'default') else None
       given = dict(name=name, width=1)
-      rows.append(Case(f'right/resume/{name}/{kind}', 2, 'right.resume', given, 60, small, 30, env=env))
+      rows.append(
+        Case(f'right/resume/{name}/{kind}', 2, 'right.resume', given, 60, small, 30, env=env)
+      )
   return rows
 
 
@@ -139,7 +150,8 @@ def _kernels() -> list[Case]:
   for width in (64, 96, 128, 80, 160, 192, 256):
     given = dict(width=width)
     rows.append(Case(f'kernels/attention/{width}', 5, 'kernels.attentions', given, 40))
-  # Convolutions were measured first because CNNs depend on them; attention's rows must not wait for all of them.
+  # Convolutions were measured first because CNNs depend on them; attention's rows must not wait for
+  # all of them.
   order = {name: i for i, name in enumerate(('depthwise', 'attention', 'batch_norm', 'max_pool'))}
   return sorted(rows, key=lambda case: order.get(case.name.split('/')[1], len(order)))
 
@@ -151,7 +163,16 @@ def _size() -> list[Case]:
       small = {'name': 'vit_ti', 'clips': (1, 2)} if name == 'vit_l' and not remat else None
       given = dict(name=name, remat=remat, clips=clips)
       rows.append(
-        Case(f'size/{name}{"/remat" if remat else ""}', 6, 'size.largest', given, 200, small, 60, env=_ALONE)
+        Case(
+          f'size/{name}{"/remat" if remat else ""}',
+          6,
+          'size.largest',
+          given,
+          200,
+          small,
+          60,
+          env=_ALONE,
+        )
       )
   return rows
 

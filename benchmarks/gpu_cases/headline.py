@@ -22,12 +22,14 @@ def mae(
   frames: int = 16,
   crop: int = 224,
 ) -> None:
-  """Training steps in bfloat16 (float32 on a CPU) at several batches; the best one's profile at the end.
+  """Training steps in bfloat16 (float32 on a CPU) at several batches; the best one's profile at the
+  end.
 
   Args:
     record: of the results.
     variant: of the ViT.
-    batches: clips a step, the likeliest first; after one that memory does not hold no larger one is tried.
+    batches: clips a step, the likeliest first; after one that memory does not hold no larger one is
+      tried.
     ratio: of hidden tokens; None = dense.
     frames, crop: of the clip.
   """
@@ -38,12 +40,16 @@ def mae(
   for clips in batches:
     if too_large is not None and clips > too_large:
       continue
-    if not record.measure(f'batch={clips}', lambda clips=clips: _speed(run, variant, ratio, clips, compiled)):
+    if not record.measure(
+      f'batch={clips}', lambda clips=clips: _speed(run, variant, ratio, clips, compiled)
+    ):
       too_large = clips
   done = {line: values for line, values in record.known.items() if 'clips_per_s' in values}
   if done:
     best = max(done, key=lambda line: done[line]['clips_per_s'])
-    record.measure('profile', lambda: {'of': best, **_profile(run, int(best.removeprefix('batch=')), compiled)})
+    record.measure(
+      'profile', lambda: {'of': best, **_profile(run, int(best.removeprefix('batch=')), compiled)}
+    )
 
 
 def _speed(
@@ -51,7 +57,9 @@ def _speed(
 ) -> dict[str, Any]:
   tokens = run.clip[0] // 2 * (run.clip[1] // 16) ** 2
   kept = tokens if ratio is None else masks.kept(tokens, ratio)
-  flop = 2 * 3 * clips * mae_step.step_macs(variant, kept, tokens)  # a multiply-add is two; backward twice forward
+  flop = (
+    2 * 3 * clips * mae_step.step_macs(variant, kept, tokens)
+  )  # a multiply-add is two; backward twice forward
   step, compile_s = run.compiled(clips)
   largest = clips >= max(compiled, default=0)
   compiled[clips] = step

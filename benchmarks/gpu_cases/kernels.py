@@ -1,4 +1,5 @@
-"""Formulations of single operations beside each other; each case ends with what `kernels/table.py` should hold."""
+"""Formulations of single operations beside each other; each case ends with what `kernels/table.py`
+should hold."""
 
 from __future__ import annotations
 
@@ -18,7 +19,11 @@ from benchmarks.gpu_cases.recorder import Recorder, seconds_of
 from vjax.kernels import table
 from vjax.layers import attention, conv, norm, pool
 
-GROUPED = ((2, 8, 28, 28, 128), (3, 3, 3, 4, 128), (1, 1, 1))  # CSN's and X3D's groups are single channels
+GROUPED = (
+  (2, 8, 28, 28, 128),
+  (3, 3, 3, 4, 128),
+  (1, 1, 1),
+)  # CSN's and X3D's groups are single channels
 
 
 def convolutions(
@@ -33,21 +38,32 @@ def convolutions(
     batch: clips.
     shrink: divides rows and columns, most: shapes that are tried; for tests.
   """
-  cases = [c for c in [*conv_bench.CASES, GROUPED] if conv.kind(c[1], c[0][-1], c[0][-1] // c[1][3]) == kind][:most]
+  cases = [
+    c
+    for c in [*conv_bench.CASES, GROUPED]
+    if conv.kind(c[1], c[0][-1], c[0][-1] // c[1][3]) == kind
+  ][:most]
   names = {**conv_bench.FITS, 'grouped': ('lax', 'taps')}[kind]
   for shape, kernel_shape, strides in cases:
     shape = (batch, shape[1], shape[2] // shrink, shape[3] // shrink, shape[4])
     groups, padding = shape[-1] // kernel_shape[3], tuple(k // 2 for k in kernel_shape[:3])
     operands = _normal(shape, dtype), _normal(kernel_shape, dtype)
     for name in names:
-      call = lambda x, k, f=conv.FORMULATIONS[name], s=(strides, padding, (1, 1, 1), groups): f(x, k, *s)
+      call = lambda x, k, f=conv.FORMULATIONS[name], s=(strides, padding, (1, 1, 1), groups): f(
+        x, k, *s
+      )
       line = f'{_text(shape)} * {_text(kernel_shape)} / {_text(strides)}: {name}'
       record.measure(line, partial(_forward_and_gradient, call, *operands))
   _choose(record, kind, dtype)
 
 
 def gradients(
-  record: Recorder, layer: str, dtype: str, batch: int = 16, shrink: int = 1, most: int | None = None
+  record: Recorder,
+  layer: str,
+  dtype: str,
+  batch: int = 16,
+  shrink: int = 1,
+  most: int | None = None,
 ) -> None:
   """Forward and gradients of a layer by our written gradient and by JAX's.
 
@@ -61,13 +77,19 @@ def gradients(
   for name, shape, parameters, variants in _layers(layer, batch, shrink)[:most]:
     for formulation, call in variants.items():
       line = f'{_text(shape)}{name}: {formulation}'
-      operands = [_normal(shape, dtype), *(_normal(p, dtype if len(p) > 1 else jnp.float32) for p in parameters)]
+      operands = [
+        _normal(shape, dtype),
+        *(_normal(p, dtype if len(p) > 1 else jnp.float32) for p in parameters),
+      ]
       record.measure(line, partial(_gradient, call, *operands))
   _choose(record, layer, dtype)
 
 
-def _layers(layer: str, batch: int, shrink: int) -> list[tuple[str, tuple, list[tuple], dict[str, Callable]]]:
-  """(description, input shape, shapes of parameters, {formulation: function of input and parameters}) to be measured."""
+def _layers(
+  layer: str, batch: int, shrink: int
+) -> list[tuple[str, tuple, list[tuple], dict[str, Callable]]]:
+  """(description, input shape, shapes of parameters, {formulation: function of input and
+  parameters}) to be measured."""
   clip = lambda shape: (batch, shape[1], shape[2] // shrink, shape[3] // shrink, shape[4])
   if layer == 'batch_norm':
     shapes = [clip(shape) for shape, groups in gradients_bench.NORMS if groups == 1]
@@ -79,7 +101,11 @@ def _layers(layer: str, batch: int, shrink: int) -> list[tuple[str, tuple, list[
     return [('', shape, [shape[-1:]] * 2, calls) for shape in shapes]
   if layer == 'max_pool':
     return [_max_pool(clip(shape), *rest) for shape, *rest in gradients_bench.POOLS]
-  shapes = [((batch * 4, 158, 768), 3072), ((batch * 4, 158, 1024), 4096), ((batch, 1569, 768), 768)]
+  shapes = [
+    ((batch * 4, 158, 768), 3072),
+    ((batch * 4, 158, 1024), 4096),
+    ((batch, 1569, 768), 768),
+  ]
   plain = lambda x, kernel: jax.lax.dot_general(x, kernel, (((2,), (0,)), ((), ())))
   by_rows = lambda x, kernel: (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
   calls = {'rows': by_rows, 'plain': plain}
@@ -98,7 +124,9 @@ def _layer_norm(function: Callable) -> Callable:
   return lambda x, scale, bias: function(x.astype(jnp.float32), scale, bias, 1e-6).astype(x.dtype)
 
 
-def _max_pool(shape: tuple, window: tuple, strides: tuple, padding: tuple) -> tuple[str, tuple, list, dict]:
+def _max_pool(
+  shape: tuple, window: tuple, strides: tuple, padding: tuple
+) -> tuple[str, tuple, list, dict]:
   sides = tuple((p, p) for p in padding)
   variants = {
     'written': lambda x: pool.written_max_pool(x, window, strides, sides),
@@ -108,7 +136,8 @@ def _max_pool(shape: tuple, window: tuple, strides: tuple, padding: tuple) -> tu
 
 
 def attentions(record: Recorder, width: int, tokens: int = 1569, batch: int = 8) -> None:
-  """Attention of heads of `width` channels: cuDNN's kernel beside XLA's, forward and with gradients, in bfloat16."""
+  """Attention of heads of `width` channels: cuDNN's kernel beside XLA's, forward and with
+  gradients, in bfloat16."""
   heads = max(1, 768 // width)
   q, k, v = (_normal((batch, tokens, heads, width), 'bfloat16') for _ in range(3))
 
@@ -142,7 +171,8 @@ def _gradient(call: Callable, *operands: jax.Array) -> dict[str, float]:
 
 
 def _choose(record: Recorder, operation: str, dtype: str) -> None:
-  """Records which formulation is fastest by the geometric mean over shapes, relative to the one the table names."""
+  """Records which formulation is fastest by the geometric mean over shapes, relative to the one the
+  table names."""
   times: dict[str, dict[str, float]] = {}
   for line, values in record.known.items():
     shape, _, name = line.rpartition(': ')
@@ -153,10 +183,18 @@ def _choose(record: Recorder, operation: str, dtype: str) -> None:
     return
   means = {name: math.exp(np.mean([math.log(row[name]) for row in whole])) for name in whole[0]}
   best, now = min(means, key=means.get), table.chosen(operation)
-  values = {'operation': operation, 'dtype': dtype, 'fastest': best, 'table': now, 'shapes': len(whole)}
+  values = {
+    'operation': operation,
+    'dtype': dtype,
+    'fastest': best,
+    'table': now,
+    'shapes': len(whole),
+  }
   ratios = {name: means[name] / means[best] for name in means}
   found = {**values, 'ratios': ratios}
-  if record.known.get('choice') != found:  # a formulation that failed before may have been measured now
+  if (
+    record.known.get('choice') != found
+  ):  # a formulation that failed before may have been measured now
     record.write('choice', 'done', found, 0.0)
     record.known['choice'] = found
 

@@ -25,7 +25,8 @@ PACKAGES = (
 
 
 def facts(record: Recorder, side: int) -> None:
-  """Device and versions; rates of a matrix product of `side` rows and columns; bandwidth of device memory."""
+  """Device and versions; rates of a matrix product of `side` rows and columns; bandwidth of device
+  memory."""
   record.measure('versions', _versions)
   for dtype in ('bfloat16', 'float32'):
     record.measure(f'product/{dtype}', lambda dtype=dtype: _product(side, dtype))
@@ -40,16 +41,24 @@ def _versions() -> dict:
       found[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
       found[package] = 'not installed'
-  query = ['nvidia-smi', '--query-gpu=name,driver_version,memory.total,clocks.max.sm', '--format=csv,noheader']
+  query = [
+    'nvidia-smi',
+    '--query-gpu=name,driver_version,memory.total,clocks.max.sm',
+    '--format=csv,noheader',
+  ]
   try:
-    found['nvidia-smi'] = subprocess.run(query, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+    found['nvidia-smi'] = subprocess.run(
+      query, check=True, capture_output=True, text=True, timeout=20
+    ).stdout.strip()
   except (OSError, subprocess.SubprocessError):
     found['nvidia-smi'] = 'not found'
   return found
 
 
 def _product(side: int, dtype: str) -> dict:
-  x = jax.random.normal(jax.random.key(0), (side, side), dtype)  # zeros would be faster than real numbers
+  x = jax.random.normal(
+    jax.random.key(0), (side, side), dtype
+  )  # zeros would be faster than real numbers
   product = jax.jit(jnp.matmul)
   seconds = seconds_of(lambda: product(x, x), jax.block_until_ready)
   return {'side': side, 'ms': 1e3 * seconds, 'tflop_per_s': 2 * side**3 / seconds / 1e12}

@@ -1,4 +1,5 @@
-"""vjax beside PyTorch: the same weights and inputs, a training step and inference, PyTorch as it is and compiled."""
+"""vjax beside PyTorch: the same weights and inputs, a training step and inference, PyTorch as it is
+and compiled."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def compare(
     ours = against_torch.Ours(case, data, jnp.dtype(dtype))
     record.measure('difference', lambda: _difference(ours, case, data, dtype, device))
     record.measure('step/vjax', lambda: _values(ours.start_step, batch, jax.block_until_ready))
-    record.measure('inference/vjax', lambda: _values(ours.start_infer, batch, jax.block_until_ready))
+    record.measure(
+      'inference/vjax', lambda: _values(ours.start_infer, batch, jax.block_until_ready)
+    )
     if name in PROFILED:
       record.measure('profile', lambda: kernels(ours.start_step))
     del ours
@@ -59,7 +62,11 @@ def compare(
   for who, compiled, last in rows:
     _measure(record, case, data, (dtype, device, compiled, last), who)
   if record.full:
-    eager = {last: record.known[f'step/{who}'].get('ms') for who, _, last in rows if f'step/{who}' in record.known}
+    eager = {
+      last: record.known[f'step/{who}'].get('ms')
+      for who, _, last in rows
+      if f'step/{who}' in record.known
+    }
     eager = {last: ms for last, ms in eager.items() if ms}
     last = min(eager, key=eager.get) if eager else False  # the layout that was faster as it is
     _measure(record, case, data, (dtype, device, True, last), 'compiled')
@@ -72,8 +79,11 @@ def _difference(ours: Any, case: Any, data: dict, dtype: str, device: str) -> di
   return {'output': against_torch.difference(output, theirs.infer())}
 
 
-def _measure(record: Recorder, case: Any, data: dict, how: tuple[str, str, bool, bool], who: str) -> None:
-  """A step and inference of PyTorch; how: dtype, device, whether compiled, whether channels are last."""
+def _measure(
+  record: Recorder, case: Any, data: dict, how: tuple[str, str, bool, bool], who: str
+) -> None:
+  """A step and inference of PyTorch; how: dtype, device, whether compiled, whether channels are
+  last."""
   dtype, device, compiled, last = how
 
   def values(what: str) -> dict:
@@ -82,7 +92,11 @@ def _measure(record: Recorder, case: Any, data: dict, how: tuple[str, str, bool,
     if device == 'cuda':
       torch.cuda.reset_peak_memory_stats()
     found = {**_values(call, len(data['video']), lambda _: side.wait()), 'channels_last': last}
-    return {**found, 'peak_gib': torch.cuda.max_memory_allocated() / 2**30} if device == 'cuda' else found
+    return (
+      {**found, 'peak_gib': torch.cuda.max_memory_allocated() / 2**30}
+      if device == 'cuda'
+      else found
+    )
 
   for what in ('step', 'inference'):
     record.measure(f'{what}/{who}', lambda what=what: values(what))

@@ -15,10 +15,12 @@ import jax
 
 
 def kernels(call: Callable[[], Any], most: int = 12) -> dict[str, Any]:
-  """{'busy_ms', 'kernels': [[name, ms, share of the busy time, count], ...]} of one call, the costliest first.
+  """{'busy_ms', 'kernels': [[name, ms, share of the busy time, count], ...]} of one call, the
+  costliest first.
 
-  Names lose their numbers, so that kernels of equal layers are added up. On a CPU these are XLA's operations. Where the
-  profiler does not work, {'error'}: a result too, since trying again would compile everything again.
+  Names lose their numbers, so that kernels of equal layers are added up. On a CPU these are XLA's
+  operations. Where the profiler does not work, {'error'}: a result too, since trying again would
+  compile everything again.
   """
   try:
     return _kernels(call, most)
@@ -36,7 +38,11 @@ def _kernels(call: Callable[[], Any], most: int) -> dict[str, Any]:
       raise OSError('the profiler wrote no trace')
     with gzip.open(files[0]) as file:
       events = json.load(file)['traceEvents']
-  names = {(e['pid'], e.get('tid')): e['args']['name'] for e in events if e.get('ph') == 'M' and 'name' in e['args']}
+  names = {
+    (e['pid'], e.get('tid')): e['args']['name']
+    for e in events
+    if e.get('ph') == 'M' and 'name' in e['args']
+  }
   device = {pid for (pid, _), name in names.items() if name.startswith('/device:GPU')}
   total, count = collections.Counter(), collections.Counter()
   for event in events:
@@ -50,7 +56,9 @@ def _kernels(call: Callable[[], Any], most: int) -> dict[str, Any]:
   busy = sum(total.values())
   if not busy:
     raise OSError(f'no kernels in the trace, whose rows are {sorted(set(names.values()))[:20]}')
-  rows = [[name, round(ms, 3), round(ms / busy, 3), count[name]] for name, ms in total.most_common(most)]
+  rows = [
+    [name, round(ms, 3), round(ms / busy, 3), count[name]] for name, ms in total.most_common(most)
+  ]
   return {'busy_ms': busy, 'kernels': rows}
 
 

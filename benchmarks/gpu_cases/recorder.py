@@ -29,17 +29,33 @@ class Recorder:
     full: whether settings are those of a GPU.
   """
 
-  def __init__(self, path: str, case: str, part: int, device: str, known: dict[str, Values], full: bool):
-    self.path, self.case, self.part, self.device, self.known, self.full = path, case, part, device, dict(known), full
+  def __init__(
+    self, path: str, case: str, part: int, device: str, known: dict[str, Values], full: bool
+  ):
+    self.path, self.case, self.part, self.device, self.known, self.full = (
+      path,
+      case,
+      part,
+      device,
+      dict(known),
+      full,
+    )
     self.failed: list[str] = []  # lines
 
   def write(self, line: str, status: str, values: Values, seconds: float) -> None:
     """One line: flushed and on the disk when this returns."""
-    row = {'case': self.case, 'line': line, 'part': self.part, 'status': status, 'device': self.device}
+    row = {
+      'case': self.case,
+      'line': line,
+      'part': self.part,
+      'status': status,
+      'device': self.device,
+    }
     append(self.path, {**row, 'seconds': round(seconds, 2), 'values': values})
 
   def measure(self, line: str, function: Callable[[], Values]) -> bool:
-    """Runs and records `function`, whose errors are results too. False where memory did not suffice."""
+    """Runs and records `function`, whose errors are results too. False where memory did not
+    suffice."""
     if line in self.known:
       return self.known[line].get('error') != 'out of memory'
     start = time.perf_counter()
@@ -66,7 +82,8 @@ def end_with_parent() -> None:
 
 
 def append(path: str, row: Values) -> None:
-  """Appends a JSON line to a file and brings it to the disk. Cuts off what a killed process left of a line before."""
+  """Appends a JSON line to a file and brings it to the disk. Cuts off what a killed process left of
+  a line before."""
   with open(path, 'ab+') as file:
     if file.tell():
       file.seek(-1, os.SEEK_END)
@@ -78,7 +95,8 @@ def append(path: str, row: Values) -> None:
 
 
 def read(paths: list[str]) -> list[Values]:
-  """The whole lines of result files. Raises ValueError for a file of something else, naming line and file."""
+  """The whole lines of result files. Raises ValueError for a file of something else, naming line
+  and file."""
   rows = []
   for path in paths:
     with open(path, errors='replace') as file:
@@ -90,15 +108,20 @@ def read(paths: list[str]) -> list[Values]:
             continue  # a line that a kill cut short
           row = None
         if not isinstance(row, dict) or not KEYS <= set(row):
-          raise ValueError(f'{path}, line {number}, is no result of benchmarks.gpu: give results.jsonl of a run')
+          raise ValueError(
+            f'{path}, line {number}, is no result of benchmarks.gpu: give results.jsonl of a run'
+          )
         rows.append(row)
   return rows
 
 
-def seconds_of(call: Callable[[], Any], wait: Callable[[Any], Any], *, at_least_s: float = 0.3) -> float:
+def seconds_of(
+  call: Callable[[], Any], wait: Callable[[Any], Any], *, at_least_s: float = 0.3
+) -> float:
   """Seconds of a call in a row of them, after one that is not counted: the median of three rows.
 
-  A device works on one call while the host prepares the next, as in training; only the end of a row is waited for.
+  A device works on one call while the host prepares the next, as in training; only the end of a row
+  is waited for.
   """
   wait(call())
   start = time.perf_counter()

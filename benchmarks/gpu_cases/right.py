@@ -17,8 +17,11 @@ from benchmarks.gpu_cases import training
 from benchmarks.gpu_cases.recorder import Recorder, end_with_parent, seconds_of
 from vjax import ckpt, convert, tree
 
-FLOAT32 = 1e-4  # largest difference from the original's float64 logits, relative to the largest of these
-# Relative: of the loss, and of the norm of an update, where signs that ReLUs turn on differ by rounding.
+FLOAT32 = (
+  1e-4  # largest difference from the original's float64 logits, relative to the largest of these
+)
+# Relative: of the loss, and of the norm of an update, where signs that ReLUs turn on differ by
+# rounding.
 LOSS, STEP = 1e-5, 1e-2
 
 
@@ -45,7 +48,9 @@ def fixture(
   def differs(dtype: Any) -> float:
     model, variables = convert.load(source, weights, variant=variant, dtype=dtype, **overrides)
     with jax.default_matmul_precision('highest'):
-      logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, jnp.asarray(video, dtype))
+      logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(
+        variables, jnp.asarray(video, dtype)
+      )
     return float(np.abs(np.asarray(logits, np.float64) - exact).max() / np.abs(exact).max())
 
   def single() -> dict:
@@ -57,7 +62,8 @@ def fixture(
 
 
 def step(record: Recorder, name: str) -> None:
-  """One training step of a small network here and on this machine's CPU, in float32 with full products."""
+  """One training step of a small network here and on this machine's CPU, in float32 with full
+  products."""
   record.measure('float32', lambda: _against_cpu(name))
 
 
@@ -65,9 +71,13 @@ def _against_cpu(name: str) -> dict:
   with tempfile.TemporaryDirectory() as folder:
     file = str(Path(folder, 'cpu.npz'))
     env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
-    subprocess.run([sys.executable, '-m', 'benchmarks.gpu_cases.right', name, file], env=env, check=True)
+    subprocess.run(
+      [sys.executable, '-m', 'benchmarks.gpu_cases.right', name, file], env=env, check=True
+    )
     cpu = dict(np.load(file))
-  start = {key.removeprefix('start/'): value for key, value in cpu.items() if key.startswith('start/')}
+  start = {
+    key.removeprefix('start/'): value for key, value in cpu.items() if key.startswith('start/')
+  }
   here = _one_step(name, start)
   loss = abs(here['loss'] - cpu['loss']) / abs(cpu['loss'])
   names = sorted(start)
@@ -79,7 +89,8 @@ def _against_cpu(name: str) -> dict:
 
 
 def _one_step(name: str, start: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-  """{'loss', 'start/NAME', 'end/NAME'} of one step from the parameters `start`, None = initial ones."""
+  """{'loss', 'start/NAME', 'end/NAME'} of one step from the parameters `start`, None = initial
+  ones."""
   run = training.small(name)
   state = run.state()
   if start is not None:
@@ -92,7 +103,8 @@ def _one_step(name: str, start: dict[str, np.ndarray] | None = None) -> dict[str
 
 
 def resume(record: Recorder, name: str, width: int) -> None:
-  """Four steps against two, a checkpoint and two more; and the same four steps again; and what a step takes."""
+  """Four steps against two, a checkpoint and two more; and the same four steps again; and what a
+  step takes."""
   record.measure('steps', lambda: _resume(name, width))
 
 
@@ -134,7 +146,9 @@ def _identical(a: Any, b: Any) -> bool:
 
 
 def _largest(a: Any, b: Any) -> float:
-  apart = lambda x, y: float(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max(initial=0))
+  apart = lambda x, y: float(
+    np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max(initial=0)
+  )
   return max(jax.tree.leaves(jax.tree.map(apart, a, b)))
 
 

@@ -15,9 +15,15 @@ from vjax.models import mvit, vit
 def _training(name: str, remat: bool, dtype: Any) -> training.Training:
   if name == 'mvit_l':
     row = mvit.VARIANTS['v2_l_40x3']
-    return training.classifier(mvit.Backbone(**row, dtype=dtype, remat=remat), (40, row['crop'], row['crop']))
+    return training.classifier(
+      mvit.Backbone(**row, dtype=dtype, remat=remat), (40, row['crop'], row['crop'])
+    )
   clip = (4, 64, 64) if name == 'vit_ti' else (16, 224, 224)
-  sizes = {**vit.VARIANTS[name.removeprefix('vit_').capitalize()], 'frames': clip[0], 'crop': clip[1]}
+  sizes = {
+    **vit.VARIANTS[name.removeprefix('vit_').capitalize()],
+    'frames': clip[0],
+    'crop': clip[1],
+  }
   return training.classifier(vit.Backbone(**sizes, dtype=dtype, remat=remat), clip)
 
 
@@ -47,7 +53,9 @@ def largest(record: Recorder, name: str, remat: bool, clips: tuple[int, int]) ->
 def _plan(run: training.Training, clips: int) -> dict[str, float]:
   step, compile_s = run.compiled(clips)
   plan = step.memory_analysis()
-  state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(run.shapes()) if hasattr(x.dtype, 'itemsize'))
+  state = sum(
+    x.size * x.dtype.itemsize for x in jax.tree.leaves(run.shapes()) if hasattr(x.dtype, 'itemsize')
+  )
   return {'bytes': plan.temp_size_in_bytes + state, 'state_bytes': state, 'compile_s': compile_s}
 
 

@@ -50,7 +50,9 @@ class Training:
   def __post_init__(self):
     self.mesh = shard.mesh(1, jax.devices()[:1])
     video = jax.ShapeDtypeStruct((1, *self.clip, 3), jnp.float32)
-    shapes = jax.eval_shape(partial(self.model.init, train=False), jax.random.key(0), video)['params']
+    shapes = jax.eval_shape(partial(self.model.init, train=False), jax.random.key(0), video)[
+      'params'
+    ]
     schedule = optax.constant_schedule(self.learning_rate)
     tx = optim.make(shapes, schedule=schedule, **(self.optimizer or OPTIMIZER))
     self.update = train_step.Update(self.model, tx, schedule, self.clip, pixels)
@@ -68,14 +70,17 @@ class Training:
     rng = np.random.default_rng(seed)
     video = rng.integers(0, 256, (clips, *self.clip, 3), np.uint8)
     label = rng.integers(0, CLASSES, clips).astype(np.int32)
-    return shard.to_global(self.mesh, {'video': video, 'label': label, 'mask': np.ones(clips, np.float32)})
+    return shard.to_global(
+      self.mesh, {'video': video, 'label': label, 'mask': np.ones(clips, np.float32)}
+    )
 
   def step(self, state: Any) -> Callable:
     """The jitted step (state, batch, rng) -> (state, metrics), which uses up its state."""
     return train_step.compiled_step(self.update, self.mesh, state, self.objective)
 
   def compiled(self, clips: int) -> tuple[Any, float]:
-    """(compiled step for batches of so many clips, seconds of tracing and compilation); nothing is computed."""
+    """(compiled step for batches of so many clips, seconds of tracing and compilation); nothing is
+    computed."""
     shapes = self.shapes()
     spec = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
     batch = jax.tree.map(spec, self.batch(self.mesh.size))
@@ -92,7 +97,8 @@ def masked(
   dtype: Any = jnp.bfloat16,
   **sizes: Any,
 ) -> Training:
-  """Masked pre-training of a ViT. ratio=None: dense, where the encoder sees every token, hidden ones as a learned one."""
+  """Masked pre-training of a ViT. ratio=None: dense, where the encoder sees every token, hidden
+  ones as a learned one."""
   shape = {**vit.VARIANTS[variant], 'frames': clip[0], 'crop': clip[1], **sizes}
   backbone = vit.Backbone(**shape, keep_mask_tokens=ratio is None, dtype=dtype)
   objective = partial(mae.objective, ratio=0.9 if ratio is None else ratio)
@@ -109,12 +115,20 @@ def small(name: str, width: int = 1, dtype: Any = jnp.float32) -> Training:
 
   SGD: an update is then the gradient itself, where Adam's first one is its sign.
   """
-  sgd = dict(learning_rate=0.1, optimizer=dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4))
+  sgd = dict(
+    learning_rate=0.1, optimizer=dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4)
+  )
   if name == 'vit':
     backbone = vit.Backbone(64 * width, 2, 2, frames=8, crop=32, patch=(2, 8, 8), dtype=dtype)
     return classifier(backbone, (8, 32, 32), **sgd)
   if name == 'mvit':
-    sizes = {**mvit.VARIANTS['v2_s_16x4'], 'depths': (1, 1, 1, 1), 'width': 32 * width, 'frames': 8, 'crop': 64}
+    sizes = {
+      **mvit.VARIANTS['v2_s_16x4'],
+      'depths': (1, 1, 1, 1),
+      'width': 32 * width,
+      'frames': 8,
+      'crop': 64,
+    }
     return classifier(mvit.Backbone(**sizes, dtype=dtype), (8, 64, 64), **sgd)
   variant = {'r2plus1d': 'r2plus1d_18', 'csn': 'ir_csn_r50'}[name]
   sizes = {**resnet.VARIANTS[variant], 'depths': (1, 1, 1, 1), 'width': 0.25 * width}

@@ -1,10 +1,11 @@
-"""What matters in masked pre-training: masks, targets, decoder, repeats.  Feichtenhofer et al. (NeurIPS 2022), tables
-2 and 12.
+"""What matters in masked pre-training: masks, targets, decoder, repeats.  Feichtenhofer et al.
+(NeurIPS 2022), tables 2 and 12.
 
-One seed on the motion view of the built-in data; every run is the tiny pre-training with one thing changed, and its linear
-probe. The first row is what the others change. The paper's figures are of ViT-L on Kinetics-400 (table 2) and, in
-brackets, on Something-Something V2 (table 12), fine-tuned. Nineteen runs; some at a time:
-Command:  python -m vjax.study configs/studies/mae_ablations.py --only='*mask*'
+One seed on the motion view of the built-in data; every run is the tiny pre-training with one thing
+changed, and its linear probe. The first row is what the others change. The paper's figures are of
+ViT-L on Kinetics-400 (table 2) and, in brackets, on Something-Something V2 (table 12), fine-tuned.
+Nineteen runs; some at a time: Command:  python -m vjax.study configs/studies/mae_ablations.py
+--only='*mask*'
 """
 
 from collections.abc import Iterator
@@ -16,16 +17,33 @@ from configs import mae_k400
 
 STEPS, WARMUP = 3000, 300
 BASE = 'frame_50'
-# run -> (what it is, changes, paper). The tiny grid has two slots in time, so that whole frames can only be halved.
+# run -> (what it is, changes, paper). The tiny grid has two slots in time, so that whole frames can
+# only be halved.
 RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
-  BASE: ('whole frames 50 %, normalised pixels of all frames, decoder 96 x 2', {}, '79.1 (61.9) at 75 %'),
-  'mask_random_90': ('random mask 90 %', {'objective.kind': 'random', 'objective.ratio': 0.9}, '84.4 (63.4)'),
-  'mask_random_75': ('random mask 75 %', {'objective.kind': 'random', 'objective.ratio': 0.75}, None),
+  BASE: (
+    'whole frames 50 %, normalized pixels of all frames, decoder 96 x 2',
+    {},
+    '79.1 (61.9) at 75 %',
+  ),
+  'mask_random_90': (
+    'random mask 90 %',
+    {'objective.kind': 'random', 'objective.ratio': 0.9},
+    '84.4 (63.4)',
+  ),
+  'mask_random_75': (
+    'random mask 75 %',
+    {'objective.kind': 'random', 'objective.ratio': 0.75},
+    None,
+  ),
   'mask_random_50': ('random mask 50 %', {'objective.kind': 'random'}, None),
-  'mask_tube_90': ('tubes, 90 %', {'objective.kind': 'tube', 'objective.ratio': 0.9}, '83.5 (59.5)'),
+  'mask_tube_90': (
+    'tubes, 90 %',
+    {'objective.kind': 'tube', 'objective.ratio': 0.9},
+    '83.5 (59.5)',
+  ),
   'mask_tube_50': ('tubes, 50 %', {'objective.kind': 'tube'}, None),
   'mask_block_50': ('blocks, 50 %', {'objective.kind': 'block'}, '83.2'),
-  'target_raw': ('raw pixels', {'objective.normalize': False}, '83.8 (normalised: 84.4)'),
+  'target_raw': ('raw pixels', {'objective.normalize': False}, '83.8 (normalized: 84.4)'),
   'target_one_frame': ('one frame of each patch', {'head.pred_frames': None}, '84.4'),
   'decoder_width_24': ('decoder 24 wide', {'head.width': 24}, '80.8 at 128 (59.4)'),
   'decoder_width_48': ('decoder 48 wide', {'head.width': 48}, '83.1 at 256 (63.2)'),
@@ -38,7 +56,11 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     {'clip.num_repeats': 2, 'data.batch_size': 16},
     '84.3 (1 clip: 83.7)',
   ),
-  'repeats_4': ('4 clips of each decoded video', {'clip.num_repeats': 4, 'data.batch_size': 8}, '84.4'),
+  'repeats_4': (
+    '4 clips of each decoded video',
+    {'clip.num_repeats': 4, 'data.batch_size': 8},
+    '84.4',
+  ),
   'crop_resized': (
     'random crops of half the area and more',
     {'augment': dict(crop='resized', area=(0.5, 1.0), flip=0.0)},
@@ -60,7 +82,9 @@ def runs(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
         else:
           config[section] = value
       if config.data.batch_size != config.optim.base_batch_size:
-        config.optim.base_batch_size = config.data.batch_size  # as many clips a step, so the same rate
+        config.optim.base_batch_size = (
+          config.data.batch_size
+        )  # as many clips a step, so the same rate
     yield name, config
 
 
@@ -70,6 +94,12 @@ def table(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
   rows = []
   for name, (what, _, paper) in RUNS.items():
     top1, loss = value(name, 'probe', 'top1'), value(name, 'val', 'loss')
-    rows.append({'pre-training': what, 'probe, top-1 %': None if top1 is None else 100 * top1,
-                 'loss': None if loss is None else f'{loss:.3f}', 'paper, top-1 %': paper})  # fmt: skip
+    rows.append(
+      {
+        'pre-training': what,
+        'probe, top-1 %': None if top1 is None else 100 * top1,
+        'loss': None if loss is None else f'{loss:.3f}',
+        'paper, top-1 %': paper,
+      }
+    )
   return rows

@@ -1,11 +1,12 @@
-"""Does masked pre-training help, and which tokens should be hidden?  Feichtenhofer et al. (NeurIPS 2022), figure 5 and
-tables 2, 3 and 12, in miniature.
+"""Does masked pre-training help, and which tokens should be hidden?  Feichtenhofer et al. (NeurIPS
+2022), figure 5 and tables 2, 3 and 12, in miniature.
 
-Three seeds on the motion view of the built-in data. Probe: autoencoders that hid random tokens, tubes and whole frames, half
-of the tokens each, against their untrained twin: the tiny grid has two slots in time, of which frames hide one.
-Fine-tuning, after random masks and after frames, against training from scratch with equally many steps, from all labels and
-from 25 a class, each with its own rate, tried with seed 1 and random masks.
-Command:  python -m vjax.study configs/studies/mae_pretraining.py
+Three seeds on the motion view of the built-in data. Probe: autoencoders that hid random tokens,
+tubes and whole frames, half of the tokens each, against their untrained twin: the tiny grid has two
+slots in time, of which frames hide one. Fine-tuning, after random masks and after frames, against
+training from scratch with equally many steps, from all labels and from 25 a class, each with its
+own rate, tried with seed 1 and random masks. Command:  python -m vjax.study
+configs/studies/mae_pretraining.py
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,10 @@ def runs(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
         mae.optim.update(total_steps=STEPS, warmup_steps=WARMUP)
       yield f'{name}_{seed}', mae
     starts = {'finetuned': 'mae', 'finetuned_frame': 'frame'}
-    args = {'scratch': 'tiny', **{name: f'tiny,init={workdir}/{start}_{seed}' for name, start in starts.items()}}
+    args = {
+      'scratch': 'tiny',
+      **{name: f'tiny,init={workdir}/{start}_{seed}' for name, start in starts.items()},
+    }
     for name, arg in args.items():
       yield f'{name}_all_{seed}', _seeded(mae_finetune_k400.get_config(arg), seed)
       few = _seeded(mae_finetune_k400.get_config(arg), seed)
@@ -47,10 +51,16 @@ def _seeded(config: ConfigDict, seed: int) -> ConfigDict:
 
 
 def table(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-  """Top-1 over seeds. Paper: ViT-L on Kinetics-400, table 3, and for masks table 2 (in brackets Something-Something V2,
-  table 12), all fine-tuned; the paper has no probe."""
-  top1 = lambda run, part: [100 * results[f'{run}_{s}'][part]['top1'] for s in SEEDS if f'{run}_{s}' in results]
-  row = lambda what, run, part, paper: {'motion view, top-1 %': what, 'seen': top1(run, part), 'paper': paper}
+  """Top-1 over seeds. Paper: ViT-L on Kinetics-400, table 3, and for masks table 2 (in brackets
+  Something-Something V2, table 12), all fine-tuned; the paper has no probe."""
+  top1 = lambda run, part: [
+    100 * results[f'{run}_{s}'][part]['top1'] for s in SEEDS if f'{run}_{s}' in results
+  ]
+  row = lambda what, run, part, paper: {
+    'motion view, top-1 %': what,
+    'seen': top1(run, part),
+    'paper': paper,
+  }
   return [
     {'motion view, top-1 %': 'chance', 'seen': 100 / 12, 'paper': None},
     row('probe, untrained', 'untrained', 'probe', None),

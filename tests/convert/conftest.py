@@ -9,7 +9,8 @@ from vjax import convert
 
 @pytest.fixture(autouse=True, scope='session')
 def traced_once():
-  """Shapes that `convert.load` compares with are traced once for equal networks: most of what a file of names costs."""
+  """Shapes that `convert.load` compares with are traced once for equal networks: most of what a
+  file of names costs."""
   trace = convert._shapes
   cached = functools.cache(trace)
 

@@ -21,7 +21,10 @@ FIXTURES = {  # fixture -> variant, settings
   'ibm_tam_resnet18': ('tam_r18', {}),
   'ibm_tam_resnet18_ts': ('tam_tp_r18', {}),
   'ibm_tam_resnet18_alldense': ('tam_dense_r18', {}),
-  'ibm_tam_resnet18_b5_max_ts_avg': ('tam_tp_r18', {'tam_blend': 'max', 'pools': ('avg', 'avg', 'avg', '')}),
+  'ibm_tam_resnet18_b5_max_ts_avg': (
+    'tam_tp_r18',
+    {'tam_blend': 'max', 'pools': ('avg', 'avg', 'avg', '')},
+  ),
   'ibm_tam_resnet50': ('tam_r50', {}),
   'ibm_tam_resnet50_ts': ('tam_tp_r50', {}),
   'ibm_i3d_resnet18': ('i3d_r18', {}),
@@ -44,7 +47,9 @@ FIXTURES = {  # fixture -> variant, settings
 QUICK = ('ibm_tam_resnet18_b5_max_ts_avg',)
 
 
-@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES])
+@pytest.mark.parametrize(
+  'name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES]
+)
 def test_logits_and_names_both_ways(name):
   variant, settings = FIXTURES[name]
   clip = zoo.frame_major if variant.startswith(('tsn', 'tam')) else zoo.channels_last
@@ -52,7 +57,8 @@ def test_logits_and_names_both_ways(name):
 
 
 def test_blresnet_tam_there_and_back():
-  """Names of the release: pairs of frames before stages, taps of their own, averages before strided shortcuts."""
+  """Names of the release: pairs of frames before stages, taps of their own, averages before strided
+  shortcuts."""
   settings = dict(width=0.125)
   net = VideoModel(blresnet.Backbone(**blresnet.VARIANTS['50'], **settings), linear.Head(5))
   video = jnp.zeros((1, 8, 64, 64, 3))
@@ -62,13 +68,18 @@ def test_blresnet_tam_there_and_back():
   tensors = convert.to_source('ibm', variables, 'blresnet_50')
   expected = {
     'b_conv0.weight': (8, 8, 3, 3), 'l_conv0.weight': (4, 8, 3, 3), 'bl_init.weight': (8, 8, 1, 1),
-    'tam.prev.weight': (8, 1, 1, 1), 'layer1.tam.next.weight': (8, 1, 1, 1), 'layer1.little_e.0.weight': (32, 16, 1, 1),
+    'tam.prev.weight': (8, 1, 1, 1), 'layer1.tam.next.weight': (8, 1, 1, 1),
+    'layer1.little_e.0.weight': (32, 16, 1, 1),
     'layer4.0.tam.curr.weight': (128, 1, 1, 1), 'layer4.0.downsample.1.weight': (256, 128, 1, 1),
     'layer1.little.0.downsample.0.weight': (16, 8, 1, 1),
   }  # fmt: skip
-  expected = {f'baseline_model.{name}': shape for name, shape in expected.items()} | {'new_fc.weight': (5, 256)}
+  expected = {f'baseline_model.{name}': shape for name, shape in expected.items()} | {
+    'new_fc.weight': (5, 256)
+  }
   assert {name: tensors[name].shape for name in expected} == expected
-  assert not any(re.search(r'(big|layer4)\.0\.downsample\.0', name) for name in tensors)  # a pool without weights
+  assert not any(
+    re.search(r'(big|layer4)\.0\.downsample\.0', name) for name in tensors
+  )  # a pool without weights
   for form in (tensors, {f'module.{name}': array for name, array in tensors.items()}):
     _, back = convert.load('ibm', form, variant='blresnet_50', **settings)
     for name, array in tree.flatten(variables).items():

@@ -1,4 +1,5 @@
-"""Masked autoencoders and their classifiers: both schemes of names. tests/test_mae_golden.py holds their outputs."""
+"""Masked autoencoders and their classifiers: both schemes of names. tests/test_mae_golden.py holds
+their outputs."""
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from vjax.convert import mae_st
 WIDTH, DEPTH, DECODER = 192, 12, 64  # variant Ti
 
 
-def dictionary(scheme: str, frames: int = 4, crop: int = 32, classes: int = 0) -> dict[str, np.ndarray]:
-  """A synthetic state dict of variant Ti with a decoder of width 64 and depth 2, or a classifier."""
+def dictionary(
+  scheme: str, frames: int = 4, crop: int = 32, classes: int = 0
+) -> dict[str, np.ndarray]:
+  """A synthetic state dict of variant Ti with a decoder of width 64 and depth 2, or a
+  classifier."""
   places, slots, shapes = (crop // 16) ** 2, frames // 2, {}
 
   def dense(name, *shape):
@@ -38,7 +42,10 @@ def dictionary(scheme: str, frames: int = 4, crop: int = 32, classes: int = 0) -
     shapes['mask_token'] = (1, 1, DECODER)
     if scheme == 'repo':
       shapes |= {'decoder_cls_token': (1, 1, DECODER), 'decoder_pos_embed_class': (1, 1, DECODER)}
-      shapes |= {'decoder_pos_embed_spatial': (1, places, DECODER), 'decoder_pos_embed_temporal': (1, slots, DECODER)}
+      shapes |= {
+        'decoder_pos_embed_spatial': (1, places, DECODER),
+        'decoder_pos_embed_temporal': (1, slots, DECODER),
+      }
       blocks('decoder_blocks', DECODER, 2)
       dense('decoder_norm', DECODER)
       dense('decoder_pred', 768, DECODER)
@@ -57,13 +64,17 @@ def test_both_schemes_of_a_pretrained_model_both_ways(scheme):
   assert model.head.preset == scheme and model.head.depth == 2
   assert model.backbone.frames == 4 and model.backbone.crop == (32, 32)
   back = convert.to_source('mae_st', variables, 'Ti')
-  assert set(back) == set(weights) and all(np.array_equal(back[name], weights[name]) for name in weights)
+  assert set(back) == set(weights) and all(
+    np.array_equal(back[name], weights[name]) for name in weights
+  )
 
 
 def test_classifiers_fused_qkv_and_prefix_give_the_same_variables():
   plain = dictionary('repo', classes=7)
   fused = {
-    f'module.{name}': array for name, array in dictionary('released', classes=7).items() if '.attn.' not in name
+    f'module.{name}': array
+    for name, array in dictionary('released', classes=7).items()
+    if '.attn.' not in name
   }
   for i in range(DEPTH):
     fused[f'module.blocks.{i}.attn.proj.weight'] = plain[f'blocks.{i}.attn.proj.weight']
@@ -89,9 +100,15 @@ def test_positions_are_resized_for_other_clips():
   assert shapes['params/backbone/position_spatial'] == (1, 9, WIDTH)
   assert shapes['params/backbone/position_temporal'] == (1, 4, WIDTH)
   assert shapes['params/head/position'] == (1, 1 + 4 * 9, DECODER)
-  middle = after['params']['backbone']['position_spatial'][0, 4]  # of 3 x 3: between the 4 old places
-  np.testing.assert_allclose(middle, before['params']['backbone']['position_spatial'][0].mean(0), atol=1e-6)
-  assert np.array_equal(after['params']['head']['position'][:, 0], before['params']['head']['position'][:, 0])
+  middle = after['params']['backbone']['position_spatial'][
+    0, 4
+  ]  # of 3 x 3: between the 4 old places
+  np.testing.assert_allclose(
+    middle, before['params']['backbone']['position_spatial'][0].mean(0), atol=1e-6
+  )
+  assert np.array_equal(
+    after['params']['head']['position'][:, 0], before['params']['head']['position'][:, 0]
+  )
 
 
 def test_weights_of_another_size_are_listed():
@@ -117,35 +134,57 @@ def test_relative_positions_are_found_resized_or_new():
   model, variables = convert.load('mae_st', weights, variant='Ti')
   assert model.backbone.relative
   back = convert.to_source('mae_st', variables, 'Ti')
-  assert set(back) == set(weights) and all(np.array_equal(back[name], weights[name]) for name in weights)
+  assert set(back) == set(weights) and all(
+    np.array_equal(back[name], weights[name]) for name in weights
+  )
   _, variables = convert.load('mae_st', weights, variant='Ti', crop=64, frames=8)
   attn = variables['params']['backbone']['block3']['attn']
   assert attn['relative_h'].shape == attn['relative_t'].shape == (7, 64)
   np.testing.assert_allclose(
     attn['relative_w'][3], weights['blocks.3.attn.rel_pos_w'][1], atol=1e-6
   )  # the same place
-  model, variables = convert.load('mae_st', dictionary('repo', classes=7), variant='Ti', relative=True)
+  model, variables = convert.load(
+    'mae_st', dictionary('repo', classes=7), variant='Ti', relative=True
+  )
   attn = variables['params']['backbone']['block0']['attn']
-  assert model.backbone.relative and attn['relative_t'].shape == (3, 64) and (attn['relative_t'] == 0).all()
+  assert (
+    model.backbone.relative
+    and attn['relative_t'].shape == (3, 64)
+    and (attn['relative_t'] == 0).all()
+  )
 
 
 def test_no_bias_no_head_and_unknown_overrides():
   weights = dictionary('repo')
-  bare = {name: x for name, x in weights.items() if not name.endswith(('attn.q.bias', 'attn.k.bias', 'attn.v.bias'))}
+  bare = {
+    name: x
+    for name, x in weights.items()
+    if not name.endswith(('attn.q.bias', 'attn.k.bias', 'attn.v.bias'))
+  }
   model, variables = convert.load('mae_st', bare, variant='Ti')
   assert not model.backbone.qkv_bias and not model.head.qkv_bias
   back = convert.to_source('mae_st', variables, 'Ti')
   assert set(back) == set(bare)
-  encoder = {name: x for name, x in weights.items() if 'decoder' not in name and name != 'mask_token'}
+  encoder = {
+    name: x for name, x in weights.items() if 'decoder' not in name and name != 'mask_token'
+  }
   model, variables = convert.load('mae_st', encoder, variant='Ti')
-  assert model.head.num_classes == 1 and (variables['params']['head']['linear']['kernel'] == 0).all()
-  with pytest.raises(ValueError, match="override frame=8 is unknown: did you mean 'frames'.*relative"):
+  assert (
+    model.head.num_classes == 1 and (variables['params']['head']['linear']['kernel'] == 0).all()
+  )
+  with pytest.raises(
+    ValueError, match="override frame=8 is unknown: did you mean 'frames'.*relative"
+  ):
     convert.load('mae_st', weights, variant='Ti', frame=8)
 
 
 @pytest.mark.parametrize('scheme', ['repo', 'released'])
 def test_names_of_a_decoder_without_class_token_and_of_a_classifier(scheme):
-  weights = {name: x for name, x in dictionary(scheme).items() if 'class' not in name and 'cls_token' not in name}
+  weights = {
+    name: x
+    for name, x in dictionary(scheme).items()
+    if 'class' not in name and 'cls_token' not in name
+  }
   if scheme == 'released':
     weights['decoder_pos_embed'] = weights['decoder_pos_embed'][:, 1:]
   _, variables = convert.load('mae_st', weights, variant='Ti')
@@ -158,9 +197,13 @@ def test_names_of_a_decoder_without_class_token_and_of_a_classifier(scheme):
 
 
 def test_a_joint_table_of_other_frames_asks_for_them():
-  weights = {name: x for name, x in dictionary('repo', classes=7).items() if not name.startswith('pos_embed')}
+  weights = {
+    name: x for name, x in dictionary('repo', classes=7).items() if not name.startswith('pos_embed')
+  }
   weights['pos_embed'] = golden_files.weight('pos_embed', (1, 1 + 3 * 4, WIDTH))
-  with pytest.raises(ValueError, match=r"'pos_embed' \(1, 13, 192\) is not for 16 frames and a square crop.*frames="):
+  with pytest.raises(
+    ValueError, match=r"'pos_embed' \(1, 13, 192\) is not for 16 frames and a square crop.*frames="
+  ):
     convert.load('mae_st', weights, variant='Ti')
   model, _ = convert.load('mae_st', weights, variant='Ti', frames=6)
   assert model.backbone.frames == 6 and model.backbone.crop == (32, 32)

@@ -1,4 +1,5 @@
-"""MViT's published weights: PySlowFast's and MultiTrain's, resized, and with the head of one data set of several."""
+"""MViT's published weights: PySlowFast's and MultiTrain's, resized, and with the head of one data
+set of several."""
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +33,14 @@ def test_heads_of_several_data_sets(name):
   scores = []
   with jax.enable_x64(True):
     for dataset in ('kinetics', 'ssv2'):
-      model, variables = convert.load('multitrain', weights, variant='b_16x4', dataset=dataset, dtype=jnp.float64)
+      model, variables = convert.load(
+        'multitrain', weights, variant='b_16x4', dataset=dataset, dtype=jnp.float64
+      )
       variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
       scores.append(
-        jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(variables, jnp.asarray(video, jnp.float64))
+        jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(
+          variables, jnp.asarray(video, jnp.float64)
+        )
       )
   exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
   np.testing.assert_allclose(np.concatenate(scores, axis=1), exact, atol=1e-9)
@@ -49,7 +54,8 @@ def test_a_head_must_be_named():
   with pytest.raises(ValueError, match='of one data set'):
     convert.load('multitrain', single, variant='b_16x4', dataset='kinetics')
   with pytest.raises(
-    ValueError, match='pool queries in every block, unlike the variant: choose another, or .*add_query'
+    ValueError,
+    match='pool queries in every block, unlike the variant: choose another, or .*add_query',
   ):
     convert.load('multitrain', single, variant='half_b_16x4')
 
@@ -67,4 +73,6 @@ def test_positions_are_resized_for_other_clips():
   assert flat['params/backbone/block0/attn/relative_h'].shape == (47, 96)
   assert flat['params/backbone/block0/attn/relative_t'].shape == (15, 96)
   old = official['blocks.0.attn.rel_pos_h']
-  np.testing.assert_allclose(flat['params/backbone/block0/attn/relative_h'][23], old[15], atol=1e-6)  # the same place
+  np.testing.assert_allclose(
+    flat['params/backbone/block0/attn/relative_h'][23], old[15], atol=1e-6
+  )  # the same place

@@ -1,4 +1,5 @@
-"""MViT's options beyond the published networks: read from the tensors, set by overrides, and what they compute."""
+"""MViT's options beyond the published networks: read from the tensors, set by overrides, and what
+they compute."""
 
 from functools import partial
 
@@ -24,7 +25,9 @@ def weights(**settings) -> dict[str, np.ndarray]:
   net = VideoModel(mvit.Backbone(**{**TINY, 'crop': CROP, **settings}), linear.Head(3))
   video = jnp.zeros((1, net.backbone.frames, net.backbone.crop, net.backbone.crop, 3))
   shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), video)
-  names = _table.backward({name: np.zeros(x.shape) for name, x in tree.flatten(shapes).items()}, _mvit.table())
+  names = _table.backward(
+    {name: np.zeros(x.shape) for name, x in tree.flatten(shapes).items()}, _mvit.table()
+  )
   return {name: golden_files.weight(name, x.shape) for name, x in _table.join_qkv(names).items()}
 
 
@@ -65,15 +68,20 @@ def test_the_tensors_tell(options):
 def test_what_they_do_not_tell_must_be_said():
   tensors = weights(pool_all=False, add_query=False)
   with pytest.raises(
-    ValueError, match='blocks that lose resolution only, unlike the variant.*add_query=True or False'
+    ValueError,
+    match='blocks that lose resolution only, unlike the variant.*add_query=True or False',
   ):
     load(tensors)
   assert not load(tensors, add_query=False)[0].settled().add_query
   assert load(tensors, add_query=True)[0].settled().add_query
   assert not load(weights(), add_query=False)[0].settled().add_query
-  with pytest.raises(ValueError, match=r"override add_qury=True is unknown: did you mean 'add_query'.*class_token"):
+  with pytest.raises(
+    ValueError, match=r"override add_qury=True is unknown: did you mean 'add_query'.*class_token"
+  ):
     load(weights(), add_qury=True)
-  with pytest.raises(ValueError, match=r"'pos_embed' has 32 places.*square crop: give the number of frames.*frames="):
+  with pytest.raises(
+    ValueError, match=r"'pos_embed' has 32 places.*square crop: give the number of frames.*frames="
+  ):
     load(weights(positions='joint', relative='', class_token=False), frames=6)
   for wrong in (dict(positions='sine'), dict(relative='xyz'), dict(widen='head')):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is '"):
@@ -86,7 +94,9 @@ def test_other_clips_and_new_tables():
   net, params = load(weights(positions='separable', relative=''), relative='thw')
   assert net.relative == 'thw' and (params['block0']['attn']['relative_h'] == 0).all()
   net, params = load(weights(), frames=8, crop=32)
-  assert params['block1']['attn']['relative_t'].shape == (7, 8) and params['block0']['attn']['relative_w'].shape == (
+  assert params['block1']['attn']['relative_t'].shape == (7, 8) and params['block0']['attn'][
+    'relative_w'
+  ].shape == (
     15,
     8,
   )
@@ -99,7 +109,9 @@ def run(params, **settings):
 
 
 def test_a_joint_table_of_sums_is_the_separable_ones():
-  params = load(weights(depths=(1,), positions='separable', relative=''), dict(TINY, depths=(1,)))[1]
+  params = load(weights(depths=(1,), positions='separable', relative=''), dict(TINY, depths=(1,)))[
+    1
+  ]
   space, time, first = (params[f'position_{part}'] for part in ('spatial', 'temporal', 'class'))
   both = (time[:, :, None] + space[:, None]).reshape(1, -1, 8)
   others = {name: x for name, x in params.items() if not name.startswith('position_')}
@@ -120,7 +132,8 @@ def test_attention_with_tables_of_space_and_without_pooled_queries():
   module = mvit.Attention(layer, net.settled(), None, start, start)
   rng = np.random.default_rng(0)
   dense = {
-    name: {'kernel': rng.standard_normal((4, 4)), 'bias': rng.standard_normal(4)} for name in ('q', 'k', 'v', 'proj')
+    name: {'kernel': rng.standard_normal((4, 4)), 'bias': rng.standard_normal(4)}
+    for name in ('q', 'k', 'v', 'proj')
   }
   tables = {f'relative_{axis}': rng.standard_normal((5, 4)) for axis in 'hw'}
   x = rng.standard_normal((1, 19, 4))
@@ -130,21 +143,28 @@ def test_attention_with_tables_of_space_and_without_pooled_queries():
   logits = q @ k.T / 2
   for n, (_, h, w) in enumerate(np.ndindex(2, 3, 3)):
     for m, (_, y, z) in enumerate(np.ndindex(2, 3, 3)):
-      logits[n + 1, m + 1] += q[n + 1] @ (tables['relative_h'][h - y + 2] + tables['relative_w'][w - z + 2])
+      logits[n + 1, m + 1] += q[n + 1] @ (
+        tables['relative_h'][h - y + 2] + tables['relative_w'][w - z + 2]
+      )
   weigh = np.exp(logits - logits.max(1, keepdims=True))
-  wanted = (weigh / weigh.sum(1, keepdims=True)) @ v @ dense['proj']['kernel'] + dense['proj']['bias']
+  wanted = (weigh / weigh.sum(1, keepdims=True)) @ v @ dense['proj']['kernel'] + dense['proj'][
+    'bias'
+  ]
   assert grid == (2, 3, 3)
   np.testing.assert_allclose(found[0], wanted, atol=1e-4)
   net = mvit.Backbone(**{**TINY, 'relative': 'hw', 'pool_all': False, 'add_query': True})
   more = mvit.Attention(layer, net.settled(), None, start, start).apply(
     {'params': params}, jnp.asarray(x, jnp.float32), (2, 3, 3)
   )
-  query = np.concatenate([np.zeros((1, 4)), q[1:]]) @ dense['proj']['kernel']  # not to the class token
+  query = (
+    np.concatenate([np.zeros((1, 4)), q[1:]]) @ dense['proj']['kernel']
+  )  # not to the class token
   np.testing.assert_allclose(more[0][0] - found[0], query, atol=1e-4)
 
 
 def test_image_weights_are_inflated():
-  """Kernels through time sum to the images' in the patches, are repeats in poolings; the tables of time start at 0."""
+  """Kernels through time sum to the images' in the patches, are repeats in poolings; the tables of
+  time start at 0."""
   image = weights()
   kernel = image['patch_embed.proj.weight'][:, :, 0]
   image['patch_embed.proj.weight'] = kernel
@@ -153,24 +173,44 @@ def test_image_weights_are_inflated():
   for name in [n for n in image if '.pool_' in n]:
     image[name] = image[name][:, :, 0]
   net, params = load(image, frames=8)
-  assert net.frames == 8 and net.crop == CROP and net.kernel == (3, 3, 3) and net.settled().relative == 'thw'
-  np.testing.assert_allclose(params['patch']['kernel'].sum(0), kernel.transpose(2, 3, 1, 0), atol=1e-6)
+  assert (
+    net.frames == 8
+    and net.crop == CROP
+    and net.kernel == (3, 3, 3)
+    and net.settled().relative == 'thw'
+  )
+  np.testing.assert_allclose(
+    params['patch']['kernel'].sum(0), kernel.transpose(2, 3, 1, 0), atol=1e-6
+  )
   pool = params['block0']['attn']['pool_k']['kernel']
   assert pool.shape == (3, 3, 3, 1, 8) and (pool[0] == pool[2]).all()
   assert (
-    params['block0']['attn']['relative_t'].shape == (7, 8) and (params['block0']['attn']['relative_t'] == 0).all()
+    params['block0']['attn']['relative_t'].shape == (7, 8)
+    and (params['block0']['attn']['relative_t'] == 0).all()
   )
 
 
 @pytest.mark.parametrize('variant', ['v1_b_32x3', 'v2_b_32x3', 'v2_l_40x3'])
 def test_published_variants_in_small(variant):
-  """Poolings by stride + 1, and the strides of B and L, at an eighth of the width: shapes of what comes out."""
-  settings = {**mvit.VARIANTS[variant], 'depths': (1, 1, 1, 1), 'width': 8, 'heads': 1, 'frames': 2, 'crop': 32}
+  """Poolings by stride + 1, and the strides of B and L, at an eighth of the width: shapes of what
+  comes out."""
+  settings = {
+    **mvit.VARIANTS[variant],
+    'depths': (1, 1, 1, 1),
+    'width': 8,
+    'heads': 1,
+    'frames': 2,
+    'crop': 32,
+  }
   net = mvit.Backbone(**settings)
   video = jnp.zeros((1, 2, 32, 32, 3))
-  features, variables = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x, train=False), video)
+  features, variables = jax.eval_shape(
+    lambda x: net.init_with_output(jax.random.key(0), x, train=False), video
+  )
   assert features.pooled.shape == (1, 64) and features.maps[0].shape == (1, 1, 1, 1, 64)
-  pools = {name: x.shape[:3] for name, x in tree.flatten(variables).items() if 'pool_k/kernel' in name}
+  pools = {
+    name: x.shape[:3] for name, x in tree.flatten(variables).items() if 'pool_k/kernel' in name
+  }
   if settings.get('kernel', (3, 3, 3)) is None:
     assert sorted(pools.values()) == [
       (1, 3, 3),

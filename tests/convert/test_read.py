@@ -35,7 +35,12 @@ def state():
     empty=Stored(np.zeros(0, np.float32), 0, (0, 3), (3, 1)),
   )
   tensors._metadata = {'version': 1}
-  beside = dict(epoch=3, best=np.float64(0.5), args=argparse.Namespace(lr=0.1), optimizer={'state': {0: {'step': 1}}})
+  beside = dict(
+    epoch=3,
+    best=np.float64(0.5),
+    args=argparse.Namespace(lr=0.1),
+    optimizer={'state': {0: {'step': 1}}},
+  )
   return {'model': {'state_dict': tensors}, **beside}, flat
 
 
@@ -64,7 +69,10 @@ class Command:
 @pytest.mark.parametrize('kind', ['zip', 'legacy', 'pickle'])
 def test_code_is_refused_by_name_and_does_not_run(tmp_path, standins, kind):
   path, target = str(tmp_path / 'weights.pth'), tmp_path / 'ran'
-  content = {'state_dict': {'a': Stored(np.zeros(2, np.float32), 0, (2,), (1,))}, 'args': Command(target)}
+  content = {
+    'state_dict': {'a': Stored(np.zeros(2, np.float32), 0, (2,), (1,))},
+    'args': Command(target),
+  }
   if kind == 'pickle':
     path = str(tmp_path / 'weights.pkl')
     with open(path, 'wb') as file:
@@ -172,7 +180,8 @@ def test_safetensors_npz_mapping_and_prefix(tmp_path):
 
 
 def test_safetensors_keep_every_type_and_digit(tmp_path):
-  """Nothing of 64 bits is halved on the way, as JAX would, and types NumPy lacks are read as they are."""
+  """Nothing of 64 bits is halved on the way, as JAX would, and types NumPy lacks are read as they
+  are."""
   arrays = {
     'double': np.array([1 + 1e-12, 2]),
     'long': np.array([2**40, -3]),
@@ -191,8 +200,12 @@ def test_safetensors_keep_every_type_and_digit(tmp_path):
     assert found[name].dtype == array.dtype and found[name].shape == array.shape, name
     assert found[name].tobytes() == array.tobytes(), name
   header = b'{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}'
-  (tmp_path / 'weights.safetensors').write_bytes(len(header).to_bytes(8, 'little') + header + bytes(8))
-  with pytest.raises(ValueError, match=r'weights.safetensors .* not read: a \(C64\); save them as one of'):
+  (tmp_path / 'weights.safetensors').write_bytes(
+    len(header).to_bytes(8, 'little') + header + bytes(8)
+  )
+  with pytest.raises(
+    ValueError, match=r'weights.safetensors .* not read: a \(C64\); save them as one of'
+  ):
     _read.tensors(tmp_path / 'weights.safetensors')
 
 
@@ -210,7 +223,9 @@ def test_safetensors_keep_every_type_and_digit(tmp_path):
 )
 def test_npz_of_other_types_are_refused_by_name(tmp_path, array, kind):
   np.savez(tmp_path / 'weights.npz', good=np.ones(2), w=array)
-  with pytest.raises(ValueError, match=rf'weights.npz .*: w.npy is of type {kind}.*: save it as real numbers'):
+  with pytest.raises(
+    ValueError, match=rf'weights.npz .*: w.npy is of type {kind}.*: save it as real numbers'
+  ):
     _read.tensors(tmp_path / 'weights.npz')
   if kind != r'\|V2':
     with pytest.raises(ValueError, match="'w' is a ndarray, not an array of numbers"):
@@ -235,7 +250,9 @@ class Pointer:
   __array_interface__ = {'data': (1, True), 'shape': (4,), 'typestr': '|u1', 'version': 3}
 
 
-@pytest.mark.parametrize('value', [Pointer(), [1, 2], 'text', b'bytes', None, 1j, {1}, slice(2), memoryview(b'1')])
+@pytest.mark.parametrize(
+  'value', [Pointer(), [1, 2], 'text', b'bytes', None, 1j, {1}, slice(2), memoryview(b'1')]
+)
 def test_mappings_hold_arrays_and_numbers_only(value):
   with pytest.raises(ValueError, match=f"'w' is a {type(value).__name__}, not an array"):
     _read.tensors({'w': value})
@@ -249,14 +266,20 @@ def test_mappings_hold_arrays_of_jax_and_numbers():
 def test_attributes_of_a_state_dict_do_not_hide_its_methods(tmp_path):
   """They are left out; once `items` or `get` of a file hid the dictionary's own."""
   for name in ('items', 'get', '_metadata'):
-    program = b'\x80\x02ccollections\nOrderedDict\n)R}U%c%bK\x03sbU\x01aK\x07s.' % (len(name), name.encode())
+    program = b'\x80\x02ccollections\nOrderedDict\n)R}U%c%bK\x03sbU\x01aK\x07s.' % (
+      len(name),
+      name.encode(),
+    )
     (tmp_path / 'weights.pth').write_bytes(program)
     assert _read.tensors(tmp_path / 'weights.pth') == {'a': 7}
 
 
 def test_names_of_rematerialised_blocks():
   found = _read.tensors(
-    {'module.blocks.0._checkpoint_wrapped_module.attn.qkv.weight': np.ones(3), 'module.a': np.ones(1)}
+    {
+      'module.blocks.0._checkpoint_wrapped_module.attn.qkv.weight': np.ones(3),
+      'module.a': np.ones(1),
+    }
   )
   assert sorted(found) == ['a', 'blocks.0.attn.qkv.weight']
   with pytest.raises(ValueError, match='differ in'):

@@ -1,4 +1,5 @@
-"""A converted checkpoint predicts, is looked at, probed and starts other clips: its meta.json says all that takes."""
+"""A converted checkpoint predicts, is looked at, probed and starts other clips: its meta.json says
+all that takes."""
 
 import json
 
@@ -16,7 +17,8 @@ from vjax.convert import __main__ as command
 
 @pytest.fixture(scope='module')
 def converted(tmp_path_factory):
-  """A classifier and a masked autoencoder of variant Ti for 4 frames of 32 px, converted, and their folder."""
+  """A classifier and a masked autoencoder of variant Ti for 4 frames of 32 px, converted, and their
+  folder."""
   root = tmp_path_factory.mktemp('converted')
   np.savez(root / 'classifier.npz', **dictionary('released', classes=3))
   np.savez(root / 'mae.npz', **dictionary('released'))
@@ -27,7 +29,9 @@ def converted(tmp_path_factory):
 
 
 def convert(root, name, *more, out=None):
-  command.main(['--source=mae_st', '--variant=Ti', *more, f'{root}/{name}.npz', f'{root}/{out or name}'])
+  command.main(
+    ['--source=mae_st', '--variant=Ti', *more, f'{root}/{name}.npz', f'{root}/{out or name}']
+  )
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +48,9 @@ def test_predictions_and_pictures(converted, video, capsys, tmp_path):
   assert predict.main([f'--workdir={converted}/classifier', video]) == 0
   out = capsys.readouterr().out
   assert all(label in out for label in ('grow', 'left', 'right')) and out.count('%') == 3
-  assert look.main(['heatmap', f'--workdir={converted}/classifier', f'--out={tmp_path}', video]) == 0
+  assert (
+    look.main(['heatmap', f'--workdir={converted}/classifier', f'--out={tmp_path}', video]) == 0
+  )
   assert look.main(['reconstruct', f'--workdir={converted}/mae', f'--out={tmp_path}', video]) == 0
   assert predict.main([f'--workdir={converted}/mae', video]) == 1
   assert 'knows no labels' in capsys.readouterr().err
@@ -55,7 +61,11 @@ def test_predictions_and_pictures(converted, video, capsys, tmp_path):
 def test_a_probe_takes_its_model_clip_and_pixels(converted):
   config = plain(probe_k400.get_config(f'init={converted}/classifier'))
   model = build.model(config, 400)
-  assert (model.backbone.width, model.backbone.frames, model.backbone.patch) == (192, 4, (2, 16, 16))
+  assert (model.backbone.width, model.backbone.frames, model.backbone.patch) == (
+    192,
+    4,
+    (2, 16, 16),
+  )
   assert config['data']['mean'] == (0.45, 0.45, 0.45) and config['clip']['frame_stride'] == 4
 
 
@@ -64,11 +74,17 @@ def test_another_clip_starts_from_it(converted):
   config['clip'] |= {'num_frames': 8, 'crop_size': 64}
   config['model'] |= {'frames': 8, 'crop': 64, 'relative': False}
   model, clip = build.model(config, 1), ClipConfig(**config['clip'])
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 64, 64, 3)), train=False))['params']
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 64, 64, 3)), train=False)
+  )['params']
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   resize = lambda *args: build.resize(model, clip, '', *args)
   params, _, report = ckpt.warm_start(zeros, {}, str(converted / 'mae'), resize=resize)
-  assert {name.rsplit('/')[-1] for name in report['resized']} == {'position', 'position_spatial', 'position_temporal'}
+  assert {name.rsplit('/')[-1] for name in report['resized']} == {
+    'position',
+    'position_spatial',
+    'position_temporal',
+  }
   assert params['backbone']['position_spatial'].shape == (1, 16, 192)
 
 
@@ -78,14 +94,29 @@ def test_what_nobody_knows_is_asked_for(tmp_path, capsys):
   np.savez(tmp_path / 'image.npz', **images())
   weights, out = f'{tmp_path}/image.npz', f'{tmp_path}/image'
   command.main(['--source=mae_image', '--variant=Ti', '--set', 'frames=4', weights, out])
-  assert 'unknown, and needed for predictions: --frame_stride, --sampling' in capsys.readouterr().out
+  assert (
+    'unknown, and needed for predictions: --frame_stride, --sampling' in capsys.readouterr().out
+  )
   for use in (predict.Predictor, lambda path: probe_k400.get_config(f'init={path}')):
     with pytest.raises(ValueError, match=r'convert them again.*--frame_stride, --sampling'):
       use(out)
-  more = ['--frame_stride=2', '--sampling=linspace', '--mean', '.5', '.5', '.5', '--std', '.2', '.2', '.2']
+  more = [
+    '--frame_stride=2',
+    '--sampling=linspace',
+    '--mean',
+    '.5',
+    '.5',
+    '.5',
+    '--std',
+    '.2',
+    '.2',
+    '.2',
+  ]
   command.main(['--source=mae_image', '--variant=Ti', '--set=frames=4', *more, weights, f'{out}2'])
   found = predict.Predictor(f'{out}2')
-  assert found.clip == ClipConfig(num_frames=4, frame_stride=2, crop_size=64, short_side=73, sampling='linspace')
+  assert found.clip == ClipConfig(
+    num_frames=4, frame_stride=2, crop_size=64, short_side=73, sampling='linspace'
+  )
   assert found.config.data.mean == (0.5,) * 3 and len(found.classes) == 7
   (tmp_path / 'two.txt').write_text('a\nb\n')
   for wrong, message in {
@@ -105,7 +136,7 @@ def test_literals_and_words():
 
 
 def test_relative_tables_are_resized_in_a_warm_start():
-  """Linear, half-pixel centres: the middle of a table of 15 rows becomes that of 31."""
+  """Linear, half-pixel centers: the middle of a table of 15 rows becomes that of 31."""
   old = np.random.default_rng(0).standard_normal((15, 4)).astype(np.float32)
   new = build.resize(None, None, '', 'backbone/block0/attn/relative_h', old, (31, 4), {})
   assert new.shape == (31, 4)

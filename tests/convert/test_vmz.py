@@ -22,12 +22,15 @@ def test_logits(name):
 
 
 def variables_of(variant: str, classes: int, width: float = 1.0) -> dict[str, np.ndarray]:
-  """Flat variables of a variant, every number different from its neighbours."""
+  """Flat variables of a variant, every number different from its neighbors."""
   settings = {} if width == 1 else {'width': width}
   model = VideoModel(resnet.Backbone(**vmz.VARIANTS[variant], **settings), linear.Head(classes))
   number = np.arange(2**23, dtype=np.float32)
   shapes = convert._shapes(model, torchvision.CLIP)
-  return {name: number[i : i + math.prod(shape)].reshape(shape) for i, (name, shape) in enumerate(shapes.items())}
+  return {
+    name: number[i : i + math.prod(shape)].reshape(shape)
+    for i, (name, shape) in enumerate(shapes.items())
+  }
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,9 @@ def test_names_of_a_bottleneck():
   assert names['stem.0.weight'].shape == (45, 3, 1, 7, 7) and names['fc.weight'].shape == (5, 2048)
 
 
-@pytest.mark.parametrize('variant', ['r2plus1d_18', 'r3d_18', 'r2plus1d_101', 'ir_csn_50', 'ip_csn_50'])
+@pytest.mark.parametrize(
+  'variant', ['r2plus1d_18', 'r3d_18', 'r2plus1d_101', 'ir_csn_50', 'ip_csn_50']
+)
 def test_caffe2_blobs_give_the_same_variables(variant, tmp_path):
   variables = variables_of(variant, 487, width=0.125)
   blobs = _table.backward(variables, vmz.caffe2_table(variant, 487))
@@ -70,9 +75,17 @@ def test_caffe2_blobs_give_the_same_variables(variant, tmp_path):
     assert blobs['comp_3_conv_2_middle_w'].shape == (36, 16, 1, 3, 3)
     assert blobs['shortcut_projection_3_w'].shape == (64, 32, 1, 1, 1)
   if variant == 'ir_csn_50':  # the depthwise convolution counts twice
-    assert blobs['comp_0_conv_3_w'].shape == (8, 1, 3, 3, 3) and blobs['comp_0_conv_4_w'].shape == (32, 8, 1, 1, 1)
+    assert blobs['comp_0_conv_3_w'].shape == (8, 1, 3, 3, 3) and blobs['comp_0_conv_4_w'].shape == (
+      32,
+      8,
+      1,
+      1,
+      1,
+    )
   if variant == 'ip_csn_50':
-    assert blobs['comp_0_conv_2_middle_w'].shape == (8, 8, 1, 1, 1) and blobs['comp_0_conv_2_w'].shape == (
+    assert blobs['comp_0_conv_2_middle_w'].shape == (8, 8, 1, 1, 1) and blobs[
+      'comp_0_conv_2_w'
+    ].shape == (
       8,
       1,
       3,
@@ -92,9 +105,12 @@ def test_caffe2_blobs_give_the_same_variables(variant, tmp_path):
 
 def test_errors_list_names_and_variants():
   names = [(name, a.shape) for name, a in variables_of('r3d_18', 5).items()]
-  weights = convert.to_source('vmz', tree.unflatten({n: np.zeros(s, np.float32) for n, s in names}), 'r3d_18')
+  weights = convert.to_source(
+    'vmz', tree.unflatten({n: np.zeros(s, np.float32) for n, s in names}), 'r3d_18'
+  )
   with pytest.raises(
-    ValueError, match=r'(?s)missing: .*res2/block0/conv1/spatial/kernel.*unexpected: .*layer1.0.conv1'
+    ValueError,
+    match=r'(?s)missing: .*res2/block0/conv1/spatial/kernel.*unexpected: .*layer1.0.conv1',
   ):
     convert.load('vmz', weights, variant='r2plus1d_18')
   with pytest.raises(ValueError, match=r"variant='r3d': this source has .*r2plus1d_34"):
@@ -105,7 +121,8 @@ def test_errors_list_names_and_variants():
     convert.load('vmz', weights, variant='r3d_18', poool=True)
   weights['extra.weight'] = weights.pop('stem.1.bias')
   with pytest.raises(
-    ValueError, match=r'(?s)missing: params/backbone/stem/norm1/bias.*unexpected: extra.weight \(64,\)'
+    ValueError,
+    match=r'(?s)missing: params/backbone/stem/norm1/bias.*unexpected: extra.weight \(64,\)',
   ):
     convert.load('vmz', weights, variant='r3d_18')
 

@@ -34,7 +34,9 @@ FIXTURES = {  # fixture -> source, variant, settings
 QUICK = ('mm_tsm_resnet18', 'sts_ircsn_r50')
 
 
-@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES])
+@pytest.mark.parametrize(
+  'name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES]
+)
 def test_logits_and_names_both_ways(name):
   source, variant, settings = FIXTURES[name]
   zoo.check(source, variant, name, zoo.segments(8) if source == 'mmaction' else None, **settings)
@@ -56,4 +58,6 @@ def test_csn_of_mmaction():
 @pytest.mark.slow
 def test_features_for_detection(name, variant, probes):
   """res5 keeps the resolution of res4, with dilation instead."""
-  zoo.check_maps('slowfast', variant, name, probes, space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
+  zoo.check_maps(
+    'slowfast', variant, name, probes, space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)
+  )

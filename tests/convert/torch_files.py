@@ -1,4 +1,5 @@
-"""Writes files as torch.save does, without PyTorch: stand-ins for its classes, found under its names while pickling."""
+"""Writes files as torch.save does, without PyTorch: stand-ins for its classes, found under its
+names while pickling."""
 
 import io
 import pickle
@@ -28,7 +29,10 @@ class Standins:
     def _rebuild_tensor_v2(*arguments):
       raise AssertionError('only named, never called')
 
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = 'torch._utils', '_rebuild_tensor_v2'
+    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = (
+      'torch._utils',
+      '_rebuild_tensor_v2',
+    )
     utils._rebuild_tensor_v2, torch._utils = _rebuild_tensor_v2, utils
     for name in _pickle.DTYPES:
       setattr(torch, f'{name}Storage', type(f'{name}Storage', (), {'__module__': 'torch'}))
@@ -74,7 +78,11 @@ class Standins:
     """The stream of pickles of PyTorch before 1.6."""
     data, storages = self.dump(value, legacy=True)
     with open(path, 'wb') as file:
-      for part in (_pickle.LEGACY_MAGIC, 1001, {'protocol_version': 1001, 'little_endian': True, 'type_sizes': {}}):
+      for part in (
+        _pickle.LEGACY_MAGIC,
+        1001,
+        {'protocol_version': 1001, 'little_endian': True, 'type_sizes': {}},
+      ):
         pickle.dump(part, file, protocol=2)
       file.write(data)
       pickle.dump(sorted(storages), file, protocol=2)

@@ -1,4 +1,5 @@
-"""Checks a published model's fixture: logits in float64, names both ways, and the stages on the way."""
+"""Checks a published model's fixture: logits in float64, names both ways, and the stages on the
+way."""
 
 import jax
 import jax.numpy as jnp
@@ -7,17 +8,17 @@ import numpy as np
 from tests import golden_files
 from vjax import convert
 
-# Fixtures that are computed in float32 too: one for each kind of convolution and of network, since a formulation that
-# loses digits shows there alone.
+# Fixtures that are computed in float32 too: one for each kind of convolution and of network, since
+# a formulation that loses digits shows there alone.
 SINGLE = ('mm_tsm_resnet18', 'tv_r2plus1d_18', 'sf_X3D_S', 'ibm_i3d_resnet18', 'sf_MVITv2_S_16x4')
 # The parameters of another fixture under wrapped names, which one file of names cannot tell apart.
 ONE_WAY = ('mm_tsm_resnet50_block',)
 
 
 def check(source: str, variant: str, fixture_name: str, clip=None, **overrides) -> dict:
-  """Compares a network with its original: the number of parameters, logits in float64 to 1e-9, and names and tensors of
-  the file that `convert.to_source` makes of its variables. Fixtures of SINGLE also in float32, within ten times the
-  original's own rounding.
+  """Compares a network with its original: the number of parameters, logits in float64 to 1e-9, and
+  names and tensors of the file that `convert.to_source` makes of its variables. Fixtures of SINGLE
+  also in float32, within ten times the original's own rounding.
 
   Args:
     source: of the weights.
@@ -34,13 +35,19 @@ def check(source: str, variant: str, fixture_name: str, clip=None, **overrides) 
   x = (clip or channels_last)(golden_files.model_input(fixture['inputs'][0]['shape']))
   exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
   with jax.enable_x64(True):
-    model, variables = convert.load(source, weights, variant=variant, dtype=jnp.float64, **overrides)
+    model, variables = convert.load(
+      source, weights, variant=variant, dtype=jnp.float64, **overrides
+    )
     doubled = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
-    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(doubled, jnp.asarray(x, jnp.float64))
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(
+      doubled, jnp.asarray(x, jnp.float64)
+    )
     assert logits.dtype == jnp.float64
     assert np.abs(np.asarray(logits) - exact).max() < 1e-9 * max(1, np.abs(exact).max())
   count = sum(int(np.size(a)) for a in jax.tree.leaves(variables['params']))
-  assert count == fixture['parameters'], f'{count} parameters, the original has {fixture["parameters"]}'
+  assert count == fixture['parameters'], (
+    f'{count} parameters, the original has {fixture["parameters"]}'
+  )
   assert all(a.dtype == np.float32 for a in jax.tree.leaves(variables))
   if fixture_name not in ONE_WAY:
     check_names(source, variant, variables, weights)
@@ -52,15 +59,19 @@ def check(source: str, variant: str, fixture_name: str, clip=None, **overrides) 
 
 
 def check_names(source: str, variant: str, variables: dict, weights: dict) -> None:
-  """What `convert.to_source` makes of the variables is the original's file: every name, shape and value."""
+  """What `convert.to_source` makes of the variables is the original's file: every name, shape and
+  value."""
   tensors = convert.to_source(source, variables, variant)
   assert sorted(tensors) == sorted(weights)
   for name, array in tensors.items():
     np.testing.assert_array_equal(array, weights[name], err_msg=name)
 
 
-def check_maps(source: str, variant: str, fixture_name: str, probes: tuple[str, ...], **overrides) -> None:
-  """The backbone's maps have the shape, statistics and first values of the original's stages `probes`, in float64."""
+def check_maps(
+  source: str, variant: str, fixture_name: str, probes: tuple[str, ...], **overrides
+) -> None:
+  """The backbone's maps have the shape, statistics and first values of the original's stages
+  `probes`, in float64."""
   fixture = golden_files.load(fixture_name)
   video = channels_last(golden_files.model_input(fixture['inputs'][0]['shape']))
   with jax.enable_x64(True):

@@ -1,4 +1,5 @@
-"""Small data sets for tests: records built with tf.train.SequenceExample, so that they are what DMVR writes."""
+"""Small data sets for tests: records built with tf.train.SequenceExample, so that they are what
+DMVR writes."""
 
 import json
 import pathlib
@@ -10,7 +11,8 @@ from vjax.data.manifest import write_manifest
 
 
 def frame(video: int, t: int, height: int, width: int) -> np.ndarray:
-  """A smooth picture that tells video, time and place: red rises with t, green with x, blue with video."""
+  """A smooth picture that tells video, time and place: red rises with t, green with x, blue with
+  video."""
   image = np.zeros((height, width, 3), np.uint8)
   image[..., 0] = 10 + 8 * t
   image[..., 1] = np.linspace(20, 230, width).astype(np.uint8)
@@ -18,7 +20,9 @@ def frame(video: int, t: int, height: int, width: int) -> np.ndarray:
   return image
 
 
-def example(video: int, frames: int, height: int, width: int, labels: dict[str, list[int]], rate: float = 0.0):
+def example(
+  video: int, frames: int, height: int, width: int, labels: dict[str, list[int]], rate: float = 0.0
+):
   """A SequenceExample; labels by view, '' is the main one."""
   import tensorflow as tf
 
@@ -30,7 +34,9 @@ def example(video: int, frames: int, height: int, width: int, labels: dict[str, 
   for view, values in labels.items():
     key = f'clip/label/{view}/' if view else 'clip/label/'
     context[f'{key}index'].int64_list.value.extend(values)
-    context[f'{key}text'].bytes_list.value.extend([f'{view or "class"} {v}'.encode() for v in values])
+    context[f'{key}text'].bytes_list.value.extend(
+      [f'{view or "class"} {v}'.encode() for v in values]
+    )
   context['video/filename'].bytes_list.value.append(f'v{video}.mp4'.encode())
   context['clip/start/timestamp'].int64_list.value.append(0)
   context['clip/end/timestamp'].int64_list.value.append(2_000_000)
@@ -40,7 +46,8 @@ def example(video: int, frames: int, height: int, width: int, labels: dict[str, 
 
 
 def folder(path: pathlib.Path, videos: list, split: str = 'train', shards: int = 2) -> str:
-  """Shards, index and manifest of `videos` (tf messages) under path; the videos are dealt to the shards in order."""
+  """Shards, index and manifest of `videos` (tf messages) under path; the videos are dealt to the
+  shards in order."""
   import tensorflow as tf
 
   path.mkdir(parents=True, exist_ok=True)
@@ -55,7 +62,8 @@ def folder(path: pathlib.Path, videos: list, split: str = 'train', shards: int =
 
 
 def dataset(path: pathlib.Path, clips: int = 11, frames: int = 10, shards: int = 3, **sizes) -> str:
-  """`clips` videos of 40x56 px (every third 56x40), label = number modulo 4, views 'even' and the main one."""
+  """`clips` videos of 40x56 px (every third 56x40), label = number modulo 4, views 'even' and the
+  main one."""
   height, width = sizes.get('height', 40), sizes.get('width', 56)
   videos = []
   for v in range(clips):

@@ -15,7 +15,10 @@ CLIP = ClipConfig(num_frames=2, frame_stride=1, crop_size=224, short_side=256)
 
 
 def plans(augment, height=256, width=340, clip=CLIP, count=400, flip=True):
-  return [augments.draw(np.random.default_rng(s), augment, clip, height, width, flip) for s in range(count)]
+  return [
+    augments.draw(np.random.default_rng(s), augment, clip, height, width, flip)
+    for s in range(count)
+  ]
 
 
 def picture(height=37, width=50, frames=2, seed=0) -> np.ndarray:
@@ -45,11 +48,18 @@ def test_resized_falls_back_to_the_centre():
 @pytest.mark.parametrize('inverse', [False, True])
 def test_jitter_windows(inverse):
   windows = np.array(
-    [p.window for p in plans(AugmentConfig(crop='jitter', short_side=(256, 320), inverse=inverse), count=2000)]
+    [
+      p.window
+      for p in plans(
+        AugmentConfig(crop='jitter', short_side=(256, 320), inverse=inverse), count=2000
+      )
+    ]
   )
   side = 224 * 256 / windows[:, 2]  # the short side drawn
   assert 254 < side.min() < 258 and 316 < side.max() < 322
-  mean = 2 / (1 / 256 + 1 / 320) if inverse else 288  # the mean of 1/size is exact where 1/size is uniform
+  mean = (
+    2 / (1 / 256 + 1 / 320) if inverse else 288
+  )  # the mean of 1/size is exact where 1/size is uniform
   assert abs((1 / (1 / side).mean() if inverse else side.mean()) - mean) < 2
   assert windows[:, 0].min() == 0 and (windows[:, 0] + windows[:, 2]).max() == 256
   assert windows[:, 1].min() <= 1 and (windows[:, 1] + windows[:, 3]).max() >= 339
@@ -68,7 +78,9 @@ def test_multiscale_windows():
   windows = [tuple(p.window.tolist()) for p in plans(AugmentConfig(crop='multiscale'), count=3000)]
   sizes = collections.Counter((h, w) for _, _, h, w in windows)
   scales = (256, 224, 192, 168)
-  assert set(sizes) == {(a, b) for i, a in enumerate(scales) for j, b in enumerate(scales) if abs(i - j) <= 1}
+  assert set(sizes) == {
+    (a, b) for i, a in enumerate(scales) for j, b in enumerate(scales) if abs(i - j) <= 1
+  }
   places = {(y, x) for y, x, h, w in windows if (h, w) == (168, 168)}
   rows, columns = (256 - 168) // 4, (340 - 168) // 4
   grid = {(r, c) for r in (0, 2, 4) for c in (0, 2, 4)} | {(r, c) for r in (1, 3) for c in (1, 3)}
@@ -94,7 +106,7 @@ def test_unknown_names():
 
 
 def resize_by_hand(image, height, width):
-  """Bilinear between pixel centres, edges repeated, in float64."""
+  """Bilinear between pixel centers, edges repeated, in float64."""
   out = image.astype(np.float64)
   for axis, size in ((0, height), (1, width)):
     n = out.shape[axis]
@@ -110,14 +122,22 @@ def test_resize_is_bilinear_without_antialias(size):
   frames = picture()
   for image in frames:
     scaled = augments.resize(image, *size)
-    assert np.abs(scaled - resize_by_hand(image, *size)).max() <= 0.5 + 1 / 16  # rounding, and weights of 8 bits
+    assert (
+      np.abs(scaled - resize_by_hand(image, *size)).max() <= 0.5 + 1 / 16
+    )  # rounding, and weights of 8 bits
 
 
 def test_render_cuts_resizes_mirrors_and_erases():
   frames = picture()
-  none = {'color': np.ones(3, np.float32), 'ops': np.zeros(0, np.int32), 'values': np.zeros(0, np.float32)}
+  none = {
+    'color': np.ones(3, np.float32),
+    'ops': np.zeros(0, np.int32),
+    'values': np.zeros(0, np.float32),
+  }
   window, noise = np.int32([3, 5, 20, 30]), np.int32([1, 2])
-  plan = augments.Plan(window=window, mirror=np.array(True), erased=np.int32([2, 4, 6, 5]), noise=noise, **none)
+  plan = augments.Plan(
+    window=window, mirror=np.array(True), erased=np.int32([2, 4, 6, 5]), noise=noise, **none
+  )
   clip = np.zeros((len(frames), 16, 16, 3), np.uint8)
   for t, frame in enumerate(frames):
     augments.render(frame, plan, AugmentConfig(random_erasing=1.0), t, clip[t])
@@ -135,13 +155,21 @@ def test_crops_along_the_long_side():
   assert augments.test_crops(three, 240, 321, None) == ((256, 342), [(0, 0), (0, 43), (0, 86)])
   assert augments.test_crops(three, 321, 240, None) == ((342, 256), [(0, 0), (43, 0), (86, 0)])
   one = ViewsConfig(num_frames=1, frame_stride=1, crop_size=224, short_side=256)
-  assert augments.test_crops(one, 256, 341, None) == ((256, 341), [(16, 59)])  # the centre rounds up
+  assert augments.test_crops(one, 256, 341, None) == (
+    (256, 341),
+    [(16, 59)],
+  )  # the center rounds up
   fixed = ViewsConfig(num_frames=1, frame_stride=1, crop_size=112, short_side=128)
-  assert augments.test_crops(fixed, 240, 320, (128, 171)) == ((128, 171), [(8, 29)])  # and here down
+  assert augments.test_crops(fixed, 240, 320, (128, 171)) == (
+    (128, 171),
+    [(8, 29)],
+  )  # and here down
   with pytest.raises(ValueError, match='crop_size=256 px does not fit'):
     augments.test_crops(three, 240, 320, (128, 171))
   with pytest.raises(ValueError, match='crops=5'):
-    augments.test_crops(ViewsConfig(num_frames=1, frame_stride=1, crop_size=8, short_side=8, num_crops=5), 9, 9, None)
+    augments.test_crops(
+      ViewsConfig(num_frames=1, frame_stride=1, crop_size=8, short_side=8, num_crops=5), 9, 9, None
+    )
 
 
 def by_pillow(image, name, value, resample=Image.BICUBIC):
@@ -155,7 +183,9 @@ def by_pillow(image, name, value, resample=Image.BICUBIC):
     'rotate': lambda: image.rotate(value, **geometry),
     'posterize': lambda: ImageOps.posterize(image, int(value)),
     'solarize': lambda: ImageOps.solarize(image, int(value)),
-    'solarize_add': lambda: image.point([min(255, i + int(value)) if i < 128 else i for i in range(256)] * 3),
+    'solarize_add': lambda: image.point(
+      [min(255, i + int(value)) if i < 128 else i for i in range(256)] * 3
+    ),
     'color': lambda: ImageEnhance.Color(image).enhance(value),
     'contrast': lambda: ImageEnhance.Contrast(image).enhance(value),
     'brightness': lambda: ImageEnhance.Brightness(image).enhance(value),
@@ -177,10 +207,13 @@ def test_randaugment_is_pillows(name):
     expected = np.stack([np.asarray(by_pillow(Image.fromarray(f), name, value)) for f in frames])
     difference = np.abs(got.astype(int) - expected)
     if name in ('rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y'):
-      # Bicubic with another constant, so nearer than bilinear would be; the picture's edges blend otherwise.
+      # Bicubic with another constant, so nearer than bilinear would be; the picture's edges blend
+      # otherwise.
       inside = randaugment.apply(np.full_like(frames[0], 255), name, value) == 255
       inside = cv2.erode(inside.astype(np.uint8), np.ones((5, 5)), borderValue=0).astype(bool)
-      bilinear = np.stack([np.asarray(by_pillow(Image.fromarray(f), name, value, Image.BILINEAR)) for f in frames])
+      bilinear = np.stack(
+        [np.asarray(by_pillow(Image.fromarray(f), name, value, Image.BILINEAR)) for f in frames]
+      )
       bilinear = np.abs(bilinear.astype(int) - expected)[:, inside]
       assert inside.mean() > 0.2 and difference[:, inside].max() <= 3, (level, sign)
       assert difference[:, inside].mean() <= max(0.7 * bilinear.mean(), 0.6), (level, sign)
@@ -189,15 +222,23 @@ def test_randaugment_is_pillows(name):
 
 
 def test_randaugment_arguments():
-  assert randaugment.argument('rotate', 10, -1.0) == -30 and randaugment.argument('solarize', 10, 1.0) == 0
-  assert randaugment.argument('posterize', 7, 1.0) == 2 and randaugment.argument('solarize_add', 10, 1.0) == 110
+  assert (
+    randaugment.argument('rotate', 10, -1.0) == -30
+    and randaugment.argument('solarize', 10, 1.0) == 0
+  )
+  assert (
+    randaugment.argument('posterize', 7, 1.0) == 2
+    and randaugment.argument('solarize_add', 10, 1.0) == 110
+  )
   assert randaugment.argument('color', 10, -1.0) == pytest.approx(0.1)
 
 
 def test_randaugment_draws():
   drawn = [randaugment.draw(np.random.default_rng(s), 2, 7.0, 0.5) for s in range(2000)]
   ops = np.concatenate([o for o, _ in drawn])
-  assert 0.46 < (ops == randaugment.NAMES.index('identity')).mean() < 0.54  # each is applied half the time
+  assert (
+    0.46 < (ops == randaugment.NAMES.index('identity')).mean() < 0.54
+  )  # each is applied half the time
   counts = np.bincount(ops)[:-1]
   assert len(counts) == 15 and counts.min() > 80 and counts.max() < 190
   angles = np.concatenate([v[o == randaugment.NAMES.index('rotate')] for o, v in drawn])

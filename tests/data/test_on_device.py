@@ -1,4 +1,5 @@
-"""Crops finished on the accelerator are those of the host, up to its rounding to whole pixel values."""
+"""Crops finished on the accelerator are those of the host, up to its rounding to whole pixel
+values."""
 
 import dataclasses
 import itertools
@@ -28,11 +29,15 @@ def toy_dir(tmp_path_factory):
 def batches(data_dir, augment, clip=CLIP, steps=3):
   source = sources.open_split(data_dir, SPEC, 'train')
   settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1}
-  return list(itertools.islice(pipeline.train_batches(source, SPEC, clip, augment, **settings), steps))
+  return list(
+    itertools.islice(pipeline.train_batches(source, SPEC, clip, augment, **settings), steps)
+  )
 
 
 @pytest.mark.parametrize(
-  'canvas', [(64, 64), (40, 56), (36, 44)], ids=['all fit', 'frames as they are', 'some are resized on the host']
+  'canvas',
+  [(64, 64), (40, 56), (36, 44)],
+  ids=['all fit', 'frames as they are', 'some are resized on the host'],
 )
 @pytest.mark.parametrize('repeats', [1, 2])
 @pytest.mark.parametrize('color', [(0.0, 0.0, 0.0), (0.4, 0.4, 0.4)], ids=['plain', 'color'])
@@ -46,12 +51,14 @@ def test_equals_the_host(toy_dir, canvas, repeats, color):
     seen |= {tuple(w) for w in b['window']} | {bool(m) for m in b['mirror']}
     found = on_device.crops(b['video'], b['window'], b['mirror'], b.get('color'), clip.crop_size)
     error = np.abs(np.asarray(found) - a['video'])
-    # The host rounds once, and its weights have 8 bits; with color it cuts three times more, each error growing by the
-    # factors after it, up to 1.4.
+    # The host rounds once, and its weights have 8 bits; with color it cuts three times more, each
+    # error growing by the factors after it, up to 1.4.
     once = 0.5 + 1 / 16
     assert error.max() <= (once * 1.4**3 + 1.4**2 + 1.4 + 1 + 0.5 if any(color) else once)
     assert error.mean() < (1.5 if any(color) else 0.3)
-  assert {True, False} <= seen and len(seen) > 4 and ((0, 0, 16, 16) in seen) == (canvas != (64, 64))
+  assert (
+    {True, False} <= seen and len(seen) > 4 and ((0, 0, 16, 16) in seen) == (canvas != (64, 64))
+  )
   starts = {w[:2] for w in seen if not isinstance(w, bool)}
   assert (starts == {(0, 0)}) == (canvas != (40, 56))
   assert any(color) == ('color' in b)

@@ -1,4 +1,5 @@
-"""Batches: exact order, exact resume, the same for any number of hosts; padding, repeats, views; readable errors."""
+"""Batches: exact order, exact resume, the same for any number of hosts; padding, repeats, views;
+readable errors."""
 
 import dataclasses
 import itertools
@@ -28,7 +29,9 @@ def data_dir(tmp_path_factory):
 def train(data_dir, steps=3, spec=SPEC, clip=CLIP, augment=PLAIN, **settings):
   settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1, **settings}
   source = sources.open_split(data_dir, spec, 'train')
-  return list(itertools.islice(pipeline.train_batches(source, spec, clip, augment, **settings), steps))
+  return list(
+    itertools.islice(pipeline.train_batches(source, spec, clip, augment, **settings), steps)
+  )
 
 
 def same(a, b):
@@ -63,7 +66,8 @@ def test_resume_equals_unbroken(data_dir):
 
 
 def test_a_script_ends_whatever_it_left_open(data_dir):
-  # An iterator at the top of a script or notebook lives until Python shuts down; it once waited there forever.
+  # An iterator at the top of a script or notebook lives until Python shuts down; it once waited
+  # there forever.
   script = f"""
 from tests.data import test_pipeline as toy
 from vjax.data import pipeline, sources
@@ -71,7 +75,9 @@ source = sources.open_split({data_dir!r}, toy.SPEC, 'train')
 batches = pipeline.train_batches(source, toy.SPEC, toy.CLIP, toy.PLAIN, batch=4, seed=7, start_step=0, host=0, hosts=1)
 print(next(batches)['label'].shape)
 """
-  done = subprocess.run([sys.executable, '-c', script], check=False, capture_output=True, text=True, timeout=120)
+  done = subprocess.run(
+    [sys.executable, '-c', script], check=False, capture_output=True, text=True, timeout=120
+  )
   assert (done.returncode, done.stdout.strip()) == (0, '(4,)'), done.stderr
 
 
@@ -95,7 +101,10 @@ def test_two_hosts_read_one_global_batch(data_dir):
 def test_repeats(data_dir, window):
   clip = dataclasses.replace(CLIP, num_repeats=3, frame_stride=1)
   batch = train(data_dir, 1, clip=clip, augment=AugmentConfig(repeat_window=window, flip=0.0))[0]
-  assert batch['video'].shape[0] == 12 and (batch['video_id'].reshape(4, 3).T == batch['video_id'][::3]).all()
+  assert (
+    batch['video'].shape[0] == 12
+    and (batch['video_id'].reshape(4, 3).T == batch['video_id'][::3]).all()
+  )
   red = batch['video'][..., 0].mean(axis=(1, 2, 3)).reshape(4, 3)
   if window == 'same':
     np.testing.assert_allclose(red, np.broadcast_to(red[:, :1], red.shape), atol=1)
@@ -106,22 +115,35 @@ def test_repeats(data_dir, window):
 
 
 def test_only_used_frames_are_read_and_decoded(data_dir, monkeypatch):
-  """Of 10 frames each: 4 for a clip; for four clips of the same video those that any of them shows, once."""
+  """Of 10 frames each: 4 for a clip; for four clips of the same video those that any of them shows,
+  once."""
   decoded, read = [], []
   whole, pread = sources.decode, recordio.read_ranges
-  monkeypatch.setattr(sources, 'decode', lambda image, into=None: decoded.append(image) or whole(image, into))
-  monkeypatch.setattr(recordio, 'read_ranges', lambda *args: read.append(sum(args[2])) or pread(*args))
+  monkeypatch.setattr(
+    sources, 'decode', lambda image, into=None: decoded.append(image) or whole(image, into)
+  )
+  monkeypatch.setattr(
+    recordio, 'read_ranges', lambda *args: read.append(sum(args[2])) or pread(*args)
+  )
   source = sources.open_split(data_dir, SPEC, 'train')
   video, *_ = pipeline._train_maker(source, SPEC, CLIP, PLAIN, 0)(0, 0)
-  assert video.shape == (1, 4, 16, 16, 3) and len(decoded) == 4 and sum(read) < 0.6 * source.index.length[0]
+  assert (
+    video.shape == (1, 4, 16, 16, 3)
+    and len(decoded) == 4
+    and sum(read) < 0.6 * source.index.length[0]
+  )
   decoded.clear()
-  video, *_ = pipeline._train_maker(source, SPEC, dataclasses.replace(CLIP, num_repeats=4), PLAIN, 0)(0, 0)
+  video, *_ = pipeline._train_maker(
+    source, SPEC, dataclasses.replace(CLIP, num_repeats=4), PLAIN, 0
+  )(0, 0)
   assert video.shape == (4, 4, 16, 16, 3) and 4 < len(decoded) == len(set(decoded)) <= 10
 
 
 def evaluate(data_dir, spec=SPEC, clip=CLIP, **settings):
   source = sources.open_split(data_dir, spec, 'train')
-  return list(pipeline.eval_batches(source, spec, clip, **{'batch': 4, 'host': 0, 'hosts': 1, **settings}))
+  return list(
+    pipeline.eval_batches(source, spec, clip, **{'batch': 4, 'host': 0, 'hosts': 1, **settings})
+  )
 
 
 @pytest.mark.parametrize('batch, hosts', [(4, 1), (4, 2), (8, 4), (16, 4)])
@@ -146,7 +168,9 @@ def test_eval_views(data_dir):
   assert video.shape == (4, 6, 4, 16, 16, 3)
   green = video[0, :, 0, :, :, 1].mean(axis=(1, 2)).reshape(3, 2)  # rises from left to right
   assert (np.diff(green, axis=0) > 15).all() and np.allclose(green[:, 0], green[:, 1], atol=3)
-  red = video[0, :, 0, :, :, 0].mean(axis=(1, 2)).reshape(3, 2)  # rises in time: starts 0 and n - stride*K
+  red = (
+    video[0, :, 0, :, :, 0].mean(axis=(1, 2)).reshape(3, 2)
+  )  # rises in time: starts 0 and n - stride*K
   np.testing.assert_allclose(red[:, 1] - red[:, 0], 16, atol=3)
 
 
@@ -185,7 +209,9 @@ def test_few_clips_per_class(data_dir):
   share = sources.open_split(data_dir, SPEC, 'train', per_class=0.34, seed=1)
   assert np.bincount(share.index.label[share.rows]).tolist() == [1, 1, 1, 1]
   settings = {'batch': 4, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
-  batches = itertools.islice(pipeline.train_batches(source, SPEC, CLIP, AugmentConfig(), **settings), 2)
+  batches = itertools.islice(
+    pipeline.train_batches(source, SPEC, CLIP, AugmentConfig(), **settings), 2
+  )
   assert sorted(np.concatenate([b['video_id'] for b in batches])) == source.rows.tolist()
 
 
@@ -198,13 +224,17 @@ def test_single_clip_source(tmp_path):
 def test_damaged_frame_is_named(tmp_path):
   videos = [make.example(v, 4, 24, 24, {'': [0]}) for v in range(4)]
   videos[2].feature_lists.feature_list['image/encoded'].feature[1].bytes_list.value[0] = (
-    make.example(0, 1, 24, 24, {}).feature_lists.feature_list['image/encoded'].feature[0].bytes_list.value[0][:300]
+    make.example(0, 1, 24, 24, {})
+    .feature_lists.feature_list['image/encoded']
+    .feature[0]
+    .bytes_list.value[0][:300]
   )
   make.folder(tmp_path / 'bad', videos, shards=1)
   spec = DatasetSpec(name='bad', num_classes=0)
   clip = dataclasses.replace(CLIP, frame_stride=1)
   with pytest.raises(
-    ValueError, match=r'train-00000-of-00001.tfrecord: record 2 at byte \d+ \(video v2.mp4\): frame 1'
+    ValueError,
+    match=r'train-00000-of-00001.tfrecord: record 2 at byte \d+ \(video v2.mp4\): frame 1',
   ):
     train(str(tmp_path), 2, spec=spec, clip=clip, batch=2)
   with pytest.raises(ValueError, match=r'record 2 at byte \d+ \(video v2.mp4\): frame 1'):
@@ -212,9 +242,12 @@ def test_damaged_frame_is_named(tmp_path):
 
 
 def test_missing_data_names_folder_and_command(data_dir, tmp_path):
-  spec = DatasetSpec(name='kinetics', num_classes=4, prepare='python -m data_prep.write --out=data/kinetics')
+  spec = DatasetSpec(
+    name='kinetics', num_classes=4, prepare='python -m data_prep.write --out=data/kinetics'
+  )
   with pytest.raises(
-    FileNotFoundError, match=r'kinetics; to prepare it: python -m data_prep.write --out=data/kinetics'
+    FileNotFoundError,
+    match=r'kinetics; to prepare it: python -m data_prep.write --out=data/kinetics',
   ):
     sources.open_split(data_dir, spec, 'train')
   with pytest.raises(ValueError, match="split 'val' is not in .*toy; it has: train"):
@@ -227,6 +260,8 @@ def test_missing_data_names_folder_and_command(data_dir, tmp_path):
 
 @pytest.mark.parametrize('crop', ['resized', 'jitter', 'fixed', 'multiscale'])
 def test_every_crop(data_dir, crop):
-  augment = AugmentConfig(crop=crop, short_side=(20, 28), size=(20, 30), color_jitter=(0.2, 0.2, 0.2))
+  augment = AugmentConfig(
+    crop=crop, short_side=(20, 28), size=(20, 30), color_jitter=(0.2, 0.2, 0.2)
+  )
   for batch in train(data_dir, 2, augment=augment):
     assert batch['video'].shape == (4, 4, 16, 16, 3) and batch['video'].std() > 5

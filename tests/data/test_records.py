@@ -1,4 +1,5 @@
-"""Scanning, index, manifest, reading; damage is reported with file and byte. No TensorFlow is needed to read."""
+"""Scanning, index, manifest, reading; damage is reported with file and byte. No TensorFlow is
+needed to read."""
 
 import pathlib
 import struct
@@ -22,23 +23,35 @@ def test_index_columns(toy):
     assert index['shard'].tolist() == [0, 0, 0, 1, 1] and index['shard'].dtype == np.int32
     assert index['offset'].dtype == index['length'].dtype == np.int64 and index['offset'][0] == 12
     assert (np.diff(index['offset'])[:2] == index['length'][:2] + 16).all()
-    assert index['frames'].tolist() == [4, 5, 4, 5, 4] and index['label'].tolist() == [0, 1, 2, 3, 0]
+    assert index['frames'].tolist() == [4, 5, 4, 5, 4] and index['label'].tolist() == [
+      0,
+      1,
+      2,
+      3,
+      0,
+    ]
     assert index['label_even'].tolist() == [0, 1, 0, 1, 0]
-    assert index['shard_bytes'].tolist() == [(toy / str(f)).stat().st_size for f in index['shard_files']]
+    assert index['shard_bytes'].tolist() == [
+      (toy / str(f)).stat().st_size for f in index['shard_files']
+    ]
 
 
 def test_records_are_what_tensorflow_wrote(toy):
   import tensorflow as tf
 
   index = records.open_index(str(toy), 'train')
-  for i, shard in enumerate(tf.data.TFRecordDataset([str(toy / f) for f in records.shard_files(toy, 'train')])):
+  for i, shard in enumerate(
+    tf.data.TFRecordDataset([str(toy / f) for f in records.shard_files(toy, 'train')])
+  ):
     payload = records.read(index, i)
     assert payload == shard.numpy()
     context, spans = wire.parse(payload)
     message = tf.train.SequenceExample.FromString(payload)
     frames = message.feature_lists.feature_list['image/encoded'].feature
     assert [wire.frame(payload, s) for s in spans] == [f.bytes_list.value[0] for f in frames]
-    assert context['video/filename'] == [f'v{i}.mp4'.encode()] and context['clip/end/timestamp'] == [2_000_000]
+    assert context['video/filename'] == [f'v{i}.mp4'.encode()] and context[
+      'clip/end/timestamp'
+    ] == [2_000_000]
     assert context['image/frame_rate'] == [30.0] and context['clip/label/index'] == [i % 4]
     assert wire.image_size(wire.frame(payload, spans[0])) == ((56, 40) if i % 3 == 2 else (40, 56))
 
@@ -53,7 +66,8 @@ def test_values_of_every_kind():
   example.features.feature['nothing'].int64_list.value.extend([])
   context, spans = wire.parse(example.SerializeToString())
   assert (
-    context == {'image': [b'abc'], 'numbers': [-1, 0, 2**40], 'floats': [0.5, -2.0], 'nothing': []} and spans == []
+    context == {'image': [b'abc'], 'numbers': [-1, 0, 2**40], 'floats': [0.5, -2.0], 'nothing': []}
+    and spans == []
   )
   with pytest.raises(ValueError, match='wire type|ends'):
     wire.parse(b'\xff\xff\xff\xff not a message')
@@ -78,14 +92,23 @@ def test_manifest_from_scanning(toy):
   assert manifest['views'] == {'even': ['even 0', 'even 1']}
   split = manifest['splits']['train']
   assert (split['clips'], split['frames'], split['duration_s']) == (5, 22, 10.0)
-  assert split['clips_per_class'] == [2, 1, 1, 1] and [s['clips'] for s in split['shards']] == [3, 2]
+  assert split['clips_per_class'] == [2, 1, 1, 1] and [s['clips'] for s in split['shards']] == [
+    3,
+    2,
+  ]
 
 
 def test_command_builds_index_and_manifest(toy):
   (toy / 'train.index.npz').unlink()
   (toy / 'manifest.json').unlink()
   (toy / 'names.txt').write_text('a\nb\nc\nd\n')
-  command = [sys.executable, '-m', 'vjax.data.records', f'--folder={toy}', f'--classes={toy / "names.txt"}']
+  command = [
+    sys.executable,
+    '-m',
+    'vjax.data.records',
+    f'--folder={toy}',
+    f'--classes={toy / "names.txt"}',
+  ]
   subprocess.run(command, check=True, capture_output=True)
   index = records.open_index(str(toy), 'train')
   assert index.classes == ('a', 'b', 'c', 'd') and len(index) == 5
@@ -98,7 +121,9 @@ def test_reading_needs_neither_tensorflow_nor_jax():
 
 def test_missing_shards_are_named(toy):
   (toy / 'train-00000-of-00002.tfrecord').rename(toy / 'kept')
-  with pytest.raises(ValueError, match='1 of 2 shards of train are missing: train-00000-of-00002.tfrecord'):
+  with pytest.raises(
+    ValueError, match='1 of 2 shards of train are missing: train-00000-of-00002.tfrecord'
+  ):
     records.write_index(str(toy), 'train')
   with pytest.raises(FileNotFoundError, match='train-00000-of-00002.tfrecord is gone'):
     records.open_index(str(toy), 'train')
@@ -117,7 +142,8 @@ def test_incomplete_folders(toy, tmp_path):
     records.open_index(str(tmp_path / 'nowhere'), 'train', prepare='make it')
   (toy / 'train.index.npz').rename(toy / 'elsewhere')
   with pytest.raises(
-    FileNotFoundError, match='no train.index.npz; to build it: python -m vjax.data.records --folder='
+    FileNotFoundError,
+    match='no train.index.npz; to build it: python -m vjax.data.records --folder=',
   ):
     records.open_index(str(toy), 'train')
   (toy / 'manifest.json').unlink()
@@ -137,7 +163,10 @@ def test_index_older_than_its_shard(toy):
 def test_shard_cut_short(toy):
   shard = toy / 'train-00001-of-00002.tfrecord'
   whole = shard.read_bytes()
-  for keep, message in ((len(whole) - 9, 'beyond the end of the file'), (5, 'inside a record header at byte 0')):
+  for keep, message in (
+    (len(whole) - 9, 'beyond the end of the file'),
+    (5, 'inside a record header at byte 0'),
+  ):
     shard.write_bytes(whole[:keep])
     with pytest.raises(ValueError, match=f'train-00001-of-00002.tfrecord.*{message}'):
       records.write_index(str(toy), 'train')

@@ -11,7 +11,9 @@ TABLES = golden_files.load('frame_indices')['tables']
 
 
 def clip(frames, stride=1, clips=1):
-  return ViewsConfig(num_frames=frames, frame_stride=stride, crop_size=8, short_side=8, num_clips=clips)
+  return ViewsConfig(
+    num_frames=frames, frame_stride=stride, crop_size=8, short_side=8, num_clips=clips
+  )
 
 
 def every_view(rule, n, spec, rate=0.0):
@@ -22,13 +24,22 @@ def test_ibm_table():
   for modality, dense, n, groups, per_group, clips, expected in TABLES['ibm_validation']['rows']:
     n -= 4 if modality == 'flow' else 0  # an optical-flow stack needs the next four frames
     views = every_view('dense' if dense else 'uniform_legacy', n, clip(groups, per_group, clips))
-    assert (np.concatenate(views) + 1).tolist() == expected, (modality, dense, n, groups, per_group, clips)
+    assert (np.concatenate(views) + 1).tolist() == expected, (
+      modality,
+      dense,
+      n,
+      groups,
+      per_group,
+      clips,
+    )
 
 
 def test_uniform_needs_no_draw_for_long_videos():
   for modality, dense, n, groups, _, clips, expected in TABLES['ibm_validation']['rows']:
     if modality == 'rgb' and not dense and n > groups:
-      assert (np.concatenate(every_view('uniform', n, clip(groups, 1, clips))) + 1).tolist() == expected
+      assert (
+        np.concatenate(every_view('uniform', n, clip(groups, 1, clips))) + 1
+      ).tolist() == expected
 
 
 def test_mmaction_table():
@@ -36,7 +47,9 @@ def test_mmaction_table():
     if frames == 1 and stride == 1:  # segments: each is an mmaction clip of one frame
       views = every_view('tsn', n, clip(clips, 1, 2 if twice else 1))
     else:
-      views = every_view('parts' if beyond == 'loop' else 'parts_hold', n, clip(frames, stride, clips))
+      views = every_view(
+        'parts' if beyond == 'loop' else 'parts_hold', n, clip(frames, stride, clips)
+      )
     assert np.concatenate(views).tolist() == expected, (frames, stride, clips, twice, beyond, n)
 
 

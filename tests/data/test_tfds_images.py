@@ -9,7 +9,9 @@ from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline, sources
 from vjax.types import DatasetSpec
 
-CLIP = ViewsConfig(num_frames=1, frame_stride=1, crop_size=16, short_side=20, sampling='consecutive')
+CLIP = ViewsConfig(
+  num_frames=1, frame_stride=1, crop_size=16, short_side=20, sampling='consecutive'
+)
 
 
 @pytest.fixture(scope='module', params=['jpeg', 'png'])
@@ -42,13 +44,19 @@ def test_images_become_clips_of_one_frame(prepared):
   source = sources.open_split(root, spec, 'train')
   assert source.classes == ('red', 'green', 'blue') and source.num_clips == 9
   settings = {'batch': 3, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
-  batches = list(itertools.islice(pipeline.train_batches(source, spec, CLIP, AugmentConfig(), **settings), 3))
+  batches = list(
+    itertools.islice(pipeline.train_batches(source, spec, CLIP, AugmentConfig(), **settings), 3)
+  )
   assert sorted(np.concatenate([b['video_id'] for b in batches])) == list(range(9))
   for b in batches:
     assert b['video'].shape == (3, 1, 16, 16, 3)
     assert (b['video'].mean(axis=(1, 2, 3)).argmax(-1) == b['label']).all()
   (whole,) = pipeline.eval_batches(source, spec, CLIP, batch=9, host=0, hosts=1)
-  assert whole['video'].shape == (9, 1, 1, 16, 16, 3) and np.bincount(whole['label']).tolist() == [3, 3, 3]
+  assert whole['video'].shape == (9, 1, 1, 16, 16, 3) and np.bincount(whole['label']).tolist() == [
+    3,
+    3,
+    3,
+  ]
   assert sources.open_split(root, spec, 'train').num_clips == 9  # now from the cached index
 
 
@@ -56,5 +64,7 @@ def test_errors(prepared, tmp_path):
   root, spec = prepared
   with pytest.raises(ValueError, match="split 'val' is not in"):
     sources.open_split(root, spec, 'val')
-  with pytest.raises(FileNotFoundError, match=r"no TFDS set 'tiny_.*; to prepare it: tfds build tiny_"):
+  with pytest.raises(
+    FileNotFoundError, match=r"no TFDS set 'tiny_.*; to prepare it: tfds build tiny_"
+  ):
     sources.open_split(str(tmp_path), spec, 'train')

@@ -9,7 +9,8 @@ CORNERS = {'red': (255, 0, 0), 'blue': (0, 0, 255), 'green': (0, 255, 0), 'white
 
 
 def pictures(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
-  """(T, H, W, 3): corners red, blue / green, white; noise that changes in the middle, so that frames cost bytes."""
+  """(T, H, W, 3): corners red, blue / green, white; noise that changes in the middle, so that
+  frames cost bytes."""
   video = np.zeros((frames, height, width, 3), np.uint8)
   h, w = height // 2, width // 2
   video[:, :h, :w], video[:, :h, w:], video[:, h:, :w], video[:, h:, w:] = CORNERS.values()
@@ -31,7 +32,8 @@ def write_video(
   aspect=None,
   **options,
 ):
-  """Encodes `pictures`; times: presentation times in 1/1000 s; rotation: to display, degrees counter-clockwise."""
+  """Encodes `pictures`; times: presentation times in 1/1000 s; rotation: to display, degrees
+  counter-clockwise."""
   with av.open(str(path), 'w', options=options) as container:
     stream = container.add_stream(codec, rate=rate, options={'g': '12'})
     stream.width, stream.height = width, height

@@ -2,7 +2,15 @@
 
 import pytest
 
-from data_prep.rows import Row, hold_out, list_classes, read_classes, read_folder, read_manifest, set_aside
+from data_prep.rows import (
+  Row,
+  hold_out,
+  list_classes,
+  read_classes,
+  read_folder,
+  read_manifest,
+  set_aside,
+)
 from data_prep.shards import assign
 from data_prep.write import manifest_splits
 
@@ -43,12 +51,18 @@ def test_header_mark_and_crlf(tmp_path):
   [
     ('a.mp4,x\nb.mp4,\n', ['list.csv, line 2, column label', "''"]),
     ('a.mp4,x\nb.mp4\n', ['line 2, 1 columns (b.mp4) where 2 are due (path,label)']),
-    ('path,label,start_s,end_s\na.mp4,x,one,2\n', ['line 2, column start_s', "'one' is not a number"]),
+    (
+      'path,label,start_s,end_s\na.mp4,x,one,2\n',
+      ['line 2, column start_s', "'one' is not a number"],
+    ),
     ('a.mp4,x,3,2\n', ['line 1, column end_s', "'2' is not after the start, 3"]),
     ('a.mp4,x,-1,2\n', ['column start_s', "'-1' must be 0 or more"]),
     ('a.mp4,x,0,nan\n', ['column end_s', "'nan' must be 0 or more, and finite"]),
     ('a.mp4,x|\n', ['column label', "'x|' holds an empty or repeated label"]),
-    ('../a.mp4,x\n', ['column path', "'../a.mp4' lies outside the video folder", '--allow_outside']),
+    (
+      '../a.mp4,x\n',
+      ['column path', "'../a.mp4' lies outside the video folder", '--allow_outside'],
+    ),
     ('/etc/a.mp4,x\n', ["'/etc/a.mp4' lies outside"]),
     (',x\n', ['column path', 'is no file name']),
     ('path,label,color\na.mp4,x,y\n', ["unknown column 'color'", 'label:NAME']),
@@ -87,7 +101,9 @@ def folder(tmp_path, *files):
 
 
 def test_class_folders(tmp_path):
-  rows = read_folder(folder(tmp_path, 'run/b.mp4', 'run/a.MKV', 'run/notes.txt', 'run/.c.mp4', 'walk/x.jpg'))
+  rows = read_folder(
+    folder(tmp_path, 'run/b.mp4', 'run/a.MKV', 'run/notes.txt', 'run/.c.mp4', 'walk/x.jpg')
+  )
   assert [(r.path, r.labels['']) for r in rows] == [
     ('run/a.MKV', ('run',)),
     ('run/b.mp4', ('run',)),
@@ -167,8 +183,14 @@ def test_shards_are_even_mixed_and_fixed():
 
 
 def test_splits_of_manifests(tmp_path):
-  assert manifest_splits(['train:a.csv', 'x/test.csv'], []) == [('train', 'a.csv'), ('test', 'x/test.csv')]
-  assert manifest_splits(['a.csv', 'b.csv'], ['train', 'val']) == [('train', 'a.csv'), ('val', 'b.csv')]
+  assert manifest_splits(['train:a.csv', 'x/test.csv'], []) == [
+    ('train', 'a.csv'),
+    ('test', 'x/test.csv'),
+  ]
+  assert manifest_splits(['a.csv', 'b.csv'], ['train', 'val']) == [
+    ('train', 'a.csv'),
+    ('val', 'b.csv'),
+  ]
   for manifests, splits, words in (
     (['a-b.csv'], [], '--manifest=train:a-b.csv'),
     (['a.csv', 'b.csv'], ['train'], '1 --split for 2 --manifest'),

@@ -29,8 +29,12 @@ def proto():
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=texts))
 
   context = tf.train.Features(feature={k: feature(v) for k, v in CONTEXT.items()})
-  lists = {k: tf.train.FeatureList(feature=[feature(v) for v in steps]) for k, steps in FRAMES.items()}
-  return tf.train.SequenceExample(context=context, feature_lists=tf.train.FeatureLists(feature_list=lists))
+  lists = {
+    k: tf.train.FeatureList(feature=[feature(v) for v in steps]) for k, steps in FRAMES.items()
+  }
+  return tf.train.SequenceExample(
+    context=context, feature_lists=tf.train.FeatureLists(feature_list=lists)
+  )
 
 
 def test_equals_tensorflow():
@@ -42,7 +46,9 @@ def test_equals_tensorflow():
 
 
 def test_order_of_keys_does_not_matter():
-  assert sequence_example(dict(reversed(CONTEXT.items())), FRAMES) == sequence_example(CONTEXT, FRAMES)
+  assert sequence_example(dict(reversed(CONTEXT.items())), FRAMES) == sequence_example(
+    CONTEXT, FRAMES
+  )
 
 
 def test_tensorflow_reads_the_records(tmp_path):
@@ -51,7 +57,9 @@ def test_tensorflow_reads_the_records(tmp_path):
   payloads = [b'', b'x', np.random.default_rng(0).bytes(100_000)]
   path = tmp_path / 'a.tfrecord'
   path.write_bytes(b''.join(map(tfrecord, payloads)))
-  assert [r.numpy() for r in tf.data.TFRecordDataset(str(path))] == payloads  # checks both checksums
+  assert [
+    r.numpy() for r in tf.data.TFRecordDataset(str(path))
+  ] == payloads  # checks both checksums
 
 
 @pytest.mark.parametrize('values', [[1, 'a'], [1, 2.0], [True], [None]])

@@ -1,4 +1,5 @@
-"""The built-in data set: pure functions of the seed, pairs that only time separates, nothing for a mean pixel."""
+"""The built-in data set: pure functions of the seed, pairs that only time separates, nothing for a
+mean pixel."""
 
 import csv
 import json
@@ -46,7 +47,8 @@ def test_names():
   assert len(MOTIONS) == len(set(MOTIONS)) == 12 and len(SHAPES) * len(TEXTURES) == 12
   assert len(ACTIONS) == len(set(ACTIONS.values())) == 12
   assert all(
-    motion in MOTIONS and shape in SHAPES and name.split()[1] == shape for (motion, shape), name in ACTIONS.items()
+    motion in MOTIONS and shape in SHAPES and name.split()[1] == shape
+    for (motion, shape), name in ACTIONS.items()
   )
 
 
@@ -55,7 +57,9 @@ def test_the_second_of_a_pair_is_the_first_backwards(monkeypatch):
     clips = []
     for motion in (first, second):
       monkeypatch.setattr(
-        motions_render, 'classes_of', lambda *_, m=motion: {'motion': m, 'shape': 'cross', 'texture': 'striped'}
+        motions_render,
+        'classes_of',
+        lambda *_, m=motion: {'motion': m, 'shape': 'cross', 'texture': 'striped'},
       )
       clips.append(render_clip(0, 'train', 3)[0])
     np.testing.assert_array_equal(clips[0], clips[1][::-1])
@@ -79,7 +83,12 @@ def test_frame_statistics_of_pairs_agree(rendered):
   labels, averages, changes, frames = rendered
   for pair in range(6):
     first, second = labels == 2 * pair, labels == 2 * pair + 1
-    for values in (averages.mean((1, 2, 3)), averages.std((1, 2, 3)), frames.std((1, 2, 3)), changes):
+    for values in (
+      averages.mean((1, 2, 3)),
+      averages.std((1, 2, 3)),
+      frames.std((1, 2, 3)),
+      changes,
+    ):
       a, b = values[first], values[second]
       error = np.sqrt(a.var() / len(a) + b.var() / len(b))
       assert abs(a.mean() - b.mean()) < 3.5 * error, (MOTIONS[2 * pair], a.mean(), b.mean())
@@ -114,19 +123,27 @@ def test_folder(motions):
   for split, clips in (('train', 26), ('test', 12)):
     with open(out / f'{split}.csv', newline='') as file:
       rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ['path', 'label', 'label:appearance', 'label:action'] and len(rows) == clips
+    assert (
+      list(rows[0]) == ['path', 'label', 'label:appearance', 'label:action'] and len(rows) == clips
+    )
     assert all((out / row['path']).is_file() for row in rows)
     assert {row['label'] for row in rows} == set(MOTIONS)
     assert set(Counter(row['label'] for row in rows).values()) <= {clips // 12, clips // 12 + 1}
     assert manifest['splits'][split]['clips'] == clips
     assert all(
-      row['label:action'].endswith(row['label:appearance'].split()[1]) for row in rows if row['label:action']
+      row['label:action'].endswith(row['label:appearance'].split()[1])
+      for row in rows
+      if row['label:action']
     )
     assert (out / f'{split}.index.npz').is_file()
   assert manifest['failed'] == 0 and manifest['classes'] == sorted(MOTIONS)
   assert len(manifest['views']['appearance']) == 12
   assert json.loads((out / 'manifest.json').read_text()) == manifest
-  assert not list(out.glob('*.lock')) and not list(out.glob('*.json.tmp*')) and not (out / 'rendering.json').exists()
+  assert (
+    not list(out.glob('*.lock'))
+    and not list(out.glob('*.json.tmp*'))
+    and not (out / 'rendering.json').exists()
+  )
   action = records.open_index(str(out), 'train', view='action')
   assert (action.label >= 0).sum() == sum(manifest['splits']['train']['views']['action']) < 26
 

@@ -1,4 +1,5 @@
-"""Trouble that is the machine's or the caller's, not a video's: the run ends in one message and continues."""
+"""Trouble that is the machine's or the caller's, not a video's: the run ends in one message and
+continues."""
 
 import contextlib
 import errno
@@ -41,7 +42,10 @@ def fail(error):
 
 
 TROUBLE = {
-  'folder gone': (lambda row, root: os.rename(root, f'{root}-gone'), '/in: the video folder is gone'),
+  'folder gone': (
+    lambda row, root: os.rename(root, f'{root}-gone'),
+    '/in: the video folder is gone',
+  ),
   'disk gone': (
     lambda row, root: (os.rename(root, f'{root}-gone'), os.mkdir(root)),
     r'\d.mp4: No such file or directory. A video that was there when',
@@ -50,14 +54,17 @@ TROUBLE = {
     lambda row, root: os.truncate(os.path.join(root, row.path), 9),
     r'the file had \d+ bytes and has another size',
   ),
-  'memory': (lambda row, root: fail(MemoryError()), r'no memory left for .*\.mp4; try fewer --processes: '),
+  'memory': (
+    lambda row, root: fail(MemoryError()),
+    r'no memory left for .*\.mp4; try fewer --processes: ',
+  ),
 }
 
 
 @pytest.mark.parametrize('what', TROUBLE)
 def test_trouble_of_the_machine_is_no_failure_of_a_video(what, tmp_path, monkeypatch):
-  """Videos that vanish in the middle would leave a 'complete' data set of the few before: the run ends with an error, and
-  once they are back the same command gives what an undisturbed run does."""
+  """Videos that vanish in the middle would leave a 'complete' data set of the few before: the run
+  ends with an error, and once they are back the same command gives what an undisturbed run does."""
   act, words = TROUBLE[what]
   videos = eight(tmp_path)
   shutil.copytree(videos, tmp_path / 'copy')
@@ -67,20 +74,27 @@ def test_trouble_of_the_machine_is_no_failure_of_a_video(what, tmp_path, monkeyp
   with pytest.raises(SystemExit, match=rf'(?s)error: .*{words}.*the same command continues'):
     write.main([*flags, f'--out={tmp_path / "set"}'])
   monkeypatch.undo()
-  assert not (tmp_path / 'set' / 'manifest.json').exists() and not (tmp_path / 'set' / 'failed.csv').exists()
+  assert (
+    not (tmp_path / 'set' / 'manifest.json').exists()
+    and not (tmp_path / 'set' / 'failed.csv').exists()
+  )
   first = {p.name: p.stat().st_mtime_ns for p in (tmp_path / 'set').glob('*.tfrecord')}
   assert list(first) == ['train-00000-of-00002.tfrecord']
   shutil.rmtree(videos, ignore_errors=True)
   shutil.copytree(tmp_path / 'copy', videos)
   write.main([*flags, f'--out={tmp_path / "set"}'])
   assert digests(tmp_path / 'set') == digests(tmp_path / 'whole' / 'set')
-  assert (tmp_path / 'set' / 'train-00000-of-00002.tfrecord').stat().st_mtime_ns == next(iter(first.values()))
+  assert (tmp_path / 'set' / 'train-00000-of-00002.tfrecord').stat().st_mtime_ns == next(
+    iter(first.values())
+  )
 
 
 def test_a_disk_that_fails_under_a_video_is_no_truncated_video(tmp_path, monkeypatch):
   """The decoder breaks off, and so does reading the file again."""
   videos = eight(tmp_path)
-  bad = lambda row, root: fail(VideoError('truncated: 2 of 3 frames decodable (Input/output error)'))
+  bad = lambda row, root: fail(
+    VideoError('truncated: 2 of 3 frames decodable (Input/output error)')
+  )
   at_row(6, bad, monkeypatch)
   real = open
 
@@ -90,7 +104,9 @@ def test_a_disk_that_fails_under_a_video_is_no_truncated_video(tmp_path, monkeyp
     return real(path, *args, **kwargs)
 
   monkeypatch.setattr(shards, 'open', failing, raising=False)
-  with pytest.raises(SystemExit, match=r'error: .*\.mp4: Input/output error. A video that was there .* continues'):
+  with pytest.raises(
+    SystemExit, match=r'error: .*\.mp4: Input/output error. A video that was there .* continues'
+  ):
     write.main([f'--folder={videos}', '--processes=1', '--shards=2', f'--out={tmp_path / "set"}'])
 
 
@@ -101,7 +117,9 @@ def test_videos_missing_from_the_beginning_are_listed(tmp_path):
   assert failures(tmp_path / 'out') == {('gone.mp4', 2): 'missing: no such file'}
 
 
-@pytest.mark.parametrize('text', ['{}', '', '{"file": "train-000', '[]', '[' * 100_000, '{"bytes": 3}'])
+@pytest.mark.parametrize(
+  'text', ['{}', '', '{"file": "train-000', '[]', '[' * 100_000, '{"bytes": 3}']
+)
 def test_a_damaged_description_of_a_shard_has_it_written_again(text, tmp_path, monkeypatch):
   flags = [f'--folder={eight(tmp_path)}', '--processes=1', '--shards=2']
   write.main([*flags, f'--out={tmp_path / "whole" / "set"}'])
@@ -154,8 +172,12 @@ def test_a_full_disk_ends_in_one_message_and_is_continued(tmp_path):
   write.main([*flags, f'--out={tmp_path / "whole" / "set"}'])
   with small_files(4096), pytest.raises(SystemExit) as stopped:
     write.main([*flags, f'--out={tmp_path / "set"}'])
-  assert str(stopped.value).startswith(f'error: writing --out={tmp_path / "set"} stopped: File too large')
-  assert str(stopped.value).endswith('nothing is lost, the same command continues once that is mended')
+  assert str(stopped.value).startswith(
+    f'error: writing --out={tmp_path / "set"} stopped: File too large'
+  )
+  assert str(stopped.value).endswith(
+    'nothing is lost, the same command continues once that is mended'
+  )
   write.main([*flags, f'--out={tmp_path / "set"}'])
   assert digests(tmp_path / 'set') == digests(tmp_path / 'whole' / 'set')
 
@@ -163,9 +185,7 @@ def test_a_full_disk_ends_in_one_message_and_is_continued(tmp_path):
 def test_an_out_that_cannot_be_made(tmp_path):
   (tmp_path / 'file').write_text('')
   out = tmp_path / 'file' / 'set'
-  words = (
-    f'error: writing --out={out} stopped: Not a directory .*{out}.*; nothing is lost, the same command continues'
-  )
+  words = f'error: writing --out={out} stopped: Not a directory .*{out}.*; nothing is lost, the same command continues'
   with pytest.raises(SystemExit, match=words):
     write.main([f'--folder={eight(tmp_path)}', '--processes=1', f'--out={out}'])
   with pytest.raises(SystemExit, match=words):
@@ -174,7 +194,10 @@ def test_an_out_that_cannot_be_made(tmp_path):
 
 def test_a_full_disk_while_videos_are_rendered(tmp_path):
   command = [f'--out={tmp_path / "set"}', '--train=12', '--test=12', '--processes=1']
-  with small_files(2048), pytest.raises(SystemExit, match=r'error: writing --out=.*set stopped: File too large'):
+  with (
+    small_files(2048),
+    pytest.raises(SystemExit, match=r'error: writing --out=.*set stopped: File too large'),
+  ):
     synthetic.main(command)
   synthetic.main(command)
   assert json.loads((tmp_path / 'set' / 'manifest.json').read_text())['failed'] == 0

@@ -30,11 +30,16 @@ def failure(path, **kwargs):
 
 
 @pytest.mark.parametrize(
-  'name, codec', [('a.mp4', 'libx264'), ('a.mkv', 'libx264'), ('a.webm', 'libvpx'), ('a.avi', 'mpeg4')]
+  'name, codec',
+  [('a.mp4', 'libx264'), ('a.mkv', 'libx264'), ('a.webm', 'libvpx'), ('a.avi', 'mpeg4')],
 )
 def test_containers(tmp_path, name, codec):
   times, video = read(write_video(tmp_path / name, codec=codec))
-  assert video.shape == (24, 48, 64, 3) and times[0][0] == 0 and times[-1][1] == pytest.approx(2, abs=1e-3)
+  assert (
+    video.shape == (24, 48, 64, 3)
+    and times[0][0] == 0
+    and times[-1][1] == pytest.approx(2, abs=1e-3)
+  )
   assert np.abs(video[:, :10, :10].astype(int) - pictures(24)[:, :10, :10]).max() < 12
   assert times[12][0] == pytest.approx(1, abs=1e-3)
 
@@ -110,7 +115,9 @@ def test_truncated_mp4(tmp_path, share):
   assert 0 <= int(reason.split()[1]) < 24
 
 
-@pytest.mark.parametrize('name, codec', [('a.mkv', 'libx264'), ('a.webm', 'libvpx'), ('a.avi', 'mpeg4')])
+@pytest.mark.parametrize(
+  'name, codec', [('a.mkv', 'libx264'), ('a.webm', 'libvpx'), ('a.avi', 'mpeg4')]
+)
 @pytest.mark.parametrize('share', [0.5, 0.9])
 def test_truncated_others(tmp_path, name, codec, share):
   source = write_video(tmp_path / name, codec=codec)
@@ -138,7 +145,9 @@ def test_bad_files(tmp_path):
   assert failure(tmp_path / 'noise.mp4').startswith('unreadable: ')
   assert failure(tmp_path / 'none.avi') == 'no frames: zero duration'
   assert failure(write_sound(tmp_path / 'sound.mp4')) == 'no video: the file has sound only'
-  assert failure(cut(tmp_path / 'half.mp4', write_video(tmp_path / 'a.mp4'), 0.5)).startswith('unreadable: ')
+  assert failure(cut(tmp_path / 'half.mp4', write_video(tmp_path / 'a.mp4'), 0.5)).startswith(
+    'unreadable: '
+  )
 
 
 def test_images(tmp_path):
@@ -152,14 +161,18 @@ def test_images(tmp_path):
   np.testing.assert_array_equal(video[0], image)
   _, video = read(tmp_path / 'b%03d.jpg', short_side=24)
   assert video.shape == (1, 32, 24, 3) and corner_colors(video[0]) == 'green red white blue'.split()
-  assert failure(cut(tmp_path / 'c.jpg', tmp_path / 'b%03d.jpg', 0.6)).startswith('unreadable: not an image')
+  assert failure(cut(tmp_path / 'c.jpg', tmp_path / 'b%03d.jpg', 0.6)).startswith(
+    'unreadable: not an image'
+  )
 
 
 @pytest.mark.parametrize('mode', ['I;16', 'I;16B'])
 def test_images_of_sixteen_bits_keep_their_greys(tmp_path, mode):
   """Scaled to eight, rounded; Pillow alone would make white of all above 255."""
   levels = np.array([[0, 128, 129, 257, 40000, 65535]] * 2, np.uint16)
-  image = Image.frombytes(mode, (6, 2), levels.astype('>u2' if mode == 'I;16B' else '<u2').tobytes())
+  image = Image.frombytes(
+    mode, (6, 2), levels.astype('>u2' if mode == 'I;16B' else '<u2').tobytes()
+  )
   image.save(tmp_path / 'a.png')
   [(_, _, frame)] = read_frames(str(tmp_path / 'a.png'), short_side=0)
   assert frame.tolist() == [[[v] * 3 for v in (0, 0, 1, 1, 156, 255)]] * 2
@@ -169,7 +182,9 @@ def test_images_of_sixteen_bits_keep_their_greys(tmp_path, mode):
 def test_images_whose_range_is_unknown_are_refused(tmp_path, mode):
   Image.new(mode, (4, 2), 70000).save(tmp_path / 'a.tiff')
   os.rename(tmp_path / 'a.tiff', tmp_path / 'a.png')
-  with pytest.raises(VideoError, match=rf'unreadable: an image of mode {mode} \(32 bits a pixel\); save it with 8'):
+  with pytest.raises(
+    VideoError, match=rf'unreadable: an image of mode {mode} \(32 bits a pixel\); save it with 8'
+  ):
     list(read_frames(str(tmp_path / 'a.png'), short_side=0))
 
 

@@ -20,7 +20,11 @@ from vjax.data import records, wire
 
 def digests(folder):
   """File name -> hash of all that a data set folder holds."""
-  return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.is_file()}
+  return {
+    p.name: hashlib.sha256(p.read_bytes()).hexdigest()
+    for p in sorted(folder.iterdir())
+    if p.is_file()
+  }
 
 
 def read_records(folder, split='train'):
@@ -60,7 +64,9 @@ def videos(tmp_path_factory):
 
 def test_folder(videos, tmp_path, capsys):
   out = tmp_path / 'mine'
-  write.main([f'--folder={videos}', f'--out={out}', '--short_side=32', '--shards=3', '--processes=2'])
+  write.main(
+    [f'--folder={videos}', f'--out={out}', '--short_side=32', '--shards=3', '--processes=2']
+  )
   manifest = json.loads((out / 'manifest.json').read_text())
   split = manifest['splits']['train']
   assert (manifest['format'], manifest['name'], manifest['labels']) == ('vjax-1', 'mine', 'one')
@@ -79,7 +85,12 @@ def test_folder(videos, tmp_path, capsys):
     assert (out / shard['file']).stat().st_size == shard['bytes']
   assert sum(s['clips'] for s in split['shards']) == 12 and len(split['shards']) == 3
   shards = {f'train-{i:05}-of-00003.tfrecord' for i in range(3)}
-  assert set(os.listdir(out)) == shards | {'manifest.json', 'failed.csv', 'train.index.npz', 'train.frames'}
+  assert set(os.listdir(out)) == shards | {
+    'manifest.json',
+    'failed.csv',
+    'train.index.npz',
+    'train.frames',
+  }
   said = capsys.readouterr().out
   assert 'train: 12 clips' in said and '1 truncated' in said and 'failed.csv' in said
 
@@ -87,10 +98,19 @@ def test_folder(videos, tmp_path, capsys):
 def test_records(videos, tmp_path):
   out = tmp_path / 'mine'
   write.main([f'--folder={videos}', f'--out={out}', '--short_side=0', '--processes=1'])
-  clips = {context['video/filename'][0].decode(): (context, frames) for context, frames in read_records(out)}
+  clips = {
+    context['video/filename'][0].decode(): (context, frames)
+    for context, frames in read_records(out)
+  }
   context, frames = clips['run/4.mp4']
   assert set(context) == {
-    *('clip/label/index', 'clip/label/text', 'clip/media_id', 'clip/start/timestamp', 'clip/end/timestamp'),
+    *(
+      'clip/label/index',
+      'clip/label/text',
+      'clip/media_id',
+      'clip/start/timestamp',
+      'clip/end/timestamp',
+    ),
     *('image/height', 'image/width', 'image/frame_rate', 'video/filename'),
   }
   assert context['clip/label/index'] == [0] and context['clip/label/text'] == [b'run']
@@ -99,7 +119,11 @@ def test_records(videos, tmp_path):
   assert len(frames) == 12 and frames[0].shape == (48, 64, 3)
   assert np.abs(frames[3][:8, :8].astype(int) - pictures(12)[3, :8, :8]).max() < 16
   context, frames = clips['walk/turned.mp4']
-  assert (context['image/height'], context['image/width']) == ([64], [48]) and frames[0].shape == (64, 48, 3)
+  assert (context['image/height'], context['image/width']) == ([64], [48]) and frames[0].shape == (
+    64,
+    48,
+    3,
+  )
   assert clips['walk/odd.mp4'][1][0].shape == (51, 75, 3)
   assert context['clip/label/index'] == [1]
 
@@ -126,11 +150,19 @@ def test_manifests_views_and_bad_rows(videos, tmp_path):
   classes.write_text('walk\nrun\nsit\n')
   out = tmp_path / 'mine'
   write.main(
-    [f'--manifest=train:{train}', f'--manifest={test}', f'--videos={videos}', f'--out={out}', f'--classes={classes}']
+    [
+      f'--manifest=train:{train}',
+      f'--manifest={test}',
+      f'--videos={videos}',
+      f'--out={out}',
+      f'--classes={classes}',
+    ]
     + ['--short_side=24', '--processes=1']
   )
   manifest = json.loads((out / 'manifest.json').read_text())
-  assert manifest['classes'] == ['walk', 'run', 'sit'] and manifest['views'] == {'look': ['blue', 'red']}
+  assert manifest['classes'] == ['walk', 'run', 'sit'] and manifest['views'] == {
+    'look': ['blue', 'red']
+  }
   assert manifest['labels'] == 'many'
   assert manifest['splits']['train']['clips_per_class'] == [1, 3, 0]
   assert manifest['splits']['train']['views'] == {'look': [1, 1]}
@@ -140,7 +172,9 @@ def test_manifests_views_and_bad_rows(videos, tmp_path):
     ('run/gone.mp4', 7): 'missing',
     ('run/3.mp4', 8): 'segment',
   }
-  clips = {context['clip/media_id'][0].decode(): (context, frames) for context, frames in read_records(out)}
+  clips = {
+    context['clip/media_id'][0].decode(): (context, frames) for context, frames in read_records(out)
+  }
   context, frames = clips['run/1.mp4@0.25-0.5']
   assert len(frames) == 3 and context['clip/start/timestamp'] == [250_000]
   assert context['clip/label/index'] == [1, 0] and context['clip/label/look/index'] == [0]
@@ -170,7 +204,9 @@ def test_two_runs_agree_and_a_third_does_nothing(videos, tmp_path):
   write.main([*flags, f'--out={tmp_path / "a" / "set"}'])
   assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / 'a' / 'set').iterdir()}
   with pytest.raises(SystemExit, match='short_side_px 24 -> 48'):
-    write.main([f'--folder={videos}', '--short_side=48', '--shards=3', f'--out={tmp_path / "a" / "set"}'])
+    write.main(
+      [f'--folder={videos}', '--short_side=48', '--shards=3', f'--out={tmp_path / "a" / "set"}']
+    )
 
 
 def test_beam_writes_the_same_bytes(videos, tmp_path):
@@ -189,7 +225,14 @@ def test_killed_run_continues(tmp_path, processes):
     os.link(big, tmp_path / 'in' / 'a' / f'{i}.mp4')
   out = tmp_path / 'killed' / 'set'
   flags = [f'--folder={tmp_path / "in"}', '--short_side=300', '--shards=6']
-  command = [sys.executable, '-m', 'data_prep.write', *flags, f'--out={out}', f'--processes={processes}']
+  command = [
+    sys.executable,
+    '-m',
+    'data_prep.write',
+    *flags,
+    f'--out={out}',
+    f'--processes={processes}',
+  ]
   process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
   try:
     while not list(out.glob('*.done.json')):
@@ -201,7 +244,9 @@ def test_killed_run_continues(tmp_path, processes):
   time.sleep(0.2 * processes)  # workers notice
   shards = {p.name.removesuffix('.done.json') for p in out.glob('*.done.json')}
   assert 0 < len(shards) < 6 and not (out / 'manifest.json').exists()
-  (out / 'train-00003-of-00006.tfrecord.tmp-0123').write_bytes(b'half')  # in case the kill fell between two shards
+  (out / 'train-00003-of-00006.tfrecord.tmp-0123').write_bytes(
+    b'half'
+  )  # in case the kill fell between two shards
   before = {name: (out / name).stat().st_mtime_ns for name in shards}
   write.main([*flags, f'--out={out}', '--processes=1'])
   assert {name: (out / name).stat().st_mtime_ns for name in shards} == before
@@ -213,7 +258,9 @@ def test_a_repaired_video_is_written_by_the_next_run(tmp_path):
   (tmp_path / 'in' / 'a').mkdir(parents=True)
   (tmp_path / 'in' / 'a' / 'x.mp4').write_bytes(b'')
   flags = [f'--folder={tmp_path / "in"}', f'--out={tmp_path / "out"}', '--processes=1']
-  with pytest.raises(SystemExit, match="no video of split 'train' could be read: 1 empty; see .*failed.csv"):
+  with pytest.raises(
+    SystemExit, match="no video of split 'train' could be read: 1 empty; see .*failed.csv"
+  ):
     write.main(flags)
   write_video(tmp_path / 'in' / 'a' / 'x.mp4')
   write.main(flags)

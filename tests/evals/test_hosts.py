@@ -30,7 +30,9 @@ def batches(host, hosts):
   """Every hosts-th video in batches of 4; all hosts yield equally many, the last ones padded."""
   mine = np.arange(host, 12, hosts)
   for start in range(0, 12 // hosts, 4):
-    rows = np.pad(mine[start : start + 4], (0, 4 - len(mine[start : start + 4])), constant_values=11)
+    rows = np.pad(
+      mine[start : start + 4], (0, 4 - len(mine[start : start + 4])), constant_values=11
+    )
     real = rows < 11
     yield {
       'video': np.minimum(rows, 10),
@@ -51,7 +53,8 @@ def test_two_processes_equal_one():
   env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)}
   command = [sys.executable, '-c', HOST, port]
   hosts = [
-    subprocess.Popen([*command, str(i)], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True) for i in range(2)
+    subprocess.Popen([*command, str(i)], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    for i in range(2)
   ]
   lines = [host.communicate(timeout=300)[0] for host in hosts]
   want = views.evaluate(predict, batches(0, 1), num_classes=6)

@@ -7,11 +7,11 @@ from vjax.evals import probe
 
 
 def blobs(seed, n=120, d=6, k=3, spread=1.0, views=2, scale=1.0):
-  """Features (n, views, d) around one centre a class, shared by all seeds, and labels."""
-  centres = np.random.default_rng(7).normal(size=(k, d)) * 2
+  """Features (n, views, d) around one center a class, shared by all seeds, and labels."""
+  centers = np.random.default_rng(7).normal(size=(k, d)) * 2
   r = np.random.default_rng(seed)
   y = r.integers(0, k, n)
-  return (centres[y][:, None] + spread * r.normal(size=(n, views, d))) * scale, y
+  return (centers[y][:, None] + spread * r.normal(size=(n, views, d))) * scale, y
 
 
 def batches(y, size=16, first_id=0):
@@ -29,9 +29,9 @@ def batches(y, size=16, first_id=0):
 def loss(w, b, x, y, l2):
   logits = x @ w + b
   top = logits.max(1)
-  return np.mean(top + np.log(np.exp(logits - top[:, None]).sum(1)) - logits[np.arange(len(y)), y]) + l2 / 2 * np.sum(
-    w**2
-  )
+  return np.mean(
+    top + np.log(np.exp(logits - top[:, None]).sum(1)) - logits[np.arange(len(y)), y]
+  ) + l2 / 2 * np.sum(w**2)
 
 
 def test_gradient_vanishes_at_the_minimum():
@@ -45,7 +45,7 @@ def test_gradient_vanishes_at_the_minimum():
   np.testing.assert_allclose(x.T @ residual / len(x) + 1e-2 * w, 0, atol=1e-7)
   np.testing.assert_allclose(residual.mean(0), 0, atol=1e-7)  # the bias is free
   r = np.random.default_rng(1)
-  for _ in range(20):  # convex: no neighbour is lower
+  for _ in range(20):  # convex: no neighbor is lower
     dw, db = 1e-2 * r.normal(size=w.shape), 1e-2 * r.normal(size=b.shape)
     assert loss(w + dw, b + db, x, y, 1e-2) > info['loss']
 
@@ -56,7 +56,9 @@ def test_weights_shrink_with_l2_and_the_bias_does_not():
   assert norms == sorted(norms, reverse=True) and norms[-1] < 0.1 < 1 < norms[0]
   w, b, _ = probe.fit(x[:, 0], y, 3, 1e6)
   p = np.exp(b) / np.exp(b).sum()
-  np.testing.assert_allclose(p, np.bincount(y) / len(y), atol=1e-4)  # only class frequencies are left
+  np.testing.assert_allclose(
+    p, np.bincount(y) / len(y), atol=1e-4
+  )  # only class frequencies are left
 
 
 def test_stopping_early_is_said():
@@ -105,7 +107,8 @@ def test_standardized_features_forget_their_scale():
 
 
 def test_lambda_is_chosen_on_whole_held_out_videos():
-  # Views of a video are equal and labels are noise: only a leak of views across the split could reward a weak penalty.
+  # Views of a video are equal and labels are noise: only a leak of views across the split could
+  # reward a weak penalty.
   r = np.random.default_rng(0)
   x, y = r.normal(size=(60, 1, 80)).repeat(5, 1), r.integers(0, 2, 60)
   settings = dict(grid=(1e-6, 10.0), held_out=0.5)
@@ -142,7 +145,10 @@ def test_test_probabilities_are_averaged_over_views():
     (lambda: probe.fit(np.ones((2, 1)), np.array([0, 2]), 2, 1.0), 'labels run from 0 to 2'),
     (lambda: probe.select(*blobs(0, n=4), 3, grid=(1.0, 2.0), held_out=0.1, seed=0), 'both sides'),
     (lambda: run((blobs(0)[0] * np.nan, blobs(0)[1]), blobs(1)), 'need finite'),
-    (lambda: run((blobs(0)[0][:, 0], blobs(0)[1]), (blobs(1)[0][:, 0], blobs(1)[1])), 'views apart'),
+    (
+      lambda: run((blobs(0)[0][:, 0], blobs(0)[1]), (blobs(1)[0][:, 0], blobs(1)[1])),
+      'views apart',
+    ),
   ],
 )
 def test_errors(call, message):

@@ -48,7 +48,9 @@ def test_scores_by_hand(average):
 
 
 def test_averaging_probabilities_differs_from_averaging_logits():
-  logits = np.array([[[8.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])  # one sure view against two doubtful ones
+  logits = np.array(
+    [[[8.0, 0.0], [0.0, 1.0], [0.0, 1.0]]]
+  )  # one sure view against two doubtful ones
   batch = [{'label': np.array([0]), 'mask': np.ones(1), 'video_id': np.array([3])}]
   p = views.predictions(lambda _: logits, batch, average='probabilities')[0]
   q = views.predictions(lambda _: logits, batch, average='logits')[0]
@@ -71,7 +73,9 @@ def test_neither_batch_size_nor_order_matters():
 
 def test_padding_may_hold_anything():
   noisy = lambda batch: np.where((batch['mask'] > 0)[:, None, None], predict(batch), np.nan)
-  assert views.evaluate(noisy, batches(5), num_classes=K) == views.evaluate(predict, batches(5), num_classes=K)
+  assert views.evaluate(noisy, batches(5), num_classes=K) == views.evaluate(
+    predict, batches(5), num_classes=K
+  )
 
 
 def test_identical_views_are_one_view():
@@ -89,7 +93,9 @@ def test_a_constant_answer_scores_as_chance():
 
 def test_confusion():
   p = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
-  np.testing.assert_array_equal(views.confusion(p, np.array([0, 0, 1, 2])), [[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+  np.testing.assert_array_equal(
+    views.confusion(p, np.array([0, 0, 1, 2])), [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+  )
 
 
 def test_mean_average_precision_by_hand():
@@ -114,15 +120,30 @@ def test_many_labels():
 @pytest.mark.parametrize(
   'call, message',
   [
-    (lambda: views.evaluate(predict, batches(5, ids=np.arange(N) // 2), num_classes=K), 'come more than once'),
+    (
+      lambda: views.evaluate(predict, batches(5, ids=np.arange(N) // 2), num_classes=K),
+      'come more than once',
+    ),
     (lambda: views.evaluate(predict, [], num_classes=K), 'no batch'),
-    (lambda: views.evaluate(predict, [{**next(batches(4)), 'mask': np.zeros(4)}], num_classes=K), 'padding'),
+    (
+      lambda: views.evaluate(predict, [{**next(batches(4)), 'mask': np.zeros(4)}], num_classes=K),
+      'padding',
+    ),
     (lambda: views.evaluate(predict, batches(5), num_classes=K + 1), 'for 8 classes'),
     (lambda: views.evaluate(predict, batches(5, LABELS - 1), num_classes=K), 'labels run from -1'),
-    (lambda: views.evaluate(predict, batches(5), num_classes=K, average='mean'), 'one of probabilities'),
+    (
+      lambda: views.evaluate(predict, batches(5), num_classes=K, average='mean'),
+      'one of probabilities',
+    ),
     (lambda: views.evaluate(lambda b: predict(b)[:, 0], batches(5), num_classes=K), 'views apart'),
-    (lambda: views.evaluate(lambda b: predict(b)[1:], batches(5), num_classes=K), 'one row a video'),
-    (lambda: views.evaluate(lambda b: predict(b) * np.nan, batches(5), num_classes=K), 'videos .0, 10.* not finite'),
+    (
+      lambda: views.evaluate(lambda b: predict(b)[1:], batches(5), num_classes=K),
+      'one row a video',
+    ),
+    (
+      lambda: views.evaluate(lambda b: predict(b) * np.nan, batches(5), num_classes=K),
+      'videos .0, 10.* not finite',
+    ),
   ],
 )
 def test_errors(call, message):

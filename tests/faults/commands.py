@@ -18,12 +18,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def environment(devices: int = 1, **more: str) -> dict[str, str]:
   flags = f'--xla_force_host_platform_device_count={devices}'
-  quick = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}  # runs of a few steps: compilation is most of their time
-  return {**os.environ, **quick, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT), **more}
+  quick = {
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'
+  }  # runs of a few steps: compilation is most of their time
+  return {
+    **os.environ,
+    **quick,
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': flags,
+    'PYTHONPATH': str(ROOT),
+    **more,
+  }
 
 
-def start(*command: str, devices: int = 1, variables: dict[str, str] | None = None, **settings) -> subprocess.Popen:
-  """`python command...` from the root of the repository, its output in one pipe; variables: of its environment."""
+def start(
+  *command: str, devices: int = 1, variables: dict[str, str] | None = None, **settings
+) -> subprocess.Popen:
+  """`python command...` from the root of the repository, its output in one pipe; variables: of its
+  environment."""
   return subprocess.Popen(
     [sys.executable, *map(str, command)],
     cwd=ROOT,
@@ -37,12 +49,19 @@ def start(*command: str, devices: int = 1, variables: dict[str, str] | None = No
 
 def train(config: str, workdir, data_dir, *flags: str, **settings) -> subprocess.Popen:
   """The training command; config: an entry of tiny.CONFIGS."""
-  places = [f'--config=tests/faults/tiny.py:{config}', f'--workdir={workdir}', f'--data_dir={data_dir}']
+  places = [
+    f'--config=tests/faults/tiny.py:{config}',
+    f'--workdir={workdir}',
+    f'--data_dir={data_dir}',
+  ]
   return start('-m', 'vjax.main', *places, *flags, **settings)
 
 
-def train_on(processes: int, config: str, workdir, data_dir, *flags: str, devices: int) -> list[subprocess.Popen]:
-  """The training command as `processes` processes of `devices` simulated devices each; data_dir: one, or one each."""
+def train_on(
+  processes: int, config: str, workdir, data_dir, *flags: str, devices: int
+) -> list[subprocess.Popen]:
+  """The training command as `processes` processes of `devices` simulated devices each; data_dir:
+  one, or one each."""
   with socket.socket() as s:
     s.bind(('localhost', 0))
     port = s.getsockname()[1]
@@ -60,7 +79,9 @@ def ended(run: subprocess.Popen, status: int = 0, timeout_s: float = PATIENCE_S)
     output = run.communicate(timeout=timeout_s)[0]
   except subprocess.TimeoutExpired:
     run.kill()
-    raise AssertionError(f'not ended after {timeout_s} s:\n{run.communicate()[0][-3000:]}') from None
+    raise AssertionError(
+      f'not ended after {timeout_s} s:\n{run.communicate()[0][-3000:]}'
+    ) from None
   assert run.returncode == status, f'ended with {run.returncode}, not {status}:\n{output[-5000:]}'
   return output
 
@@ -71,19 +92,30 @@ def wait_for(condition: Callable[[], bool], run: subprocess.Popen, what: str) ->
   while not condition():
     if run.poll() is not None or time.monotonic() > deadline:
       run.kill()
-      raise AssertionError(f'{what} did not come; status {run.returncode}:\n{run.communicate()[0][-3000:]}')
+      raise AssertionError(
+        f'{what} did not come; status {run.returncode}:\n{run.communicate()[0][-3000:]}'
+      )
     time.sleep(0.005)
 
 
 def saved_steps(workdir) -> list[int]:
   """Steps of the complete checkpoints of a workdir."""
   folder = pathlib.Path(workdir, 'checkpoints')
-  return sorted(int(p.name) for p in folder.glob('*') if p.name.isdigit()) if folder.exists() else []
+  return (
+    sorted(int(p.name) for p in folder.glob('*') if p.name.isdigit()) if folder.exists() else []
+  )
 
 
 def temporaries(folder) -> list[str]:
-  """Files and folders below `folder` that are neither finished nor meant to stay. A run may delete them meanwhile."""
+  """Files and folders below `folder` that are neither finished nor meant to stay. A run may delete
+  them meanwhile."""
   marks = ('tmp', '.partial', '.lock', 'rendering.json', '.done.json')
   walked = os.walk(folder)  # passes over folders that vanish
-  found = [os.path.relpath(os.path.join(root, n), folder) for root, dirs, files in walked for n in dirs + files]
-  return sorted(p for p in found if any(mark in p for mark in marks) or '/.' in p or p.startswith('.'))
+  found = [
+    os.path.relpath(os.path.join(root, n), folder)
+    for root, dirs, files in walked
+    for n in dirs + files
+  ]
+  return sorted(
+    p for p in found if any(mark in p for mark in marks) or '/.' in p or p.startswith('.')
+  )

@@ -21,7 +21,11 @@ MANY = dataclasses.replace(SPEC, labels='multi_label')
 CLIP = ViewsConfig(num_frames=2, frame_stride=1, crop_size=16, short_side=16, sampling='dense')
 HEADER = 12  # bytes of length and its checksum
 quick = settings(
-  deadline=None, max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+  deadline=None,
+  max_examples=60,
+  derandomize=True,
+  database=None,
+  suppress_health_check=list(HealthCheck),
 )
 
 
@@ -47,17 +51,21 @@ def write_set(path: pathlib.Path, shards: list[list[bytes]]) -> pathlib.Path:
   """Shards of these payloads, with right checksums, index and manifest."""
   path.mkdir()
   for s, payloads in enumerate(shards):
-    (path / f'train-{s:05}-of-{len(shards):05}.tfrecord').write_bytes(b''.join(map(tfrecord, payloads)))
+    (path / f'train-{s:05}-of-{len(shards):05}.tfrecord').write_bytes(
+      b''.join(map(tfrecord, payloads))
+    )
   records.write_index(str(path), 'train')
   write_manifest(str(path))
   return path
 
 
 def clip(video: int, frames: list | None = None, **context) -> bytes:
-  """A serialised clip of frames of one size; context: more features, '__' for '/'."""
+  """A serialized clip of frames of one size; context: more features, '__' for '/'."""
   values = {'clip/label/index': [video % 4], 'video/filename': [f'v{video}.mp4']}
   values |= {key.replace('__', '/'): value for key, value in context.items()}
-  return sequence_example(values, {'image/encoded': [[f] for f in ([jpeg(video)] if frames is None else frames)]})
+  return sequence_example(
+    values, {'image/encoded': [[f] for f in ([jpeg(video)] if frames is None else frames)]}
+  )
 
 
 def shard(folder, number=0, total=2) -> pathlib.Path:

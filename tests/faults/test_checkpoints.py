@@ -1,4 +1,5 @@
-"""Damaged checkpoints of one's own, and those of another experiment: named, with what can be used instead."""
+"""Damaged checkpoints of one's own, and those of another experiment: named, with what can be used
+instead."""
 
 import copy
 import json
@@ -54,8 +55,8 @@ def files_of(folder: pathlib.Path) -> list[str]:
 
 
 def damaged(workdir, target, file: str, how: str, to) -> tuple[str, str]:
-  """What resuming and what loading say after `file` of the newest checkpoint was deleted, halved or emptied: '' where
-  they still give every number."""
+  """What resuming and what loading say after `file` of the newest checkpoint was deleted, halved or
+  emptied: '' where they still give every number."""
   shutil.copytree(workdir, to)
   path = to / 'checkpoints' / '6' / file
   if how == 'deleted':
@@ -67,7 +68,10 @@ def damaged(workdir, target, file: str, how: str, to) -> tuple[str, str]:
   for read, want in zip(reads, undamaged(workdir, target)):
     try:
       got = read(to)
-      assert got.keys() == want.keys() and all(np.array_equal(got[n], want[n]) for n in got), (file, how)
+      assert got.keys() == want.keys() and all(np.array_equal(got[n], want[n]) for n in got), (
+        file,
+        how,
+      )
       answers.append('')
     except ValueError as error:
       text = str(error)
@@ -99,7 +103,8 @@ def test_largest_data_file_and_interval(trained, tmp_path):
 
 
 def flipped(workdir, target, file: str, place: int, to) -> bool:
-  """Whether resuming noticed a bit of a file of the newest checkpoint turned; if not, every number must be as it was."""
+  """Whether resuming noticed a bit of a file of the newest checkpoint turned; if not, every number
+  must be as it was."""
   shutil.copytree(workdir, to)
   path = to / 'checkpoints' / '6' / file
   data = bytearray(path.read_bytes())
@@ -124,7 +129,9 @@ def test_flipped_bits_are_found(trained, tmp_path):
     folder = workdir / 'checkpoints' / '6' / item
     largest = max(files_of(folder), key=lambda f: (folder / f).stat().st_size)
     places = np.random.default_rng(0).integers(0, 1 << 30, 6).tolist()
-    found = [flipped(workdir, target, f'{item}/{largest}', place, tmp_path / 'x') for place in places]
+    found = [
+      flipped(workdir, target, f'{item}/{largest}', place, tmp_path / 'x') for place in places
+    ]
     assert any(found), item  # the others hit bytes that hold no number
 
 
@@ -155,7 +162,9 @@ def test_a_checksum_changes_with_any_element_and_its_place():
     x = jnp.asarray(rng.normal(0, 9, (3, 5))).astype(dtype)
     one = ckpt.checksums({'x': x})['x']
     for i in range(15):
-      changed = x.ravel().at[i].set(1 - x.ravel()[i] if dtype is not bool else ~x.ravel()[i]).reshape(3, 5)
+      changed = (
+        x.ravel().at[i].set(1 - x.ravel()[i] if dtype is not bool else ~x.ravel()[i]).reshape(3, 5)
+      )
       assert (ckpt.checksums({'x': changed})['x'] != one) == bool((changed != x).any())
     assert dtype is bool or ckpt.checksums({'x': x[::-1]})['x'] != one
 
@@ -165,9 +174,17 @@ def test_every_file_of_a_checkpoint_may_be_lost(trained, tmp_path):
   """Deleted, halved or emptied: either the same numbers come, or the words."""
   _, workdir, target = trained
   # One file of each kind: data of arrays lie in several files with names of hexadecimal digits.
-  kinds = {re.sub(r'[0-9a-f]{16,}', '#', name): name for name in sorted(files_of(workdir / 'checkpoints' / '6'))}
+  kinds = {
+    re.sub(r'[0-9a-f]{16,}', '#', name): name
+    for name in sorted(files_of(workdir / 'checkpoints' / '6'))
+  }
   files = list(kinds.values())
-  must = {'model/manifest.ocdbt', 'model/_METADATA', 'optimizer/manifest.ocdbt', 'interval/metadata'}
+  must = {
+    'model/manifest.ocdbt',
+    'model/_METADATA',
+    'optimizer/manifest.ocdbt',
+    'interval/metadata',
+  }
   for how in ('deleted', 'halved'):
     noticed = {f for f in files if damaged(workdir, target, f, how, tmp_path / 'x')[0]}
     assert must <= noticed, f'{how}: not noticed {sorted(must - noticed)}'
@@ -232,7 +249,8 @@ def test_a_checkpoint_of_another_experiment_lists_what_differs(change, message, 
 
 @pytest.mark.slow
 def test_another_mesh_reads_the_same_numbers(data_dir, tmp_path):
-  """Saved with the state split over four devices, restored whole, on one device, and split over eight."""
+  """Saved with the state split over four devices, restored whole, on one device, and split over
+  eight."""
   config = shrunk('mae_k400', **{'model.width': 128, 'train.fsdp': 4, 'optim.total_steps': 2})
   config['evals'] = {}
   exp = build.experiment(config, str(data_dir))

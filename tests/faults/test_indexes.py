@@ -1,4 +1,5 @@
-"""Damaged indexes, frame tables and manifests, or such as belong to other records: named, with the command that mends it."""
+"""Damaged indexes, frame tables and manifests, or such as belong to other records: named, with the
+command that mends it."""
 
 import contextlib
 import dataclasses
@@ -20,7 +21,9 @@ pytestmark = pytest.mark.timeout(120)
 
 def test_every_flip_of_a_frame_table_is_found_or_of_no_matter(folder):
   path, rng = folder / 'train.frames', np.random.default_rng(0)
-  frames = lambda: [[clips.read(open_set(folder).index, i).frame(t) for t in range(2)] for i in range(4)]
+  frames = lambda: [
+    [clips.read(open_set(folder).index, i).frame(t) for t in range(2)] for i in range(4)
+  ]
   clean, found = frames(), 0
   for place in rng.integers(0, path.stat().st_size, 100):
     whole = flip(path, place, 1 << int(rng.integers(8)))
@@ -29,7 +32,8 @@ def test_every_flip_of_a_frame_table_is_found_or_of_no_matter(folder):
     except ValueError as e:
       found += 1
       assert re.search(
-        r'tfrecord: record \d at byte \d+: .*frame \d at byte \d+.*run: python -m vjax.data.records', str(e)
+        r'tfrecord: record \d at byte \d+: .*frame \d at byte \d+.*run: python -m vjax.data.records',
+        str(e),
       )
     path.write_bytes(whole)
   assert found > 60
@@ -38,12 +42,18 @@ def test_every_flip_of_a_frame_table_is_found_or_of_no_matter(folder):
 @pytest.mark.parametrize('damage', ['gone', 'short', 'of another set'])
 def test_frame_tables_that_do_not_fit(folder, damage):
   path = folder / 'train.frames'
-  content = {'gone': None, 'short': path.read_bytes()[:-5], 'of another set': path.read_bytes() * 2}[damage]
+  content = {
+    'gone': None,
+    'short': path.read_bytes()[:-5],
+    'of another set': path.read_bytes() * 2,
+  }[damage]
   path.unlink()
   if content is not None:
     path.write_bytes(content)
   for read in (train, evaluate):
-    with pytest.raises((ValueError, FileNotFoundError), match=f'{path} .*run: python -m vjax.data.records'):
+    with pytest.raises(
+      (ValueError, FileNotFoundError), match=f'{path} .*run: python -m vjax.data.records'
+    ):
       read(open_set(folder))
 
 
@@ -53,14 +63,20 @@ def test_indexes_without_checksums_are_still_read(folder):
   assert source.index.crc is None and len(evaluate(source)) == 2
 
 
-@pytest.mark.parametrize('column, value', [('length', 1 << 32), ('offset', -4), ('offset', 1 << 40), ('shard', 9)])
+@pytest.mark.parametrize(
+  'column, value', [('length', 1 << 32), ('offset', -4), ('offset', 1 << 40), ('shard', 9)]
+)
 def test_indexes_that_claim_what_is_not_there(folder, column, value):
   path = folder / 'train.index.npz'
   with np.load(path) as arrays:
     columns = {name: arrays[name] for name in arrays.files}
   columns[column][1] = value
   np.savez(path, **columns)
-  refused(folder, f'{path} is damaged (a record outside its shard); to build it again: python -m vjax.data.records')
+  refused(
+    folder,
+    f'{path} is damaged (a record outside its shard); to build it again: python -m '
+    'vjax.data.records',
+  )
 
 
 def test_every_flip_of_an_index_is_found_or_without_effect(folder):
@@ -91,7 +107,11 @@ def test_manifests_that_count_otherwise(folder, clips):
   manifest = make.manifest(folder)
   manifest['splits']['train']['clips'] = clips
   (folder / 'manifest.json').write_text(json.dumps(manifest))
-  refused(folder, f'{folder}: manifest.json counts {clips} clips of train, train.index.npz 4', 'vjax.data.records')
+  refused(
+    folder,
+    f'{folder}: manifest.json counts {clips} clips of train, train.index.npz 4',
+    'vjax.data.records',
+  )
 
 
 @pytest.mark.parametrize('content', [b'', b'{"classes": ["a"', b'[1]', b'\xff\xfe{}', b'{}', b'7'])
@@ -128,7 +148,9 @@ def test_a_view_that_the_manifest_lacks(folder):
 
 values = st.recursive(
   st.none() | st.booleans() | st.integers(-2, 5) | st.text(max_size=3),
-  lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+  lambda inner: (
+    st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+  ),
   max_leaves=5,
 )
 
@@ -136,14 +158,17 @@ values = st.recursive(
 @quick
 @given(st.sampled_from(['classes', 'views', 'splits']), values)
 def test_any_manifest_opens_or_is_a_value_error(folder, key, value):
-  (folder / 'manifest.json').write_text(json.dumps(json.loads((folder / 'manifest.json').read_text()) | {key: value}))
+  (folder / 'manifest.json').write_text(
+    json.dumps(json.loads((folder / 'manifest.json').read_text()) | {key: value})
+  )
   with contextlib.suppress(ValueError):
     source = open_set(folder)
     assert len(source.classes) == 4 and source.num_clips == 4
 
 
 @pytest.mark.parametrize(
-  'column, value', [('label', 0.5), ('label', 'a'), ('frames', [[1]]), ('shard_bytes', 7.5), ('crc', None)]
+  'column, value',
+  [('label', 0.5), ('label', 'a'), ('frames', [[1]]), ('shard_bytes', 7.5), ('crc', None)],
 )
 def test_index_columns_of_other_kinds(folder, column, value):
   path = folder / 'train.index.npz'

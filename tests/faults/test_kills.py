@@ -1,4 +1,5 @@
-"""Killed, terminated or interrupted at any instant, the same command ends where the unbroken run does, bit for bit."""
+"""Killed, terminated or interrupted at any instant, the same command ends where the unbroken run
+does, bit for bit."""
 
 import dataclasses
 import os
@@ -14,7 +15,11 @@ from tests.faults import commands
 from tests.test_train import arrays, lines, same
 from vjax import build, train
 
-FLAGS = ['--config.optim.total_steps=24', '--config.optim.warmup_steps=2', '--config.train.log_steps=3']
+FLAGS = [
+  '--config.optim.total_steps=24',
+  '--config.optim.warmup_steps=2',
+  '--config.train.log_steps=3',
+]
 FLAGS += [
   '--config.train.save_steps=1',
   '--config.train.eval_epochs=1.2',
@@ -46,8 +51,8 @@ def agree(a, b, step: int = 24) -> None:
 
 @pytest.mark.slow
 def test_killed_again_and_again(unbroken, data_dir, tmp_path):
-  """Six kills: one anywhere from the first line of code on, two soon after a save, three once the folder of a save is there,
-  most of which leave it half written."""
+  """Six kills: one anywhere from the first line of code on, two soon after a save, three once the
+  folder of a save is there, most of which leave it half written."""
   rng, workdir, inside = random.Random(0), tmp_path / 'run', 0
   for instant in ('anywhere', 'after', 'inside', 'inside', 'after', 'inside'):
     if instant == 'anywhere':
@@ -69,8 +74,8 @@ def test_killed_again_and_again(unbroken, data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_signals_during_saves(unbroken, data_dir, tmp_path):
-  """SIGTERM saves and ends with 75 however often it comes; Ctrl-C ends with 130, in one line, as soon as a save under way
-  is over; both in a row do no harm."""
+  """SIGTERM saves and ends with 75 however often it comes; Ctrl-C ends with 130, in one line, as
+  soon as a save under way is over; both in a row do no harm."""
   rng, workdir = random.Random(1), tmp_path / 'run'
 
   def send(run, *signals) -> None:
@@ -91,7 +96,9 @@ def test_signals_during_saves(unbroken, data_dir, tmp_path):
   seen = max(commands.saved_steps(workdir))
   send(run, signal.SIGINT)
   output = commands.ended(run, 130)
-  assert max(commands.saved_steps(workdir)) <= seen + 2  # the save under way, and at most the one asked for meanwhile
+  assert (
+    max(commands.saved_steps(workdir)) <= seen + 2
+  )  # the save under way, and at most the one asked for meanwhile
   assert 'interrupted; the same command continues' in output and 'Traceback' not in output
 
   run = begun(workdir, data_dir)
@@ -104,9 +111,11 @@ def test_signals_during_saves(unbroken, data_dir, tmp_path):
 
 @pytest.fixture(scope='module')
 def evaluating(data_dir, tmp_path_factory):
-  """An experiment that evaluates in the middle, at step 4 of 8, and the workdir of its unbroken run."""
+  """An experiment that evaluates in the middle, at step 4 of 8, and the workdir of its unbroken
+  run."""
   config = shrunk(
-    'mae_finetune_k400', **{'train.eval_epochs': 4 * 8 / 60, 'train.save_steps': 3, 'optim.total_steps': 8}
+    'mae_finetune_k400',
+    **{'train.eval_epochs': 4 * 8 / 60, 'train.save_steps': 3, 'optim.total_steps': 8},
   )
   config['evals'] = {name: {**config['evals']['test'], 'batch_size': 16} for name in ('a', 'b')}
   exp = build.experiment(config, str(data_dir))
@@ -120,10 +129,16 @@ def evaluating(data_dir, tmp_path_factory):
 @pytest.mark.parametrize(
   ('how', 'batch'),
   [('terminated', 4), ('interrupted', 0), ('terminated', 10), ('interrupted', 6)],
-  ids=['terminated in the second', 'interrupted', 'terminated in the final, second', 'interrupted in the final'],
+  ids=[
+    'terminated in the second',
+    'interrupted',
+    'terminated in the final, second',
+    'interrupted in the final',
+  ],
 )
 def test_stopped_within_an_evaluation(how, batch, evaluating, tmp_path):
-  """It is left at once, its step is saved, and it is made again: no line is missing and none comes twice."""
+  """It is left at once, its step is saved, and it is made again: no line is missing and none comes
+  twice."""
   exp, unbroken = evaluating
   seen = 0
 
@@ -159,14 +174,20 @@ def test_a_finished_run_started_again_changes_nothing(evaluating, tmp_path):
 
 def shards(folder) -> dict[str, bytes]:
   """What a data set consists of, by name: everything but the videos it was made from."""
-  return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(pathlib.Path(folder).glob('*')) if p.is_file()}
+  return {
+    str(p.relative_to(folder)): p.read_bytes()
+    for p in sorted(pathlib.Path(folder).glob('*'))
+    if p.is_file()
+  }
 
 
 def agree_but_for_the_name(one, two) -> None:
   """Two data sets are the same byte for byte, their manifests too but for what they are called."""
   a, b = shards(one), shards(two)
   assert a.keys() == b.keys() and 'manifest.json' in a
-  a['manifest.json'] = a['manifest.json'].replace(f'"name": "{one.name}"'.encode(), f'"name": "{two.name}"'.encode())
+  a['manifest.json'] = a['manifest.json'].replace(
+    f'"name": "{one.name}"'.encode(), f'"name": "{two.name}"'.encode()
+  )
   assert [name for name in a if a[name] != b[name]] == []
 
 
@@ -192,13 +213,21 @@ def test_rendering_killed_again_and_again(tmp_path):
 def test_writing_killed_again_and_again(data_dir, tmp_path):
   """Four kills of `data_prep.write`, two workers and six shards, the first before any is there."""
   videos = data_dir / 'motions'
-  command = ['-m', 'data_prep.write', f'--manifest=train:{videos}/train.csv', f'--videos={videos}', '--shards=6']
+  command = [
+    '-m',
+    'data_prep.write',
+    f'--manifest=train:{videos}/train.csv',
+    f'--videos={videos}',
+    '--shards=6',
+  ]
   command += ['--processes=2']
   commands.ended(commands.start(*command, f'--out={tmp_path}/a'))
   rng, there = random.Random(2), lambda: len(list((tmp_path / 'b').glob('*.tfrecord')))
   for aim in (0, 1, 2, 4):  # shards that are there when it is killed
     run = commands.start(*command, f'--out={tmp_path}/b')
-    commands.wait_for(lambda aim=aim: (tmp_path / 'b').exists() and there() >= aim, run, f'shard {aim}')
+    commands.wait_for(
+      lambda aim=aim: (tmp_path / 'b').exists() and there() >= aim, run, f'shard {aim}'
+    )
     time.sleep(rng.uniform(0, 0.1))
     run.kill()
     run.communicate()

@@ -1,4 +1,5 @@
-"""Lists of videos as people write them: accepted as they are meant, or refused in words that say what to change."""
+"""Lists of videos as people write them: accepted as they are meant, or refused in words that say
+what to change."""
 
 import csv
 import io
@@ -15,7 +16,11 @@ from tests.data_prep.films import write_video
 
 pytestmark = pytest.mark.timeout(120)
 quick = settings(
-  deadline=None, max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+  deadline=None,
+  max_examples=60,
+  derandomize=True,
+  database=None,
+  suppress_health_check=list(HealthCheck),
 )
 
 
@@ -42,14 +47,20 @@ def test_other_separators(tmp_path, separator, header):
 
 
 def test_one_column_may_hold_such_characters(tmp_path):
-  assert [r.path for r in read(tmp_path, 'a b.mp4\nc;d.mp4\ne|f.mp4\n')] == ['a b.mp4', 'c;d.mp4', 'e|f.mp4']
+  assert [r.path for r in read(tmp_path, 'a b.mp4\nc;d.mp4\ne|f.mp4\n')] == [
+    'a b.mp4',
+    'c;d.mp4',
+    'e|f.mp4',
+  ]
   assert [r.path for r in read(tmp_path, 'path\na.mp4 run\n')] == ['a.mp4 run']
 
 
 @pytest.mark.parametrize('header', ['video,label', 'file,class', 'label,video_id'])
 def test_headers_in_other_words(tmp_path, header):
   """Taken for a video it would add a class called 'label'."""
-  refused(tmp_path, f'{header}\na.mp4,run\n', f'its first line ({header}) names no file', 'path,label')
+  refused(
+    tmp_path, f'{header}\na.mp4,run\n', f'its first line ({header}) names no file', 'path,label'
+  )
 
 
 def test_files_without_extension_are_no_header(tmp_path):
@@ -72,7 +83,12 @@ def test_other_encodings(tmp_path, encoding):
 
 
 def test_a_quote_left_open_swallows_no_rows(tmp_path):
-  refused(tmp_path, 'a.mp4,"run\nb.mp4,run\nc.mp4,run"\nd.mp4,run\n', 'line 3, column label', 'is a quote left open?')
+  refused(
+    tmp_path,
+    'a.mp4,"run\nb.mp4,run\nc.mp4,run"\nd.mp4,run\n',
+    'line 3, column label',
+    'is a quote left open?',
+  )
   refused(tmp_path, 'a.mp4,"run\nb.mp4,run\n', 'not a comma-separated text file')
   refused(tmp_path, '"a\tb.mp4",run\n', 'column path', 'control character')
   refused(tmp_path, 'a.mp4,ru\0n\n', 'column label', 'control character')
@@ -87,21 +103,29 @@ def test_nothing_in_it(tmp_path, text, words):
 
 
 def test_a_folder_is_no_manifest(tmp_path):
-  with pytest.raises(ValueError, match=f'manifest {tmp_path} cannot be read .*it must be a CSV file'):
+  with pytest.raises(
+    ValueError, match=f'manifest {tmp_path} cannot be read .*it must be a CSV file'
+  ):
     read_manifest(str(tmp_path), 'train', str(tmp_path))
 
 
 @pytest.mark.parametrize('times, words', [
-  ('nan,2', "start_s: 'nan' must be 0 or more"), ('0,inf', "end_s: 'inf' must be"), ('-0.5,2', "'-0.5' must be 0"),
-  ('3,2', "end_s: '2' is not after the start, 3"), ('2,2', "'2' is not after"), (',0', "'0' is not after the start, 0"),
-  ('1e300,', "'1e300' is more than"), ('1_0,20', "'1_0' is not a number"), ('0:01,0:05', "'0:01' is not a number"),
-  ('１,2', 'is not a number'), ('0x1,9', 'is not a number'), ('"1,5","3,0"', "'1,5' is not a number"),
+  ('nan,2', "start_s: 'nan' must be 0 or more"), ('0,inf', "end_s: 'inf' must be"),
+  ('-0.5,2', "'-0.5' must be 0"),
+  ('3,2', "end_s: '2' is not after the start, 3"), ('2,2', "'2' is not after"),
+  (',0', "'0' is not after the start, 0"),
+  ('1e300,', "'1e300' is more than"), ('1_0,20', "'1_0' is not a number"),
+  ('0:01,0:05', "'0:01' is not a number"),
+  ('１,2', 'is not a number'), ('0x1,9', 'is not a number'),
+  ('"1,5","3,0"', "'1,5' is not a number"),
 ])  # fmt: skip
 def test_times(tmp_path, times, words):
   refused(tmp_path, f'a.mp4,run,0,1\nb.mp4,run,{times}\n', 'line 2, column', words)
 
 
-@pytest.mark.parametrize('path', ['../a.mp4', 'b/../../a.mp4', '/etc/a.mp4', 'out/a.mp4', 'a.mp4', 'out/../b.mp4'])
+@pytest.mark.parametrize(
+  'path', ['../a.mp4', 'b/../../a.mp4', '/etc/a.mp4', 'out/a.mp4', 'a.mp4', 'out/../b.mp4']
+)
 def test_paths_that_leave_the_video_folder(tmp_path, path):
   """By '..', from the root, or by symbolic links: refused, unless a flag allows it."""
   root, elsewhere = tmp_path / 'videos', tmp_path / 'elsewhere' / 'deep'
@@ -112,7 +136,9 @@ def test_paths_that_leave_the_video_folder(tmp_path, path):
   (root / 'a.mp4').symlink_to(elsewhere / 'a.mp4')
   manifest = tmp_path / 'list.csv'
   manifest.write_text(f'{path},run\n')
-  with pytest.raises(ValueError, match=r"line 1, column path: '.*' (lies|leads by .*,) outside .*--allow_outside"):
+  with pytest.raises(
+    ValueError, match=r"line 1, column path: '.*' (lies|leads by .*,) outside .*--allow_outside"
+  ):
     read_manifest(str(manifest), 'train', str(root))
   with pytest.raises(SystemExit, match='--allow_outside'):
     write.main([f'--manifest={manifest}', f'--videos={root}', f'--out={tmp_path / "out"}'])
@@ -122,7 +148,8 @@ def test_paths_that_leave_the_video_folder(tmp_path, path):
 
 
 def test_links_within_the_video_folder(tmp_path):
-  """Links that stay inside, and a video folder that is a link itself, are as good as the files; names are as given."""
+  """Links that stay inside, and a video folder that is a link itself, are as good as the files;
+  names are as given."""
   (tmp_path / 'disk' / 'run').mkdir(parents=True)
   (tmp_path / 'disk' / 'run' / 'a.mp4').write_bytes(b'x')
   (tmp_path / 'disk' / 'b.mp4').symlink_to('run/a.mp4')
@@ -162,7 +189,9 @@ def test_links_and_folders_named_like_videos_are_listed_as_failures(tmp_path):
   write.main([f'--folder={tmp_path / "in"}', f'--out={tmp_path / "out"}', '--processes=1'])
   reasons = failed(tmp_path / 'out')
   assert (
-    reasons['run/loop.mp4'] == reasons['run/gone.mp4'] == 'missing: a symbolic link that leads nowhere, or to itself'
+    reasons['run/loop.mp4']
+    == reasons['run/gone.mp4']
+    == 'missing: a symbolic link that leads nowhere, or to itself'
   )
   assert reasons['run/folder.mp4'] == 'missing: a folder, not a file'
   assert reasons['run/pipe.mp4'] == 'missing: a pipe or device, not a file' and len(reasons) == 4
@@ -174,7 +203,8 @@ def failed(out):
 
 
 def test_strange_names_and_repeats_end_to_end(tmp_path):
-  """Names with commas, quotes, spaces and other scripts are read and written as they are; repeats are listed."""
+  """Names with commas, quotes, spaces and other scripts are read and written as they are; repeats
+  are listed."""
   names = [
     'a,b.mp4',
     'say "hi".mp4',
@@ -211,14 +241,18 @@ def test_a_data_set_whose_manifest_is_damaged_is_left_alone(tmp_path):
   (tmp_path / 'train.csv').write_text('a.mp4,run\n')
   (tmp_path / 'out').mkdir()
   (tmp_path / 'out' / 'manifest.json').write_text('{"classes": [')
-  with pytest.raises(SystemExit, match=r'out/manifest.json is damaged .*: delete the folder to write'):
+  with pytest.raises(
+    SystemExit, match=r'out/manifest.json is damaged .*: delete the folder to write'
+  ):
     write.main([f'--manifest={tmp_path / "train.csv"}', f'--out={tmp_path / "out"}'])
   assert (tmp_path / 'out' / 'manifest.json').read_text() == '{"classes": ['
 
 
 def test_a_class_file_in_another_encoding(tmp_path):
   (tmp_path / 'classes.txt').write_bytes('café\n'.encode('latin-1'))
-  with pytest.raises(ValueError, match=r'--classes=.*classes.txt is not text in UTF-8: .*; save it as UTF-8'):
+  with pytest.raises(
+    ValueError, match=r'--classes=.*classes.txt is not text in UTF-8: .*; save it as UTF-8'
+  ):
     read_classes(str(tmp_path / 'classes.txt'))
 
 
@@ -244,7 +278,11 @@ def test_any_file_is_rows_or_a_value_error(tmp_path_factory, content):
       assert (row.start_s or 0) >= 0 and (row.end_s is None or row.end_s > (row.start_s or 0))
 
 
-names = st.text(st.characters(exclude_categories=['C', 'Z'], include_characters=' ,;"\'|#'), min_size=1, max_size=20)
+names = st.text(
+  st.characters(exclude_categories=['C', 'Z'], include_characters=' ,;"\'|#'),
+  min_size=1,
+  max_size=20,
+)
 
 
 @quick
@@ -264,4 +302,6 @@ def test_what_a_csv_writer_wrote_is_read_back(tmp_path_factory, entries, end, he
   lines = [['path', 'label']] * header + [list(row) for row in zip(paths, labels)]
   csv.writer(text, lineterminator=end).writerows(lines)
   rows = read(folder, text.getvalue())
-  assert [(r.path, r.labels['']) for r in rows] == [(path, (label,)) for path, label in zip(paths, labels)]
+  assert [(r.path, r.labels['']) for r in rows] == [
+    (path, (label,)) for path, label in zip(paths, labels)
+  ]

@@ -1,4 +1,5 @@
-"""Hostile and broken weights of strangers: refused in words, nothing executed, no memory read or filled."""
+"""Hostile and broken weights of strangers: refused in words, nothing executed, no memory read or
+filled."""
 
 import os
 import random
@@ -54,7 +55,8 @@ def bag(*attributes: bytes) -> bytes:
 
 
 def pointers() -> dict[str, bytes]:
-  """Pickles whose weights ask NumPy to read memory at an address of the file's choice, or to call what they hold."""
+  """Pickles whose weights ask NumPy to read memory at an address of the file's choice, or to call
+  what they hold."""
   name = lambda text: b'U%c%b' % (len(text), text)
   place = b'}(U\x04data\x8a\x01\x01\x88\x86U\x05shapeJ\x40\0\0\0\x85U\x07typestrU\x03|u1U\x07versionK\x03u'
   return {
@@ -77,7 +79,10 @@ def bombs() -> dict[str, bytes]:
   array, kind = b'cnumpy.core.multiarray\n_reconstruct\nq\x01', b'cnumpy\ndtype\nU\x02u1\x85Rq\x03'
   storage = b'(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQq\x01'
   filled = b'h\x01)R(K\x01J\0\0\x10\0\x85h\x03\x89h\x02tb'
-  rebuild, huge = b'ctorch._utils\n_rebuild_tensor\nq\x03', b'\x8a\x08' + (2**62).to_bytes(8, 'little')
+  rebuild, huge = (
+    b'ctorch._utils\n_rebuild_tensor\nq\x03',
+    b'\x8a\x08' + (2**62).to_bytes(8, 'little'),
+  )
   huge += b'q\x02' + array + b')R(K\x01('
   state = b'}(' + b''.join(b'U\x04%04dK\x01' % i for i in range(10_000)) + b'uq\x02'
   numbers = b'(' + b'K\x00' * 300_000 + b'tq\x02'
@@ -101,8 +106,10 @@ def bombs() -> dict[str, bytes]:
     'calls with many arguments': b'\x80\x02' + numbers + array + b'](' + b'h\x01h\x02R' * 100_000 + b'e.',
     'one key hashed often': b'\x80\x02' + numbers + b'}(' + b'h\x02K\x01' * 100_000 + b'u.',
     'bags of one dictionary': b'\x80\x02' + state + b'cargparse\nNamespace\nq\x01](' + b'h\x01)\x81h\x02b' * 5000 + b'e.',
-    'a type of many fields': b'\x80\x02cnumpy\ndtype\nX' + (3 * 10**6).to_bytes(4, 'little') + b'f4,' * 10**6 + b'\x85R.',
-    'a huge number': b'\x80\x02ctorch\nSize\n(\x8b' + (2**16).to_bytes(4, 'little') + b'\x7f' * 2**16 + b'tR.',
+    'a type of many fields': b'\x80\x02cnumpy\ndtype\nX' + (3 * 10**6).to_bytes(4,
+    'little') + b'f4,' * 10**6 + b'\x85R.',
+    'a huge number': b'\x80\x02ctorch\nSize\n(\x8b' + (2**16).to_bytes(4,
+    'little') + b'\x7f' * 2**16 + b'tR.',
   }  # fmt: skip
 
 
@@ -113,7 +120,11 @@ def refused(path, match: str | None = None) -> None:
   try:
     with pytest.raises(ValueError, match=match) as caught:
       _read.tensors(path)
-    assert str(path) in str(caught.value) or 'no weights' in str(caught.value) or 'not an array' in str(caught.value)
+    assert (
+      str(path) in str(caught.value)
+      or 'no weights' in str(caught.value)
+      or 'not an array' in str(caught.value)
+    )
     assert tracemalloc.get_traced_memory()[1] < 2**27
   finally:
     tracemalloc.stop()
@@ -138,7 +149,9 @@ def test_no_pickle_runs_code(name, archive, tmp_path):
     path.write_bytes(program)
   refused(path)
   assert not canary.exists() and os.listdir(tmp_path) == ['weights.pth']
-  assert np.dtype('float32').itemsize == 4 and all(f.__defaults__ == old for f, old in functions.items())
+  assert np.dtype('float32').itemsize == 4 and all(
+    f.__defaults__ == old for f, old in functions.items()
+  )
 
 
 def test_no_pickle_reads_memory(tmp_path):
@@ -155,10 +168,14 @@ def test_no_pickle_reads_memory(tmp_path):
         print(f'{path.stem}: {error}')
   """
   said = commands.ended(commands.start('-c', script, tmp_path)).splitlines()
-  assert {line.split(':')[0] for line in said} == set(pointers()) and len(said) == len(pointers()), said
+  assert {line.split(':')[0] for line in said} == set(pointers()) and len(said) == len(
+    pointers()
+  ), said
   for line in said:
     special = line.startswith(('an address', 'a structure', 'a method'))
-    assert re.search(r'sets .*__array_\w+.* of a Namespace' if special else 'is a |makes an object of', line), line
+    assert re.search(
+      r'sets .*__array_\w+.* of a Namespace' if special else 'is a |makes an object of', line
+    ), line
 
 
 @pytest.mark.parametrize('name', bombs())
@@ -169,7 +186,8 @@ def test_no_pickle_explodes(name, tmp_path):
 
 
 def test_no_archive_explodes(tmp_path, standins):
-  """Compressed, overlapping, encrypted or forged zip files, and what .npz and .safetensors can claim."""
+  """Compressed, overlapping, encrypted or forged zip files, and what .npz and .safetensors can
+  claim."""
   data, _ = standins.dump({'a': Stored(np.zeros(4, np.float32), 0, (4,), (1,))}, legacy=False)
   path = tmp_path / 'weights.pth'
   with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
@@ -205,7 +223,10 @@ def test_no_archive_explodes(tmp_path, standins):
 def test_files_with_flipped_and_lost_bytes_are_read_or_refused(legacy, tmp_path, standins):
   """Any prefix, and any few changed bytes, of a good file."""
   path, flat = tmp_path / 'weights.pth', np.arange(12, dtype=np.float32)
-  content = {'state_dict': {'a': Stored(flat, 0, (3, 4), (4, 1)), 'b': Stored(flat, 2, (3,), (2,))}, 'epoch': 3}
+  content = {
+    'state_dict': {'a': Stored(flat, 0, (3, 4), (4, 1)), 'b': Stored(flat, 2, (3,), (2,))},
+    'epoch': 3,
+  }
   (standins.save_legacy if legacy else standins.save)(path, content)
   whole, rng = path.read_bytes(), random.Random(0)
   _read.tensors(path)

@@ -1,5 +1,5 @@
-"""Damaged records: named by file and place when they are read, in training and in evaluation alike; never a wrong batch, a
-hang, or memory for what a header merely claims."""
+"""Damaged records: named by file and place when they are read, in training and in evaluation alike;
+never a wrong batch, a hang, or memory for what a header merely claims."""
 
 import contextlib
 import dataclasses
@@ -41,7 +41,8 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def test_every_flip_is_found_where_it_is(folder):
-  """All bytes of headers and checksums, and many of the payloads: the record is named, its neighbours read as before."""
+  """All bytes of headers and checksums, and many of the payloads: the record is named, its
+  neighbors read as before."""
   index, path, rng = open_set(folder).index, shard(folder), np.random.default_rng(0)
   clean = [records.read(index, i) for i in range(len(index))]
   starts = [int(index.offset[i]) - HEADER for i in (0, 1)]
@@ -53,7 +54,9 @@ def test_every_flip_is_found_where_it_is(folder):
     hit = int(place >= starts[1])
     for i in range(len(index)):
       if i == hit:
-        with pytest.raises(ValueError, match=re.escape(f'{path}: record {i} at byte {index.offset[i]}: ')):
+        with pytest.raises(
+          ValueError, match=re.escape(f'{path}: record {i} at byte {index.offset[i]}: ')
+        ):
           records.read(index, i)
       else:
         assert records.read(index, i) == clean[i]
@@ -65,7 +68,8 @@ def test_every_flip_is_found_where_it_is(folder):
 @pytest.mark.parametrize('whole', [True, False], ids=['whole records', 'single frames'])
 @pytest.mark.parametrize('place', ['length', 'length checksum', 'labels', 'frame', 'checksum'])
 def test_flips_stop_training_and_evaluation(folder, place, whole):
-  """Where records are read whole, and where only what a clip needs is; of its three frames every clip has the middle one."""
+  """Where records are read whole, and where only what a clip needs is; of its three frames every
+  clip has the middle one."""
   if whole:
     change_columns(folder, head=None)
   index = open_set(folder).index
@@ -74,7 +78,13 @@ def test_flips_stop_training_and_evaluation(folder, place, whole):
     int(index.length[1]),
     shard(folder).read_bytes().rindex(b'\xff\xd8\xff'),
   )
-  end = {'length': -HEADER, 'length checksum': -3, 'labels': 60, 'frame': middle - start - 60, 'checksum': length + 1}
+  end = {
+    'length': -HEADER,
+    'length checksum': -3,
+    'labels': 60,
+    'frame': middle - start - 60,
+    'checksum': length + 1,
+  }
   assert (index.head is None) == whole and 0 < end['frame'] < length
   flip(shard(folder), start + end[place])
   refused(folder, f'{shard(folder)}: record 1 at byte {start}: ')
@@ -83,14 +93,18 @@ def test_flips_stop_training_and_evaluation(folder, place, whole):
 def test_frames_out_of_use_may_be_damaged(folder):
   """What a clip does not show is not read; reading the whole record finds it."""
   source = dataclasses.replace(open_set(folder), rows=np.array([1]))
-  clip = dataclasses.replace(CLIP, num_frames=1, sampling='consecutive')  # in tests the middle one of three
+  clip = dataclasses.replace(
+    CLIP, num_frames=1, sampling='consecutive'
+  )  # in tests the middle one of three
   before = evaluate(source, clip=clip)
   flip(shard(folder), int(source.index.offset[1] + source.index.length[1]) - 50)
   (old,), (new,) = before, evaluate(source, clip=clip)
   assert all((old[k] == new[k]).all() for k in old)
   with pytest.raises(ValueError, match='record 1 at byte .*: wrong checksum of frame 2 at byte'):
     sources.check(source, 1)
-  with pytest.raises(ValueError, match='record 1 at byte .*: wrong checksum, the record is damaged'):
+  with pytest.raises(
+    ValueError, match='record 1 at byte .*: wrong checksum, the record is damaged'
+  ):
     records.read(source.index, 1)
 
 
@@ -113,16 +127,21 @@ def test_a_record_out_of_use_may_be_damaged(folder):
   source = dataclasses.replace(open_set(folder), rows=np.array([0, 2, 3]))
   before = train(source, steps=4), evaluate(source)
   flip(shard(folder), int(source.index.offset[1]) + 50)
-  for old, new in zip(itertools.chain(*before), itertools.chain(train(source, steps=4), evaluate(source))):
+  for old, new in zip(
+    itertools.chain(*before), itertools.chain(train(source, steps=4), evaluate(source))
+  ):
     assert old.keys() == new.keys() and all((old[k] == new[k]).all() for k in old)
 
 
 @pytest.mark.parametrize('keep', [0, 5, 100, -1, -5])
 def test_shards_cut_short(folder, keep):
-  """Found by its size before anything is read; and record by record, if it is cut while it is open."""
+  """Found by its size before anything is read; and record by record, if it is cut while it is
+  open."""
   source, path = open_set(folder), shard(folder, 1)
   path.write_bytes(path.read_bytes()[:keep])
-  with pytest.raises(ValueError, match=f'{path}.*cut short.*copy it again, or run: python -m vjax.data.records'):
+  with pytest.raises(
+    ValueError, match=f'{path}.*cut short.*copy it again, or run: python -m vjax.data.records'
+  ):
     open_set(folder)
   named = re.escape(str(path)) + r': record [23] at byte \d+: the file ends inside'
   for read in (train, evaluate):
@@ -142,7 +161,11 @@ def test_a_shard_without_bytes_is_told_while_indexing(folder):
 def test_swapped_shards(tmp_path, kind):
   """Also where the sizes of the files, or of every single record, are the same."""
   a, b, c, d = (clip(v, [jpeg(0) + bytes(16 * v * (kind != 'equal records'))]) for v in range(4))
-  shards = {'equal records': [[a, b], [c, d]], 'equal files': [[b, c], [c, b]], 'other sizes': [[a, b], [c, d]]}
+  shards = {
+    'equal records': [[a, b], [c, d]],
+    'equal files': [[b, c], [c, b]],
+    'other sizes': [[a, b], [c, d]],
+  }
   folder = write_set(tmp_path / 'set', shards[kind])
   first, second = shard(folder, 0), shard(folder, 1)
   assert (first.stat().st_size == second.stat().st_size) == (kind != 'other sizes')
@@ -152,12 +175,15 @@ def test_swapped_shards(tmp_path, kind):
   if kind == 'other sizes':
     refused(folder, str(first), 'swapped with another', 'expected', 'found')
   else:
-    word = {'equal records': 'not the record that was indexed', 'equal files': 'another shard'}[kind]
+    word = {'equal records': 'not the record that was indexed', 'equal files': 'another shard'}[
+      kind
+    ]
     refused(folder, 'tfrecord: record ', word, 'run: python -m vjax.data.records')
 
 
 def test_a_shard_written_again_in_another_order(tmp_path):
-  """The index is older than a shard of the same size and the same clips: labels would be those of other clips."""
+  """The index is older than a shard of the same size and the same clips: labels would be those of
+  other clips."""
   a, b = clip(0, [jpeg(0)]), clip(1, [jpeg(0)])
   assert len(a) == len(b)
   folder = write_set(tmp_path / 'set', [[a, b]])
@@ -178,7 +204,8 @@ def test_a_data_set_prepared_again_in_the_same_process(tmp_path):
 
 @pytest.mark.parametrize('claim', [1 << 32, (1 << 63) + 5, 0])
 def test_headers_that_claim_what_is_not_there(folder, claim):
-  """4 GB by the header, its checksum right: nothing of the kind is allocated, the record is named."""
+  """4 GB by the header, its checksum right: nothing of the kind is allocated, the record is
+  named."""
   source, path = open_set(folder), shard(folder)
   start = int(source.index.offset[1])
   length = struct.pack('<Q', claim)
@@ -186,10 +213,13 @@ def test_headers_that_claim_what_is_not_there(folder, claim):
   data = path.read_bytes()
   path.write_bytes(data[: start - HEADER] + header + data[start:])
   tracemalloc.start()
-  with pytest.raises(ValueError, match=f'record 1 at byte {start}: {claim} bytes where the index has'):
+  with pytest.raises(
+    ValueError, match=f'record 1 at byte {start}: {claim} bytes where the index has'
+  ):
     records.read(source.index, 1)
   with pytest.raises(
-    ValueError, match=f'needs {claim} bytes, beyond the end' if claim else 'wrong checksum of the record'
+    ValueError,
+    match=f'needs {claim} bytes, beyond the end' if claim else 'wrong checksum of the record',
   ):
     records.scan([path])
   assert tracemalloc.get_traced_memory()[1] < 2e6
@@ -217,7 +247,8 @@ def test_labels_that_are_no_class(tmp_path, label):
 def test_labels_that_are_none(tmp_path, label):
   """They would overflow the index, or ask for as many class names."""
   with pytest.raises(
-    ValueError, match=r'train-00000-of-00001.tfrecord: the record at byte 12 .*labels are whole numbers'
+    ValueError,
+    match=r'train-00000-of-00001.tfrecord: the record at byte 12 .*labels are whole numbers',
   ):
     write_set(tmp_path / 'set', [[clip(0, clip__label__index=[label])]])
 
@@ -232,7 +263,9 @@ def test_labels_that_are_none(tmp_path, label):
   ],
 )
 def test_context_of_other_kinds_is_named_while_indexing(tmp_path, context, words):
-  with pytest.raises(ValueError, match=f'train-00000-of-00001.tfrecord: the record at byte 12: {words}'):
+  with pytest.raises(
+    ValueError, match=f'train-00000-of-00001.tfrecord: the record at byte 12: {words}'
+  ):
     write_set(tmp_path / 'set', [[clip(0, **context)]])
 
 
@@ -248,9 +281,15 @@ def test_frame_rates_that_are_none(tmp_path, rate):
     ([b'\x93\x01rubbish' * 40], ['(video v1.mp4): frame 0', 'neither a JPEG nor a PNG']),
     ([b''], ['frame 0', '0 bytes that are neither']),
     ([b'\x89PNG\r\n\x1a\n'], ['frame 0', 'neither a JPEG nor a PNG']),
-    ([b'\xff\xd8\xff\xc0\0\x11\x08\0\x18\0\x20' + bytes(60)], ['(video v1.mp4): frame 0 cannot be decoded']),
+    (
+      [b'\xff\xd8\xff\xc0\0\x11\x08\0\x18\0\x20' + bytes(60)],
+      ['(video v1.mp4): frame 0 cannot be decoded'],
+    ),
     (['cut'], ['(video v1.mp4): frame 0 cannot be decoded']),
-    (['good', 'large'], ['frames of (height, width) (24, 32) and (48, 64)', 'prepare the video again']),
+    (
+      ['good', 'large'],
+      ['frames of (height, width) (24, 32) and (48, 64)', 'prepare the video again'],
+    ),
     ([7, 7], ['(video v1.mp4): frame 0', 'is not one byte string']),
   ],
 )
@@ -305,8 +344,11 @@ def test_any_bytes_are_a_message_or_a_value_error(data):
 @quick
 @given(st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=6), st.integers(0, 400))
 def test_any_damage_to_a_message(changes, cut):
-  """A real payload with bytes changed and its end cut off: close enough to get deep into the parser."""
-  whole = bytearray(clip(1, [b'\xff\xd8' + bytes(9), b'x' * 200], image__frame_rate=[25.0], label=[1 << 40, -3]))
+  """A real payload with bytes changed and its end cut off: close enough to get deep into the
+  parser."""
+  whole = bytearray(
+    clip(1, [b'\xff\xd8' + bytes(9), b'x' * 200], image__frame_rate=[25.0], label=[1 << 40, -3])
+  )
   for place, value in changes:
     whole[place % len(whole)] = value
   parsed(bytes(whole[: len(whole) - cut]))
@@ -335,10 +377,13 @@ def wire_length(n: int) -> bytes:
 
 @quick
 @given(
-  st.one_of(st.binary(max_size=200), st.lists(st.binary(max_size=40), max_size=4)), st.integers(0), st.integers(0, 30)
+  st.one_of(st.binary(max_size=200), st.lists(st.binary(max_size=40), max_size=4)),
+  st.integers(0),
+  st.integers(0, 30),
 )
 def test_any_bytes_are_records_or_a_value_error(tmp_path_factory, content, place, cut):
-  """Rubbish, or records with a byte changed and the end cut off: found, or exactly what was written."""
+  """Rubbish, or records with a byte changed and the end cut off: found, or exactly what was
+  written."""
   path = tmp_path_factory.mktemp('any') / 'x.tfrecord'
   data, payloads = content, None
   if isinstance(content, list):

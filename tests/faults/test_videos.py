@@ -1,4 +1,5 @@
-"""Videos made to be difficult: written as they were rendered, frame by frame, or listed in failed.csv with what is wrong."""
+"""Videos made to be difficult: written as they were rendered, frame by frame, or listed in
+failed.csv with what is wrong."""
 
 import csv
 import struct
@@ -17,7 +18,9 @@ from vjax.data import records, wire
 pytestmark = pytest.mark.timeout(120)
 FRAMES, RATE = 12, 12
 HEIGHT, WIDTH = 48, 64
-QUARTERS = np.array([[180, 60, 60], [60, 180, 60], [60, 60, 180]])  # top right, bottom left, bottom right
+QUARTERS = np.array(
+  [[180, 60, 60], [60, 180, 60], [60, 60, 180]]
+)  # top right, bottom left, bottom right
 
 
 def level(t: int) -> int:
@@ -32,9 +35,11 @@ def picture(t: int, height: int, width: int) -> np.ndarray:
   return image
 
 
-def encode(path, codec='libx264', pixels='yuv420p', times_ms=None, options=None, size=(HEIGHT, WIDTH), frames=FRAMES,
+def encode(path, codec='libx264', pixels='yuv420p', times_ms=None, options=None,
+size=(HEIGHT, WIDTH), frames=FRAMES,
            rate=RATE, rotation=0, interlaced=False, **container_options):  # fmt: skip
-  """Encodes `picture`s. times_ms: when each is shown; rotation: degrees counter-clockwise for display."""
+  """Encodes `picture`s. times_ms: when each is shown; rotation: degrees counter-clockwise for
+  display."""
   with av.open(str(path), 'w', options=container_options) as container:
     stream = container.add_stream(codec, rate=rate, options={'g': '6', **(options or {})})
     (stream.height, stream.width), stream.pix_fmt = size, pixels
@@ -76,9 +81,9 @@ STEPS = [80 * t for t in range(FRAMES)]
 GOOD = {
   'ten_bit.mp4': ({'pixels': 'yuv420p10le'}, SHOWN, REGULAR),
   'ten_bit_422.mkv': ({'pixels': 'yuv422p10le'}, SHOWN, REGULAR),
-  'grey.mp4': ({'pixels': 'gray'}, SHOWN, REGULAR),
-  'grey_ten_bit.mp4': ({'pixels': 'gray10le'}, SHOWN, REGULAR),
-  'grey_lossless.avi': ({'codec': 'ffv1', 'pixels': 'gray'}, SHOWN, REGULAR),
+  'gray.mp4': ({'pixels': 'gray'}, SHOWN, REGULAR),
+  'gray_ten_bit.mp4': ({'pixels': 'gray10le'}, SHOWN, REGULAR),
+  'gray_lossless.avi': ({'codec': 'ffv1', 'pixels': 'gray'}, SHOWN, REGULAR),
   'interlaced.mp4': ({'options': INTERLACED}, SHOWN, REGULAR),
   'interlaced.mpg': ({'codec': 'mpeg2video', 'rate': 25, 'options': INTERLACED}, SHOWN, AT_25),
   'reordered.mp4': ({'options': REORDERED}, SHOWN, REGULAR),
@@ -94,7 +99,11 @@ GOOD = {
   'late_start.mkv': ({'times_ms': SHIFTED}, SHOWN, STEPS),
   'late_untagged.mkv': ({}, SHOWN, STEPS),  # the same, its length in the header alone
   'late_start.ts': ({'times_ms': SHIFTED}, SHOWN, STEPS),
-  'early_start.mp4': ({'times_ms': EARLY}, range(3, FRAMES), STEPS[:9]),  # its edit list hides what is before 0
+  'early_start.mp4': (
+    {'times_ms': EARLY},
+    range(3, FRAMES),
+    STEPS[:9],
+  ),  # its edit list hides what is before 0
   'early_start.mkv': ({'times_ms': EARLY}, SHOWN, STEPS),  # has no edit lists: all is shown
   'early_reordered.mp4': ({'times_ms': EARLY, 'options': REORDERED}, range(3, FRAMES), STEPS[:9]),
   'one_frame.mp4': ({'frames': 1}, range(1), [0]),
@@ -142,7 +151,9 @@ def films(tmp_path_factory):
     container.mux(stream.encode(None))
   write_png_header(place / 'large.png', 60_000, 60_000)
   write_png_header(place / 'larger_than_a_frame.png', 9_000, 9_000)
-  write.main([f'--folder={root / "in"}', f'--out={root / "out"}', '--short_side=0', '--processes=1'])
+  write.main(
+    [f'--folder={root / "in"}', f'--out={root / "out"}', '--short_side=0', '--processes=1']
+  )
   return root
 
 
@@ -176,13 +187,13 @@ def test_all_are_written_or_listed(clips, reasons):
   assert set(clips) == set(GOOD) and set(reasons) == set(BAD)
 
 
-def check_pictures(frames: np.ndarray, shown, grey: bool) -> None:
+def check_pictures(frames: np.ndarray, shown, gray: bool) -> None:
   """Frames are the pictures `shown`, by the color in the middle of each quarter."""
   h, w = frames.shape[1] // 4, frames.shape[2] // 4
   quarters = [frames[:, y, x].astype(int) for y in (h, -h - 1) for x in (w, -w - 1)]
   np.testing.assert_allclose(quarters[0], np.repeat([[level(t)] for t in shown], 3, 1), atol=7)
   for found, expected in zip(quarters[1:], QUARTERS):
-    expected = np.full(3, expected @ [0.299, 0.587, 0.114]) if grey else expected
+    expected = np.full(3, expected @ [0.299, 0.587, 0.114]) if gray else expected
     np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=14)
 
 
@@ -195,7 +206,9 @@ def test_written_as_rendered(films, clips, name):
   size = what.get('size', (HEIGHT, WIDTH))[:: -1 if turned else 1]
   assert frames.shape == (len(shown), *size, 3)
   assert (context['image/height'], context['image/width']) == ([size[0]], [size[1]])
-  check_pictures(np.rot90(frames, -1, (1, 2)) if turned else frames, shown, 'gray' in what.get('pixels', ''))
+  check_pictures(
+    np.rot90(frames, -1, (1, 2)) if turned else frames, shown, 'gray' in what.get('pixels', '')
+  )
   read = list(read_frames(str(films / 'in' / 'a' / name), short_side=0))
   found = [begin for begin, _, _ in read]
   np.testing.assert_allclose(found, np.array(begins) / 1000, atol=1.1e-3)
@@ -205,14 +218,19 @@ def test_written_as_rendered(films, clips, name):
   assert context['image/frame_rate'][0] == pytest.approx(len(shown) / read[-1][1])
 
 
-@pytest.mark.parametrize('name', ['late_start.mkv', 'late_start.mp4', 'irregular.mkv', 'early_start.mp4'])
+@pytest.mark.parametrize(
+  'name', ['late_start.mkv', 'late_start.mp4', 'irregular.mkv', 'early_start.mp4']
+)
 def test_segments_count_from_the_first_frame_shown(films, name):
-  """Also where the file's clock does not start at 0: frames that begin from 0.2 s to 0.6 s of what is shown."""
+  """Also where the file's clock does not start at 0: frames that begin from 0.2 s to 0.6 s of what
+  is shown."""
   path, begins = str(films / 'in' / 'a' / name), GOOD[name][2]
   part = list(read_frames(path, short_side=0, start_s=0.2, end_s=0.6))
   chosen = [t for t, ms in zip(GOOD[name][1], begins) if 200 <= ms < 600]
   check_pictures(np.stack([rgb for *_, rgb in part]), chosen, False)
-  np.testing.assert_allclose([b for b, *_ in part], [ms / 1000 for ms in begins if 200 <= ms < 600], atol=1e-3)
+  np.testing.assert_allclose(
+    [b for b, *_ in part], [ms / 1000 for ms in begins if 200 <= ms < 600], atol=1e-3
+  )
 
 
 def test_sought_segments_of_reordered_frames(tmp_path):
@@ -222,7 +240,9 @@ def test_sought_segments_of_reordered_frames(tmp_path):
     whole = list(read_frames(str(path), short_side=0))
     part = list(read_frames(str(path), short_side=0, start_s=2.99, end_s=4.01))
     wanted = [(b, e, rgb) for b, e, rgb in whole if 2.99 <= b < 4.01]
-    assert len(whole) == 60 and [p[0] for p in part] == pytest.approx([w[0] for w in wanted], abs=2e-3)
+    assert len(whole) == 60 and [p[0] for p in part] == pytest.approx(
+      [w[0] for w in wanted], abs=2e-3
+    )
     np.testing.assert_array_equal(np.stack([p[2] for p in part]), np.stack([w[2] for w in wanted]))
 
 
@@ -240,7 +260,8 @@ BAD = {
   'cut.ts': 'truncated: ',
   'cut.flv': 'truncated: ',
   'endless.mp4': 'too long: a frame is on show from 0 to 174763 s',
-  'long_gap.mp4': 'too long: a frame is on show from 1 to 10000 s; cut it into segments (start_s, end_s), or raise --max',
+  'long_gap.mp4': 'too long: a frame is on show from 1 to 10000 s; cut it into segments (start_s, '
+  'end_s), or raise --max',
   'long_gap.mkv': 'too long: 10000 s by its header',
   'still_clock.mp4': 'clock: frame ',
   'many_samples.mp4': 'unreadable: ',
@@ -284,12 +305,19 @@ def test_segments_that_hold_no_frame(films, start, end, words):
 def test_longest_clip_can_be_set(films, tmp_path):
   """It bounds what is written: of a longer video, segments are."""
   (tmp_path / 'list.csv').write_text('plain.mp4,a,,\nplain.mp4,a,0.25,0.75\nplain.mp4,a,0.1,0.9\n')
-  flags = [f'--manifest=train:{tmp_path / "list.csv"}', f'--videos={films}', '--processes=1', '--max_duration_s=0.6']
+  flags = [
+    f'--manifest=train:{tmp_path / "list.csv"}',
+    f'--videos={films}',
+    '--processes=1',
+    '--max_duration_s=0.6',
+  ]
   write.main([*flags, f'--out={tmp_path / "out"}'])
   with open(tmp_path / 'out' / 'failed.csv', newline='') as file:
     failed = [(row, reason) for _, _, row, reason in list(csv.reader(file))[1:]]
   assert [row for row, _ in failed] == ['1', '3']
-  assert all(r.startswith('too long: 1 s by its header') and '--max_duration_s=0.6' in r for _, r in failed)
+  assert all(
+    r.startswith('too long: 1 s by its header') and '--max_duration_s=0.6' in r for _, r in failed
+  )
   index = records.open_index(str(tmp_path / 'out'), 'train')
   assert index.frames.tolist() == [6] and index.manifest['settings']['max_duration_s'] == 0.6
 
@@ -306,13 +334,17 @@ def test_clips_of_too_many_bytes(films, monkeypatch):
   """What no reader of the records could take is refused while it grows, not when memory is full."""
   monkeypatch.setattr(shards, 'MOST_BYTES', 5000)
   row = shards.rows_lib.Row('plain.mp4', 'train', {}, 1)
-  with pytest.raises(VideoError, match=r'too large: \d+ frames have \d+ bytes, at most 5000; cut it into segments'):
+  with pytest.raises(
+    VideoError, match=r'too large: \d+ frames have \d+ bytes, at most 5000; cut it into segments'
+  ):
     shards.encode_clip(row, str(films), {}, shards.Settings(0, 95, 0))
 
 
 def test_shapes_that_no_jpeg_holds(tmp_path):
   path = encode(tmp_path / 'a.mp4', size=(16, 4112), frames=1)
-  with pytest.raises(VideoError, match='too large: 4112x16 pixels, 65792x256 as stored; at most 65500 a side'):
+  with pytest.raises(
+    VideoError, match='too large: 4112x16 pixels, 65792x256 as stored; at most 65500 a side'
+  ):
     list(read_frames(str(path), short_side=256))
 
 

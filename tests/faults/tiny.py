@@ -1,4 +1,5 @@
-"""The smallest experiments as a config file, for tests that start whole commands: --config=tests/faults/tiny.py:mae"""
+"""The smallest experiments as a config file, for tests that start whole commands:
+--config=tests/faults/tiny.py:mae"""
 
 from ml_collections import ConfigDict
 
@@ -8,12 +9,15 @@ CONFIGS = {'mae': 'mae_k400', 'classify': 'mae_finetune_k400'}
 
 
 def get_config(arg: str = 'mae') -> ConfigDict:
-  """mae: with the loss of the test split at the end; classify: with dropout, an average of parameters, and test views."""
+  """mae: with the loss of the test split at the end; classify: with dropout, an average of
+  parameters, and test views."""
   config = shrunk(CONFIGS[arg], **{'train.keep': 3})
   config['evals'].pop('probe', None)
   if arg == 'classify':
     config['head'] |= {'dropout': 0.3}
     config['train'] |= {'ema_decay': 0.9}
   for evaluation in config['evals'].values():
-    evaluation |= {'batch_size': 16}  # 36 test clips: the last batch is neither full nor shared evenly by hosts
+    evaluation |= {
+      'batch_size': 16
+    }  # 36 test clips: the last batch is neither full nor shared evenly by hosts
   return ConfigDict(config)

@@ -8,7 +8,8 @@ from vjax.layers import attention
 
 
 @pytest.mark.parametrize(
-  'tokens, dtype, tolerance', [(5, jnp.float32, 1e-6), (33, jnp.float32, 1e-6), (9, jnp.bfloat16, 3e-2)]
+  'tokens, dtype, tolerance',
+  [(5, jnp.float32, 1e-6), (33, jnp.float32, 1e-6), (9, jnp.bfloat16, 3e-2)],
 )
 def test_attend(tokens, dtype, tolerance):
   q, k, v = (jax.random.normal(jax.random.key(i), (2, tokens, 3, 8), dtype) for i in range(3))
@@ -17,7 +18,9 @@ def test_attend(tokens, dtype, tolerance):
   a, b, c = (np.asarray(x, np.float64) for x in (q, k, v))
   logits = np.einsum('bnhd,bmhd->bhnm', a, b) / np.sqrt(8)
   weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-  np.testing.assert_allclose(np.asarray(out, np.float64), np.einsum('bhnm,bmhd->bnhd', weights, c), atol=tolerance)
+  np.testing.assert_allclose(
+    np.asarray(out, np.float64), np.einsum('bhnm,bmhd->bnhd', weights, c), atol=tolerance
+  )
   np.testing.assert_allclose(out, jax.nn.dot_product_attention(q, k, v), atol=tolerance)
 
 
@@ -28,14 +31,18 @@ def test_norm_is_float32_and_exact():
   exact = np.asarray(x, np.float64)
   exact = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-6)
   assert out.dtype == jnp.float32
-  np.testing.assert_allclose(out, exact, atol=1e-3)  # a variance from the mean of squares would be off by 0.1
+  np.testing.assert_allclose(
+    out, exact, atol=1e-3
+  )  # a variance from the mean of squares would be off by 0.1
 
 
 def test_gelu_is_exact():
   layer = attention.Mlp(1.0)
   params = {'params': {f'fc{i}': {'kernel': jnp.eye(2), 'bias': jnp.zeros(2)} for i in (1, 2)}}
   out = layer.apply(params, jnp.array([[[1.0, -2.0]]]))
-  np.testing.assert_allclose(out[0, 0], [0.8413447, -0.0455003], atol=1e-6)  # x * normal CDF; tanh form: 0.841192
+  np.testing.assert_allclose(
+    out[0, 0], [0.8413447, -0.0455003], atol=1e-6
+  )  # x * normal CDF; tanh form: 0.841192
 
 
 def test_heads_must_divide_the_width():
@@ -59,7 +66,9 @@ def test_head_by_head_is_the_same(chunk, monkeypatch):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), plain, again)
   half = [x.astype(jnp.bfloat16) for x in (q, k, v)]
   assert attention.attend(*half).dtype == jnp.bfloat16
-  np.testing.assert_allclose(attention.attend(*half).astype(jnp.float32), attention.attend(q, k, v), atol=0.05)
+  np.testing.assert_allclose(
+    attention.attend(*half).astype(jnp.float32), attention.attend(q, k, v), atol=0.05
+  )
 
 
 def test_gradients_of_layer_norm():
@@ -70,7 +79,9 @@ def test_gradients_of_layer_norm():
     theirs = nn.LayerNorm(epsilon=attention.EPSILON, dtype=jnp.float64, use_fast_variance=False)
     variables = {'params': {'scale': jnp.linspace(0.5, 2, 7), 'bias': jnp.linspace(-1, 1, 7)}}
     gradients = [
-      jax.jit(jax.value_and_grad(lambda v, x, m=m: (m.apply(v, x) ** 3).sum(), argnums=(0, 1)))(variables, x)
+      jax.jit(jax.value_and_grad(lambda v, x, m=m: (m.apply(v, x) ** 3).sum(), argnums=(0, 1)))(
+        variables, x
+      )
       for m in (ours, theirs)
     ]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), *gradients)
@@ -85,14 +96,17 @@ def test_dense_is_linens(shape):
   jax.tree.map(np.testing.assert_array_equal, params, theirs.init(jax.random.key(1), x))
   loss = lambda layer: lambda p, x: jnp.sum(jnp.sin(layer.apply(p, x)))
   np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), rtol=1e-6, atol=1e-6)
-  for a, b in zip(*(jax.tree.leaves(jax.grad(loss(m), argnums=(0, 1))(params, x)) for m in (ours, theirs))):
+  for a, b in zip(
+    *(jax.tree.leaves(jax.grad(loss(m), argnums=(0, 1))(params, x)) for m in (ours, theirs))
+  ):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(('queries', 'keys'), [(5, 7), (6, 7)])
 @pytest.mark.parametrize('biased', [False, True])
 def test_odd_numbers_of_tokens_are_padded_without_effect(queries, keys, biased):
-  """cuDNN's kernel needs them even in training; XLA's stands in for it: the same outputs and gradients."""
+  """cuDNN's kernel needs them even in training; XLA's stands in for it: the same outputs and
+  gradients."""
   rng = np.random.default_rng(0)
   draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
   q, k, v = draw(2, queries, 3, 8), draw(2, keys, 3, 8), draw(2, keys, 3, 8)

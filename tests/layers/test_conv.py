@@ -32,7 +32,8 @@ SETTINGS = [  # strides, padding, dilation
 
 
 def example(kernel, channels, features, groups, dtype):
-  """Random clips and kernel; few pixels where channels are many, since float64 is slow without optimizations."""
+  """Random clips and kernel; few pixels where channels are many, since float64 is slow without
+  optimizations."""
   rng = np.random.default_rng(0)
   size = (2, 5, 9, 8) if channels < 64 else (2, 2, 5, 4)
   x = jnp.asarray(rng.standard_normal((*size, channels)), dtype)
@@ -54,18 +55,27 @@ def run(function, settings, x, weights):
 BY_FRAME = ('spatial', 'spatial_wide', 'temporal')  # whose gradients change where frames are large
 
 
-@pytest.mark.parametrize('name, large', [(n, conv.LARGE) for n in KERNELS] + [(n, 1) for n in BY_FRAME])
+@pytest.mark.parametrize(
+  'name, large', [(n, conv.LARGE) for n in KERNELS] + [(n, 1) for n in BY_FRAME]
+)
 def test_formulation_equals_lax_forward_and_gradients(name, large, monkeypatch):
   monkeypatch.setattr(conv, 'LARGE', large)
   kernel, channels, features, groups = KERNELS[name]
   chosen = table.TABLE['cpu'][conv.kind((*kernel, channels // groups, features), channels, groups)]
-  for dtype, tolerance, some in ((jnp.float64, 1e-11, SETTINGS), (jnp.float32, 3e-4, SETTINGS[1:2])):
+  for dtype, tolerance, some in (
+    (jnp.float64, 1e-11, SETTINGS),
+    (jnp.float32, 3e-4, SETTINGS[1:2]),
+  ):
     with jax.enable_x64(dtype == jnp.float64):
       x, weights = example(kernel, channels, features, groups, dtype)
       for setting in some:
-        for a, b in zip(run(chosen, (*setting, groups), x, weights), run('lax', (*setting, groups), x, weights)):
+        for a, b in zip(
+          run(chosen, (*setting, groups), x, weights), run('lax', (*setting, groups), x, weights)
+        ):
           assert a.dtype == dtype and a.shape == b.shape
-          np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance, err_msg=f'{name} {setting}')
+          np.testing.assert_allclose(
+            a, b, atol=tolerance, rtol=tolerance, err_msg=f'{name} {setting}'
+          )
 
 
 @pytest.mark.parametrize('name', ['depthwise', 'pointwise', 'spatial_wide', 'temporal', 'full'])
@@ -82,7 +92,8 @@ def test_bfloat16_differs_by_its_rounding(name, monkeypatch):
 
 def test_kinds():
   assert [conv.kind((*k, c // g, d), c, g) for k, c, d, g in KERNELS.values()] == [
-    'depthwise', 'depthwise', 'pointwise', 'spatial', 'spatial', 'spatial', 'temporal', 'full', 'grouped', 'grouped'
+    'depthwise', 'depthwise', 'pointwise', 'spatial', 'spatial', 'spatial', 'temporal', 'full',
+    'grouped', 'grouped'
   ]  # fmt: skip
   assert conv.kind((1, 1, 1, 1, 1), 1, 1) == 'pointwise'  # one channel is not depthwise
 
@@ -100,7 +111,10 @@ def test_padding_by_name_and_unknown_formulation_are_errors():
   for padding in ('SAME', (1, 1)):
     with pytest.raises((ValueError, jaxtyping.TypeCheckError), match='padding'):
       conv.conv3d(x, weights, padding=padding)
-  with pytest.raises(ValueError, match="no formulation 'fft'; there are: lax"), conv.formulation('fft'):
+  with (
+    pytest.raises(ValueError, match="no formulation 'fft'; there are: lax"),
+    conv.formulation('fft'),
+  ):
     pass
   with pytest.raises(ValueError, match='groups=3 must divide both 4'):
     conv.Conv3D(6, (1, 1, 1), groups=3).init(jax.random.key(0), x)
@@ -121,7 +135,9 @@ def test_batch_split_over_devices_gives_the_same(features, monkeypatch):
   monkeypatch.setattr(conv, 'LARGE', 1)  # the wide kernel's gradient frame by frame
   x, weights = example((3, 3, 3), 5, features, 1, jnp.float32)
   x = jnp.concatenate([x] * 4)
-  function = jax.jit(jax.value_and_grad(lambda w, x: jnp.square(conv.conv3d(x, w, padding=(1, 1, 1))).mean()))
+  function = jax.jit(
+    jax.value_and_grad(lambda w, x: jnp.square(conv.conv3d(x, w, padding=(1, 1, 1))).mean())
+  )
   mesh = jax.make_mesh((8,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
   spread = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('batch')))
   for a, b in zip(function(weights, x), function(weights, spread)):
@@ -134,8 +150,14 @@ def test_multiply_accumulates_are_those_meant():
   convolve = lambda x: conv.conv3d(x, weights, padding=(1, 1, 1), groups=6)
   assert macs.count(convolve, x) == x.size * 27
   assert macs.count(jax.checkpoint(convolve), x) == x.size * 27
-  assert macs.count(lambda x: jax.lax.scan(lambda c, _: (convolve(c), None), x, length=3), x) == 3 * x.size * 27
-  assert macs.count(lambda x: jax.lax.cond(x[0, 0, 0, 0, 0] > 0, convolve, lambda x: x, x), x) == x.size * 27
+  assert (
+    macs.count(lambda x: jax.lax.scan(lambda c, _: (convolve(c), None), x, length=3), x)
+    == 3 * x.size * 27
+  )
+  assert (
+    macs.count(lambda x: jax.lax.cond(x[0, 0, 0, 0, 0] > 0, convolve, lambda x: x, x), x)
+    == x.size * 27
+  )
   a, b = jax.ShapeDtypeStruct((2, 3, 4), jnp.float32), jax.ShapeDtypeStruct((2, 4, 5), jnp.float32)
   assert macs.count(lambda a, b: jnp.einsum('bij,bjk->bik', a, b), a, b) == 2 * 3 * 4 * 5
   with pytest.raises(ValueError, match='while loop'):

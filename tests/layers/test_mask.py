@@ -17,11 +17,14 @@ def make(keys, grid, ratio, kind):
 
 
 def keys(n=8, seed=0):
-  """Eight clips' keys unless a test says otherwise: what is compiled for eight serves many tests."""
+  """Eight clips' keys unless a test says otherwise: what is compiled for eight serves many
+  tests."""
   return jax.random.split(jax.random.key(seed), n)
 
 
-@pytest.mark.parametrize('ratio, wanted', [(0.5, 784), (0.75, 392), (0.9, 156), (0.95, 78), (0.98, 31), (0.0, 1568)])
+@pytest.mark.parametrize(
+  'ratio, wanted', [(0.5, 784), (0.75, 392), (0.9, 156), (0.95, 78), (0.98, 31), (0.0, 1568)]
+)
 def test_kept_of_1568(ratio, wanted):
   assert masks.kept(1568, ratio) == wanted
 
@@ -83,7 +86,8 @@ def test_block_removes_cuboids_and_the_exact_number():
   mask = make(keys(), GRID, 0.75, 'block')
   removed = np.asarray(mask.removed).reshape(8, *GRID) > 0
   assert mask.keep.shape == (8, 392) and (removed.sum((1, 2, 3)) == 1176).all()
-  # Neighbours are alike far more often than in random masks of that ratio (0.75^2 + 0.25^2 = 0.625).
+  # Neighbors are alike far more often than in random masks of that ratio (0.75^2 + 0.25^2 =
+  # 0.625).
   alike = (removed[..., 1:] == removed[..., :-1]).mean((1, 2, 3))
   assert alike.min() > 0.75
 

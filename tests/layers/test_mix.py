@@ -10,10 +10,13 @@ from vjax.layers import mix
 
 B, T, H, W, K = 8, 2, 12, 16, 5
 KEYS = jax.random.split(jax.random.key(0), B)
-# Clip i is the constant i and its target row is one-hot at i: what comes out tells where it came from.
+# Clip i is the constant i and its target row is one-hot at i: what comes out tells where it came
+# from.
 VIDEO = jnp.broadcast_to(jnp.arange(float(B))[:, None, None, None, None], (B, T, H, W, 3))
 TARGETS = jnp.eye(B)
-MIX = jax.jit(mix.mix, static_argnames=('mixup', 'cutmix', 'switch', 'group'))  # compiles once a setting
+MIX = jax.jit(
+  mix.mix, static_argnames=('mixup', 'cutmix', 'switch', 'group')
+)  # compiles once a setting
 
 
 def run(keys=KEYS, video=VIDEO, targets=TARGETS, *, mixup=0.0, cutmix=0.0, switch=0.5, group=0):
@@ -27,7 +30,9 @@ def partner(group):
 
 def test_soft_targets():
   got = mix.soft_targets(jnp.array([2, 0]), 4, 0.1)
-  np.testing.assert_allclose(got, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]], rtol=1e-6)
+  np.testing.assert_allclose(
+    got, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]], rtol=1e-6
+  )
   np.testing.assert_array_equal(mix.soft_targets(jnp.array([1]), 3, 0.0), [[0, 1, 0]])
 
 
@@ -41,7 +46,9 @@ def test_mixup_blends_mirrored_partners_with_one_weight_a_group(group):
   )
   np.testing.assert_allclose(own.reshape(-1, size), own[::size, None].repeat(size, 1), atol=1e-6)
   want = own * np.arange(B) + (1 - own) * partner(size)
-  np.testing.assert_allclose(video, np.broadcast_to(want[:, None, None, None, None], video.shape), atol=1e-5)
+  np.testing.assert_allclose(
+    video, np.broadcast_to(want[:, None, None, None, None], video.shape), atol=1e-5
+  )
   assert len(set(own[::size].tolist())) == B // size  # groups draw apart
 
 
@@ -69,7 +76,9 @@ def test_switch_chooses_per_group():
   kinds = {0.0: set(), 0.5: set(), 1.0: set()}
   for switch, found in kinds.items():
     for seed in range(6):
-      video, _ = run(jax.random.split(jax.random.key(seed), B), mixup=0.8, cutmix=1.0, switch=switch, group=4)
+      video, _ = run(
+        jax.random.split(jax.random.key(seed), B), mixup=0.8, cutmix=1.0, switch=switch, group=4
+      )
       found |= {bool(np.all(video[i] == np.round(video[i]))) for i in range(0, B, 4)}
   assert kinds == {0.0: {False}, 0.5: {False, True}, 1.0: {True}}
 
@@ -99,7 +108,10 @@ def test_only_the_key_of_the_first_clip_of_a_group_matters():
 
 def test_accumulation_and_devices_change_nothing():
   whole = run(mixup=0.8, cutmix=1.0, group=4)
-  parts = [run(KEYS[i : i + 4], VIDEO[i : i + 4], TARGETS[i : i + 4], mixup=0.8, cutmix=1.0, group=4) for i in (0, 4)]
+  parts = [
+    run(KEYS[i : i + 4], VIDEO[i : i + 4], TARGETS[i : i + 4], mixup=0.8, cutmix=1.0, group=4)
+    for i in (0, 4)
+  ]
   mesh = jax.make_mesh((8,), ('rows',), axis_types=(jax.sharding.AxisType.Auto,))
   rows = NamedSharding(mesh, PartitionSpec('rows'))
   split = run(*jax.device_put((KEYS, VIDEO, TARGETS), rows), mixup=0.8, cutmix=1.0, group=4)

@@ -1,4 +1,5 @@
-"""Max pooling is Flax's, its gradient too, but for ties, where the first of equal values gets it."""
+"""Max pooling is Flax's, its gradient too, but for ties, where the first of equal values gets
+it."""
 
 import flax.linen as nn
 import jax
@@ -39,7 +40,9 @@ def test_equals_flax(setting):
 def test_first_of_equal_values_gets_the_gradient():
   x = jnp.zeros((1, 1, 4, 4, 1))
   dx = jax.grad(lambda x: pool.max_pool(x, (1, 2, 2), (1, 2, 2)).sum())(x)
-  np.testing.assert_array_equal(dx[0, 0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
+  np.testing.assert_array_equal(
+    dx[0, 0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+  )
 
 
 def test_not_a_number_is_passed_on():

@@ -59,7 +59,11 @@ def test_without_side_slices_it_is_the_plain_convolution(shape, stride, groups):
   kernel = golden_files.normal('k', (*shape, 8 // groups, 8))
   kernel[[0, 2]] = 0
   x = golden_files.normal('x', (2, 3, 6, 6, 8))
-  if shape == (3, 1, 1):  # its slices are shared out in space: only the middle one stays where it is
+  if shape == (
+    3,
+    1,
+    1,
+  ):  # its slices are shared out in space: only the middle one stays where it is
     expected = conv3d(x, kernel, padding=(1, 0, 0))
   else:
     expected = conv3d(x, kernel, (1, stride, stride), (1, 1, 1), groups=groups)
@@ -96,7 +100,9 @@ def test_gradients_on_a_single_frame():
   assert (gradient[[0, 2], ..., 4:] == 0).all() and (gradient[1, ..., 4:] != 0).any()
 
 
-@pytest.mark.parametrize(('ratio', 'static'), [((1, 1), 12), ((1, 2), 8), ((2, 1), 16), ((1, 6), 2)])
+@pytest.mark.parametrize(
+  ('ratio', 'static'), [((1, 1), 12), ((1, 2), 8), ((2, 1), 16), ((1, 6), 2)]
+)
 def test_ratio(ratio, static):
   """Static outputs mix no frames, dynamic ones do."""
   kernel = golden_files.normal('k', (3, 3, 3, 1, 24))
@@ -111,7 +117,9 @@ def test_variants():
   plain = conv3d(x, kernel, padding=(1, 1, 1))
   np.testing.assert_allclose(run(x, kernel, variant='plain'), plain, atol=1e-5)
   still = conv3d(x, kernel[1:2, ..., :4], padding=(0, 1, 1))
-  wide = sum(conv3d(x, kernel[i : i + 1, ..., :4], padding=(0, 3, 3), dilation=(1, 3, 3)) for i in (0, 2))
+  wide = sum(
+    conv3d(x, kernel[i : i + 1, ..., :4], padding=(0, 3, 3), dilation=(1, 3, 3)) for i in (0, 2)
+  )
   found = run(x, kernel, variant='no_split'), run(x, kernel, variant='dilated', dilation=3)
   for y, static in zip(found, (still, still + wide)):
     np.testing.assert_allclose(y, np.concatenate([static, plain[..., 4:]], -1), atol=1e-4)

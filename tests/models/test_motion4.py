@@ -1,5 +1,5 @@
-"""Which modules see the sign of motion: a blob on a torus that moves left, right, up or down, as any single frame tells
-nothing of (Chen et al. 2021 compare the same modules on real video)."""
+"""Which modules see the sign of motion: a blob on a torus that moves left, right, up or down, as
+any single frame tells nothing of (Chen et al. 2021 compare the same modules on real video)."""
 
 import functools
 
@@ -27,14 +27,15 @@ NETWORKS = {  # name: settings, training steps, accuracy from, accuracy to
 
 
 def clips(rng):
-  """(CLIPS, FRAMES, SIZE, SIZE, 3) and labels: left, right, up, down at one to two pixels a frame."""
+  """(CLIPS, FRAMES, SIZE, SIZE, 3) and labels: left, right, up, down at one to two pixels a
+  frame."""
   start, speed, label, noise = jax.random.split(rng, 4)
   start = jax.random.uniform(start, (CLIPS, 2), maxval=SIZE)
   speed = jax.random.uniform(speed, (CLIPS,), minval=1, maxval=2)
   labels = jax.random.randint(label, (CLIPS,), 0, 4)
   way = jnp.asarray([[0, -1], [0, 1], [-1, 0], [1, 0]], jnp.float32)[labels] * speed[:, None]
-  centre = start[:, None] + way[:, None] * jnp.arange(FRAMES)[:, None]  # (B, T, 2)
-  apart = jnp.abs(jnp.arange(SIZE) - centre[..., None] % SIZE)  # (B, T, 2, SIZE)
+  center = start[:, None] + way[:, None] * jnp.arange(FRAMES)[:, None]  # (B, T, 2)
+  apart = jnp.abs(jnp.arange(SIZE) - center[..., None] % SIZE)  # (B, T, 2, SIZE)
   near = jnp.exp(-0.5 * (jnp.minimum(apart, SIZE - apart) / 1.2) ** 2)
   video = near[:, :, 0, :, None] * near[:, :, 1, None, :]
   video = video[..., None] + 0.02 * jax.random.normal(noise, (*video.shape, 3))
@@ -55,7 +56,9 @@ def accuracy(settings, steps):
     video, labels = clips(rng)
 
     def loss(params):
-      logits, new = net.apply({'params': params, **stats}, video, train=True, mutable=['batch_stats'])
+      logits, new = net.apply(
+        {'params': params, **stats}, video, train=True, mutable=['batch_stats']
+      )
       return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new
 
     gradient, stats = jax.grad(loss, has_aux=True)(params)
@@ -64,7 +67,9 @@ def accuracy(settings, steps):
 
   params = variables.pop('params')
   train = jax.jit(functools.partial(jax.lax.scan, step))
-  (params, stats, _), _ = train((params, variables, tx.init(params)), jax.random.split(jax.random.key(2), steps))
+  (params, stats, _), _ = train(
+    (params, variables, tx.init(params)), jax.random.split(jax.random.key(2), steps)
+  )
 
   def right(rng):
     video, labels = clips(rng)

@@ -1,4 +1,5 @@
-"""Video ResNets against the facts of Ghadiyaram et al. 2019 and VMZ: sizes, strides, padding, evaluation at 128 px."""
+"""Video ResNets against the facts of Ghadiyaram et al. 2019 and VMZ: sizes, strides, padding,
+evaluation at 128 px."""
 
 import flax
 import jax
@@ -16,7 +17,9 @@ TINY = dict(width=0.125, depths=(1, 1, 1, 1))
 
 
 def model_of(variant: str, classes: int = 400, **settings) -> VideoModel:
-  return VideoModel(resnet.Backbone(**{**resnet.VARIANTS[variant], **settings}), linear.Head(classes))
+  return VideoModel(
+    resnet.Backbone(**{**resnet.VARIANTS[variant], **settings}), linear.Head(classes)
+  )
 
 
 def shapes_of(model: VideoModel, video: jax.ShapeDtypeStruct):
@@ -35,13 +38,17 @@ def initial(model: VideoModel, video):
   """Variables of random weights, with running statistics that are not the identity."""
   variables = jax.jit(lambda rng, x: model.init(rng, x, train=False))(jax.random.key(0), video)
   rng = np.random.default_rng(0)
-  shake = lambda name, a: a * rng.uniform(0.8, 1.2, a.shape).astype(np.float32) if 'batch_stats' in name else a
+  shake = lambda name, a: (
+    a * rng.uniform(0.8, 1.2, a.shape).astype(np.float32) if 'batch_stats' in name else a
+  )
   return tree.map_named(shake, jax.tree.map(np.asarray, variables))
 
 
 @pytest.mark.parametrize(
   'variant, params, gmacs',
-  [  # parameters with 400 classes; GMACs of 32 frames of 112 px (Ghadiyaram et al. 2019, table 2: 83, 152, 176, 252)
+  # parameters with 400 classes; GMACs of 32 frames of 112 px (Ghadiyaram et al. 2019, table 2: 83,
+  # 152, 176, 252)
+  [
     ('r2plus1d_18', 33_370_839, 82.992),
     ('r2plus1d_34', 63_697_175, 152.356),
     pytest.param('r2plus1d_101', 86_050_785, 176.469, marks=pytest.mark.slow),
@@ -68,7 +75,10 @@ def test_other_tables():
     ('r2plus1d_34', clip(32, 112), {'pool1': True}, 39.855),
   ):
     assert count(model_of(variant, **settings), video) / 1e9 == pytest.approx(gmacs, abs=5e-4)
-  for variant, classes, params in (('r2plus1d_34', 359, 63_676_142), ('r2plus1d_152', 487, 118_405_048)):
+  for variant, classes, params in (
+    ('r2plus1d_34', 359, 63_676_142),
+    ('r2plus1d_152', 487, 118_405_048),
+  ):
     variables = shapes_of(model_of(variant, classes), clip(8, 112))
     assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == params
 
@@ -97,7 +107,9 @@ def test_fvcore_counts_of_torchvision():
 def test_shapes(variant, frames, side, shape):
   model = model_of(variant)
   features = lambda v, x: model.apply(v, x, train=False, method='features')
-  answer = jax.eval_shape(features, shapes_of(model, clip(frames, side)), clip(frames, side, batch=2))
+  answer = jax.eval_shape(
+    features, shapes_of(model, clip(frames, side)), clip(frames, side, batch=2)
+  )
   assert answer.maps[0].shape == (2, *shape) and answer.pooled.shape == (2, shape[-1])
 
 
@@ -113,16 +125,25 @@ def test_middle_widths():
 
 def test_names():
   names = {
-    name.removeprefix('params/backbone/') for name in tree.flatten(shapes_of(model_of('r3d_18'), clip(8, 112)))
+    name.removeprefix('params/backbone/')
+    for name in tree.flatten(shapes_of(model_of('r3d_18'), clip(8, 112)))
   }
-  block = {f'res3/block0/{part}' for part in ('conv1/kernel', 'norm1/scale', 'conv2/kernel', 'norm2/bias')}
-  block |= {'res3/block0/shortcut/kernel', 'res3/block0/shortcut_norm/scale', 'stem/conv1/kernel', 'stem/norm1/scale'}
+  block = {
+    f'res3/block0/{part}' for part in ('conv1/kernel', 'norm1/scale', 'conv2/kernel', 'norm2/bias')
+  }
+  block |= {
+    'res3/block0/shortcut/kernel',
+    'res3/block0/shortcut_norm/scale',
+    'stem/conv1/kernel',
+    'stem/norm1/scale',
+  }
   assert block <= names and 'params/head/linear/kernel' in names
   assert not any('res2/block0/shortcut' in name for name in names)
 
 
 def test_same_padding_is_another_network():
-  """Under stride 2 XLA pads even sizes by (0, 1), published models by (1, 1): same shape, a shifted window."""
+  """Under stride 2 XLA pads even sizes by (0, 1), published models by (1, 1): same shape, a shifted
+  window."""
   rng = np.random.default_rng(0)
   x, kernel = rng.standard_normal((2, 4, 8, 8, 4)), rng.standard_normal((3, 3, 3, 4, 4))
   ours = conv.conv3d(jnp.float32(x), jnp.float32(kernel), (2, 2, 2), (1, 1, 1))
@@ -137,16 +158,23 @@ def test_same_padding_is_another_network():
 
 
 def test_fully_convolutional_evaluation():
-  """At 112 px the plain network; at 128 px the mean of four 7x7 windows' probabilities, not the global mean."""
+  """At 112 px the plain network; at 128 px the mean of four 7x7 windows' probabilities, not the
+  global mean."""
   backbone = resnet.Backbone(**{**resnet.VARIANTS['r2plus1d_18'], **TINY})
   plain = VideoModel(backbone, linear.Head(12))
   whole = VideoModel(backbone, linear.Head(12, window=(1, 7, 7)))
   rng = np.random.default_rng(1)
-  small, large = (jnp.asarray(rng.standard_normal((2, 8, side, side, 3)), jnp.float32) for side in (112, 128))
+  small, large = (
+    jnp.asarray(rng.standard_normal((2, 8, side, side, 3)), jnp.float32) for side in (112, 128)
+  )
   variables = initial(plain, small)
-  apply = jax.jit(lambda v, x, wide: (whole if wide else plain).apply(v, x, train=False), static_argnums=2)
+  apply = jax.jit(
+    lambda v, x, wide: (whole if wide else plain).apply(v, x, train=False), static_argnums=2
+  )
   np.testing.assert_allclose(
-    jax.nn.softmax(apply(variables, small, True)), jax.nn.softmax(apply(variables, small, False)), atol=1e-6
+    jax.nn.softmax(apply(variables, small, True)),
+    jax.nn.softmax(apply(variables, small, False)),
+    atol=1e-6,
   )
   features = jax.jit(lambda v, x: plain.apply(v, x, train=False, method='features').maps[0])
   maps = np.asarray(features(variables, large))
@@ -167,20 +195,24 @@ def test_training_scores_of_a_window_are_the_mean_over_positions():
   maps = jnp.asarray(rng.standard_normal((2, 1, 3, 3, 4)), jnp.float32)
   features = Features(maps=(maps,), pooled=maps.mean((1, 2, 3)))
   variables = head.init(jax.random.key(0), features, train=False)
-  positions = np.stack([maps[:, 0, i : i + 2, j : j + 2].mean((1, 2)) for i in range(2) for j in range(2)]).mean(0)
+  positions = np.stack(
+    [maps[:, 0, i : i + 2, j : j + 2].mean((1, 2)) for i in range(2) for j in range(2)]
+  ).mean(0)
   wanted = positions @ variables['params']['linear']['kernel']
   np.testing.assert_allclose(head.apply(variables, features, train=True), wanted, atol=1e-6)
 
 
 def test_initial_weights():
-  """Convolutions N(0, 2 / fan_out), norms (1, 0), the classifier uniform within sqrt(3 / fan_in) or N(0, std^2)."""
+  """Convolutions N(0, 2 / fan_out), norms (1, 0), the classifier uniform within sqrt(3 / fan_in) or
+  N(0, std^2)."""
   x = jnp.zeros((1, 1, 3, 3, 256))
   kernel = conv.Conv3D(512, (1, 3, 3)).init(jax.random.key(0), x)['params']['kernel']
   assert np.std(kernel) == pytest.approx((2 / (512 * 9)) ** 0.5, rel=1e-2)
   limit = (3 / 512) ** 0.5
   features = Features(maps=(), pooled=jnp.zeros((1, 512)))
   plain, small = (
-    linear.Head(400, kernel_std=std).init(jax.random.key(0), features, train=False) for std in (None, 2e-5)
+    linear.Head(400, kernel_std=std).init(jax.random.key(0), features, train=False)
+    for std in (None, 2e-5)
   )
   dense = np.abs(plain['params']['linear']['kernel'])
   assert 0.99 * limit < dense.max() <= limit and (plain['params']['linear']['bias'] == 0).all()
@@ -198,7 +230,10 @@ def test_train_step_of_a_tiny_model_groups_remat_and_types():
   def gradient(model):
     def loss(params):
       scores, stats = model.apply(
-        {'params': params, 'batch_stats': variables['batch_stats']}, video, train=True, mutable=['batch_stats']
+        {'params': params, 'batch_stats': variables['batch_stats']},
+        video,
+        train=True,
+        mutable=['batch_stats'],
       )
       return -jax.nn.log_softmax(scores)[:, 0].mean(), stats
 
@@ -221,29 +256,40 @@ def test_errors():
   with pytest.raises(ValueError, match="middle='both'"):
     shapes_of(model_of('r3d_18', middle='both'), clip(8, 32))
   with pytest.raises(ValueError, match='add the batch axis'):
-    jax.eval_shape(lambda: model_of('r3d_18').init(jax.random.key(0), jnp.zeros((8, 32, 32, 3)), train=False))
+    jax.eval_shape(
+      lambda: model_of('r3d_18').init(jax.random.key(0), jnp.zeros((8, 32, 32, 3)), train=False)
+    )
 
 
 def test_sliding_window_over_two_pathways():
-  """PySlowFast's test: at every place the means of both pathways, the probabilities averaged; and frames by themselves."""
+  """PySlowFast's test: at every place the means of both pathways, the probabilities averaged; and
+  frames by themselves."""
   rng = np.random.default_rng(0)
-  slow, fast = (jnp.asarray(rng.normal(size=(2, t, 3, 4, d)), jnp.float32) for t, d in ((2, 6), (8, 3)))
+  slow, fast = (
+    jnp.asarray(rng.normal(size=(2, t, 3, 4, d)), jnp.float32) for t, d in ((2, 6), (8, 3))
+  )
   head = linear.Head(5, window=(0, 2, 2))
   features = Features(maps=(slow, fast), pooled=None)
   variables = head.init(jax.random.key(0), features, train=False)
-  dense = lambda x: x @ variables['params']['linear']['kernel'] + variables['params']['linear']['bias']
+  dense = lambda x: (
+    x @ variables['params']['linear']['kernel'] + variables['params']['linear']['bias']
+  )
   places = [
     jnp.concatenate([x[:, :, i : i + 2, j : j + 2].mean((1, 2, 3)) for x in (slow, fast)], -1)
     for i in range(2) for j in range(3)
   ]  # fmt: skip
   expected = np.mean([jax.nn.softmax(dense(x)) for x in places], axis=0)
-  np.testing.assert_allclose(jax.nn.softmax(head.apply(variables, features, train=False)), expected, rtol=1e-5)
+  np.testing.assert_allclose(
+    jax.nn.softmax(head.apply(variables, features, train=False)), expected, rtol=1e-5
+  )
   with pytest.raises(ValueError, match='positions must'):
     linear.Head(5, window=(1, 2, 2)).init(jax.random.key(0), features, train=False)
   by_frame = linear.Head(5, window=(1, 0, 0), average='logits')
   one = Features(maps=(slow,), pooled=None)
   variables = by_frame.init(jax.random.key(0), one, train=False)
-  dense = lambda x: x @ variables['params']['linear']['kernel'] + variables['params']['linear']['bias']
+  dense = lambda x: (
+    x @ variables['params']['linear']['kernel'] + variables['params']['linear']['bias']
+  )
   np.testing.assert_allclose(
     by_frame.apply(variables, one, train=False), dense(slow.mean((1, 2, 3))), rtol=1e-5, atol=1e-6
   )

@@ -28,19 +28,28 @@ def count(model, video=(1, 16, 224, 224, 3)) -> int:
 
 def apply(model, variables, video, *, train=False, mask=None, seed=0):
   rngs = {'dropout': jax.random.key(seed)} if train else None
-  return jax.jit(lambda v, x, m: model.apply(v, x, train=train, mask=m, rngs=rngs))(variables, video, mask)
+  return jax.jit(lambda v, x, m: model.apply(v, x, train=train, mask=m, rngs=rngs))(
+    variables, video, mask
+  )
 
 
 def filled(model, video) -> dict:
-  """Random variables, without the seconds that compiling their initializers takes; biases 0 and scales 1."""
+  """Random variables, without the seconds that compiling their initializers takes; biases 0 and
+  scales 1."""
   rng = np.random.default_rng(0)
 
   def fill(name, shape):
     if name.endswith(('scale', 'bias')):
       return jnp.full(shape, float(name.endswith('scale')))
-    return jnp.asarray(rng.normal(size=shape) / np.sqrt(shape[0] if len(shape) == 2 else 20), jnp.float32)
+    return jnp.asarray(
+      rng.normal(size=shape) / np.sqrt(shape[0] if len(shape) == 2 else 20), jnp.float32
+    )
 
-  return {'params': tree.unflatten({name: fill(name, shape) for name, shape in shapes(model, video.shape).items()})}
+  return {
+    'params': tree.unflatten(
+      {name: fill(name, shape) for name, shape in shapes(model, video.shape).items()}
+    )
+  }
 
 
 @pytest.fixture(scope='module')
@@ -63,9 +72,14 @@ def variables(video):
 )
 def test_parameter_counts(variant, encoder, repo, released):
   assert count(vit.Backbone(**vit.VARIANTS[variant])) == encoder
-  shallow = vit.Backbone(**vit.VARIANTS[variant] | {'depth': 1})  # the decoder does not know the encoder's depth
+  shallow = vit.Backbone(
+    **vit.VARIANTS[variant] | {'depth': 1}
+  )  # the decoder does not know the encoder's depth
   assert count(VideoModel(shallow, mae_head.Head(preset='repo'))) - count(shallow) == repo - encoder
-  assert count(VideoModel(shallow, mae_head.Head(preset='released'))) - count(shallow) == released - encoder
+  assert (
+    count(VideoModel(shallow, mae_head.Head(preset='released'))) - count(shallow)
+    == released - encoder
+  )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +113,11 @@ def test_parameter_names(video):
   }
   joint = shapes(vit.Backbone(**TINY, positions='joint'), video.shape)
   bare = shapes(vit.Backbone(**TINY, positions='joint', class_token=False), video.shape)
-  assert joint['position'] == (1, 19, 16) and bare['position'] == (1, 18, 16) and 'class_token' not in bare
+  assert (
+    joint['position'] == (1, 19, 16)
+    and bare['position'] == (1, 18, 16)
+    and 'class_token' not in bare
+  )
 
 
 def test_layer_groups():
@@ -121,7 +139,9 @@ def test_layer_groups():
       vit.layer_of(name, depth)
   # Rate multipliers of the first group, decay ** (depth + 1): ViT-B .65, ViT-L .75, ViT-H .80.
   for decay, depth, wanted in [(0.65, 12, 3.697e-3), (0.75, 24, 7.525e-4), (0.80, 32, 6.338e-4)]:
-    assert decay ** (depth + 1 - vit.layer_of('patch/bias', depth)) == pytest.approx(wanted, rel=1e-3)
+    assert decay ** (depth + 1 - vit.layer_of('patch/bias', depth)) == pytest.approx(
+      wanted, rel=1e-3
+    )
 
 
 def test_outputs(video, variables):
@@ -138,7 +158,8 @@ def test_outputs(video, variables):
 
 def test_mean_comes_before_the_norm(video, variables):
   features = apply(vit.Backbone(**TINY), variables, video)
-  # With scale 1 and bias 0, as at the start, the norm leaves every pooled vector with mean 0 and deviation 1.
+  # With scale 1 and bias 0, as at the start, the norm leaves every pooled vector with mean 0 and
+  # deviation 1.
   np.testing.assert_allclose(features.pooled.mean(-1), 0, atol=1e-5)
   np.testing.assert_allclose(features.pooled.std(-1), 1, atol=1e-3)
   assert np.abs(features.maps[0].mean((1, 2, 3)).std(-1) - 1).min() > 1e-2
@@ -221,7 +242,12 @@ def test_grid():
     model.grid((16, 312, 312))
   with pytest.raises(ValueError, match='multiple of 2'):
     model.grid((15, 312, 312))
-  for wrong in ({'pool': 'max'}, {'pool': 'class', 'class_token': False}, {'positions': 'sine'}, {'heads': 3}):
+  for wrong in (
+    {'pool': 'max'},
+    {'pool': 'class', 'class_token': False},
+    {'positions': 'sine'},
+    {'heads': 3},
+  ):
     with pytest.raises(ValueError):
       shapes(vit.Backbone(**TINY | wrong), (1, 4, 24, 24, 3))
 
@@ -233,13 +259,23 @@ def test_relative_positions_of_the_specification():
     wave = np.sin(0.37 * np.arange(np.prod(shape)) + sum(name.encode()) % 97).reshape(shape)
     return amplitude * wave
 
-  dense = lambda name: {'kernel': sines(f'{name}.weight', (8, 8)).T, 'bias': sines(f'{name}.bias', (8,))}
+  dense = lambda name: {
+    'kernel': sines(f'{name}.weight', (8, 8)).T,
+    'bias': sines(f'{name}.bias', (8,)),
+  }
   params = {name: dense(name) for name in ('q', 'k', 'v', 'proj')}
   tables = {
-    f'relative_{axis}': sines(f'rel_pos_{axis}', (rows, 4)) for axis, rows in {'t': 3, 'h': 5, 'w': 5}.items()
+    f'relative_{axis}': sines(f'rel_pos_{axis}', (rows, 4))
+    for axis, rows in {'t': 3, 'h': 5, 'w': 5}.items()
   }
-  plain = {1: [0.231751, -0.582586, 0.826303, -0.432770], 18: [0.024813, -0.424229, 0.721734, -0.385429]}
-  shifted = {1: [0.180122, -0.528619, 0.771772, -0.379469], 18: [0.044300, -0.431580, 0.716707, -0.368189]}
+  plain = {
+    1: [0.231751, -0.582586, 0.826303, -0.432770],
+    18: [0.024813, -0.424229, 0.721734, -0.385429],
+  }
+  shifted = {
+    1: [0.180122, -0.528619, 0.771772, -0.379469],
+    18: [0.044300, -0.431580, 0.716707, -0.368189],
+  }
   with jax.enable_x64(True):
     x = jnp.sin(0.7 * jnp.arange(152.0, dtype=jnp.float64)).reshape(1, 19, 8)
     for grid, more, wanted in ((None, {}, plain), ((2, 3, 3), tables, shifted)):
@@ -251,15 +287,23 @@ def test_relative_positions_of_the_specification():
 
 
 def test_a_network_with_new_relative_positions_is_what_it_was():
-  make = lambda **more: vit.Backbone(width=32, depth=2, heads=2, frames=4, crop=32, patch=(2, 8, 8), **more)
+  make = lambda **more: vit.Backbone(
+    width=32, depth=2, heads=2, frames=4, crop=32, patch=(2, 8, 8), **more
+  )
   video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
   variables = jax.jit(
-    partial(make(relative=True).init, train=False), compiler_options={'xla_backend_optimization_level': 1}
+    partial(make(relative=True).init, train=False),
+    compiler_options={'xla_backend_optimization_level': 1},
   )(jax.random.key(1), video)
   tables = {name for name in tree.flatten(variables) if 'relative' in name}
   assert len(tables) == 6
-  rest = tree.unflatten({name: x for name, x in tree.flatten(variables).items() if name not in tables})
-  seen = [make(relative=r).apply(v, video, train=False).pooled for r, v in ((True, variables), (False, rest))]
+  rest = tree.unflatten(
+    {name: x for name, x in tree.flatten(variables).items() if name not in tables}
+  )
+  seen = [
+    make(relative=r).apply(v, video, train=False).pooled
+    for r, v in ((True, variables), (False, rest))
+  ]
   np.testing.assert_allclose(*seen, atol=1e-5)
   mask = masks.make(jax.random.split(jax.random.key(0), 2), (2, 4, 4), 0.5, 'random')
   with pytest.raises(ValueError, match='relative=True needs all tokens'):

@@ -1,4 +1,5 @@
-"""Parameters and multiply-adds of every published variant, and what must hold of the modules that mix frames."""
+"""Parameters and multiply-adds of every published variant, and what must hold of the modules that
+mix frames."""
 
 import re
 
@@ -32,7 +33,9 @@ QUICK = (
   'figure',
   [
     pytest.param(
-      f, id=f'{f.model}-{f.variant}-{f.frames}x{f.crop}', marks=() if f.variant in QUICK else pytest.mark.slow
+      f,
+      id=f'{f.model}-{f.variant}-{f.frames}x{f.crop}',
+      marks=() if f.variant in QUICK else pytest.mark.slow,
     )
     for f in zoo.FIGURES
   ],
@@ -46,13 +49,19 @@ def test_parameters_and_multiply_adds(figure):
 
 def test_rows_and_their_errors():
   row = next(zoo.rows('x3d/xs'))
-  assert row[:4] == ('x3d', 'xs', '4x160x160', '400') and row[4] == '3,794,322' and row[7] == '3.76 M, 0.60 G'
+  assert (
+    row[:4] == ('x3d', 'xs', '4x160x160', '400')
+    and row[4] == '3,794,322'
+    and row[7] == '3.76 M, 0.60 G'
+  )
   with pytest.raises(ValueError, match='x3d has xs, s'):
     zoo.network('x3d', 'xxl', 8, 64, 400)
 
 
 def model(module, variant, classes, **settings):
-  return VideoModel(module.Backbone(**{**module.VARIANTS[variant], **settings}), linear.Head(classes))
+  return VideoModel(
+    module.Backbone(**{**module.VARIANTS[variant], **settings}), linear.Head(classes)
+  )
 
 
 TINY = dict(width=0.125)
@@ -84,7 +93,8 @@ def test_what_sees_the_order_of_frames(module, variant, blind):
 
 
 def test_shift_by_hand():
-  """Eight channels of a clip that counts frames: one from the next frame, one from the one before, six as they are."""
+  """Eight channels of a clip that counts frames: one from the next frame, one from the one before,
+  six as they are."""
   x = jnp.broadcast_to(jnp.arange(1.0, 5.0)[None, :, None, None, None], (1, 4, 1, 1, 8))
   y = np.asarray(temporal.shift(x))[0, :, 0, 0]
   assert y[:, 0].tolist() == [2, 3, 4, 0] and y[:, 1].tolist() == [0, 1, 2, 3]
@@ -94,7 +104,9 @@ def test_shift_by_hand():
 def test_pooling_by_hand():
   x = jnp.arange(8.0)[None, :, None, None, None]
   assert temporal.pool_frames(x)[0, :, 0, 0, 0].tolist() == [1, 3, 5, 7]
-  np.testing.assert_allclose(temporal.pool_frames(x, 'avg')[0, :, 0, 0, 0], [1 / 3, 2, 4, 6], rtol=1e-6)
+  np.testing.assert_allclose(
+    temporal.pool_frames(x, 'avg')[0, :, 0, 0, 0], [1 / 3, 2, 4, 6], rtol=1e-6
+  )
 
 
 @pytest.mark.parametrize('kind', ['softmax', 'dot'])
@@ -107,7 +119,8 @@ def test_non_local_blocks_start_as_the_identity(kind, pool):
 
 
 @pytest.mark.parametrize(('where', 'stages'), [
-  ('all', [2, 2, 2, 2]), ('bottom', [2, 2, 0, 0]), ('top', [0, 0, 2, 2]), ('uniform', [1, 1, 1, 1]), ((0, 7), [1, 0, 0, 1]),
+  ('all', [2, 2, 2, 2]), ('bottom', [2, 2, 0, 0]), ('top', [0, 0, 2, 2]),
+  ('uniform', [1, 1, 1, 1]), ((0, 7), [1, 0, 0, 1]),
 ])  # fmt: skip
 def test_where_frames_are_mixed(where, stages):
   net = resnet.Backbone(**{**resnet.VARIANTS['tam_r18'], 'where': where})
@@ -128,7 +141,9 @@ def shapes(module, frames=8, **settings):
   """Maps and parameters of a backbone on a clip of 32 px."""
   video = jax.ShapeDtypeStruct((1, frames, 32, 32, 3), jnp.float32)
   features, variables = jax.eval_shape(
-    lambda rng, x: module.Backbone(**settings).init_with_output(rng, x, train=False), jax.random.key(0), video
+    lambda rng, x: module.Backbone(**settings).init_with_output(rng, x, train=False),
+    jax.random.key(0),
+    video,
   )
   return features.maps, tree.flatten(variables['params'])
 
@@ -156,15 +171,17 @@ def test_refusals(module, variant, frames, settings, words):
 def test_average_pools_by_hand():
   """Of ones, with zeros beyond the clip counted: the share of a window that lies inside."""
   ones = jnp.ones((1, 4, 4, 4, 1))
-  pool = lambda number, **settings: np.asarray(inception.Backbone(pool='avg', **settings)._pool(ones, number))[
-    0, ..., 0
-  ]
+  pool = lambda number, **settings: np.asarray(
+    inception.Backbone(pool='avg', **settings)._pool(ones, number)
+  )[0, ..., 0]
   np.testing.assert_allclose(
     pool(1, kind='i3d'), np.broadcast_to(np.float32([[4, 6], [6, 9]]) / 9, (4, 2, 2)), rtol=1e-6
   )
   corners = np.float32([8, 12, 12, 8]) / 27
   np.testing.assert_allclose(pool(2, kind='s3d')[:, 0, 0], corners, rtol=1e-6)
-  np.testing.assert_allclose(pool(3, kind='i3d', pool_time='max')[:, 0, 0], corners[[0, 2]], rtol=1e-6)
+  np.testing.assert_allclose(
+    pool(3, kind='i3d', pool_time='max')[:, 0, 0], corners[[0, 2]], rtol=1e-6
+  )
   np.testing.assert_allclose(pool(4, kind='s3d'), np.ones((3, 2, 2)), rtol=1e-6)
   assert pool(4, kind='s3d', pool_time='max').shape == (2, 2, 2)
   largest = inception.Backbone(kind='i3d')._pool(ones, 2)
@@ -173,16 +190,22 @@ def test_average_pools_by_hand():
 
 def test_tsm_on_inception_adds_no_parameters():
   maps, names = shapes(inception, **inception.VARIANTS['tsm_tp'])
-  assert maps[0].shape == (1, 1, 1, 1, 1024) and names == shapes(inception, **inception.VARIANTS['tsn_tp'])[1]
+  assert (
+    maps[0].shape == (1, 1, 1, 1, 1024)
+    and names == shapes(inception, **inception.VARIANTS['tsn_tp'])[1]
+  )
 
 
 def silenced(variables, part):
   """The same variables, what `part` of the parameters makes being zero."""
-  return tree.map_named(lambda name, x: 0 * x if name.startswith(f'params/{part}') else x, variables)
+  return tree.map_named(
+    lambda name, x: 0 * x if name.startswith(f'params/{part}') else x, variables
+  )
 
 
 def test_big_branch_sees_the_second_frame_of_each_pair():
-  """With the little branch silenced the first frame of a pair changes nothing, with the big one the second."""
+  """With the little branch silenced the first frame of a pair changes nothing, with the big one the
+  second."""
   net = blresnet.Backbone(depths=(2, 2, 2, 1), tam=False, zero_last=False, width=0.125)
   parts = parts_of(net, mix_shortcut='projection', pooled_shortcut=True)
   stage = blresnet.BigLittle(2, 16, 1, 2, 4, lambda name: lambda x: x, parts, False)
@@ -217,7 +240,8 @@ def test_blocks_of_res4_that_look_through_time():
 
 
 def test_non_local_blocks_of_slowfast():
-  """On the slow pathway alone: three projections to half the channels and one back, with biases, and a norm."""
+  """On the slow pathway alone: three projections to half the channels and one back, with biases,
+  and a norm."""
   small = dict(width=0.125, depths=(1, 4, 6, 1))
   maps, names = shapes(slowfast, 8, **{**slowfast.VARIANTS['nln_r50_4x16'], **small})
   _, plain = shapes(slowfast, 8, **{**slowfast.VARIANTS['r50_4x16'], **small})
@@ -225,7 +249,8 @@ def test_non_local_blocks_of_slowfast():
   block = lambda c: 3 * (c * c // 2 + c // 2) + c // 2 * c + c + 2 * c
   assert sum(added.values()) == 2 * block(64) + 3 * block(128)
   assert {name.rsplit('/', 2)[0] for name in added} == {
-    'slow_res3/nonlocal1', 'slow_res3/nonlocal3', 'slow_res4/nonlocal1', 'slow_res4/nonlocal3', 'slow_res4/nonlocal5',
+    'slow_res3/nonlocal1', 'slow_res3/nonlocal3', 'slow_res4/nonlocal1', 'slow_res4/nonlocal3',
+    'slow_res4/nonlocal5',
   }  # fmt: skip
   assert [m.shape[1] for m in maps] == [1, 8]
 
@@ -237,10 +262,14 @@ def test_slowfast_sees_pictures():
 
 
 def test_keys_and_values_pooled_in_time_too():
-  """AVA's (2, 2, 2): of 4 x 4 x 4 positions 8 remain, each the largest of its box, so that scores have eight columns."""
+  """AVA's (2, 2, 2): of 4 x 4 x 4 positions 8 remain, each the largest of its box, so that scores
+  have eight columns."""
   block = temporal.NonLocal(kind='dot', size=(2, 2, 2))
   x = jnp.arange(64.0).reshape(1, 4, 4, 4, 1) * jnp.float32([1, -1])
-  kernel = lambda *rows: {'kernel': jnp.float32(rows)[None, None, None], 'bias': jnp.zeros(len(rows[0]))}
+  kernel = lambda *rows: {
+    'kernel': jnp.float32(rows)[None, None, None],
+    'bias': jnp.zeros(len(rows[0])),
+  }
   params = {
     'theta': kernel([0.0], [0.0]),
     'phi': kernel([1.0], [0.0]),
@@ -252,14 +281,21 @@ def test_keys_and_values_pooled_in_time_too():
   stats = {'norm': {'mean': jnp.zeros(2), 'var': jnp.ones(2) - 1e-5}}
   y = block.apply({'params': params, 'batch_stats': stats}, x, False)
   largest = np.arange(64).reshape(2, 2, 2, 2, 2, 2).max((1, 3, 5)).ravel()
-  np.testing.assert_allclose(y - x, np.broadcast_to([(largest**2).mean(), 0], y.shape), rtol=1e-5, atol=1e-3)
+  np.testing.assert_allclose(
+    y - x, np.broadcast_to([(largest**2).mean(), 0], y.shape), rtol=1e-5, atol=1e-3
+  )
   with pytest.raises(ValueError, match='cannot be pooled'):
     block.apply({'params': params, 'batch_stats': stats}, x[:, :1], False)
 
 
 def test_dilation_of_static_slices_reaches_x3d():
   net = x3d.Backbone(sts='dilated', sts_dilation=3)
-  assert parts_of(net).sts == {'variant': 'dilated', 'ratio': (1, 1), 'lines': 'flat', 'dilation': 3}
+  assert parts_of(net).sts == {
+    'variant': 'dilated',
+    'ratio': (1, 1),
+    'lines': 'flat',
+    'dilation': 3,
+  }
 
 
 def test_identity_start_of_tam():
@@ -307,5 +343,13 @@ def test_blresnet_takes_frames_in_pairs():
   video = jax.ShapeDtypeStruct((1, 4, 64, 64, 3), jnp.float32)
   assert jax.eval_shape(features, jax.random.key(0), video).maps[0].shape == (1, 2, 2, 2, 256)
   with pytest.raises(ValueError, match='even number'):
-    jax.eval_shape(features, jax.random.key(0), jax.ShapeDtypeStruct((1, 3, 64, 64, 3), jnp.float32))
-  assert blresnet.nearest(jnp.arange(2.0).reshape(1, 1, 1, 2, 1), (1, 5)).ravel().tolist() == [0, 0, 0, 1, 1]
+    jax.eval_shape(
+      features, jax.random.key(0), jax.ShapeDtypeStruct((1, 3, 64, 64, 3), jnp.float32)
+    )
+  assert blresnet.nearest(jnp.arange(2.0).reshape(1, 1, 1, 2, 1), (1, 5)).ravel().tolist() == [
+    0,
+    0,
+    0,
+    1,
+    1,
+  ]

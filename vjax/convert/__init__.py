@@ -27,12 +27,14 @@ from vjax.types import VideoModel
 def load(
   source: str, weights: str | os.PathLike | Mapping[str, Any], *, variant: str, **overrides: Any
 ) -> tuple[VideoModel, dict[str, Any]]:
-  """The model and its variables {'params': ..., 'batch_stats': ...}, float32 NumPy, ready for `model.apply`.
+  """The model and its variables {'params': ..., 'batch_stats': ...}, float32 NumPy, ready for
+  `model.apply`.
 
-  source: a name of this room (torchvision, vmz, mae_st, ...). weights: a path (.pth, .pyth, .pt, .pkl, .safetensors,
-  .npz) or a mapping of the original's names to arrays; nothing in a file is executed. The number of classes is read
-  from the weights. overrides: settings of the backbone that weights cannot tell (pool1, dtype, remat, ...).
-  Raises ValueError listing every name that is missing, unexpected or of another shape.
+  source: a name of this room (torchvision, vmz, mae_st, ...). weights: a path (.pth, .pyth, .pt,
+  .pkl, .safetensors, .npz) or a mapping of the original's names to arrays; nothing in a file is
+  executed. The number of classes is read
+  from the weights. overrides: settings of the backbone that weights cannot tell (pool1, dtype,
+  remat, ...). Raises ValueError listing every name that is missing, unexpected or of another shape.
   """
   return load_with_clip(source, weights, variant=variant, **overrides)[:2]
 
@@ -47,9 +49,11 @@ def load_with_clip(
   return model, tree.unflatten(found), tuple(clip)
 
 
-def to_source(source: str, variables: Mapping[str, Any], variant: str, **told: Any) -> dict[str, np.ndarray]:
-  """{name in the original: array in its layout} of variables, the inverse of `load`. told: what variables cannot tell
-  of the names, such as mae_st's scheme='released'."""
+def to_source(
+  source: str, variables: Mapping[str, Any], variant: str, **told: Any
+) -> dict[str, np.ndarray]:
+  """{name in the original: array in its layout} of variables, the inverse of `load`. told: what
+  variables cannot tell of the names, such as mae_st's scheme='released'."""
   arrays = {name: np.asarray(array) for name, array in tree.flatten(variables).items()}
   module = registry.find('convert', source)
   tensors = _table.backward(arrays, module.names(arrays, variant, **told))
@@ -64,13 +68,16 @@ def variant_of(variants: Mapping[str, dict], variant: str) -> dict:
 
 
 def make(kind: type, settings: Mapping[str, Any]) -> Any:
-  """kind(**settings), a backbone. Raises ValueError, with the nearest name and all there are, for one it does not take."""
+  """kind(**settings), a backbone. Raises ValueError, with the nearest name and all there are, for
+  one it does not take."""
   known = [f.name for f in dataclasses.fields(kind) if f.name not in ('parent', 'name')]
   for name in settings:
     if name not in known:
       close = difflib.get_close_matches(name, known, n=1)
       hint = f'did you mean {close[0]!r}? ' if close else ''
-      raise ValueError(f'override {name}={settings[name]!r} is unknown: {hint}there are {", ".join(sorted(known))}')
+      raise ValueError(
+        f'override {name}={settings[name]!r} is unknown: {hint}there are {", ".join(sorted(known))}'
+      )
   return kind(**settings)
 
 
@@ -84,10 +91,15 @@ def num_classes(tensors: Mapping[str, np.ndarray], *names: str) -> int:
   for name in names:
     if name in tensors and tensors[name].ndim == 2:
       return tensors[name].shape[0]
-  raise ValueError(f'the weights have no classifier: none of {names} is a matrix; they have {list(tensors)[:5]} ...')
+  raise ValueError(
+    f'the weights have no classifier: none of {names} is a matrix; they have {list(tensors)[:5]} '
+    '...'
+  )
 
 
 def _shapes(model: VideoModel, clip: tuple[int, int, int]) -> _table.Shapes:
   video = jax.ShapeDtypeStruct((1, *clip, 3), jnp.float32)
-  variables = jax.eval_shape(lambda rng, x: model.init(rng, x, train=False), jax.random.key(0), video)
+  variables = jax.eval_shape(
+    lambda rng, x: model.init(rng, x, train=False), jax.random.key(0), video
+  )
   return {name: tuple(leaf.shape) for name, leaf in tree.flatten(variables).items()}

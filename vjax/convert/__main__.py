@@ -1,4 +1,5 @@
-"""Published weights -> an ordinary vjax checkpoint: python -m vjax.convert --source=vmz --variant=r2plus1d_34 in out"""
+"""Published weights -> an ordinary vjax checkpoint: python -m vjax.convert --source=vmz
+--variant=r2plus1d_34 in out"""
 
 import argparse
 import ast
@@ -22,13 +23,22 @@ def main(arguments: list[str] | None = None) -> None:
   except ValueError as error:
     raise SystemExit(f'error: {error}') from error
   trained_on = [name for name in chosen.trained_on.split(',') if name]
-  meta = {'source': chosen.source, 'variant': chosen.variant, 'weights': chosen.weights, 'trained_on': trained_on}
+  meta = {
+    'source': chosen.source,
+    'variant': chosen.variant,
+    'weights': chosen.weights,
+    'trained_on': trained_on,
+  }
   meta |= {'schema': SCHEMA, 'overrides': overrides, 'config': config, 'classes': classes}
   ckpt.save_params(chosen.out, variables, meta)
-  count = sum(array.size for name, array in tree.flatten(variables).items() if name.startswith('params/'))
+  count = sum(
+    array.size for name, array in tree.flatten(variables).items() if name.startswith('params/')
+  )
   print(f'{chosen.out}: {count:,} parameters of {chosen.source} {chosen.variant}')
   print('clips: ' + ', '.join(f'{key} {value}' for key, value in config['clip'].items()))
-  unknown = [f'--{key}' for key, value in {**config['clip'], **config['data']}.items() if value is None]
+  unknown = [
+    f'--{key}' for key, value in {**config['clip'], **config['data']}.items() if value is None
+  ]
   if unknown:
     print(f'unknown, and needed for predictions: {", ".join(unknown)}')
   if not chosen.classes and config['objective']['name'] == 'classify':
@@ -49,10 +59,16 @@ def _parser() -> argparse.ArgumentParser:
     metavar='KEY=VALUE',
     help='override: frames=32, dataset=ssv2; may be repeated',
   )
-  add('--trained_on', default='', help='data sets, comma-separated (k700): they guard against leaks')
+  add(
+    '--trained_on', default='', help='data sets, comma-separated (k700): they guard against leaks'
+  )
   add('--classes', default='', help='file with the name of a class on each line')
   for key in ('num_frames', 'frame_stride', 'crop_size', 'short_side'):
-    add(f'--{key}', type=int, help='of the clips it is for, where the weights do not tell; see config.ClipConfig')
+    add(
+      f'--{key}',
+      type=int,
+      help='of the clips it is for, where the weights do not tell; see config.ClipConfig',
+    )
   add('--sampling', help='rule of data/sample.py by which the frames of a clip are chosen')
   for key in ('mean', 'std'):
     add(f'--{key}', type=float, nargs=3, help='of RGB in [0, 1], in place of the source’s')
@@ -60,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _override(text: str) -> tuple[str, Any]:
-  """('frames', 32) of 'frames=32'; what is no Python literal is a string. Raises ValueError without a '='."""
+  """('frames', 32) of 'frames=32'; what is no Python literal is a string. Raises ValueError without
+  a '='."""
   key, given, value = text.partition('=')
   if not (key and given):
     raise ValueError(f'--set {text}: need KEY=VALUE, as in frames=32')

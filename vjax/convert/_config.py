@@ -1,6 +1,8 @@
-"""What a converted checkpoint needs to be used: the config of a run that only predicts, in the form that `build` reads.
+"""What a converted checkpoint needs to be used: the config of a run that only predicts, in the form
+that `build` reads.
 
-What neither the weights nor their source tell is None: using it is an error that names the flag of `vjax.convert`.
+What neither the weights nor their source tell is None: using it is an error that names the flag of
+`vjax.convert`.
 """
 
 import dataclasses
@@ -25,7 +27,11 @@ CLIP = (
   'short_side',
   'sampling',
 )  # of config.clip; flags of `vjax.convert`
-SQUEEZED = {'crop': 'fixed', 'size': (128, 171), 'flip': 0.0}  # frames of 128x171 px whatever their aspect
+SQUEEZED = {
+  'crop': 'fixed',
+  'size': (128, 171),
+  'flip': 0.0,
+}  # frames of 128x171 px whatever their aspect
 RESIZED = {'crop': 'resized', 'flip': 0.0}
 
 
@@ -55,7 +61,13 @@ class Preprocessing:
 _LINSPACE = {'sampling': 'linspace'}
 _VMZ_CLIP = {'frame_stride': 1, 'crop_size': 112, 'short_side': 128, 'sampling': 'consecutive'}
 _VMZ_CSN = {'frame_stride': 2, 'crop_size': 224, 'short_side': 256, 'sampling': 'consecutive'}
-_IBM_K400 = {'num_frames': 32, 'frame_stride': 2, 'crop_size': 256, 'short_side': 256, 'sampling': 'dense'}
+_IBM_K400 = {
+  'num_frames': 32,
+  'frame_stride': 2,
+  'crop_size': 256,
+  'short_side': 256,
+  'sampling': 'dense',
+}
 _IBM = {'sampling': 'uniform'}
 _SIDES = {'crop_size': 224, 'short_side': 256}
 TABLE = (  # the first row that fits is taken
@@ -89,7 +101,9 @@ TABLE = (  # the first row that fits is taken
 def preprocessing(source: str, variant: str, classes: int) -> Preprocessing:
   """The row of TABLE for weights of a source; one that knows nothing where there is none."""
   for row in TABLE:
-    if row.source == source and re.fullmatch(row.variant, variant) and row.classes in (None, classes):
+    if (
+      row.source == source and re.fullmatch(row.variant, variant) and row.classes in (None, classes)
+    ):
       return row
   return Preprocessing(source, variant, UNKNOWN)
 
@@ -97,10 +111,13 @@ def preprocessing(source: str, variant: str, classes: int) -> Preprocessing:
 def config(
   source: str, variant: str, model: VideoModel, shape: tuple[int, int, int], told: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The config. shape: of the clips that a transformer's positions are for; a CNN takes any. told: what the user says
-  of CLIP, mean and std, None where nothing. Raises ValueError for positions of a crop that is not square."""
+  """The config. shape: of the clips that a transformer's positions are for; a CNN takes any. told:
+  what the user says of CLIP, mean and std, None where nothing. Raises ValueError for positions of a
+  crop that is not square."""
   known = preprocessing(source, variant, count(model))
-  clip = _clip(known, variant, model, shape) | {key: told[key] for key in CLIP if told.get(key) is not None}
+  clip = _clip(known, variant, model, shape) | {
+    key: told[key] for key in CLIP if told.get(key) is not None
+  }
   mean, std = (told.get(name) or pixels for name, pixels in zip(('mean', 'std'), known.pixels))
   name, settings = _part(model.head, ('num_classes',))
   objective = {'name': 'classify'}
@@ -130,14 +147,17 @@ def config(
   }
 
 
-def _clip(known: Preprocessing, variant: str, model: VideoModel, shape: tuple[int, int, int]) -> dict[str, Any]:
+def _clip(
+  known: Preprocessing, variant: str, model: VideoModel, shape: tuple[int, int, int]
+) -> dict[str, Any]:
   """The known keys of config.clip; positions of a transformer say for what clips they are."""
   clip = {**dict.fromkeys(CLIP), **known.clip}
   if hasattr(model.backbone, 'frames'):
     frames, *crop = shape
     if crop[0] != crop[1]:
       raise ValueError(
-        f'the positions are for clips of {crop[0]}x{crop[1]} px; need a square: --set crop={min(crop)}'
+        f'the positions are for clips of {crop[0]}x{crop[1]} px; need a square: --set '
+        f'crop={min(crop)}'
       )
     clip |= {'num_frames': frames, 'crop_size': crop[0], 'short_side': crop[0] * 8 // 7}
     if stride := re.search(r'_\d+x(\d+)$', variant):  # as in v2_s_16x4
@@ -157,7 +177,8 @@ def _part(module: Any, left_out: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
 
 
 def classes(path: str, count: int) -> list[str]:
-  """Names, one a line of the file, or with '' numbers. Raises ValueError where there are not `count`."""
+  """Names, one a line of the file, or with '' numbers. Raises ValueError where there are not
+  `count`."""
   if not path:
     return [str(i) for i in range(count)]
   try:
@@ -167,7 +188,8 @@ def classes(path: str, count: int) -> list[str]:
     raise ValueError(f'--classes={path}: {error}') from error
   if len(names) != count or len(set(names)) != count:
     raise ValueError(
-      f'--classes={path} has {len(set(names))} different names on {len(names)} lines; the weights have {count} classes: '
+      f'--classes={path} has {len(set(names))} different names on {len(names)} lines; the weights '
+      f'have {count} classes: '
       f'one a line'
     )
   return names

@@ -1,7 +1,9 @@
-"""Reads the tensors of PyTorch and Caffe2 files without PyTorch and without executing what is inside them.
+"""Reads the tensors of PyTorch and Caffe2 files without PyTorch and without executing what is
+inside them.
 
-A pickle is a program; this one may only call the few constructors listed below, all of them ours and inert. Whatever
-else it asks for is refused by name. No size it states is believed before it is checked against the bytes there are.
+A pickle is a program; this one may only call the few constructors listed below, all of them ours
+and inert. Whatever else it asks for is refused by name. No size it states is believed before it is
+checked against the bytes there are.
 """
 
 import collections
@@ -53,7 +55,8 @@ SLACK = 2**20  # bytes by which what a file unfolds to may exceed it
 
 @dataclass
 class Storage:
-  """A flat run of numbers, shared by the tensors that view it. Legacy files bring its bytes after the tensors."""
+  """A flat run of numbers, shared by the tensors that view it. Legacy files bring its bytes after
+  the tensors."""
 
   dtype: np.dtype
   count: int
@@ -70,15 +73,23 @@ class Tensor:
   stride: tuple[int, ...]
 
   def array(self) -> np.ndarray:
-    """Its numbers, read-only where they share memory. Raises ValueError if the view leaves its storage."""
+    """Its numbers, read-only where they share memory. Raises ValueError if the view leaves its
+    storage."""
     integers = (self.offset, *self.shape, *self.stride)
-    if len(self.shape) != len(self.stride) or len(self.shape) > MAX_DIMENSIONS or not all(map(_natural, integers)):
-      raise ValueError(f'tensor of shape {_say(self.shape)}, stride {_say(self.stride)} is malformed')
+    if (
+      len(self.shape) != len(self.stride)
+      or len(self.shape) > MAX_DIMENSIONS
+      or not all(map(_natural, integers))
+    ):
+      raise ValueError(
+        f'tensor of shape {_say(self.shape)}, stride {_say(self.stride)} is malformed'
+      )
     size = math.prod(self.shape)
     last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride)) if size else 0
     if size > self.storage.count or last >= max(self.storage.count, 1):
       raise ValueError(
-        f'tensor of shape {_say(self.shape)}, stride {_say(self.stride)} leaves its storage of {self.storage.count}'
+        f'tensor of shape {_say(self.shape)}, stride {_say(self.stride)} leaves its storage of '
+        f'{self.storage.count}'
       )
     if self.storage.data is None:
       raise ValueError(f'the file ends before the numbers of a tensor of shape {_say(self.shape)}')
@@ -88,13 +99,15 @@ class Tensor:
 
 
 class Budget:
-  """What a file may still make us copy or walk: one long string or tuple can be named a million times."""
+  """What a file may still make us copy or walk: one long string or tuple can be named a million
+  times."""
 
   def __init__(self, size: int):
     self.left = size + SLACK
 
   def spend(self, items: Any) -> Any:
-    """`items`, counted. Raises ValueError once they are more than the file of `size` bytes can hold."""
+    """`items`, counted. Raises ValueError once they are more than the file of `size` bytes can
+    hold."""
     self.left -= len(items)
     if self.left < 0:
       raise ValueError('the file unfolds to far more than it holds')
@@ -102,20 +115,26 @@ class Budget:
 
 
 class Array:
-  """A NumPy array being unpickled; NumPy's own constructor would allocate whatever it is told to. `array` is None until
-  the file has said what is in it."""
+  """A NumPy array being unpickled; NumPy's own constructor would allocate whatever it is told to.
+  `array` is None until the file has said what is in it."""
 
   def __init__(self, budget: Budget):
     self.budget, self.array = budget, None
 
   def __setstate__(self, state):
     _, shape, dtype, fortran, data = state
-    if not isinstance(shape, (tuple, list)) or len(shape) > MAX_DIMENSIONS or not all(map(_natural, shape)):
+    if (
+      not isinstance(shape, (tuple, list))
+      or len(shape) > MAX_DIMENSIONS
+      or not all(map(_natural, shape))
+    ):
       raise ValueError(f'a NumPy array in the file has the shape {_say(shape)}, which is malformed')
     if isinstance(data, str):
       data = self.budget.spend(data).encode('latin1')  # written by Python 2
     if not isinstance(dtype, DType) or not isinstance(data, bytes):
-      raise ValueError('a NumPy array in the file holds Python objects or is malformed; only numbers are read')
+      raise ValueError(
+        'a NumPy array in the file holds Python objects or is malformed; only numbers are read'
+      )
     if math.prod(shape) * dtype.dtype.itemsize != len(data):
       raise ValueError(f'a NumPy array of shape {_say(shape)} brings {len(data)} bytes')
     self.array = np.frombuffer(data, dtype.dtype).reshape(shape, order='F' if fortran else 'C')
@@ -143,7 +162,8 @@ def _huge(value: Any) -> bool:
 
 
 def _say(value: Any) -> str:
-  """A short form of whatever a file holds: printed whole, nested and shared parts can be without end."""
+  """A short form of whatever a file holds: printed whole, nested and shared parts can be without
+  end."""
   if isinstance(value, (tuple, list)):
     more = ', ...' if len(value) > 8 else ''
     return f'({", ".join(_say(v) if _plain(v) else type(v).__name__ for v in value[:8])}{more})'
@@ -160,7 +180,9 @@ def _tensor(budget, storage, offset, size, stride, *_):
   if not isinstance(storage, Storage):
     raise ValueError('a tensor in the file has no storage')
   if max(len(size), len(stride)) > MAX_DIMENSIONS:
-    raise ValueError(f'a tensor in the file has {len(size)} dimensions, at most {MAX_DIMENSIONS} are read')
+    raise ValueError(
+      f'a tensor in the file has {len(size)} dimensions, at most {MAX_DIMENSIONS} are read'
+    )
   return Tensor(storage, offset, tuple(budget.spend(size)), tuple(budget.spend(stride)))
 
 
@@ -171,8 +193,8 @@ def _scalar(budget, dtype, data=None):
 
 
 def _allowed(budget: Budget) -> dict[tuple[str, str], Any]:
-  """Everything a file may name, and what it gets. Made anew for every file, so that none can alter it for the next. What
-  copies spends of the file's budget."""
+  """Everything a file may name, and what it gets. Made anew for every file, so that none can alter
+  it for the next. What copies spends of the file's budget."""
   inert = lambda name: type(name, (), {})  # a bag of attributes
   spend = budget.spend
 
@@ -213,16 +235,19 @@ def _allowed(budget: Budget) -> dict[tuple[str, str], Any]:
 
 
 def _key(key: Any) -> Any:
-  """A key of a dictionary. Tuples may hold plain values only: Python hashes nested, shared and huge ones without end."""
+  """A key of a dictionary. Tuples may hold plain values only: Python hashes nested, shared and huge
+  ones without end."""
   parts = key if isinstance(key, tuple) else (key,)
   if not all(_plain(part) and not _huge(part) for part in parts):
-    raise ValueError('a dictionary or set in the file has a key that is no number, string, or tuple of such')
+    raise ValueError(
+      'a dictionary or set in the file has a key that is no number, string, or tuple of such'
+    )
   return key
 
 
 class _Unpickler(pickle._Unpickler):
-  """The pure Python one: a forged memo index costs it a dictionary entry, the C one gigabytes. It builds dictionaries,
-  lists and the objects of the table, and alters nothing else."""
+  """The pure Python one: a forged memo index costs it a dictionary entry, the C one gigabytes. It
+  builds dictionaries, lists and the objects of the table, and alters nothing else."""
 
   dispatch = dict(pickle._Unpickler.dispatch)
   for refused in (
@@ -241,21 +266,30 @@ class _Unpickler(pickle._Unpickler):
     super().__init__(stream, encoding='latin1')
     self._spend = (budget := Budget(size)).spend
     self._table, self._storage = _allowed(budget), storage
-    self._bags = tuple(v for v in self._table.values() if isinstance(v, type) and not issubclass(v, DType))
+    self._bags = tuple(
+      v for v in self._table.values() if isinstance(v, type) and not issubclass(v, DType)
+    )
 
   def find_class(self, module, name):
     """What a name of the table stands for. Raises ValueError for any other."""
     if (module, name) not in self._table:
       asked = ''.join(c if c.isprintable() else '?' for c in f'{module}.{name}')[:200]
       raise ValueError(
-        f'the file asks for {asked}, which is not a tensor and will not be run: if you trust the file, save '
+        f'the file asks for {asked}, which is not a tensor and will not be run: if you trust the '
+        'file, save '
         "its state dict alone (torch.save(model.state_dict(), 'clean.pth')) and convert that"
       )
     return self._table[module, name]
 
   def persistent_load(self, pid):
-    """The storage that (kind, dtype, key, device, elements, ...) names. Raises ValueError for anything else."""
-    if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != 'storage' or not isinstance(pid[1], np.dtype):
+    """The storage that (kind, dtype, key, device, elements, ...) names. Raises ValueError for
+    anything else."""
+    if (
+      not isinstance(pid, tuple)
+      or len(pid) < 5
+      or pid[0] != 'storage'
+      or not isinstance(pid[1], np.dtype)
+    ):
       raise ValueError(f'the file refers to {_say(pid)}, which is not the storage of a tensor')
     if not _natural(pid[4]) or not isinstance(pid[2], (str, int)):
       raise ValueError(f'the file states a storage {_say(pid[2])} of {_say(pid[4])} elements')
@@ -277,16 +311,20 @@ class _Unpickler(pickle._Unpickler):
   dispatch[pickle.REDUCE[0]] = load_reduce
 
   def load_build(self):
-    """Attributes of a bag: entries of its __dict__, never an assignment; the contents of an array. Those of a state dict
-    (`_metadata`) are left out: they could hide its methods."""
+    """Attributes of a bag: entries of its __dict__, never an assignment; the contents of an array.
+    Those of a state dict (`_metadata`) are left out: they could hide its methods."""
     state, made = self.stack.pop(), self.stack[-1]
     if isinstance(made, (Array, DType)):
       made.__setstate__(state)
     elif isinstance(made, self._bags) and isinstance(state, dict):
       names = [name for name in self._spend(state) if isinstance(name, str)]
-      special = [name for name in names if name.startswith('__')]  # NumPy would read memory where some of them say
+      special = [
+        name for name in names if name.startswith('__')
+      ]  # NumPy would read memory where some of them say
       if special:
-        raise ValueError(f'the file sets {_say(special)} of a {type(made).__name__}, which no checkpoint needs')
+        raise ValueError(
+          f'the file sets {_say(special)} of a {type(made).__name__}, which no checkpoint needs'
+        )
       made.__dict__.update({name: state[name] for name in names})
     elif isinstance(made, collections.OrderedDict) and isinstance(state, dict):
       pass
@@ -322,7 +360,8 @@ class _Unpickler(pickle._Unpickler):
 
 
 def read(path: str) -> Any:
-  """What a .pth, .pt, .pyth or .pkl file holds: dicts and lists, with Tensor and Array where arrays were.
+  """What a .pth, .pt, .pyth or .pkl file holds: dicts and lists, with Tensor and Array where arrays
+  were.
 
   Raises ValueError naming what a file asks for beyond the allow-list, and for damaged files.
   """
@@ -330,10 +369,14 @@ def read(path: str) -> Any:
     with open(path, 'rb') as file:
       if zipfile.is_zipfile(file):
         return _read_zip(file, os.path.getsize(path))
-      with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:  # never reads more than there is
+      with mmap.mmap(
+        file.fileno(), 0, access=mmap.ACCESS_READ
+      ) as mapped:  # never reads more than there is
         return _read_stream(mapped)
   except (*DAMAGE, OSError) as error:  # a forged place in the file is sought in vain
-    raise ValueError(f'{path} is damaged, or no PyTorch or Caffe2 file: {repr(error)[:200]}') from error
+    raise ValueError(
+      f'{path} is damaged, or no PyTorch or Caffe2 file: {repr(error)[:200]}'
+    ) from error
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
 
@@ -355,7 +398,9 @@ def _read_zip(file: io.BufferedReader, size: int) -> Any:
       if key not in storages:
         data = archive.read(f'{root}data/{key}')
         if len(data) != count * dtype.itemsize:
-          raise ValueError(f'storage {_say(key)} states {count} elements and brings {len(data)} bytes')
+          raise ValueError(
+            f'storage {_say(key)} states {count} elements and brings {len(data)} bytes'
+          )
         storages[key] = Storage(dtype.newbyteorder('>') if order == b'big' else dtype, count, data)
       if storages[key].dtype.newbyteorder('=') != dtype:
         raise ValueError(f'storage {_say(key)} is used with two types')
@@ -365,13 +410,15 @@ def _read_zip(file: io.BufferedReader, size: int) -> Any:
 
 
 def _read_stream(file: mmap.mmap) -> Any:
-  """A plain pickle, or PyTorch's format before 1.6: magic, version, system, object, keys, then the numbers."""
+  """A plain pickle, or PyTorch's format before 1.6: magic, version, system, object, keys, then the
+  numbers."""
   storages = {}
 
   def storage(dtype, key, location, count, view=None):
     if view is not None:
       raise ValueError(
-        'the file has views of storages, as PyTorch before 0.4 wrote: load and save it with a newer one'
+        'the file has views of storages, as PyTorch before 0.4 wrote: load and save it with a '
+        'newer one'
       )
     return storages.setdefault(key, Storage(dtype, count))
 
@@ -381,13 +428,17 @@ def _read_stream(file: mmap.mmap) -> Any:
     return first
   version, system, result, keys = load(), load(), load(), load()
   if version != 1001 or not system.get('little_endian', True):
-    raise ValueError(f'legacy PyTorch format {_say(version)}, or big-endian; need 1001, little-endian')
+    raise ValueError(
+      f'legacy PyTorch format {_say(version)}, or big-endian; need 1001, little-endian'
+    )
   for key in keys:
     if not _plain(key) or key not in storages:
       raise ValueError(f'the file brings numbers of an unknown storage {_say(key)}')
     count = int.from_bytes(file.read(8), 'little')
     if count != storages[key].count:
-      raise ValueError(f'storage {_say(key)} states {storages[key].count} elements and brings {count}')
+      raise ValueError(
+        f'storage {_say(key)} states {storages[key].count} elements and brings {count}'
+      )
     storages[key].data = file.read(count * storages[key].dtype.itemsize)
     if len(storages[key].data) != count * storages[key].dtype.itemsize:
       raise ValueError(f'the file ends within storage {_say(key)}')

@@ -13,7 +13,8 @@ import safetensors
 
 from vjax.convert import _pickle
 
-# Where training scripts keep the weights among optimizer state, epoch and arguments; looked for in this order.
+# Where training scripts keep the weights among optimizer state, epoch and arguments; looked for in
+# this order.
 SECTIONS = ('state_dict', 'model_state', 'model_state_dict', 'model', 'blobs')
 MAX_NESTING = 4
 _WRAPPED = '_checkpoint_wrapped_module.'
@@ -34,11 +35,12 @@ SAFE_DTYPES = {
 
 
 def tensors(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """{name: array} of a path (.pth, .pyth, .pt, .pkl, .safetensors, .npz) or of a mapping of names to arrays.
+  """{name: array} of a path (.pth, .pyth, .pt, .pkl, .safetensors, .npz) or of a mapping of names
+  to arrays.
 
-  The prefix 'module.' of data-parallel training and '_checkpoint_wrapped_module.' of rematerialised blocks are taken
-  off. Raises ValueError for files without weights, and for
-  files that ask to run something.
+  The prefix 'module.' of data-parallel training and '_checkpoint_wrapped_module.' of rematerialised
+  blocks are taken off. Raises ValueError for files without weights, and for files that ask to run
+  something.
   """
   if isinstance(weights, Mapping):
     found = weights
@@ -50,7 +52,9 @@ def tensors(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.ndar
       try:
         found = _safetensors(path) if path.endswith('.safetensors') else _arrays(path)
       except Exception as error:
-        raise ValueError(f'{path} is damaged, or holds more than arrays of numbers: {error}') from error
+        raise ValueError(
+          f'{path} is damaged, or holds more than arrays of numbers: {error}'
+        ) from error
     else:
       found = _pickle.read(path)
   section = _section(found)
@@ -63,21 +67,29 @@ def tensors(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.ndar
 
 
 def _safetensors(path: str) -> dict[str, np.ndarray]:
-  """Arrays of a .safetensors file, each in its own type. Raises ValueError naming those of other types."""
+  """Arrays of a .safetensors file, each in its own type. Raises ValueError naming those of other
+  types."""
   with open(path, 'rb') as file:
     entries = safetensors.deserialize(file.read())
-  others = sorted({f'{name} ({entry["dtype"]})' for name, entry in entries if entry['dtype'] not in SAFE_DTYPES})
+  others = sorted(
+    {f'{name} ({entry["dtype"]})' for name, entry in entries if entry['dtype'] not in SAFE_DTYPES}
+  )
   if others:
     raise ValueError(
-      f'its types are not read: {", ".join(others)[:200]}; save them as one of {", ".join(SAFE_DTYPES)}'
+      f'its types are not read: {", ".join(others)[:200]}; save them as one of '
+      f'{", ".join(SAFE_DTYPES)}'
     )
   return {
-    name: np.frombuffer(entry['data'], SAFE_DTYPES[entry['dtype']]).reshape(entry['shape']) for name, entry in entries
+    name: np.frombuffer(entry['data'], SAFE_DTYPES[entry['dtype']]).reshape(entry['shape'])
+    for name, entry in entries
   }
 
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
-  headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+  headers = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
   with zipfile.ZipFile(path) as archive:
     size = sum(info.file_size for info in archive.infolist())
     if size > MAX_GROWTH * os.path.getsize(path):
@@ -85,12 +97,16 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     names = collections.Counter(info.filename.removesuffix('.npy') for info in archive.infolist())
     twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
-      raise ValueError(f'it has more than one array called {", ".join(twice)[:200]}; keep one of each name')
+      raise ValueError(
+        f'it has more than one array called {", ".join(twice)[:200]}; keep one of each name'
+      )
     for info in archive.infolist():
       with archive.open(info) as member:
         shape, _, dtype = headers[np.lib.format.read_magic(member)](member)
       if not _numeric(dtype):
-        raise ValueError(f'{info.filename} is of type {str(dtype)[:80]}: save it as real numbers, e.g. float32')
+        raise ValueError(
+          f'{info.filename} is of type {str(dtype)[:80]}: save it as real numbers, e.g. float32'
+        )
       if math.prod(shape) * dtype.itemsize > info.file_size:
         raise ValueError(f'{info.filename} states shape {shape} and brings {info.file_size} bytes')
   with np.load(path, allow_pickle=False) as arrays:
@@ -105,7 +121,9 @@ def _section(found: Any) -> Mapping[str, Any]:
     if inner is None:
       return found
     found = found[inner]
-  raise ValueError(f'no weights found: need a mapping of names to arrays, alone or under one of {SECTIONS}')
+  raise ValueError(
+    f'no weights found: need a mapping of names to arrays, alone or under one of {SECTIONS}'
+  )
 
 
 def _array(name: str, value: Any) -> np.ndarray:
@@ -113,18 +131,24 @@ def _array(name: str, value: Any) -> np.ndarray:
     value = value.array()
   elif isinstance(value, _pickle.Array):
     value = value.array
-  # np.asarray follows an object's own words to any place in memory, and unfolds shared lists without end: what may go
-  # there is listed. Files hold no objects of PyTorch or JAX; mappings may.
+  # np.asarray follows an object's own words to any place in memory, and unfolds shared lists
+  # without end: what may go there is listed. Files hold no objects of PyTorch or JAX; mappings may.
   foreign = type(value).__module__.partition('.')[0] in ('torch', 'jax', 'jaxlib')
-  array = np.asarray(value) if foreign or isinstance(value, (np.ndarray, np.generic, int, float)) else None
+  array = (
+    np.asarray(value)
+    if foreign or isinstance(value, (np.ndarray, np.generic, int, float))
+    else None
+  )
   if array is None or not _numeric(array.dtype):
     raise ValueError(
-      f'{_pickle._say(name)} is a {type(value).__name__}, not an array of numbers: give the mapping that holds '
+      f'{_pickle._say(name)} is a {type(value).__name__}, not an array of numbers: give the '
+      'mapping that holds '
       f'weights only; looked for it under {SECTIONS}'
     )
   return array
 
 
 def _numeric(dtype: np.dtype) -> bool:
-  """Whether it is of booleans, integers or real numbers, those of ml_dtypes (bfloat16) among them."""
+  """Whether it is of booleans, integers or real numbers, those of ml_dtypes (bfloat16) among
+  them."""
   return dtype.kind in 'biuf' or dtype.type.__module__ == 'ml_dtypes'

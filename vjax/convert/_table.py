@@ -1,8 +1,8 @@
 """Renames by an ordered table of (name in the original, name here), read in both directions.
 
-A name is a pattern: {i} stands for the same number on both sides. The first row that matches a name counts. Names here
-are 'collection/path', e.g. 'params/backbone/res2/block0/conv1/kernel'. A row with None here is a tensor of the original
-that carries nothing.
+A name is a pattern: {i} stands for the same number on both sides. The first row that matches a name
+counts. Names here are 'collection/path', e.g. 'params/backbone/res2/block0/conv1/kernel'. A row
+with None here is a tensor of the original that carries nothing.
 """
 
 import functools
@@ -28,14 +28,19 @@ def norm(original: str, here: str) -> list[Row]:
 
 def dense(original: str, here: str, weight: str = 'kernel') -> list[Row]:
   """Rows of a layer with weight and bias; weight='scale' for a LayerNorm."""
-  return [(f'{original}.weight', f'params/{here}/{weight}'), (f'{original}.bias', f'params/{here}/bias')]
+  return [
+    (f'{original}.weight', f'params/{here}/{weight}'),
+    (f'{original}.bias', f'params/{here}/bias'),
+  ]
 
 
-def forward(tensors: dict[str, np.ndarray], table: Sequence[Row], shapes: Shapes) -> dict[str, np.ndarray]:
+def forward(
+  tensors: dict[str, np.ndarray], table: Sequence[Row], shapes: Shapes
+) -> dict[str, np.ndarray]:
   """{name here: float32 array} for exactly the names in `shapes`.
 
-  Kernels go from (O, I, T, H, W) to (T, H, W, I, O) and from (O, I) to (I, O). Raises ValueError listing every name
-  that is missing, unexpected, given twice or of another shape.
+  Kernels go from (O, I, T, H, W) to (T, H, W, I, O) and from (O, I) to (I, O). Raises ValueError
+  listing every name that is missing, unexpected, given twice or of another shape.
   """
   found, unexpected, twice = {}, [], []
   for name, array in tensors.items():
@@ -47,17 +52,28 @@ def forward(tensors: dict[str, np.ndarray], table: Sequence[Row], shapes: Shapes
     elif here is not None:
       found[here] = _to_here(here, array)
   missing = [f'{name} {shape}' for name, shape in shapes.items() if name not in found]
-  other = [f'{name} {found[name].shape}, needs {shapes[name]}' for name in found if found[name].shape != shapes[name]]
-  lists = {'missing': missing, 'unexpected': unexpected, 'given twice': twice, 'of another shape': other}
+  other = [
+    f'{name} {found[name].shape}, needs {shapes[name]}'
+    for name in found
+    if found[name].shape != shapes[name]
+  ]
+  lists = {
+    'missing': missing,
+    'unexpected': unexpected,
+    'given twice': twice,
+    'of another shape': other,
+  }
   if any(lists.values()):
     text = ''.join(f'\n  {title}: {", ".join(names)}' for title, names in lists.items() if names)
-    raise ValueError(f'the weights do not fit the variant; choose the variant they were trained with:{text}')
+    raise ValueError(
+      f'the weights do not fit the variant; choose the variant they were trained with:{text}'
+    )
   return found
 
 
 def backward(arrays: dict[str, np.ndarray], table: Sequence[Row]) -> dict[str, np.ndarray]:
-  """{name in the original: array in its layout}, the inverse of `forward`; counters of batches come back as zeros.
-  Raises ValueError listing names without a row."""
+  """{name in the original: array in its layout}, the inverse of `forward`; counters of batches come
+  back as zeros. Raises ValueError listing names without a row."""
   inverse = [(here, original) for original, here in table if here is not None]
   counters = [original for original, here in table if here is None]
   found, unknown = {}, []
@@ -83,7 +99,10 @@ def matrices(tensors: dict[str, np.ndarray], pattern: str) -> dict[str, np.ndarr
 
 def pointwise(tensors: dict[str, np.ndarray], pattern: str) -> dict[str, np.ndarray]:
   """The inverse of `matrices`."""
-  return {name: x[:, :, None, None, None] if re.fullmatch(pattern, name) else x for name, x in tensors.items()}
+  return {
+    name: x[:, :, None, None, None] if re.fullmatch(pattern, name) else x
+    for name, x in tensors.items()
+  }
 
 
 def pictures(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -111,7 +130,9 @@ def join_qkv(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not match:
       joined[name] = array
     elif match[2] == 'q':
-      joined[f'{match[1]}qkv{match[3]}'] = np.concatenate([tensors[match[1] + part + match[3]] for part in 'qkv'])
+      joined[f'{match[1]}qkv{match[3]}'] = np.concatenate(
+        [tensors[match[1] + part + match[3]] for part in 'qkv']
+      )
   return joined
 
 
@@ -139,4 +160,6 @@ def _to_original(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _transpose(name: str, array: np.ndarray, axes: dict[int, tuple[int, ...]]) -> np.ndarray:
-  return array.transpose(axes[array.ndim]) if name.endswith('/kernel') and array.ndim in axes else array
+  return (
+    array.transpose(axes[array.ndim]) if name.endswith('/kernel') and array.ndim in axes else array
+  )

@@ -1,5 +1,6 @@
-"""The unified framework's TSN, TAM, I3D and S3D on ResNets and InceptionV1 (Chen et al. 2021), and bLResNet-TAM (Fan et al.
-2019), from the authors' files; torchvision's image networks are its tsn_*, bLResNet's ImageNet files lack TAM."""
+"""The unified framework's TSN, TAM, I3D and S3D on ResNets and InceptionV1 (Chen et al. 2021), and
+bLResNet-TAM (Fan et al. 2019), from the authors' files; torchvision's image networks are its tsn_*,
+bLResNet's ImageNet files lack TAM."""
 
 import re
 from typing import Any
@@ -20,7 +21,11 @@ _RESNETS = {
 }
 VARIANTS = {
   **_RESNETS,
-  **{f'{name}_inception': settings for name, settings in inception.VARIANTS.items() if not name.startswith('tsm')},
+  **{
+    f'{name}_inception': settings
+    for name, settings in inception.VARIANTS.items()
+    if not name.startswith('tsm')
+  },
   **{f'blresnet_{name}': settings for name, settings in blresnet.VARIANTS.items()},
 }
 
@@ -39,7 +44,10 @@ def _shape(variant: str) -> tuple[bool, bool]:
 
 
 def _resnet(bottleneck: bool, split: bool) -> list[_table.Row]:
-  rows = [('conv1.weight', 'params/backbone/stem/conv1/kernel'), *_table.norm('bn1', 'backbone/stem/norm1')]
+  rows = [
+    ('conv1.weight', 'params/backbone/stem/conv1/kernel'),
+    *_table.norm('bn1', 'backbone/stem/norm1'),
+  ]
   for layer in (1, 2, 3, 4):
     block, here = f'layer{layer}.{{block}}', f'backbone/res{layer + 1}/block{{block}}'
     for i in (2,) if bottleneck and split else (1, 2) if split else ():
@@ -65,7 +73,9 @@ def _inception() -> list[_table.Row]:
     branches = {'branch1': 'branch1', 'branch4.1': 'branch4'}
     for b in ('branch2', 'branch3'):
       branches |= {f'{b}.0': f'{b}_reduce', f'{b}.1': b}
-    units |= {f'inception{name}.{theirs}': f'inception{name}/{ours}' for theirs, ours in branches.items()}
+    units |= {
+      f'inception{name}.{theirs}': f'inception{name}/{ours}' for theirs, ours in branches.items()
+    }
   rows = []
   for theirs, ours in units.items():
     here = f'backbone/{ours}'
@@ -77,18 +87,29 @@ def _inception() -> list[_table.Row]:
     ]
   for aux in ('aux1', 'aux2'):  # classifiers of GoogLeNet's training
     rows += [
-      (f'{aux}.{part}', None) for part in ('conv.conv.weight', 'fc1.weight', 'fc1.bias', 'fc2.weight', 'fc2.bias')
+      (f'{aux}.{part}', None)
+      for part in ('conv.conv.weight', 'fc1.weight', 'fc1.bias', 'fc2.weight', 'fc2.bias')
     ]
     rows += [(theirs, None) for theirs, _ in _table.norm(f'{aux}.conv.bn', '')]
-  return rows + [(f'tam{n}.weight', f'params/backbone/tam{n}/kernel') for n in ('1', '2', '3', *inception.MODULES)]
+  return rows + [
+    (f'tam{n}.weight', f'params/backbone/tam{n}/kernel')
+    for n in ('1', '2', '3', *inception.MODULES)
+  ]
 
 
 def _blresnet() -> list[_table.Row]:
-  units = {'conv1': ('conv1', 'bn1'), 'big': ('b_conv0', 'bn_b0'), 'join': ('bl_init', 'bn_bl_init')}
+  units = {
+    'conv1': ('conv1', 'bn1'),
+    'big': ('b_conv0', 'bn_b0'),
+    'join': ('bl_init', 'bn_bl_init'),
+  }
   units |= {f'little{i}': (f'l_conv{i}', f'bn_l{i}') for i in (0, 1, 2)}
   rows = [('tam.weight', 'params/backbone/mix/kernel')]
   for ours, (conv, norm) in units.items():
-    rows += [(f'{conv}.weight', f'params/backbone/{ours}/kernel'), *_table.norm(norm, f'backbone/{ours}_norm')]
+    rows += [
+      (f'{conv}.weight', f'params/backbone/{ours}/kernel'),
+      *_table.norm(norm, f'backbone/{ours}_norm'),
+    ]
   for layer in (1, 2, 3):
     here = f'backbone/stage{layer}'
     rows += [
@@ -116,22 +137,28 @@ def _bottleneck(theirs: str, here: str) -> list[_table.Row]:
 
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. Taps other than three are read from the weights, and whether
-  bLResNet has TAM at all."""
+  """Model, clip shape, table and tensors for `convert.load`. Taps other than three are read from
+  the weights, and whether bLResNet has TAM at all."""
   tensors, taps = _together(tensors)
   tensors = _table.matrices(tensors, r'(new_)?fc\.weight')
   little = variant.startswith('blresnet')
   module = blresnet if little else inception if variant.endswith('_inception') else resnet
   read = {'tam_taps': taps} if taps else {'tam': False} if little else {}
   settings = {**convert.variant_of(VARIANTS, variant), **read, **overrides}
-  head = linear.Head(convert.num_classes(tensors, *(('new_fc.weight',) if little else ()), 'fc.weight'))
+  head = linear.Head(
+    convert.num_classes(tensors, *(('new_fc.weight',) if little else ()), 'fc.weight')
+  )
   return VideoModel(_cnn.backbone(module, settings), head), CLIP, table(variant), tensors
 
 
 def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
-  """Tensors with an axis of time, the taps of a TAM as one kernel, without the trainer's prefix; and how many taps."""
+  """Tensors with an axis of time, the taps of a TAM as one kernel, without the trainer's prefix;
+  and how many taps."""
   found, taps = {}, {}
-  tensors = {n.removeprefix('module.').removeprefix('baseline_model.'): np.asarray(a) for n, a in tensors.items()}
+  tensors = {
+    n.removeprefix('module.').removeprefix('baseline_model.'): np.asarray(a)
+    for n, a in tensors.items()
+  }
   pooled = {
     n.partition('.2.')[0] for n in tensors if '.downsample.2.' in n
   }  # their first place is a pool without weights
@@ -139,14 +166,18 @@ def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], in
     before, _, after = name.partition('.downsample.')
     if f'{before}.downsample' in pooled:
       name = f'{before}.downsample.{int(after[0]) - 1}{after[1:]}'
-    match = re.fullmatch(r'(.*tam\w*)\.(?:(prev|curr|next)(?:_se)?|blending_layers\.(\d+))(?:\.fc1)?\.weight', name)
+    match = re.fullmatch(
+      r'(.*tam\w*)\.(?:(prev|curr|next)(?:_se)?|blending_layers\.(\d+))(?:\.fc1)?\.weight', name
+    )
     if match:
       place = match[3] if match[2] is None else ('prev', 'curr', 'next').index(match[2])
       taps.setdefault(match[1], {})[int(place)] = array.reshape(len(array), -1)
     else:
       found[name] = array[:, :, None] if array.ndim == 4 else array
   for name, kernels in taps.items():
-    found[f'{name}.weight'] = np.stack([kernels[i] for i in sorted(kernels)], axis=-1)[..., None, None]
+    found[f'{name}.weight'] = np.stack([kernels[i] for i in sorted(kernels)], axis=-1)[
+      ..., None, None
+    ]
   return found, max((len(kernels) for kernels in taps.values()), default=0)
 
 
@@ -156,8 +187,8 @@ def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
 
 
 def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
-  """What the original stores in another form: the taps of a TAM one by one, kernels of frames without an axis of time, and
-  in bLResNet a pool in the first place of strided shortcuts."""
+  """What the original stores in another form: the taps of a TAM one by one, kernels of frames
+  without an axis of time, and in bLResNet a pool in the first place of strided shortcuts."""
   found, little = {}, variant.startswith('blresnet')
   end = '' if little else '.fc1'
   for name, array in tensors.items():
@@ -172,7 +203,10 @@ def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarra
       found[f'{base}.{tap}{end}.weight'] = array[:, :, i]
   found = found if re.match(r'i3d|s3d', variant) else _table.pictures(found)
   return (
-    {name if name.startswith('new_fc') else f'baseline_model.{name}': a for name, a in found.items()}
+    {
+      name if name.startswith('new_fc') else f'baseline_model.{name}': a
+      for name, a in found.items()
+    }
     if little
     else found
   )

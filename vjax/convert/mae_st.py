@@ -1,5 +1,6 @@
-"""Space-time masked autoencoders (Feichtenhofer et al. 2022): pre-trained with decoder, or classifiers; in the names of
-the authors' stand-alone code ('repo') or of PySlowFast, in which the weights were released ('released')."""
+"""Space-time masked autoencoders (Feichtenhofer et al. 2022): pre-trained with decoder, or
+classifiers; in the names of the authors' stand-alone code ('repo') or of PySlowFast, in which the
+weights were released ('released')."""
 
 import math
 import re
@@ -61,31 +62,43 @@ def _blocks(original: str, here: str) -> list[_table.Row]:
   rows = _table.dense(f'{original}.norm{{n}}', f'{here}/norm{{n}}', 'scale')
   for part in ('q', 'k', 'v', 'proj'):
     rows += _table.dense(f'{original}.attn.{part}', f'{here}/attn/{part}')
-  rows += [(f'{original}.attn.rel_pos_{axis}', f'params/{here}/attn/relative_{axis}') for axis in 'thw']
+  rows += [
+    (f'{original}.attn.rel_pos_{axis}', f'params/{here}/attn/relative_{axis}') for axis in 'thw'
+  ]
   return rows + _table.dense(f'{original}.mlp.fc{{n}}', f'{here}/mlp/fc{{n}}')
 
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`.
 
-  Frames and crop come from the position tables; overridden, the tables are resized. A joint table does not tell time
-  from space: frames=16 unless overridden, and it keeps its size. Relative positions are there where the weights have
-  them, and start at 0 with relative=True where they do not. Without a classifier or decoder in the weights the head has
-  one class of zeros.
+  Frames and crop come from the position tables; overridden, the tables are resized. A joint table
+  does not tell time from space: frames=16 unless overridden, and it keeps its size. Relative
+  positions are there where the weights have them, and start at 0 with relative=True where they do
+  not. Without a classifier or decoder in the weights the head has one class of zeros.
   """
   tensors = _table.split_qkv(tensors)
   kernel = tensors.get('patch_embed.proj.weight')
   if kernel is None or kernel.ndim != 5:
-    raise ValueError("the weights have no 'patch_embed.proj.weight' of five dimensions: not a video MAE")
+    raise ValueError(
+      "the weights have no 'patch_embed.proj.weight' of five dimensions: not a video MAE"
+    )
   patch, class_token = tuple(kernel.shape[2:]), 'cls_token' in tensors
   old = _grid(tensors, patch, class_token, overrides)
-  settings = dict(frames=old[0] * patch[0], crop=(old[1] * patch[1], old[2] * patch[2]), patch=patch)
-  settings |= dict(positions='separable' if 'pos_embed_spatial' in tensors else 'joint', class_token=class_token)
+  settings = dict(
+    frames=old[0] * patch[0], crop=(old[1] * patch[1], old[2] * patch[2]), patch=patch
+  )
+  settings |= dict(
+    positions='separable' if 'pos_embed_spatial' in tensors else 'joint', class_token=class_token
+  )
   settings |= dict(relative=any(_RELATIVE.fullmatch(name) for name in tensors))
-  settings |= dict(qkv_bias='blocks.0.attn.q.bias' in tensors or 'blocks.0.attn.q.weight' not in tensors)
+  settings |= dict(
+    qkv_bias='blocks.0.attn.q.bias' in tensors or 'blocks.0.attn.q.weight' not in tensors
+  )
   scheme, depth = scheme_of(tensors), _decoder_depth(tensors)
   settings['drop_first'] = not depth and not class_token  # as the published classifier does
-  net = convert.make(vit.Backbone, {**convert.variant_of(VARIANTS, variant), **settings, **overrides})
+  net = convert.make(
+    vit.Backbone, {**convert.variant_of(VARIANTS, variant), **settings, **overrides}
+  )
   if depth:
     shared = {name: overrides[name] for name in ('dtype', 'remat') if name in overrides}
     head = _decoder(tensors, scheme, depth, patch, old[0], {**shared, 'qkv_bias': net.qkv_bias})
@@ -99,7 +112,9 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
 
 def scheme_of(tensors: dict[str, np.ndarray]) -> str:
   """'released' for the names of PySlowFast, 'repo' for those of the stand-alone code."""
-  released = any(name.startswith(('pred_head.', 'head.projection.', 'dec_pos_embed')) for name in tensors)
+  released = any(
+    name.startswith(('pred_head.', 'head.projection.', 'dec_pos_embed')) for name in tensors
+  )
   return 'released' if released else 'repo'
 
 
@@ -107,11 +122,16 @@ def with_head(tensors: dict[str, np.ndarray], width: int, name: str) -> dict[str
   """The tensors with a classifier of one class of zeros, where they have none."""
   if f'{name}.weight' in tensors:
     return tensors
-  return {**tensors, f'{name}.weight': np.zeros((1, width), np.float32), f'{name}.bias': np.zeros(1, np.float32)}
+  return {
+    **tensors,
+    f'{name}.weight': np.zeros((1, width), np.float32),
+    f'{name}.bias': np.zeros(1, np.float32),
+  }
 
 
 def with_relative(tensors: dict[str, np.ndarray], net: vit.Backbone) -> dict[str, np.ndarray]:
-  """The tables of relative positions for the clips of the network, interpolated, or of zeros where there are none."""
+  """The tables of relative positions for the clips of the network, interpolated, or of zeros where
+  there are none."""
   if not net.relative:
     return tensors
   grid, found = net.grid((net.frames, *convert.sides(net.crop))), dict(tensors)
@@ -119,24 +139,32 @@ def with_relative(tensors: dict[str, np.ndarray], net: vit.Backbone) -> dict[str
     for i in range(net.depth):
       name = f'blocks.{i}.attn.rel_pos_{axis}'
       known = name in found
-      found[name] = position.resize_temporal(found[name], rows) if known else np.zeros((rows, net.width // net.heads))
+      found[name] = (
+        position.resize_temporal(found[name], rows)
+        if known
+        else np.zeros((rows, net.width // net.heads))
+      )
   return found
 
 
 def names(variables: dict[str, np.ndarray], variant: str, scheme: str = '') -> list[_table.Row]:
-  """The table for `convert.to_source`. scheme: 'repo' or 'released'; '': 'repo', but 'released' for a decoder without a
-  class token of its own where the encoder has one, or with a joint position table where it has none, as the defaults of
-  the two codes are."""
+  """The table for `convert.to_source`. scheme: 'repo' or 'released'; '': 'repo', but 'released' for
+  a decoder without a class token of its own where the encoder has one, or with a joint position
+  table where it has none, as the defaults of the two codes are."""
   convert.variant_of(VARIANTS, variant)
   if scheme not in ('', 'repo', 'released'):
-    raise ValueError(f"scheme is {scheme!r}; it must be 'repo', 'released', or '' to choose by the decoder")
+    raise ValueError(
+      f"scheme is {scheme!r}; it must be 'repo', 'released', or '' to choose by the decoder"
+    )
   depth = len({name.split('/')[2] for name in variables if name.startswith('params/head/block')})
   own, class_token = (f'params/{part}/class_token' in variables for part in ('head', 'backbone'))
   released = depth and not own and (class_token or 'params/head/position' in variables)
   return table(scheme or ('released' if released else 'repo'), depth)
 
 
-def _grid(tensors: dict, patch: tuple[int, ...], class_token: bool, overrides: dict) -> tuple[int, int, int]:
+def _grid(
+  tensors: dict, patch: tuple[int, ...], class_token: bool, overrides: dict
+) -> tuple[int, int, int]:
   """Token grid (t, h, w) that the position tables are for; space is square."""
   if 'pos_embed_spatial' in tensors and 'pos_embed_temporal' in tensors:
     slots, places = tensors['pos_embed_temporal'].shape[1], tensors['pos_embed_spatial'].shape[1]
@@ -146,11 +174,14 @@ def _grid(tensors: dict, patch: tuple[int, ...], class_token: bool, overrides: d
     places, rest = divmod(tensors['pos_embed'].shape[1] - class_token, slots)
     if rest or math.isqrt(places) ** 2 != places:
       raise ValueError(
-        f"'pos_embed' {tensors['pos_embed'].shape} is not for {frames} frames and a square crop: give the number of frames "
+        f"'pos_embed' {tensors['pos_embed'].shape} is not for {frames} frames and a square crop: "
+        'give the number of frames '
         f'it is for, frames='
       )
   else:
-    raise ValueError("the weights have neither 'pos_embed_spatial' with 'pos_embed_temporal', nor 'pos_embed'")
+    raise ValueError(
+      "the weights have neither 'pos_embed_spatial' with 'pos_embed_temporal', nor 'pos_embed'"
+    )
   side = math.isqrt(places)
   if side * side != places:
     raise ValueError(f'the position table has {places} places, which is no square')
@@ -162,7 +193,9 @@ def _decoder_depth(tensors: dict[str, np.ndarray]) -> int:
   return len([name for name in tensors if pattern.fullmatch(name)])
 
 
-def _decoder(tensors: dict, scheme: str, depth: int, patch: tuple[int, ...], slots: int, shared: dict) -> mae.Head:
+def _decoder(
+  tensors: dict, scheme: str, depth: int, patch: tuple[int, ...], slots: int, shared: dict
+) -> mae.Head:
   predict = 'decoder_pred.weight' if scheme == 'repo' else 'pred_head.projections.0.weight'
   missing = [name for name in (predict, 'decoder_embed.weight') if name not in tensors]
   if missing:
@@ -180,8 +213,11 @@ def _decoder(tensors: dict, scheme: str, depth: int, patch: tuple[int, ...], slo
   )
 
 
-def _resize(tensors: dict[str, np.ndarray], old: tuple[int, ...], new: tuple[int, ...]) -> dict[str, np.ndarray]:
-  """Position tables for the grid `new` (Feichtenhofer et al. 2022 fine-tune at other sizes than they pre-train)."""
+def _resize(
+  tensors: dict[str, np.ndarray], old: tuple[int, ...], new: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+  """Position tables for the grid `new` (Feichtenhofer et al. 2022 fine-tune at other sizes than
+  they pre-train)."""
   if old == new:
     return tensors
   resized = dict(tensors)

@@ -1,5 +1,6 @@
-"""MMAction: SlowOnly, SlowFast, R(2+1)D, CSN, TSN and TSM, the first and the last also with non-local blocks; the image
-pre-training paper (ECCV 2022) uses its names, for its image networks nearly."""
+"""MMAction: SlowOnly, SlowFast, R(2+1)D, CSN, TSN and TSM, the first and the last also with
+non-local blocks; the image pre-training paper (ECCV 2022) uses its names, for its image networks
+nearly."""
 
 import re
 from typing import Any
@@ -15,18 +16,24 @@ from vjax.types import VideoModel
 CLIP = (8, 64, 64)
 _NAMES = r'(sts_\w+|slow(_nl)?_r\d+|vmz_i[rp]_csn_r\d+|tsm(_nl|_tp)?_r\d+|tsn_r\d+|mm_r2plus1d_r34)'
 _OURS = {name: settings for name, settings in resnet.VARIANTS.items() if re.fullmatch(_NAMES, name)}
-_OURS |= {re.sub(r'^(mm|sts)', r'\1_slowfast', n): s for n, s in slowfast.VARIANTS.items() if re.match('mm|sts', n)}
+_OURS |= {
+  re.sub(r'^(mm|sts)', r'\1_slowfast', n): s
+  for n, s in slowfast.VARIANTS.items()
+  if re.match('mm|sts', n)
+}
 _OURS |= {'sts_x3d_s': x3d.VARIANTS['sts_s']}
 # Its pooling through time is a single one, after res2.
 VARIANTS = {
-  re.sub('^(mm|vmz)_', '', name): dict(settings, pools=('max', '', '', '')) if name.startswith('tsm_tp') else settings
+  re.sub('^(mm|vmz)_', '', name): dict(settings, pools=('max', '', '', ''))
+  if name.startswith('tsm_tp')
+  else settings
   for name, settings in _OURS.items()
 }
 
 
 def table(kind: str = '2d') -> list[_table.Row]:
-  """The rename table; block numbers and stages are the same everywhere. kind: of the convolutions, as in
-  layers.residual.KINDS; those of CSN stand in a sequence."""
+  """The rename table; block numbers and stages are the same everywhere. kind: of the convolutions,
+  as in layers.residual.KINDS; those of CSN stand in a sequence."""
   stem = 'backbone/stem'
   rows = [
     ('backbone.conv1.conv.weight', f'params/{stem}/conv1/kernel'),
@@ -58,7 +65,8 @@ def table(kind: str = '2d') -> list[_table.Row]:
 
 
 def _separated(theirs: str, here: str, kept: bool) -> list[_table.Row]:
-  """Rows of CSN's depthwise convolution and its norm; kept: after those that keep the interaction of channels."""
+  """Rows of CSN's depthwise convolution and its norm; kept: after those that keep the interaction
+  of channels."""
   if not kept:
     return [
       (f'{theirs}.0.conv.weight', f'params/{here}/conv2/kernel'),
@@ -99,9 +107,13 @@ def slowfast_table() -> list[_table.Row]:
     rows += [(lateral, f'params/backbone/lateral{layer + 1}/conv/kernel')]
   for path in ('slow', 'fast'):
     within = lambda name, path=path: name.replace('backbone.', f'backbone.{path}_path.', 1)
-    ours = lambda name, path=path: name and re.sub(r'backbone/(res|stem)', rf'backbone/{path}_\1', name)
+    ours = lambda name, path=path: (
+      name and re.sub(r'backbone/(res|stem)', rf'backbone/{path}_\1', name)
+    )
     single = _table.norm('backbone.conv1.bn', 'backbone/stem/norm1') + table()
-    rows += [(within(theirs), ours(here)) for theirs, here in single if theirs.startswith('backbone.')]
+    rows += [
+      (within(theirs), ours(here)) for theirs, here in single if theirs.startswith('backbone.')
+    ]
   return rows
 
 
@@ -121,7 +133,12 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
     )
   head = linear.Head(convert.num_classes(tensors, 'cls_head.fc_cls.weight'))
   if 'slowfast' in variant:
-    return VideoModel(_cnn.backbone(slowfast, settings), head), (32, 64, 64), slowfast_table(), tensors
+    return (
+      VideoModel(_cnn.backbone(slowfast, settings), head),
+      (32, 64, 64),
+      slowfast_table(),
+      tensors,
+    )
   tensors = _biased({_plain(name): _five_axes(array) for name, array in tensors.items()})
   return VideoModel(_cnn.backbone(resnet, settings), head), CLIP, _rows(settings), tensors
 
@@ -129,20 +146,28 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
 def _rows(settings: dict[str, Any]) -> list[_table.Row]:
   """The table of a ResNet, the norm at the end of its stem included."""
   last = 'norm2' if settings.get('stem') == '2plus1d' else 'norm1'
-  return _table.norm('backbone.conv1.bn', f'backbone/stem/{last}') + table(settings.get('convs', ('2d',))[0])
+  return _table.norm('backbone.conv1.bn', f'backbone/stem/{last}') + table(
+    settings.get('convs', ('2d',))[0]
+  )
 
 
 def _image(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
   """The image pre-training paper's image networks under the names of its video networks.
 
-  DIFFERS(code): X3D's image network has a bias before its last ReLU, which the video network lacks; it is dropped, as in
-  the authors' fine-tuning."""
+  DIFFERS(code): X3D's image network has a bias before its last ReLU, which the video network lacks;
+  it is dropped, as in the authors' fine-tuning."""
   found, last = {}, 'cls_head.fc2' if variant == 'sts_x3d_s' else 'cls_head.fc_cls'
   for name, array in tensors.items():
     name = name.removeprefix('module.')
     if name == 'classifier.weight' and 'slowfast' in variant:
-      array = np.roll(array, array.shape[1] // 9, axis=1)  # [slow, fast], 8 to 1; the video network has [fast, slow]
-    for theirs, video in {'get_feature': 'backbone', 'classifier': last, 'fc1': 'cls_head.fc1'}.items():
+      array = np.roll(
+        array, array.shape[1] // 9, axis=1
+      )  # [slow, fast], 8 to 1; the video network has [fast, slow]
+    for theirs, video in {
+      'get_feature': 'backbone',
+      'classifier': last,
+      'fc1': 'cls_head.fc1',
+    }.items():
       name = re.sub(rf'^{theirs}\.', f'{video}.', name)
     if name != 'cls_head.fc1.bias':
       found[name] = array
@@ -150,10 +175,14 @@ def _image(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray
 
 
 def _plain(name: str) -> str:
-  """Names without the wrappers of TSM's blocks, convolutions and pool (a net), of blocks with a non-local one behind them
-  (a block), and of projections with a pool behind them (a sequence)."""
+  """Names without the wrappers of TSM's blocks, convolutions and pool (a net), of blocks with a
+  non-local one behind them (a block), and of projections with a pool behind them (a sequence)."""
   name = re.sub(r'^(backbone\.layer\d)(?:\.net)?(\.\d+)(?:\.net)?(?:\.block)?\.', r'\1\2.', name)
-  return re.sub(r'\.non_local_block\.(phi|g)\.0\.', r'.non_local_block.\1.', name.replace('.conv.net.', '.conv.'))
+  return re.sub(
+    r'\.non_local_block\.(phi|g)\.0\.',
+    r'.non_local_block.\1.',
+    name.replace('.conv.net.', '.conv.'),
+  )
 
 
 def _five_axes(array: np.ndarray) -> np.ndarray:
@@ -162,9 +191,13 @@ def _five_axes(array: np.ndarray) -> np.ndarray:
 
 
 def _biased(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """With biases of zero where the norm after a non-local block's last projection made the original leave them out."""
+  """With biases of zero where the norm after a non-local block's last projection made the original
+  leave them out."""
   norms = [name for name in tensors if name.endswith('.conv_out.bn.running_mean')]
-  zeros = {n.replace('.bn.running_mean', '.conv.bias'): np.zeros(tensors[n].shape, np.float32) for n in norms}
+  zeros = {
+    n.replace('.bn.running_mean', '.conv.bias'): np.zeros(tensors[n].shape, np.float32)
+    for n in norms
+  }
   return {**zeros, **tensors}
 
 
@@ -174,20 +207,28 @@ def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   if variant == 'sts_x3d_s' or 'slowfast' in variant:
     rows = x3d_table() if variant == 'sts_x3d_s' else slowfast_table()
     return [row for row in rows if not re.search('conv_[st]|bn_s', row[0])]
-  other = r'backbone\.conv1\.conv\.weight' if settings.get('stem') == '2plus1d' else 'conv_[st]|bn_s'
+  other = (
+    r'backbone\.conv1\.conv\.weight' if settings.get('stem') == '2plus1d' else 'conv_[st]|bn_s'
+  )
   return [row for row in _rows(settings) if not re.search(other, row[0])]
 
 
-_POINTWISE = r'.*\.se_module\.fc\d\.weight'  # linear layers of X3D that are 1x1x1 convolutions there
+_POINTWISE = (
+  r'.*\.se_module\.fc\d\.weight'  # linear layers of X3D that are 1x1x1 convolutions there
+)
 
 
 def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
-  """What the original stores in another form, under the names that its wrappers give (of TSM, those of 'blockres')."""
+  """What the original stores in another form, under the names that its wrappers give (of TSM, those
+  of 'blockres')."""
   if variant == 'sts_x3d_s':
     return _table.pointwise(tensors, _POINTWISE)
   tensors = _unbiased(tensors)
   if '_nl_' in variant:
-    tensors = {re.sub(r'(non_local_block\.(?:phi|g))\.', r'\1.0.', name): array for name, array in tensors.items()}
+    tensors = {
+      re.sub(r'(non_local_block\.(?:phi|g))\.', r'\1.0.', name): array
+      for name, array in tensors.items()
+    }
   if variant.startswith('tsm'):
     tensors = {_wrapped(name, variant): array for name, array in tensors.items()}
   if variant.startswith('ts'):
@@ -199,11 +240,17 @@ def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarra
 
 
 def _wrapped(name: str, variant: str) -> str:
-  """The name that TSM gives: a net where it shifts or pools, a block where a non-local one follows."""
+  """The name that TSM gives: a net where it shifts or pools, a block where a non-local one
+  follows."""
   match = re.fullmatch(r'(backbone\.layer)(\d)\.(\d+)\.(.*)', name)
   if not match:
     return name
-  net, stage, block, rest = resnet.Backbone(**VARIANTS[variant]), int(match[2]) - 1, int(match[3]), match[4]
+  net, stage, block, rest = (
+    resnet.Backbone(**VARIANTS[variant]),
+    int(match[2]) - 1,
+    int(match[3]),
+    match[4],
+  )
   if net.mixed()[stage][block]:
     rest = re.sub(r'^conv1\.conv\.', 'conv1.conv.net.', rest)
   if block in net.nonlocals[stage] and not rest.startswith('non_local_block'):
@@ -213,7 +260,8 @@ def _wrapped(name: str, variant: str) -> str:
 
 
 def _unbiased(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The inverse of `_biased`: a bias in front of a norm is the same as so much less of a running mean."""
+  """The inverse of `_biased`: a bias in front of a norm is the same as so much less of a running
+  mean."""
   found = dict(tensors)
   for name in tensors:
     if name.endswith('.conv_out.conv.bias'):

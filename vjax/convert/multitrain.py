@@ -1,6 +1,8 @@
-"""MultiTrain's MViT (Liang et al. 2022): trained on one data set, or the backbone of several with the head of one.
+"""MultiTrain's MViT (Liang et al. 2022): trained on one data set, or the backbone of several with
+the head of one.
 
-What only training needs (projections between data sets, the expander of the informative loss) is left out.
+What only training needs (projections between data sets, the expander of the informative loss) is
+left out.
 """
 
 import re
@@ -31,12 +33,15 @@ def table() -> list[_table.Row]:
 
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. overrides: also `dataset`, whose head to take, needed where
-  there are several, and what `_mvit.backbone` takes. Raises ValueError listing them."""
+  """Model, clip shape, table and tensors for `convert.load`. overrides: also `dataset`, whose head
+  to take, needed where there are several, and what `_mvit.backbone` takes. Raises ValueError
+  listing them."""
   settings, overrides = convert.variant_of(VARIANTS, variant), dict(overrides)
   tensors = _one_head(tensors, overrides.pop('dataset', None))
   if 'head.fc2.weight' in tensors:
-    head = mlp.Head(convert.num_classes(tensors, 'head.fc2.weight'), hidden=len(tensors['head.fc1.weight']))
+    head = mlp.Head(
+      convert.num_classes(tensors, 'head.fc2.weight'), hidden=len(tensors['head.fc1.weight'])
+    )
   else:
     head = linear.Head(convert.num_classes(tensors, 'head.projection.weight'))
   backbone, tensors = _mvit.backbone(tensors, settings, overrides)
@@ -56,15 +61,20 @@ def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarra
 
 
 def _one_head(tensors: dict[str, np.ndarray], dataset: str | None) -> dict[str, np.ndarray]:
-  """The tensors with the head of one data set, called 'head.fc1' and 'head.fc2', or 'head.projection' where it is linear."""
-  found = {name: re.fullmatch(r'head\.heads\.([^.]+)(\.fc\d)?\.(weight|bias)', name) for name in tensors}
+  """The tensors with the head of one data set, called 'head.fc1' and 'head.fc2', or
+  'head.projection' where it is linear."""
+  found = {
+    name: re.fullmatch(r'head\.heads\.([^.]+)(\.fc\d)?\.(weight|bias)', name) for name in tensors
+  }
   datasets = sorted({match[1] for match in found.values() if match})
   if not datasets:
     if dataset is not None:
       raise ValueError(f'dataset={dataset!r}: these weights are of one data set, leave it out')
     return tensors
   if dataset not in datasets:
-    raise ValueError(f'dataset={dataset!r}: the weights have heads for {", ".join(datasets)}; name one')
+    raise ValueError(
+      f'dataset={dataset!r}: the weights have heads for {", ".join(datasets)}; name one'
+    )
   kept = {}
   for name, array in tensors.items():
     match = found[name]

@@ -19,14 +19,19 @@ VARIANTS = {
 }
 
 
-VARIANTS |= {f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if n.startswith('r')}
 VARIANTS |= {
-  f'x3d_{n}': dict(settings, shortcut_norm=False) for n, settings in x3d.VARIANTS.items() if not n.startswith('sts')
+  f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if n.startswith('r')
+}
+VARIANTS |= {
+  f'x3d_{n}': dict(settings, shortcut_norm=False)
+  for n, settings in x3d.VARIANTS.items()
+  if not n.startswith('sts')
 }
 
 
 def table(variant: str) -> list[_table.Row]:
-  """The rename table; where a network pools after res2 the pool is a block, and the later ones have a number more."""
+  """The rename table; where a network pools after res2 the pool is a block, and the later ones have
+  a number more."""
   settings = convert.variant_of(VARIANTS, variant)
   if variant.startswith('slowfast'):
     rows = _table.dense('blocks.6.proj', 'head/linear')
@@ -50,7 +55,9 @@ def table(variant: str) -> list[_table.Row]:
       *_table.dense('blocks.5.proj', 'head/linear'),
     ]
     return rows + [
-      row for stage in (2, 3, 4, 5) for row in _blocks(f'blocks.{stage - 1}', f'res{stage}', squeezed=True)
+      row
+      for stage in (2, 3, 4, 5)
+      for row in _blocks(f'blocks.{stage - 1}', f'res{stage}', squeezed=True)
     ]
   pooled = int(settings.get('pools', ('',))[0] == 'half')
   rows = _stem('blocks.0', 'stem') + _table.dense(f'blocks.{5 + pooled}.proj', 'head/linear')
@@ -95,11 +102,21 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   if variant.startswith('slowfast'):
     lateral = np.shape(tensors.get('blocks.0.multipathway_fusion.conv_fast_to_slow.weight', ()))
     settings = {**settings, **({'fusion': lateral[2]} if len(lateral) == 5 else {}), **overrides}
-    return VideoModel(_cnn.backbone(slowfast, settings), head), (32, 64, 64), table(variant), tensors
+    return (
+      VideoModel(_cnn.backbone(slowfast, settings), head),
+      (32, 64, 64),
+      table(variant),
+      tensors,
+    )
   if variant.startswith('x3d'):
     tensors = _table.matrices(tensors, _POINTWISE)
     hidden = tensors['blocks.5.pool.post_conv.weight'].shape[0]
-    return VideoModel(_cnn.backbone(x3d, settings), head.clone(hidden=hidden)), CLIP, table(variant), tensors
+    return (
+      VideoModel(_cnn.backbone(x3d, settings), head.clone(hidden=hidden)),
+      CLIP,
+      table(variant),
+      tensors,
+    )
   return VideoModel(_cnn.backbone(resnet, settings), head), CLIP, table(variant), tensors
 
 
@@ -108,9 +125,8 @@ def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   return table(variant)
 
 
-_POINTWISE = (
-  r'.*\.block\.[02]\.weight|.*\.post_conv\.weight'  # linear layers of X3D that are 1x1x1 convolutions there
-)
+# linear layers of X3D that are 1x1x1 convolutions there
+_POINTWISE = r'.*\.block\.[02]\.weight|.*\.post_conv\.weight'
 
 
 def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:

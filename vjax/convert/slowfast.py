@@ -1,5 +1,7 @@
-"""PySlowFast's model zoo: C2D, I3D, Slow, with and without non-local blocks, SlowFast, X3D and MViT, from its PyTorch
-files or the Caffe2 pickles.  (Wang et al. 2018; Feichtenhofer et al. 2019; Feichtenhofer 2020; Li et al. 2022.)"""
+"""PySlowFast's model zoo: C2D, I3D, Slow, with and without non-local blocks, SlowFast, X3D and
+MViT, from its PyTorch files or the Caffe2 pickles.  (Wang et al. 2018; Feichtenhofer et al. 2019;
+Feichtenhofer 2020; Li et al. 2022.)
+"""
 
 import re
 from typing import Any
@@ -18,8 +20,14 @@ VARIANTS = {
   for name, settings in resnet.VARIANTS.items()
   if re.fullmatch(r'(c2d|c2d_nln|c2d_nopool|i3d_3x1x1|i3d_nln|slow|slow_nln|slow_50_50)_r\d+', name)
 }
-VARIANTS |= {f'x3d_{n}': settings for n, settings in x3d.VARIANTS.items() if not n.startswith('sts')}
-VARIANTS |= {f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if not re.match('mm|sts', n)}
+VARIANTS |= {
+  f'x3d_{n}': settings for n, settings in x3d.VARIANTS.items() if not n.startswith('sts')
+}
+VARIANTS |= {
+  f'slowfast_{n}': settings
+  for n, settings in slowfast.VARIANTS.items()
+  if not re.match('mm|sts', n)
+}
 VARIANTS |= {f'mvit_{n}': settings for n, settings in mvit.VARIANTS.items() if n.startswith('v')}
 
 
@@ -67,7 +75,10 @@ def slowfast_table() -> list[_table.Row]:
 def _blocks(pathway: int = 0, prefix: str = '') -> list[_table.Row]:
   rows = []
   for stage in (2, 3, 4, 5):
-    block, here = f's{stage}.pathway{pathway}_res{{block}}', f'backbone/{prefix}res{stage}/block{{block}}'
+    block, here = (
+      f's{stage}.pathway{pathway}_res{{block}}',
+      f'backbone/{prefix}res{stage}/block{{block}}',
+    )
     for i, letter in enumerate('abc', start=1):
       rows += [
         (f'{block}.branch2.{letter}.weight', f'params/{here}/conv{i}/kernel'),
@@ -79,7 +90,10 @@ def _blocks(pathway: int = 0, prefix: str = '') -> list[_table.Row]:
     ]
     for part, layer in {'fc1': 'reduce', 'fc2': 'expand'}.items():
       rows += _table.dense(f'{block}.branch2.se.{part}', f'{here}/se/{layer}')
-    attend, here = f's{stage}.pathway{pathway}_nonlocal{{block}}', f'backbone/{prefix}res{stage}/nonlocal{{block}}'
+    attend, here = (
+      f's{stage}.pathway{pathway}_nonlocal{{block}}',
+      f'backbone/{prefix}res{stage}/nonlocal{{block}}',
+    )
     for name in ('theta', 'phi', 'g', 'out'):
       rows += _table.dense(f'{attend}.conv_{name}', f'{here}/{name}')
     rows += _table.norm(f'{attend}.bn', f'{here}/norm')
@@ -87,11 +101,14 @@ def _blocks(pathway: int = 0, prefix: str = '') -> list[_table.Row]:
 
 
 def caffe2_name(blob: str) -> str | None:
-  """The PyTorch file's name of a Caffe2 blob; None for what is no weight (momentum, learning rate, counters)."""
+  """The PyTorch file's name of a Caffe2 blob; None for what is no weight (momentum, learning rate,
+  counters)."""
   if 'momentum' in blob or blob in ('lr', 'model_iter'):
     return None
   ends = {'s': 'weight', 'b': 'bias', 'rm': 'running_mean', 'riv': 'running_var', 'w': 'weight'}
-  match = re.fullmatch(r't_(?:pool(1)|res(\d)_\d+_branch2c_bn)_subsample(_bn)?_(s|b|rm|riv|w)', blob)
+  match = re.fullmatch(
+    r't_(?:pool(1)|res(\d)_\d+_branch2c_bn)_subsample(_bn)?_(s|b|rm|riv|w)', blob
+  )
   if match:  # a lateral, named after the last fast layer before it
     return f's{match[1] or match[2]}_fuse.{"bn" if match[3] else "conv_f2s"}.{ends[match[4]]}'
   pathway, blob = (1, blob[2:]) if blob.startswith('t_') else (0, blob)
@@ -110,17 +127,21 @@ def caffe2_name(blob: str) -> str | None:
   match = re.fullmatch(r'nonlocal_conv(\d)_(\d+)_(theta|phi|g|out|bn)_(s|b|rm|riv|w)', blob)
   if match:
     stage, block, part, end = match.groups()
-    return f's{stage}.pathway0_nonlocal{block}.{part if part == "bn" else f"conv_{part}"}.{ends[end]}'
+    return (
+      f's{stage}.pathway0_nonlocal{block}.{part if part == "bn" else f"conv_{part}"}.{ends[end]}'
+    )
   match = re.fullmatch(r'(pred|conv_5|conv_5_bn|lin_5)_(s|b|rm|riv|w)', blob)
   return f'head.{match[1].replace("pred", "projection")}.{ends[match[2]]}' if match else blob
 
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. How many frames SlowFast's laterals look at is read from the
-  weights."""
+  """Model, clip shape, table and tensors for `convert.load`. How many frames SlowFast's laterals
+  look at is read from the weights."""
   settings = {**convert.variant_of(VARIANTS, variant), **overrides}
   if any(name.endswith('_riv') for name in tensors):
-    tensors = {new: array for name, array in tensors.items() if (new := caffe2_name(name)) is not None}
+    tensors = {
+      new: array for name, array in tensors.items() if (new := caffe2_name(name)) is not None
+    }
   tensors = _table.matrices(tensors, r'head\.projection\.weight')
   classes = convert.num_classes(tensors, 'head.projection.weight')
   if variant.startswith('mvit'):
@@ -140,16 +161,24 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
     return VideoModel(_cnn.backbone(resnet, settings), linear.Head(classes)), CLIP, table(), tensors
   tensors = _table.matrices(tensors, _POINTWISE)
   hidden = tensors['head.lin_5.weight'].shape[0] if 'head.lin_5.weight' in tensors else x3d.HIDDEN
-  return VideoModel(_cnn.backbone(x3d, settings), linear.Head(classes, hidden=hidden)), CLIP, x3d_table(), tensors
+  return (
+    VideoModel(_cnn.backbone(x3d, settings), linear.Head(classes, hidden=hidden)),
+    CLIP,
+    x3d_table(),
+    tensors,
+  )
 
 
 def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
   convert.variant_of(VARIANTS, variant)
-  return {'x3d': x3d_table, 'slowfast': slowfast_table, 'mvit': _mvit.table}.get(variant.split('_')[0], table)()
+  return {'x3d': x3d_table, 'slowfast': slowfast_table, 'mvit': _mvit.table}.get(
+    variant.split('_')[0], table
+  )()
 
 
-_POINTWISE = r'.*\.se\.fc\d\.weight|head\.lin_5\.weight'  # linear layers of X3D that are 1x1x1 convolutions there
+# linear layers of X3D that are 1x1x1 convolutions there
+_POINTWISE = r'.*\.se\.fc\d\.weight|head\.lin_5\.weight'
 
 
 def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:

@@ -1,5 +1,5 @@
-"""torchvision's video ResNets r3d_18, mc3_18 and r2plus1d_18 (Tran et al. 2018), and its image ResNets and GoogLeNet, which
-see clips frame by frame here (the unified framework's TSN)."""
+"""torchvision's video ResNets r3d_18, mc3_18 and r2plus1d_18 (Tran et al. 2018), and its image
+ResNets and GoogLeNet, which see clips frame by frame here (the unified framework's TSN)."""
 
 from typing import Any
 
@@ -12,15 +12,20 @@ from vjax.models import resnet
 from vjax.types import VideoModel
 
 VARIANTS = {
-  name.removeprefix('tv_'): settings for name, settings in resnet.VARIANTS.items() if name.startswith('tv_')
+  name.removeprefix('tv_'): settings
+  for name, settings in resnet.VARIANTS.items()
+  if name.startswith('tv_')
 }
-_IMAGES = {f'resnet{d}': f'tsn_r{d}' for d in (18, 34, 50, 101, 152)} | {'googlenet': 'tsn_inception'}
+_IMAGES = {f'resnet{d}': f'tsn_r{d}' for d in (18, 34, 50, 101, 152)} | {
+  'googlenet': 'tsn_inception'
+}
 VARIANTS |= {name: ibm.VARIANTS[here] for name, here in _IMAGES.items()}
 CLIP = (8, 112, 112)  # any clip that survives the strides; no parameter depends on it
 
 
 def table(kind: str = '2d') -> list[_table.Row]:
-  """The rename table; VMZ's PyTorch release uses the same names. kind: 'ip' for the two convolutions of ip-CSN."""
+  """The rename table; VMZ's PyTorch release uses the same names. kind: 'ip' for the two
+  convolutions of ip-CSN."""
   rows = [
     ('stem.0.weight', 'params/backbone/stem/conv1/kernel'),
     *_table.norm('stem.1', 'backbone/stem/norm1'),

@@ -1,5 +1,5 @@
-"""VMZ: R(2+1)D, R3D and R2D of Ghadiyaram et al. 2019, CSN (Tran et al. 2019), from the PyTorch files (and the community's
-conversions, which share their names) or from the Caffe2 pickles."""
+"""VMZ: R(2+1)D, R3D and R2D of Ghadiyaram et al. 2019, CSN (Tran et al. 2019), from the PyTorch
+files (and the community's conversions, which share their names) or from the Caffe2 pickles."""
 
 import re
 from typing import Any
@@ -14,14 +14,22 @@ from vjax.types import VideoModel
 
 VARIANTS = {
   'r2d_18': resnet.VARIANTS['r2d_18'],
-  **{f'{kind}_{d}': resnet.VARIANTS[f'{kind}_{d}'] for kind in ('r3d', 'r2plus1d') for d in (18, 34, 101, 152)},
-  **{f'{kind}_csn_{d}': resnet.VARIANTS[f'vmz_{kind}_csn_r{d}'] for kind in ('ir', 'ip') for d in (50, 101, 152)},
+  **{
+    f'{kind}_{d}': resnet.VARIANTS[f'{kind}_{d}']
+    for kind in ('r3d', 'r2plus1d')
+    for d in (18, 34, 101, 152)
+  },
+  **{
+    f'{kind}_csn_{d}': resnet.VARIANTS[f'vmz_{kind}_csn_r{d}']
+    for kind in ('ir', 'ip')
+    for d in (50, 101, 152)
+  },
 }
 
 
 def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
-  """The rename table of the Caffe2 blobs. Blocks are numbered through all stages; `_riv` holds the running variance
-  in spite of its name, which says inverse."""
+  """The rename table of the Caffe2 blobs. Blocks are numbered through all stages; `_riv` holds the
+  running variance in spite of its name, which says inverse."""
   settings = convert.variant_of(VARIANTS, variant)
   stem = 'backbone/stem'
   if settings.get('stem') == '2plus1d':
@@ -32,8 +40,15 @@ def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
       *_caffe2_norm('conv1_spatbn_relu', f'{stem}/norm2'),
     ]
   else:
-    rows = [('conv1_w', f'params/{stem}/conv1/kernel'), *_caffe2_norm('conv1_spatbn_relu', f'{stem}/norm1')]
-  blocks = [(stage, block) for stage, depth in enumerate(settings['depths'], start=2) for block in range(depth)]
+    rows = [
+      ('conv1_w', f'params/{stem}/conv1/kernel'),
+      *_caffe2_norm('conv1_spatbn_relu', f'{stem}/norm1'),
+    ]
+  blocks = [
+    (stage, block)
+    for stage, depth in enumerate(settings['depths'], start=2)
+    for block in range(depth)
+  ]
   for i, (stage, block) in enumerate(blocks):
     here = f'backbone/res{stage}/block{block}'
     kind = settings.get('convs', ('2d',) * 4)[stage - 2]
@@ -47,7 +62,10 @@ def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
           *_caffe2_norm(f'comp_{i}_spatbn_{j}_middle', f'{here}/conv{j}/norm'),
         ]
       rows += [
-        (f'comp_{i}_conv_{number}_w', f'params/{here}/conv{j}/' + (f'{second}/kernel' if second else 'kernel')),
+        (
+          f'comp_{i}_conv_{number}_w',
+          f'params/{here}/conv{j}/' + (f'{second}/kernel' if second else 'kernel'),
+        ),
         *_caffe2_norm(f'comp_{i}_spatbn_{number}', f'{here}/norm{j}'),
       ]
     rows += [
@@ -55,7 +73,11 @@ def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
       *_caffe2_norm(f'shortcut_projection_{i}_spatbn', f'{here}/shortcut_norm'),
     ]
   last = f'last_out_L{classes}'
-  return [*rows, (f'{last}_w', 'params/head/linear/kernel'), (f'{last}_b', 'params/head/linear/bias')]
+  return [
+    *rows,
+    (f'{last}_w', 'params/head/linear/kernel'),
+    (f'{last}_b', 'params/head/linear/bias'),
+  ]
 
 
 _HALVES = {'2plus1d': ('spatial', 'temporal'), 'ip': ('pointwise', 'depthwise')}
@@ -71,8 +93,8 @@ def _caffe2_norm(original: str, here: str) -> list[_table.Row]:
 
 
 def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. pool1 leaves no trace in the weights: R(2+1)D files for 224 px
-  need the override pool1=True; CSN has it."""
+  """Model, clip shape, table and tensors for `convert.load`. pool1 leaves no trace in the weights:
+  R(2+1)D files for 224 px need the override pool1=True; CSN has it."""
   tensors = _table.matrices(tensors, r'last_out_L\d+_w|fc\.weight')
   backbone = _cnn.backbone(resnet, {**convert.variant_of(VARIANTS, variant), **overrides})
   last = next((name for name in tensors if re.fullmatch(r'last_out_L\d+_w', name)), None)

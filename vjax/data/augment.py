@@ -1,6 +1,8 @@
-"""Pixels of a clip: what is drawn for training, once per clip, and how a frame becomes a crop (OpenCV, uint8).
+"""Pixels of a clip: what is drawn for training, once per clip, and how a frame becomes a crop
+(OpenCV, uint8).
 
-All training crops are a window of the decoded frame, resized once. Frames are taken one by one, while they are in the cache.
+All training crops are a window of the decoded frame, resized once. Frames are taken one by one,
+while they are in the cache.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import randaugment
 
 cv2.setNumThreads(1)  # clips are made side by side
-_MEAN, _STD = 0.45 * 255, 0.225 * 255  # the normalisation under which erased pixels are N(0, 1)
+_MEAN, _STD = 0.45 * 255, 0.225 * 255  # the normalization under which erased pixels are N(0, 1)
 
 
 class Plan(NamedTuple):
-  """What happens to one clip: window and erased box (y, x, height, width), whether it is mirrored, factors of brightness,
-  contrast and saturation, RandAugment's operations and arguments, and the seed of the erased pixels."""
+  """What happens to one clip: window and erased box (y, x, height, width), whether it is mirrored,
+  factors of brightness, contrast and saturation, RandAugment's operations and arguments, and the
+  seed of the erased pixels."""
 
   window: np.ndarray
   mirror: np.ndarray
@@ -32,13 +35,21 @@ class Plan(NamedTuple):
 
 
 def draw(
-  rng: np.random.Generator, augment: AugmentConfig, clip: ClipConfig, height: int, width: int, flip: bool
+  rng: np.random.Generator,
+  augment: AugmentConfig,
+  clip: ClipConfig,
+  height: int,
+  width: int,
+  flip: bool,
 ) -> Plan:
-  """The plan for one clip of frames of height x width pixels; flip: whether the data set may be mirrored."""
+  """The plan for one clip of frames of height x width pixels; flip: whether the data set may be
+  mirrored."""
   window = _WINDOWS[augment.crop](rng, augment, clip.crop_size, height, width)
   mirror = rng.random() < augment.flip and flip
   color = [rng.uniform(max(0, 1 - s), 1 + s) for s in augment.color_jitter]
-  ops, values = randaugment.draw(rng, augment.rand_augment, augment.magnitude, augment.magnitude_std)
+  ops, values = randaugment.draw(
+    rng, augment.rand_augment, augment.magnitude, augment.magnitude_std
+  )
   return Plan(
     window=np.array(window, np.int32),
     mirror=np.array(mirror),
@@ -65,7 +76,9 @@ def _resized(rng, augment: AugmentConfig, crop: int, height: int, width: int):
 
 def _jitter(rng, augment: AugmentConfig, crop: int, height: int, width: int):
   low, high = augment.short_side
-  side = round(1 / rng.uniform(1 / high, 1 / low)) if augment.inverse else rng.integers(low, high + 1)
+  side = (
+    round(1 / rng.uniform(1 / high, 1 / low)) if augment.inverse else rng.integers(low, high + 1)
+  )
   return _scaled_crop(rng, crop, height, width, *_scaled(height, width, side))
 
 
@@ -76,11 +89,13 @@ def _fixed(rng, augment: AugmentConfig, crop: int, height: int, width: int):
 def _scaled_crop(rng, crop: int, height: int, width: int, scaled_height: int, scaled_width: int):
   """The window of the frame that a random crop of the scaled frame covers, every offset as likely.
 
-  DIFFERS(code): rounded to whole pixels of the frame (less than half a pixel), so that it is cut before it is scaled.
+  DIFFERS(code): rounded to whole pixels of the frame (less than half a pixel), so that it is cut
+  before it is scaled.
   """
   if min(scaled_height, scaled_width) < crop:
     raise ValueError(
-      f'crop={crop} px does not fit frames scaled to {scaled_height}x{scaled_width}; scale them larger'
+      f'crop={crop} px does not fit frames scaled to {scaled_height}x{scaled_width}; scale them '
+      'larger'
     )
   y, x = rng.integers(0, scaled_height - crop + 1), rng.integers(0, scaled_width - crop + 1)
   top, bottom = (round(v * height / scaled_height) for v in (y, y + crop))
@@ -98,7 +113,7 @@ def _multiscale(rng, augment: AugmentConfig, crop: int, height: int, width: int)
   return row * ((height - h) // 4), column * ((width - w) // 4), h, w
 
 
-# Rows and columns of a quarter grid: corners, centre, edge middles, inner quarters.
+# Rows and columns of a quarter grid: corners, center, edge middles, inner quarters.
 _ANCHORS = [(r, c) for r in (0, 2, 4) for c in (0, 2, 4)] + [(r, c) for r in (1, 3) for c in (1, 3)]
 _WINDOWS = {'resized': _resized, 'jitter': _jitter, 'fixed': _fixed, 'multiscale': _multiscale}
 
@@ -115,8 +130,8 @@ def _erased(rng, augment: AugmentConfig, crop: int):
 
 
 def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: np.ndarray) -> None:
-  """Writes frame (H, W, 3) uint8, the clip's frame t, to out (crop, crop, 3) by the clip's plan, in the order RandAugment,
-  window and resize, color, flip, erase."""
+  """Writes frame (H, W, 3) uint8, the clip's frame t, to out (crop, crop, 3) by the clip's plan, in
+  the order RandAugment, window and resize, color, flip, erase."""
   for op, value in zip(plan.ops, plan.values):
     frame = randaugment.apply(frame, randaugment.NAMES[op], float(value))
   y, x, h, w = plan.window
@@ -136,8 +151,9 @@ def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: n
 
 
 def place(frame: np.ndarray, plan: Plan, crop: int, out: np.ndarray) -> tuple[int, int, int, int]:
-  """The window (y, x, height, width) of the canvas `out` that data.on_device is to make the crop of. A frame of the canvas'
-  size is taken as it is; of others the window's pixels, or where they do not fit, the crop, come to the upper left."""
+  """The window (y, x, height, width) of the canvas `out` that data.on_device is to make the crop
+  of. A frame of the canvas' size is taken as it is; of others the window's pixels, or where they do
+  not fit, the crop, come to the upper left."""
   if frame.shape == out.shape:
     if not np.may_share_memory(frame, out):  # it was decoded to where it is to be
       out[...] = frame
@@ -154,14 +170,15 @@ def place(frame: np.ndarray, plan: Plan, crop: int, out: np.ndarray) -> tuple[in
 def _noise(seed: np.ndarray, t: int, height: int, width: int) -> np.ndarray:
   """Fresh pixels of an erased box.
 
-  DIFFERS(code): clipped to what a uint8 pixel can show, N(0, 1) after normalisation by .45 and .225 elsewhere."""
+  DIFFERS(code): clipped to what a uint8 pixel can show, N(0, 1) after normalization by .45 and .225
+  elsewhere."""
   noise = np.random.default_rng([*seed.tolist(), t]).standard_normal((height, width, 3), np.float32)
   return np.clip(noise * _STD + _MEAN, 0, 255).astype(np.uint8)
 
 
 def resize(frame: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
-  """Frame (height, width, 3) uint8: bilinear between pixel centres, without antialiasing, as the papers' code; good to half
-  a level and 1/16."""
+  """Frame (height, width, 3) uint8: bilinear between pixel centers, without antialiasing, as the
+  papers' code; good to half a level and 1/16."""
   return cv2.resize(frame, (width, height), dst=out, interpolation=cv2.INTER_LINEAR_EXACT)
 
 
@@ -175,23 +192,28 @@ def _scaled(height: int, width: int, side: int) -> tuple[int, int]:
 def test_crops(
   clip: ViewsConfig, height: int, width: int, size: tuple[int, int] | None
 ) -> tuple[tuple[int, int], list[tuple[int, int]]]:
-  """Size (height, width) to scale test frames to, and the offsets (y, x) of clip.num_crops crops in it.
+  """Size (height, width) to scale test frames to, and the offsets (y, x) of clip.num_crops crops in
+  it.
 
-  Short side clip.short_side; one crop in the centre (offset rounded up), or three along the long side at 0,
-  ceil((L - crop) / 2), L - crop (Feichtenhofer et al. 2019). With `size` frames take that size whatever their aspect and
-  the centre is rounded down (Ghadiyaram et al. 2019). Raises ValueError for other counts and crops that do not fit.
+  Short side clip.short_side; one crop in the center (offset rounded up), or three along the long
+  side at 0, ceil((L - crop) / 2), L - crop (Feichtenhofer et al. 2019). With `size` frames take
+  that size whatever their aspect and the center is rounded down (Ghadiyaram et al. 2019). Raises
+  ValueError for other counts and crops that do not fit.
   """
   h, w = size or _scaled(height, width, clip.short_side)
   free = h - clip.crop_size, w - clip.crop_size
   if min(free) < 0:
     raise ValueError(
-      f'crop_size={clip.crop_size} px does not fit test frames scaled to {h}x{w} px: set short_side >= crop_size'
+      f'crop_size={clip.crop_size} px does not fit test frames scaled to {h}x{w} px: set '
+      'short_side >= crop_size'
     )
-  centre = tuple(f // 2 if size else -(-f // 2) for f in free)
+  center = tuple(f // 2 if size else -(-f // 2) for f in free)
   if clip.num_crops == 1:
-    return (h, w), [centre]
+    return (h, w), [center]
   if clip.num_crops != 3:
-    raise ValueError(f'num_crops={clip.num_crops}; tests take 1 (center) or 3 (along the long side)')
+    raise ValueError(
+      f'num_crops={clip.num_crops}; tests take 1 (center) or 3 (along the long side)'
+    )
   if h > w:
-    return (h, w), [(y, centre[1]) for y in (0, centre[0], free[0])]
-  return (h, w), [(centre[0], x) for x in (0, centre[1], free[1])]
+    return (h, w), [(y, center[1]) for y in (0, center[0], free[0])]
+  return (h, w), [(center[0], x) for x in (0, center[1], free[1])]

@@ -1,8 +1,8 @@
 """A record as a clip: its context, and those of its frames that are asked for, checked.
 
-A clip of 16 frames needs a twentieth of a record of 300. The index says where each frame lies and what its checksum is
-(records.TABLE), so the rest is neither read nor checked; records without such a table, and those on object stores, are
-read whole.
+A clip of 16 frames needs a twentieth of a record of 300. The index says where each frame lies and
+what its checksum is (records.TABLE), so the rest is neither read nor checked; records without such
+a table, and those on object stores, are read whole.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ class Clip:
 
 
 def read(index: records.Index, i: int, feature: str = '') -> Clip:
-  """Record i. feature: the context's list that holds the frames (of Examples); '' = the frames of a SequenceExample.
-  Raises ValueError, also from Clip.frame, naming file, record and byte of what is damaged."""
+  """Record i. feature: the context's list that holds the frames (of Examples); '' = the frames of a
+  SequenceExample. Raises ValueError, also from Clip.frame, naming file, record and byte of what is
+  damaged."""
   if index.head is not None and index.head[i] and not feature:
     return _partly(index, i)
   payload = records.read(index, i)
@@ -37,18 +38,24 @@ def read(index: records.Index, i: int, feature: str = '') -> Clip:
 
 def _partly(index: records.Index, i: int) -> Clip:
   path, offset, head = index.files[index.shard[i]], int(index.offset[i]), int(index.head[i])
-  header, begin = recordio.read_ranges(path, offset - recordio.HEADER.size, (recordio.HEADER.size, head))
+  header, begin = recordio.read_ranges(
+    path, offset - recordio.HEADER.size, (recordio.HEADER.size, head)
+  )
   (crc,) = recordio.read_ranges(path, offset + int(index.length[i]), (4,))
   records.check_frame(index, i, header, crc)
   if recordio.masked_crc(begin) != index.head_crc[i]:
-    raise ValueError(f'{index.where(i)}: wrong checksum of its first {head} bytes, {_damaged(index)}')
+    raise ValueError(
+      f'{index.where(i)}: wrong checksum of its first {head} bytes, {_damaged(index)}'
+    )
   table = index.table[index.first[i] : index.first[i] + index.frames[i]]
 
   def frame(t: int) -> bytes:
     start, length, crc = table[t].tolist()
     (encoded,) = recordio.read_ranges(path, offset + start, (length,))
     if recordio.masked_crc(encoded) != crc:
-      raise ValueError(f'{index.where(i)}: wrong checksum of frame {t} at byte {offset + start}, {_damaged(index)}')
+      raise ValueError(
+        f'{index.where(i)}: wrong checksum of frame {t} at byte {offset + start}, {_damaged(index)}'
+      )
     return encoded
 
   return Clip(wire.context(begin), len(table), frame)

@@ -14,9 +14,11 @@ from vjax.data import recordio, records
 
 
 def write_manifest(folder: str, classes: Sequence[str] = ()) -> str:
-  """Path of the manifest.json written for a folder of records that came without one, from a scan of all its splits.
+  """Path of the manifest.json written for a folder of records that came without one, from a scan of
+  all its splits.
 
-  classes: names by label index; without them the records' own `clip/label/text` is used, or the numbers.
+  classes: names by label index; without them the records' own `clip/label/text` is used, or the
+  numbers.
   """
   folder = epath.Path(folder)
   names: dict[str, dict[int, str]] = {'': dict(enumerate(classes))}
@@ -30,10 +32,14 @@ def write_manifest(folder: str, classes: Sequence[str] = ()) -> str:
         where = f'{folder / file}: the record at byte {offset}'
         for view, labels in views.items():
           if classes and not view and max(labels, default=0) >= len(classes):
-            raise ValueError(f'{where} has label {max(labels)}, but --classes names {len(classes)}: add the others')
+            raise ValueError(
+              f'{where} has label {max(labels)}, but --classes names {len(classes)}: add the others'
+            )
           if view or not classes:
             named = dict(zip(labels, _texts(context, view, where)))
-            names.setdefault(view, {}).update({i: named.get(i, names.get(view, {}).get(i, str(i))) for i in labels})
+            names.setdefault(view, {}).update(
+              {i: named.get(i, names.get(view, {}).get(i, str(i))) for i in labels}
+            )
           many |= len(labels) > 1
           counts += labels if not view else []
         clips[-1] += 1
@@ -48,11 +54,18 @@ def write_manifest(folder: str, classes: Sequence[str] = ()) -> str:
       'clips': sum(clips),
       'frames': frames,
       'duration_s': duration_us / 1e6,
-      'shards': [_describe(folder / f, n) for f, n in zip(records.shard_files(folder, split), clips)],
+      'shards': [
+        _describe(folder / f, n) for f, n in zip(records.shard_files(folder, split), clips)
+      ],
       'clips_per_class': np.bincount(np.array([c for c in counts if c >= 0], np.int64)).tolist(),
     }
   listed = {view: _listed(indexed, f'{folder}, view {view!r}') for view, indexed in names.items()}
-  manifest = {'format': 'vjax-1', 'name': folder.name, 'classes': listed.pop(''), 'labels': 'many' if many else 'one'}
+  manifest = {
+    'format': 'vjax-1',
+    'name': folder.name,
+    'classes': listed.pop(''),
+    'labels': 'many' if many else 'one',
+  }
   manifest |= {'views': listed, 'settings': {}, 'versions': {}, 'splits': described, 'failed': 0}
   records.write(folder / 'manifest.json', json.dumps(manifest, indent=1).encode())
   return str(folder / 'manifest.json')
@@ -64,16 +77,25 @@ def _texts(context: dict[str, list], view: str, where: str) -> list[str]:
   try:
     return [text.decode() for text in context.get(key, [])]
   except (AttributeError, UnicodeDecodeError) as e:
-    raise ValueError(f'{where}: {key} is {context[key]!r:.60}, not text in UTF-8; pass names by --classes') from e
+    raise ValueError(
+      f'{where}: {key} is {context[key]!r:.60}, not text in UTF-8; pass names by --classes'
+    ) from e
 
 
 def _describe(file: epath.Path, clips: int) -> dict[str, Any]:
   buffer = recordio.contents(file)
-  return {'file': file.name, 'clips': clips, 'bytes': len(buffer), 'sha256': hashlib.sha256(buffer).hexdigest()}
+  return {
+    'file': file.name,
+    'clips': clips,
+    'bytes': len(buffer),
+    'sha256': hashlib.sha256(buffer).hexdigest(),
+  }
 
 
 def _listed(names: dict[int, str], where: str) -> list[str]:
   """Names in label order; a label between others that no record names is called by its number."""
   if any(i < 0 for i in names):
-    raise ValueError(f'{where}: labels {[i for i in names if i < 0]} are negative; they must count from 0')
+    raise ValueError(
+      f'{where}: labels {[i for i in names if i < 0]} are negative; they must count from 0'
+    )
   return [names.get(i, str(i)) for i in range(max(names, default=-1) + 1)]

@@ -1,4 +1,5 @@
-"""Windows of decoded frames -> training crops, on the accelerator: what augment.render does on the host, in floats.
+"""Windows of decoded frames -> training crops, on the accelerator: what augment.render does on the
+host, in floats.
 
 Resizing is two matrix products a frame here.
 """
@@ -14,9 +15,9 @@ def crops(
   color: Float[Array, 'b 3'] | None,
   size: int,
 ) -> Float[Array, 'b t size size 3']:
-  """Clips (B, T, size, size, 3), float32 in 0..255, of the `window` (y, x, height, width) of canvases (B, T, H, W, 3).
-  Bilinear between pixel centres, then factors of brightness, contrast and saturation, all but the rounding as
-  augment.render; mirrored where `mirror`."""
+  """Clips (B, T, size, size, 3), float32 in 0..255, of the `window` (y, x, height, width) of
+  canvases (B, T, H, W, 3). Bilinear between pixel centers, then factors of brightness, contrast and
+  saturation, all but the rounding as augment.render; mirrored where `mirror`."""
   rows = _bilinear(window[:, 0], window[:, 2], video.shape[2], size)
   columns = _bilinear(window[:, 1], window[:, 3], video.shape[3], size)
   columns = jnp.where(mirror[:, None, None], columns[:, ::-1], columns)
@@ -31,7 +32,8 @@ def crops(
 
 
 def _bilinear(start: Array, length: Array, most: int, size: int) -> Array:
-  """(B, size, most): weights by which `size` pixels are made of `length` pixels from `start` of `most`."""
+  """(B, size, most): weights by which `size` pixels are made of `length` pixels from `start` of
+  `most`."""
   at = (jnp.arange(size) + 0.5) * (length[:, None] / size) - 0.5
   at = start[:, None] + jnp.clip(at, 0, length[:, None] - 1)
   return jnp.maximum(0.0, 1 - jnp.abs(at[..., None] - jnp.arange(most)))

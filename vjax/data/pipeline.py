@@ -1,6 +1,8 @@
-"""From records to batches: choose frames, read and decode only those, crop, batch (tf.data, uint8, on the host's CPU).
+"""From records to batches: choose frames, read and decode only those, crop, batch (tf.data, uint8,
+on the host's CPU).
 
-Order and every random choice are functions of (seed, epoch, place in the epoch): not of workers, hosts, timing or restarts.
+Order and every random choice are functions of (seed, epoch, place in the epoch): not of workers,
+hosts, timing or restarts.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Endless batches of this host's share of `batch` videos a step, from start_step on.
 
-  video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or (b*repeats, K) float32;
-  mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With augment.device_frame_size (h, w), video is
-  (b*repeats, T, h, w, 3), and window (b*repeats, 4), mirror (b*repeats,) and, if used, color (b*repeats, 3) say what is
-  left to do. Row r of step s is place s*batch + r of a walk through the epochs, each a permutation of all clips, so a
-  batch may lie across two. Raises ValueError if hosts do not divide `batch`.
+  video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or
+  (b*repeats, K) float32; mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With
+  augment.device_frame_size (h, w), video is (b*repeats, T, h, w, 3), and window (b*repeats, 4),
+  mirror (b*repeats,) and, if used, color (b*repeats, 3) say what is left to do. Row r of step s is
+  place s*batch + r of a walk through the epochs, each a permutation of all clips, so a batch may
+  lie across two. Raises ValueError if hosts do not divide `batch`.
   """
   tf = _tensorflow()
   k, n, many = _share(batch, hosts), source.num_clips, source.labels == 'multi_label'
@@ -59,7 +62,9 @@ def train_batches(
   data = tf.data.Dataset.range(start_step * k, np.iinfo(np.int64).max)
   row_of = lambda i: source.rows[int(at(tf.constant(place(i), tf.int64)))]
   for value in _readable(tf, _batched(tf, data, item, k), source, row_of, k, start_step):
-    label, video_id, epoch = (np.repeat(value.pop(name), r, axis=0) for name in ('label', 'video_id', 'epoch'))
+    label, video_id, epoch = (
+      np.repeat(value.pop(name), r, axis=0) for name in ('label', 'video_id', 'epoch')
+    )
     yield {
       **{name: x.reshape(-1, *x.shape[2:]) for name, x in value.items()},
       'label': label.astype(np.float32 if many else np.int32),
@@ -79,14 +84,18 @@ def eval_batches(
   hosts: int,
   size: tuple[int, int] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Every clip once, in record order: this host's share of `batch` videos a step, equally many steps on every host.
+  """Every clip once, in record order: this host's share of `batch` videos a step, equally many
+  steps on every host.
 
-  video (b, V, T, H, W, 3) uint8, view v = crop * clips + clip; label, mask, video_id (b,). Rows that only fill the last
-  batch have mask 0 and video_id -1. size: (height, width) to scale frames to, instead of clip.short_side.
+  video (b, V, T, H, W, 3) uint8, view v = crop * clips + clip; label, mask, video_id (b,). Rows
+  that only fill the last batch have mask 0 and video_id -1. size: (height, width) to scale frames
+  to, instead of clip.short_side.
   """
   tf = _tensorflow()
   k, n, many = _share(batch, hosts), source.num_clips, source.labels == 'multi_label'
-  real = (n // batch) * k + min(max(n % batch - host * k, 0), k)  # places of this host that hold a clip
+  real = (n // batch) * k + min(
+    max(n % batch - host * k, 0), k
+  )  # places of this host that hold a clip
   place = lambda i: (i // k) * batch + host * k + i % k
   shape = [clip.num_crops * clip.num_clips, clip.num_frames, clip.crop_size, clip.crop_size, 3]
   outputs = {'video': (tf.uint8, shape), 'label': _label_type(tf, source)}
@@ -107,7 +116,9 @@ def eval_batches(
 def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, np.ndarray]:
   """The batch with zeros, mask 0 and video_id -1 up to `rows`."""
   missing = rows - len(value['video_id'])
-  pad = lambda a, fill: np.concatenate([a, np.full((missing, *a.shape[1:]), fill, a.dtype)]) if missing else a
+  pad = lambda a, fill: (
+    np.concatenate([a, np.full((missing, *a.shape[1:]), fill, a.dtype)]) if missing else a
+  )
   return {
     'video': pad(value['video'], 0),
     'label': pad(value['label'], 0).astype(label),
@@ -116,8 +127,11 @@ def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, n
   }
 
 
-def _train_maker(source: Source, spec: DatasetSpec, clip: ClipConfig, augment: AugmentConfig, seed: int) -> Callable:
-  """A function (record, epoch) -> video (repeats, T, h, w, 3) and label; with a canvas window, mirror and color too."""
+def _train_maker(
+  source: Source, spec: DatasetSpec, clip: ClipConfig, augment: AugmentConfig, seed: int
+) -> Callable:
+  """A function (record, epoch) -> video (repeats, T, h, w, 3) and label; with a canvas window,
+  mirror and color too."""
   rule = sample.rule(clip.sampling).train
   height, width = augment.device_frame_size or (clip.crop_size, clip.crop_size)
 
@@ -141,13 +155,19 @@ def _train_maker(source: Source, spec: DatasetSpec, clip: ClipConfig, augment: A
         else:
           augments.render(pixels, plans[repeat], augment, t, video[repeat, t])
     todo = [windows, np.stack([p.mirror for p in plans])] if augment.device_frame_size else []
-    todo += [np.stack([p.color for p in plans])] if augment.device_frame_size and any(augment.color_jitter) else []
+    todo += (
+      [np.stack([p.color for p in plans])]
+      if augment.device_frame_size and any(augment.color_jitter)
+      else []
+    )
     return video, _label(source, row, record.context), *todo
 
   return make
 
 
-def _eval_maker(source: Source, spec: DatasetSpec, clip: ViewsConfig, size: tuple[int, int] | None) -> Callable:
+def _eval_maker(
+  source: Source, spec: DatasetSpec, clip: ViewsConfig, size: tuple[int, int] | None
+) -> Callable:
   """A function record -> views (crops * clips, T, crop, crop, 3) and label."""
   rule = sample.rule(clip.sampling).test
 
@@ -160,11 +180,15 @@ def _eval_maker(source: Source, spec: DatasetSpec, clip: ViewsConfig, size: tupl
   return make
 
 
-def _views(frames: Iterable, full: tuple[int, int], clip: ViewsConfig, size: tuple[int, int] | None) -> np.ndarray:
-  """Views (crops * clips, T, crop, crop, 3) of frames of the full size (height, width): pairs of pixels and the places
-  (clip, t) they stand in."""
+def _views(
+  frames: Iterable, full: tuple[int, int], clip: ViewsConfig, size: tuple[int, int] | None
+) -> np.ndarray:
+  """Views (crops * clips, T, crop, crop, 3) of frames of the full size (height, width): pairs of
+  pixels and the places (clip, t) they stand in."""
   scaled, offsets = augments.test_crops(clip, *full, size)
-  video = _aligned((clip.num_crops, clip.num_clips, clip.num_frames, clip.crop_size, clip.crop_size, 3))
+  video = _aligned(
+    (clip.num_crops, clip.num_clips, clip.num_frames, clip.crop_size, clip.crop_size, 3)
+  )
   for pixels, places in frames:
     pixels = augments.resize(pixels, *scaled)
     for crop, (y, x) in enumerate(offsets):
@@ -182,9 +206,11 @@ class _Frames:
     self._whole = lambda: sources.size(source, row, self._jpegs)
     self.size = sources.size(source, row, self._jpegs[:1])
 
-  def decoded(self, video: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, list[tuple[int, int]]]]:
-    """Pairs of a frame's pixels and the places (clip, t) it stands in. They are decoded into the same memory, or into the
-    first of their places where `video` has frames of their size."""
+  def decoded(
+    self, video: np.ndarray | None = None
+  ) -> Iterator[tuple[np.ndarray, list[tuple[int, int]]]]:
+    """Pairs of a frame's pixels and the places (clip, t) it stands in. They are decoded into the
+    same memory, or into the first of their places where `video` has frames of their size."""
     shape = (*self.size, 3)
     memory = np.empty(shape, np.uint8)
     direct = video is not None and video.shape[2:] == shape
@@ -197,7 +223,8 @@ class _Frames:
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-  """An array of uint8 that TensorFlow takes over without a copy: it begins at a multiple of 64 bytes."""
+  """An array of uint8 that TensorFlow takes over without a copy: it begins at a multiple of 64
+  bytes."""
   count = math.prod(shape)
   memory = np.empty(count + 64, np.uint8)
   start = -memory.ctypes.data % 64
@@ -222,12 +249,15 @@ def _tensorflow():
 
 def _share(batch: int, hosts: int) -> int:
   if batch % hosts:
-    raise ValueError(f'batch={batch} videos cannot be shared by {hosts} hosts: make it a multiple of {hosts}')
+    raise ValueError(
+      f'batch={batch} videos cannot be shared by {hosts} hosts: make it a multiple of {hosts}'
+    )
   return batch // hosts
 
 
 def _shuffled(tf, place, seed: int, epoch, n: int):
-  """Where the clip at `place` of an epoch stands among n clips; a permutation of each epoch's places."""
+  """Where the clip at `place` of an epoch stands among n clips; a permutation of each epoch's
+  places."""
   key = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
   return tf.random.experimental.index_shuffle(place, key, tf.constant(n - 1, tf.int64))
 
@@ -238,24 +268,35 @@ def _label_type(tf, source: Source):
 
 def _call(tf, function: Callable, inputs: list, outputs: dict) -> dict:
   """Tensors by name that a numpy function returns in this order; outputs: name -> (type, shape)."""
-  tensors = tf.numpy_function(function, inputs, [kind for kind, _ in outputs.values()], stateful=False)
-  return {name: tf.ensure_shape(t, shape) for t, (name, (_, shape)) in zip(tensors, outputs.items())}
+  tensors = tf.numpy_function(
+    function, inputs, [kind for kind, _ in outputs.values()], stateful=False
+  )
+  return {
+    name: tf.ensure_shape(t, shape) for t, (name, (_, shape)) in zip(tensors, outputs.items())
+  }
 
 
 def _batched(tf, places, item: Callable, rows: int):
-  """Batches of item(place), ahead of their use, in a thread pool of their own so that JAX's threads are left alone."""
+  """Batches of item(place), ahead of their use, in a thread pool of their own so that JAX's threads
+  are left alone."""
   options = tf.data.Options()
   options.deterministic = True
   options.threading.private_threadpool_size = max(2, os.cpu_count() or 1)
   options.threading.max_intra_op_parallelism = 1
-  data = places.map(tf.autograph.experimental.do_not_convert(item), tf.data.AUTOTUNE, deterministic=True)
+  data = places.map(
+    tf.autograph.experimental.do_not_convert(item), tf.data.AUTOTUNE, deterministic=True
+  )
   return data.batch(rows).prefetch(2).with_options(options)
 
 
-def _readable(tf, data, source: Source, row_of: Callable, rows: int, step: int) -> Iterator[dict[str, np.ndarray]]:
-  """The data set's batches as numpy; a failure inside tf.data becomes a ValueError that names the record."""
+def _readable(
+  tf, data, source: Source, row_of: Callable, rows: int, step: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """The data set's batches as numpy; a failure inside tf.data becomes a ValueError that names the
+  record."""
   alive = [data.as_numpy_iterator()]
-  # An iterator that is still there when Python shuts down waits forever for threads that wait for Python.
+  # An iterator that is still there when Python shuts down waits forever for threads that wait for
+  # Python.
   atexit.register(alive.clear)
   try:
     while alive:
@@ -266,7 +307,9 @@ def _readable(tf, data, source: Source, row_of: Callable, rows: int, step: int) 
       except tf.errors.OpError as e:
         for i in range(step * rows, (step + 1) * rows):
           sources.check(source, row_of(i))
-        raise ValueError(f'batch {step} of {source.name} failed, though its records decode: {e.message}') from e
+        raise ValueError(
+          f'batch {step} of {source.name} failed, though its records decode: {e.message}'
+        ) from e
       yield dict(value)
       step += 1
   finally:
@@ -274,9 +317,11 @@ def _readable(tf, data, source: Source, row_of: Callable, rows: int, step: int) 
     alive.clear()
 
 
-def test_views(frames: np.ndarray, rate: float, clip: ViewsConfig, size: tuple[int, int] | None = None) -> np.ndarray:
-  """Test views (V, T, crop, crop, 3) uint8 of a decoded video (N, H, W, 3), as eval_batches makes them from records.
-  rate: frames per second, 0 = unknown."""
+def test_views(
+  frames: np.ndarray, rate: float, clip: ViewsConfig, size: tuple[int, int] | None = None
+) -> np.ndarray:
+  """Test views (V, T, crop, crop, 3) uint8 of a decoded video (N, H, W, 3), as eval_batches makes
+  them from records. rate: frames per second, 0 = unknown."""
   rule = sample.rule(clip.sampling).test
   orders = np.stack([rule(len(frames), clip, view, rate) for view in range(clip.num_clips)])
   needed = ((frames[t], list(zip(*np.nonzero(orders == t)))) for t in np.unique(orders))

@@ -1,5 +1,6 @@
-"""RandAugment with magnitudes that all grow ("increasing"), as timm's rand-m7-mstd0.5-inc1 (Cubuk et al. 2020; used by
-Feichtenhofer et al. 2022, appendix A). What to do is drawn once per clip, the same for all its frames.
+"""RandAugment with magnitudes that all grow ("increasing"), as timm's rand-m7-mstd0.5-inc1 (Cubuk
+et al. 2020; used by Feichtenhofer et al. 2022, appendix A). What to do is drawn once per clip, the
+same for all its frames.
 
 Each operation is Pillow's, on a uint8 RGB frame (H, W, 3): most are a table of 256 values.
 """
@@ -38,8 +39,9 @@ _SMOOTH = np.float32([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
 def draw(
   rng: np.random.Generator, ops: int, magnitude: float, std: float, prob: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Operations (ops,) int32, positions in NAMES, and their arguments (ops,) float32. Each of `ops` draws, with
-  replacement, is applied with probability `prob` (else it is 'identity') at a level N(magnitude, std) in [0, 10]."""
+  """Operations (ops,) int32, positions in NAMES, and their arguments (ops,) float32. Each of `ops`
+  draws, with replacement, is applied with probability `prob` (else it is 'identity') at a level
+  N(magnitude, std) in [0, 10]."""
   chosen = rng.integers(0, len(NAMES) - 1, ops)
   chosen = np.where(rng.random(ops) < prob, chosen, NAMES.index('identity'))
   levels = np.clip(rng.normal(magnitude, std, ops), 0, 10)
@@ -49,7 +51,8 @@ def draw(
 
 
 def argument(name: str, level: float, sign: float) -> float:
-  """What `apply` takes for an operation at a level of 0 to 10: degrees, bits, a threshold, a factor or a share."""
+  """What `apply` takes for an operation at a level of 0 to 10: degrees, bits, a threshold, a factor
+  or a share."""
   m = level / 10
   if name == 'rotate':
     return sign * 30 * m
@@ -74,12 +77,12 @@ def apply(frame: np.ndarray, name: str, value: float) -> np.ndarray:
 
 
 def color(frame: np.ndarray, factor: float) -> np.ndarray:
-  """Blend of the grey frame (factor 0) and the frame (1)."""
+  """Blend of the gray frame (factor 0) and the frame (1)."""
   return _blend(cv2.cvtColor(_grey(frame), cv2.COLOR_GRAY2RGB), frame, factor)
 
 
 def contrast(frame: np.ndarray, factor: float) -> np.ndarray:
-  """Blend of the frame's mean grey (factor 0) and the frame (1)."""
+  """Blend of the frame's mean gray (factor 0) and the frame (1)."""
   mean = math.floor(_grey(frame).mean() + 0.5)
   return _table(frame, mean + factor * (_LEVELS - mean))
 
@@ -90,7 +93,8 @@ def brightness(frame: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _table(frame: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """The frame with level i replaced by values[i], (256,) or for each channel (256, 3), cut off to whole levels."""
+  """The frame with level i replaced by values[i], (256,) or for each channel (256, 3), cut off to
+  whole levels."""
   table = np.clip(values, 0, 255).astype(np.uint8)
   return cv2.LUT(frame, table if table.ndim == 1 else table[None])
 
@@ -120,7 +124,11 @@ def _posterize(frame: np.ndarray, bits: float) -> np.ndarray:
 def _autocontrast(frame: np.ndarray, _: float) -> np.ndarray:
   values = np.tile(_LEVELS[:, None].astype(float), 3)
   for c, (low, high) in enumerate(zip(frame.min((0, 1)).tolist(), frame.max((0, 1)).tolist())):
-    if high > low:  # flat channels stay; the hair's breadth keeps exact quotients from being cut off below themselves
+    if (
+      high > low
+      # flat channels stay; the hair's breadth keeps exact quotients from being cut off below
+      # themselves
+    ):
       values[:, c] = (_LEVELS - low) * (255 / (high - low)) + 1e-3
   return _table(frame, values)
 
@@ -138,7 +146,7 @@ def _equalize(frame: np.ndarray, _: float) -> np.ndarray:
 def _sharpness(frame: np.ndarray, factor: float) -> np.ndarray:
   smooth = cv2.filter2D(frame, -1, _SMOOTH)
   sharp = _blend(smooth, frame, factor)
-  for rim in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):  # it has no neighbours and stays
+  for rim in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):  # it has no neighbors and stays
     sharp[rim] = frame[rim]
   return sharp
 
@@ -151,8 +159,8 @@ def _rotate(frame: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _affine(frame: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
-  """Output pixel (x, y) is input pixel matrix @ (x, y, 1), grey outside. Bicubic, as the reference's; DIFFERS(code): with
-  OpenCV's constant -0.75 where Pillow's is -1."""
+  """Output pixel (x, y) is input pixel matrix @ (x, y, 1), gray outside. Bicubic, as the
+  reference's; DIFFERS(code): with OpenCV's constant -0.75 where Pillow's is -1."""
   flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
   size = frame.shape[1], frame.shape[0]
   return cv2.warpAffine(
@@ -160,7 +168,7 @@ def _affine(frame: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
   )
 
 
-# Pillow's matrices map pixel corners, OpenCV's centres: hence the half pixels of the shears.
+# Pillow's matrices map pixel corners, OpenCV's centers: hence the half pixels of the shears.
 _OPERATIONS = {
   'autocontrast': _autocontrast,
   'equalize': _equalize,

@@ -1,5 +1,5 @@
-"""The TFRecord format: pieces of shards read by position, and whole shards record by record. A record is: length (uint64),
-masked crc32c of the length, payload, masked crc32c of the payload."""
+"""The TFRecord format: pieces of shards read by position, and whole shards record by record. A
+record is: length (uint64), masked crc32c of the length, payload, masked crc32c of the payload."""
 
 import io
 import itertools
@@ -26,9 +26,14 @@ def masked_crc(data: bytes) -> int:
 
 
 def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
-  """Pieces of these lengths that follow each other in a file from `offset`; shorter at its end. The one place that reads
-  clips: local files through descriptors kept open, object stores by one ranged request."""
-  return remote.read_ranges(path, offset, lengths) if remote.is_remote(path) else FILES.read(path, offset, lengths)
+  """Pieces of these lengths that follow each other in a file from `offset`; shorter at its end. The
+  one place that reads clips: local files through descriptors kept open, object stores by one ranged
+  request."""
+  return (
+    remote.read_ranges(path, offset, lengths)
+    if remote.is_remote(path)
+    else FILES.read(path, offset, lengths)
+  )
 
 
 class Files:
@@ -45,7 +50,8 @@ class Files:
         self.files.pop(path, None)
 
   def read(self, path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
-    """Consecutive pieces of the file; threads read side by side. Raises OSError naming file and byte."""
+    """Consecutive pieces of the file; threads read side by side. Raises OSError naming file and
+    byte."""
     try:
       with self.lock:
         file = self.files.pop(path, None) or io.FileIO(path)
@@ -55,30 +61,40 @@ class Files:
       starts = itertools.accumulate(lengths, initial=offset)
       return [os.pread(file.fileno(), n, start) for n, start in zip(lengths, starts)]
     except OSError as e:
-      raise OSError(e.errno, f'{path} cannot be read at byte {offset}: {os.strerror(e.errno)}') from e
+      raise OSError(
+        e.errno, f'{path} cannot be read at byte {offset}: {os.strerror(e.errno)}'
+      ) from e
 
 
 FILES = Files(_OPEN_FILES)
 
 
 def payloads(file: epath.Path) -> Iterator[tuple[int, bytes, int]]:
-  """(byte offset, payload, its masked checksum) of every record. Raises ValueError naming file and offset of damage."""
+  """(byte offset, payload, its masked checksum) of every record. Raises ValueError naming file and
+  offset of damage."""
   buffer, at = contents(file), 0
   while at < len(buffer):
     if at + 12 > len(buffer):
-      raise ValueError(f'{file}: ends inside a record header at byte {at}: it was cut short; write the shard again')
+      raise ValueError(
+        f'{file}: ends inside a record header at byte {at}: it was cut short; write the shard again'
+      )
     length, crc = HEADER.unpack(buffer[at : at + 12])
     if masked_crc(bytes(buffer[at : at + 8])) != crc:
-      raise ValueError(f'{file}: wrong length checksum at byte {at}: not a TFRecord file, or damaged; write it again')
+      raise ValueError(
+        f'{file}: wrong length checksum at byte {at}: not a TFRecord file, or damaged; write it '
+        'again'
+      )
     if at + 16 + length > len(buffer):
       raise ValueError(
-        f'{file}: the record at byte {at} needs {length} bytes, beyond the end of the file; write it again'
+        f'{file}: the record at byte {at} needs {length} bytes, beyond the end of the file; write '
+        'it again'
       )
     payload = bytes(buffer[at + 12 : at + 12 + length])
     crc = struct.unpack('<I', buffer[at + 12 + length : at + 16 + length])[0]
     if masked_crc(payload) != crc:
       raise ValueError(
-        f'{file}: wrong checksum of the record at byte {at + 12}: it is damaged; write the shard again'
+        f'{file}: wrong checksum of the record at byte {at + 12}: it is damaged; write the shard '
+        'again'
       )
     yield at + 12, payload, crc
     at += 16 + length

@@ -3,7 +3,8 @@
   train(rng, n, clip, rate) -> (frames,)       random, from the numpy Generator given
   test(n, clip, view, rate) -> (frames,)       view counts 0 .. clip.num_clips - 1
 
-n: frames in the video (at least 1). rate: its frames per second, 0 = unknown. Indices are int64 in [0, n).
+n: frames in the video (at least 1). rate: its frames per second, 0 = unknown. Indices are int64 in
+[0, n).
 """
 
 from __future__ import annotations
@@ -31,28 +32,37 @@ class Rule(NamedTuple):
 def rule(name: str) -> Rule:
   """The rule of that name. Raises ValueError listing the rules there are."""
   if name not in RULES:
-    raise ValueError(f'no sampling rule {name!r} (clip.sampling); there are: {", ".join(sorted(RULES))}')
+    raise ValueError(
+      f'no sampling rule {name!r} (clip.sampling); there are: {", ".join(sorted(RULES))}'
+    )
   return RULES[name]
 
 
 # One frame from each of K equal segments (Wang et al. 2016; Chen et al. 2021, sec. 3).
 
 
-def uniform_train(rng, n: int, clip: ClipConfig, rate: float, *, shared: bool = True) -> Int[np.ndarray, ' t']:
-  """Frame k*g + jitter, g = n // K; the jitter is shared by all segments (as released) or drawn for each (as written).
-  A video shorter than K gives K sorted draws with replacement."""
+def uniform_train(
+  rng, n: int, clip: ClipConfig, rate: float, *, shared: bool = True
+) -> Int[np.ndarray, ' t']:
+  """Frame k*g + jitter, g = n // K; the jitter is shared by all segments (as released) or drawn for
+  each (as written). A video shorter than K gives K sorted draws with replacement."""
   k = clip.num_frames
   if n < k:
     return np.sort(rng.integers(0, n, k))
   return np.arange(k) * (n // k) + rng.integers(0, n // k, 1 if shared else k)
 
 
-def uniform_test(n: int, clip: ViewsConfig, view: int, rate: float, *, legacy: bool = False) -> Int[np.ndarray, ' t']:
-  """Middle of each segment of n / K frames, moved by the view's offset: whole frames from -ceil(m/2) + 1 to m // 2 of m
-  views, at most half a segment."""
-  if legacy and n <= clip.num_frames:  # the released code draws, and seeds numpy's old generator by the view
+def uniform_test(
+  n: int, clip: ViewsConfig, view: int, rate: float, *, legacy: bool = False
+) -> Int[np.ndarray, ' t']:
+  """Middle of each segment of n / K frames, moved by the view's offset: whole frames from
+  -ceil(m/2) + 1 to m // 2 of m views, at most half a segment."""
+  if (
+    legacy and n <= clip.num_frames
+  ):  # the released code draws, and seeds numpy's old generator by the view
     return np.sort(np.random.RandomState(view).randint(0, n, clip.num_frames))
-  # DIFFERS(code): n <= K takes the same rounded middles, since an evaluation should not draw ('uniform_legacy' does).
+  # DIFFERS(code): n <= K takes the same rounded middles, since an evaluation should not draw
+  # ('uniform_legacy' does).
   tick = n / clip.num_frames
   offset = max(-tick / 2, min(view - math.ceil(clip.num_clips / 2) + 1, tick / 2 - 1e-4))
   return (tick / 2 + offset + tick * np.arange(clip.num_frames)).astype(np.int64)
@@ -84,43 +94,52 @@ def consecutive_train(rng, n: int, clip: ClipConfig, rate: float) -> Int[np.ndar
 
 
 def consecutive_test(n: int, clip: ViewsConfig, view: int, rate: float) -> Int[np.ndarray, ' t']:
-  """Start floor(i (n - span) / (clips - 1)), so that the views cover first and last frame; a single view is centred."""
+  """Start floor(i (n - span) / (clips - 1)), so that the views cover first and last frame; a single
+  view is centered."""
   free = max(n - (clip.num_frames - 1) * clip.frame_stride - 1, 0)
   start = free * view // (clip.num_clips - 1) if clip.num_clips > 1 else free // 2
   return (start + np.arange(clip.num_frames) * clip.frame_stride) % n
 
 
-# A span of frames*stride frames at 30 frames/s, resampled by linspace (Feichtenhofer et al. 2019; 2022, appendix A).
+# A span of frames*stride frames at 30 frames/s, resampled by linspace (Feichtenhofer et al. 2019;
+# 2022, appendix A).
 
 
 def linspace_train(rng, n: int, clip: ClipConfig, rate: float) -> Int[np.ndarray, ' t']:
-  """Start uniform and real in [0, n - span]; the spacing is (span - 1) / (frames - 1), not exactly the stride."""
+  """Start uniform and real in [0, n - span]; the spacing is (span - 1) / (frames - 1), not exactly
+  the stride."""
   span = _span(clip, rate)
   return _linspace(rng.uniform(0, max(n - span, 0)), span, clip.num_frames, n)
 
 
 def linspace_test(n: int, clip: ViewsConfig, view: int, rate: float) -> Int[np.ndarray, ' t']:
-  """Start i*floor((n - span) / (clips - 1)), a single view in the middle: the last view reaches the end, about."""
+  """Start i*floor((n - span) / (clips - 1)), a single view in the middle: the last view reaches the
+  end, about."""
   span = _span(clip, rate)
   free = max(n - span, 0)
-  start = math.floor(free / (clip.num_clips - 1)) * view if clip.num_clips > 1 else math.floor(free / 2)
+  start = (
+    math.floor(free / (clip.num_clips - 1)) * view if clip.num_clips > 1 else math.floor(free / 2)
+  )
   return _linspace(start, span, clip.num_frames, n)
 
 
 def linspace_head_test(n: int, clip: ViewsConfig, view: int, rate: float) -> Int[np.ndarray, ' t']:
-  """Start i (n - span) / clips: the first view begins the video, the last does not reach its end (SlowFast's models)."""
+  """Start i (n - span) / clips: the first view begins the video, the last does not reach its end
+  (SlowFast's models)."""
   span = _span(clip, rate)
   return _linspace(max(n - span, 0) * view / clip.num_clips, span, clip.num_frames, n)
 
 
 def _span(clip: ClipConfig, rate: float) -> float:
-  """Source frames that frames*stride frames at 30 per second last; those themselves where the rate is unknown."""
+  """Source frames that frames*stride frames at 30 per second last; those themselves where the rate
+  is unknown."""
   return clip.num_frames * clip.frame_stride * (rate or _RATE_FPS) / _RATE_FPS
 
 
 def _linspace(start: float, span: float, frames: int, n: int) -> np.ndarray:
-  """Truncated linspace(start, start + span - 1), clamped to the video. In double, then float32, which is what the
-  originals' float32 loop with fused multiply-add arrives at: 33, not 32.999998."""
+  """Truncated linspace(start, start + span - 1), clamped to the video. In double, then float32,
+  which is what the originals' float32 loop with fused multiply-add arrives at: 33, not 32.999998.
+  """
   points = np.linspace(start, start + span - 1, frames).astype(np.float32)
   return np.clip(points, 0, n - 1).astype(np.int64)
 
@@ -138,13 +157,15 @@ def segments_test(n: int, clip: ViewsConfig, view: int, rate: float) -> Int[np.n
   """Middle of each segment, rounded down. Raises ValueError for several views: the rule has one."""
   if clip.num_clips != 1:
     raise ValueError(
-      f'num_clips={clip.num_clips}, but sampling "segments" has one test clip: set num_clips=1, or use "uniform"'
+      f'num_clips={clip.num_clips}, but sampling "segments" has one test clip: set num_clips=1, or '
+      'use "uniform"'
     )
   edges = np.round(np.arange(clip.num_frames + 1) * ((n - 1) / clip.num_frames)).astype(np.int64)
   return (edges[:-1] + edges[1:]) // 2
 
 
-# Starts in the middle of equal parts of all valid starts, as MMAction does (Li et al. 2022 trained with it).
+# Starts in the middle of equal parts of all valid starts, as MMAction does (Li et al. 2022 trained
+# with it).
 
 
 def parts_train(rng, n: int, clip: ClipConfig, rate: float) -> Int[np.ndarray, ' t']:
@@ -153,9 +174,11 @@ def parts_train(rng, n: int, clip: ClipConfig, rate: float) -> Int[np.ndarray, '
   return (start + np.arange(clip.num_frames) * clip.frame_stride) % n
 
 
-def parts_test(n: int, clip: ViewsConfig, view: int, rate: float, *, hold: bool = False) -> Int[np.ndarray, ' t']:
-  """Start int(d (i + 1/2)), d = (n - stride*K + 1) / clips. Beyond the end: indices modulo n, or with `hold` the clip's
-  last valid frame again."""
+def parts_test(
+  n: int, clip: ViewsConfig, view: int, rate: float, *, hold: bool = False
+) -> Int[np.ndarray, ' t']:
+  """Start int(d (i + 1/2)), d = (n - stride*K + 1) / clips. Beyond the end: indices modulo n, or
+  with `hold` the clip's last valid frame again."""
   starts = max(n - clip.frame_stride * clip.num_frames + 1, 0)
   d = starts / clip.num_clips
   index = int(view * d + d / 2) + np.arange(clip.num_frames) * clip.frame_stride
@@ -174,7 +197,8 @@ def tsn_test(n: int, clip: ViewsConfig, view: int, rate: float) -> Int[np.ndarra
   """Middle int(k n/K + n/2K) of each segment; a second view takes the segments' first frames."""
   if clip.num_clips > 2:
     raise ValueError(
-      f'num_clips={clip.num_clips}, but sampling "tsn" has at most two test clips: set num_clips=1 or 2'
+      f'num_clips={clip.num_clips}, but sampling "tsn" has at most two test clips: set num_clips=1 '
+      'or 2'
     )
   d = n / clip.num_frames
   return (np.arange(clip.num_frames) * d + (0 if view else d / 2)).astype(np.int64)

@@ -1,4 +1,5 @@
-"""A split of a data set: its records in use, what is in one of them, and what is wrong with a broken one."""
+"""A split of a data set: its records in use, what is in one of them, and what is wrong with a
+broken one."""
 
 from __future__ import annotations
 
@@ -49,11 +50,12 @@ class Source:
 def open_split(
   data_dir: str, spec: DatasetSpec, split: str, *, per_class: float | None = None, seed: int = 0
 ) -> Source:
-  """The split of a data set under data_dir/<spec.folder or spec.name>; folder 'tfds:NAME' reads what TFDS prepared there.
+  """The split of a data set under data_dir/<spec.folder or spec.name>; folder 'tfds:NAME' reads
+  what TFDS prepared there.
 
-  per_class: use only so many clips of each class (a whole number), or this share of them (below 1), chosen by `seed`.
-  Raises FileNotFoundError naming the folder looked in and the command that prepares it, ValueError where records and spec
-  disagree.
+  per_class: use only so many clips of each class (a whole number), or this share of them (below 1),
+  chosen by `seed`. Raises FileNotFoundError naming the folder looked in and the command that
+  prepares it, ValueError where records and spec disagree.
   """
   folder = spec.folder or spec.name
   images = folder.startswith('tfds:')
@@ -63,43 +65,60 @@ def open_split(
     index = records.open_index(f'{data_dir}/{folder}', split, spec.label_space, spec.prepare)
   labels = _label_kind(spec, index)
   if spec.num_classes not in (0, len(index.classes)):
-    raise ValueError(f'{index.folder} has {len(index.classes)} classes, dataset {spec.name} {spec.num_classes}')
+    raise ValueError(
+      f'{index.folder} has {len(index.classes)} classes, dataset {spec.name} {spec.num_classes}'
+    )
   if len(index) == 0:
     raise ValueError(f'split {split!r} of {index.folder} is empty')
   if not index.classes and (index.label >= 0).any():
-    raise ValueError(f'{index.folder}: clips have labels, but manifest.json names no classes; prepare the set again')
+    raise ValueError(
+      f'{index.folder}: clips have labels, but manifest.json names no classes; prepare the set '
+      'again'
+    )
   wrong = np.flatnonzero(
     (index.label >= len(index.classes)) | (index.label < (0 if labels == 'single_label' else -1))
   )
   if index.classes and len(wrong):
     label = index.label[wrong[0]]
-    raise ValueError(f'{index.where(wrong[0])}: label {label} is not one of {len(index.classes)} classes')
+    raise ValueError(
+      f'{index.where(wrong[0])}: label {label} is not one of {len(index.classes)} classes'
+    )
   empty = np.flatnonzero(index.frames < 1)
   if len(empty):
-    raise ValueError(f'{index.where(empty[0])}: a clip without frames; write the shard again without it')
+    raise ValueError(
+      f'{index.where(empty[0])}: a clip without frames; write the shard again without it'
+    )
   rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
   return Source(spec.name, index, rows, images, labels)
 
 
 def _label_kind(spec: DatasetSpec, index: records.Index) -> str:
-  """'single_label' or 'multi_label', by the dataset's facts and its manifest. Raises ValueError where they disagree."""
+  """'single_label' or 'multi_label', by the dataset's facts and its manifest. Raises ValueError
+  where they disagree."""
   said = {'one': 'single_label', 'many': 'multi_label'}.get(index.manifest.get('labels', ''), '')
   said = '' if spec.label_space else said  # the manifest speaks of the first label space
   labels = spec.labels or said or 'single_label'
   if labels not in ('single_label', 'multi_label'):
-    raise ValueError(f"labels={labels!r} of dataset {spec.name}: this pipeline reads 'single_label' or 'multi_label'")
+    raise ValueError(
+      f"labels={labels!r} of dataset {spec.name}: this pipeline reads 'single_label' or "
+      "'multi_label'"
+    )
   if labels == 'single_label' and said == 'multi_label':
     raise ValueError(
-      f'{index.folder}: some clips have several labels by manifest.json, but dataset {spec.name} has one a clip: use '
+      f'{index.folder}: some clips have several labels by manifest.json, but dataset {spec.name} '
+      'has one a clip: use '
       f"config.data.name='custom' with this folder, or prepare it with one label a clip"
     )
   return labels
 
 
 def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
-  """Sorted record numbers: of every class `per_class` clips, or (below 1) that share, at least one."""
+  """Sorted record numbers: of every class `per_class` clips, or (below 1) that share, at least
+  one."""
   if per_class <= 0:
-    raise ValueError(f'per_class={per_class}; needed: a share between 0 and 1, or a whole number of clips')
+    raise ValueError(
+      f'per_class={per_class}; needed: a share between 0 and 1, or a whole number of clips'
+    )
   chosen = []
   for c in np.unique(label):
     of_class = np.random.default_rng([seed, int(c) + 1]).permutation(np.flatnonzero(label == c))
@@ -109,8 +128,8 @@ def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
 
 
 def read(source: Source, row: int) -> tuple[clips.Clip, float]:
-  """A record, and its frames per second (0 = unknown). Raises ValueError naming file, record and byte where it cannot be
-  read."""
+  """A record, and its frames per second (0 = unknown). Raises ValueError naming file, record and
+  byte where it cannot be read."""
   try:
     clip = clips.read(source.index, row, 'image' if source.images else '')
     if not clip.count or source.images and not isinstance(clip.frame(0), bytes):
@@ -129,18 +148,24 @@ def read(source: Source, row: int) -> tuple[clips.Clip, float]:
 
 
 def size(source: Source, row: int, jpegs: Sequence[bytes]) -> tuple[int, int]:
-  """(height, width) of a record's frames. Raises ValueError where they differ, or one is no picture."""
+  """(height, width) of a record's frames. Raises ValueError where they differ, or one is no
+  picture."""
   try:
     sizes = {wire.image_size(jpeg) for jpeg in jpegs}
     if len(sizes) > 1:
-      raise ValueError(f'frames of (height, width) {" and ".join(map(str, sorted(sizes)))}; a clip has one')
+      raise ValueError(
+        f'frames of (height, width) {" and ".join(map(str, sorted(sizes)))}; a clip has one'
+      )
   except ValueError as e:
-    raise ValueError(f'{source.index.where(row)} cannot be read: {e}; prepare the video again') from e
+    raise ValueError(
+      f'{source.index.where(row)} cannot be read: {e}; prepare the video again'
+    ) from e
   return sizes.pop()
 
 
 def check(source: Source, row: int) -> None:
-  """Reads a record and decodes all its frames. Raises ValueError naming file, record, byte, video and frame."""
+  """Reads a record and decodes all its frames. Raises ValueError naming file, record, byte, video
+  and frame."""
   clip, _ = read(source, row)
   names = clip.context.get('video/filename', []) + clip.context.get('clip/media_id', [])
   name = next((n for n in names if isinstance(n, bytes)), b'unnamed')
@@ -154,13 +179,15 @@ def check(source: Source, row: int) -> None:
       if str(e).startswith(source.index.where(row)):
         raise
       where = f'{source.index.where(row)} (video {name.decode(errors="replace")})'
-      raise ValueError(f'{where}: frame {t} cannot be decoded: {e}; prepare the video again') from None
+      raise ValueError(
+        f'{where}: frame {t} cannot be decoded: {e}; prepare the video again'
+      ) from None
   size(source, row, jpegs)
 
 
 def decode(image: bytes, into: np.ndarray | None = None) -> np.ndarray:
-  """Pixels (H, W, 3) uint8 of an encoded frame, in the array `into` where it is a plain JPEG of that size. Raises
-  ValueError for what cannot be decoded whole."""
+  """Pixels (H, W, 3) uint8 of an encoded frame, in the array `into` where it is a plain JPEG of
+  that size. Raises ValueError for what cannot be decoded whole."""
   import simplejpeg
 
   try:

@@ -1,4 +1,5 @@
-"""Image sets that TensorFlow Datasets prepared, as clips of one frame: its own files, an index cached beside them."""
+"""Image sets that TensorFlow Datasets prepared, as clips of one frame: its own files, an index
+cached beside them."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from vjax.data import records
 
 
 def open_index(name: str, data_dir: str, split: str) -> records.Index:
-  """Index of a split of the TFDS image set `name` under data_dir, built on first use by scanning the files.
+  """Index of a split of the TFDS image set `name` under data_dir, built on first use by scanning
+  the files.
 
-  Raises FileNotFoundError with the command that prepares the set, ValueError for an unknown split, or a set whose features
-  are not `image` and `label`, or whose files are not TFRecords.
+  Raises FileNotFoundError with the command that prepares the set, ValueError for an unknown split,
+  or a set whose features are not `image` and `label`, or whose files are not TFRecords.
   """
   from tensorflow_datasets.core import read_only_builder, registered
 
@@ -22,16 +24,24 @@ def open_index(name: str, data_dir: str, split: str) -> records.Index:
     raise FileNotFoundError(f'no TFDS set {name!r} in {data_dir}; to prepare it: {prepare}') from e
   info, folder = builder.info, epath.Path(builder.data_path)
   if split not in info.splits:
-    raise ValueError(f'split {split!r} is not in {folder}; it has: {", ".join(sorted(info.splits))}')
+    raise ValueError(
+      f'split {split!r} is not in {folder}; it has: {", ".join(sorted(info.splits))}'
+    )
   if not {'image', 'label'} <= set(info.features):
-    raise ValueError(f'TFDS set {name!r} has features {sorted(info.features)}; needed: image and label')
+    raise ValueError(
+      f'TFDS set {name!r} has features {sorted(info.features)}; needed: image and label'
+    )
   files = [epath.Path(f) for f in info.splits[split].filepaths]
   if 'tfrecord' not in files[0].name:
-    raise ValueError(f'{files[0]} is not a TFRecord file; prepare the set again: {prepare} --file_format=tfrecord')
+    raise ValueError(
+      f'{files[0]} is not a TFRecord file; prepare the set again: {prepare} --file_format=tfrecord'
+    )
   classes = list(info.features['label'].names)
   path = folder / f'vjax-{split}.index.npz'
   if not path.exists():
-    records.save_index(path, [f.name for f in files], [f.stat().length for f in files], records.scan(files))
+    records.save_index(
+      path, [f.name for f in files], [f.stat().length for f in files], records.scan(files)
+    )
   manifest = {'format': 'tfds', 'name': info.full_name, 'classes': classes, 'labels': 'one'}
   manifest['splits'] = {s: {'clips': info.splits[s].num_examples} for s in info.splits}
   return records.load_index(path, folder, manifest, '', f'rm {path}')

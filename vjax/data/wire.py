@@ -1,9 +1,13 @@
-"""The few protocol-buffer fields of tf.train.(Sequence)Example that a clip needs, without TensorFlow or copies.
+"""The few protocol-buffer fields of tf.train.(Sequence)Example that a clip needs, without
+TensorFlow or copies.
 
-A record has up to 300 JPEG frames of which a clip uses a few: hopping over the others costs microseconds, parsing them all
-costs a copy of the whole record. Messages (field number in brackets):
-  SequenceExample: context[1] Features, feature_lists[2] {feature_list[1] map name -> FeatureList {feature[1] Feature}}
-  Example: features[1] Features {feature[1] map name -> Feature {bytes_list[1] | float_list[2] | int64_list[3] {value[1]}}}
+A record has up to 300 JPEG frames of which a clip uses a few: hopping over the others costs
+microseconds, parsing them all costs a copy of the whole record. Messages (field number in
+brackets):
+  SequenceExample: context[1] Features, feature_lists[2] {feature_list[1] map name -> FeatureList
+  {feature[1] Feature}}
+  Example: features[1] Features {feature[1] map name -> Feature {bytes_list[1] | float_list[2] |
+  int64_list[3] {value[1]}}}
 """
 
 from __future__ import annotations
@@ -18,10 +22,11 @@ _UINT64 = (1 << 64) - 1
 
 
 def parse(record: bytes | memoryview) -> tuple[dict[str, list], list[tuple[int, int]]]:
-  """Context features name -> values (bytes, float or int), and the byte span of every frame's Feature in the record.
+  """Context features name -> values (bytes, float or int), and the byte span of every frame's
+  Feature in the record.
 
-  An Example has no feature list: its features are the context and there are no spans. Raises ValueError if the bytes are
-  not such a message.
+  An Example has no feature list: its features are the context and there are no spans. Raises
+  ValueError if the bytes are not such a message.
   """
   context, spans = {}, []
   try:
@@ -38,8 +43,8 @@ def parse(record: bytes | memoryview) -> tuple[dict[str, list], list[tuple[int, 
 
 
 def context(head: bytes) -> dict[str, list]:
-  """Context features of a record of which `head` is the beginning: those that stand before anything else. Raises ValueError
-  as parse."""
+  """Context features of a record of which `head` is the beginning: those that stand before anything
+  else. Raises ValueError as parse."""
   found, i = {}, 0
   try:
     while i < len(head):
@@ -57,15 +62,19 @@ def context(head: bytes) -> dict[str, list]:
 
 
 def frame(record, span: tuple[int, int]) -> bytes:
-  """The bytes of the frame whose Feature lies at `span`. Raises ValueError if it holds anything else."""
+  """The bytes of the frame whose Feature lies at `span`. Raises ValueError if it holds anything
+  else."""
   start, end = frame_span(record, span)
   return bytes(record[start:end])
 
 
 def frame_span(record, span: tuple[int, int]) -> tuple[int, int]:
-  """(start, end) of the bytes of the frame whose Feature lies at `span`. Raises ValueError if it holds anything else."""
+  """(start, end) of the bytes of the frame whose Feature lies at `span`. Raises ValueError if it
+  holds anything else."""
   try:
-    values = [(kind, c, d) for kind, a, b in _fields(record, *span) for _, c, d in _fields(record, a, b)]
+    values = [
+      (kind, c, d) for kind, a, b in _fields(record, *span) for _, c, d in _fields(record, a, b)
+    ]
   except IndexError as e:
     raise ValueError(f'the frame at bytes {span} ends too early ({e})') from e
   if len(values) != 1 or values[0][0] != 1:
@@ -111,9 +120,13 @@ def _fields(buffer, i: int, end: int) -> Iterator[tuple[int, int, int]]:
     elif kind in (1, 5):
       stop = i + (8 if kind == 1 else 4)
     else:
-      raise ValueError(f'wire type {kind} at byte {i} of the record: not a tf.train.Example or SequenceExample')
+      raise ValueError(
+        f'wire type {kind} at byte {i} of the record: not a tf.train.Example or SequenceExample'
+      )
     if stop > end:
-      raise ValueError(f'a field at byte {i} of the record ends at {stop}, beyond its message ({end})')
+      raise ValueError(
+        f'a field at byte {i} of the record ends at {stop}, beyond its message ({end})'
+      )
     yield tag >> 3, i, stop
     i = stop
 
@@ -130,7 +143,9 @@ def _map_entry(buffer, start: int, end: int) -> tuple[bytes, int, int]:
 
 
 def _features(buffer, start: int, end: int) -> dict[str, list]:
-  entries = [_map_entry(buffer, a, b) for number, a, b in _fields(buffer, start, end) if number == 1]
+  entries = [
+    _map_entry(buffer, a, b) for number, a, b in _fields(buffer, start, end) if number == 1
+  ]
   return {key.decode(): _values(buffer, a, b) for key, a, b in entries}
 
 
@@ -148,7 +163,9 @@ def _values(buffer, start: int, end: int) -> list[Any]:
           value, c = _varint(buffer, c)
           values.append(value - (1 << 64) if value >> 63 else value)
         if c != d:
-          raise ValueError(f'a whole number at byte {c} of the record lies across the end of its list ({d})')
+          raise ValueError(
+            f'a whole number at byte {c} of the record lies across the end of its list ({d})'
+          )
   return values
 
 
@@ -162,7 +179,8 @@ def _frame_spans(buffer, start: int, end: int) -> list[tuple[int, int]]:
 
 
 def _hop(buffer, i: int, end: int) -> list[tuple[int, int]]:
-  """Spans of a repeated message field 1: `_fields` without its calls, for this loop runs once a frame of the video."""
+  """Spans of a repeated message field 1: `_fields` without its calls, for this loop runs once a
+  frame of the video."""
   spans = []
   while i < end:
     if buffer[i] != 10:

@@ -10,7 +10,9 @@ READS = 'objective'
 NEEDS_LABELS = False
 
 
-def evaluate(objective: Callable[[Batch], dict[str, Any]], batches: Iterable[Batch]) -> dict[str, float]:
+def evaluate(
+  objective: Callable[[Batch], dict[str, Any]], batches: Iterable[Batch]
+) -> dict[str, float]:
   """{metric: mean over real clips}. objective(batch): means over the first view of every video."""
   interval = Interval()
   for batch in batches:

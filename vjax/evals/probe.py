@@ -1,7 +1,8 @@
-"""The fc-only probe: features once, then L2-regularised multinomial logistic regression to convergence.
+"""The fc-only probe: features once, then L2-regularized multinomial logistic regression to
+convergence.
 
-(Ghadiyaram et al. 2019, sec. 4: "fc-only". The paper does not give the regressor; the objective, solver and grid are
-ours.)
+(Ghadiyaram et al. 2019, sec. 4: "fc-only". The paper does not give the regressor; the objective,
+solver and grid are ours.)
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,22 +34,23 @@ def evaluate(
   held_out: float = 0.1,
   standardize: bool = True,
 ) -> dict[str, float]:
-  """{top1, top5, loss, mean_class_accuracy, count} of the test videos, with train_top1, lambda, converged and
-  gradient_norm of the fit.
+  """{top1, top5, loss, mean_class_accuracy, count} of the test videos, with train_top1, lambda,
+  converged and gradient_norm of the fit.
 
-  features(batch): frozen features (b, V, D) of this host's videos, extracted once. Each view of a training video is
-  an example; test probabilities are averaged over views. lambda is chosen on a share `held_out` of the training
-  videos, drawn by `seed`, then everything is fitted again.
-  standardize: subtract the training mean of every feature and divide by its standard deviation. Without it lambda
-  means nothing across networks: pooled features of a ReLU network and of a ViT differ in scale by orders of
-  magnitude.
+  features(batch): frozen features (b, V, D) of this host's videos, extracted once. Each view of a
+  training video is an example; test probabilities are averaged over views. lambda is chosen on a
+  share `held_out` of the training videos, drawn by `seed`, then everything is fitted again.
+  standardize: subtract the training mean of every feature and divide by its standard deviation.
+  Without it lambda means nothing across networks: pooled features of a ReLU network and of a ViT
+  differ in scale by orders of magnitude.
   """
   x, y, _ = views.collect(features, train_batches)
   x_test, y_test, _ = views.collect(features, test_batches)
   for name, array in (('train', x), ('test', x_test)):
     if array.ndim != 3 or array.shape[2:] != x.shape[2:] or not np.isfinite(array).all():
       raise ValueError(
-        f'features of the {name} videos are {array.shape}; need finite (N, V, {x.shape[-1]}), views apart'
+        f'features of the {name} videos are {array.shape}; need finite (N, V, {x.shape[-1]}), '
+        'views apart'
       )
   if standardize:
     x, x_test = standardized(x, x_test)
@@ -74,10 +76,12 @@ def fit(
   tolerance: float = 1e-7,
   max_steps: int = 5000,
 ) -> tuple[Float[np.ndarray, 'd k'], Float[np.ndarray, ' k'], dict[str, Any]]:
-  """W (D, K), b (K,), and {converged, gradient_norm, loss, steps}, at the minimum of mean cross-entropy + l2/2 |W|^2.
+  """W (D, K), b (K,), and {converged, gradient_norm, loss, steps}, at the minimum of mean
+  cross-entropy + l2/2 |W|^2.
 
-  The bias is free. Full-batch L-BFGS in float64, from `start` or zeros, with all of x on the default device.
-  gradient_norm: largest element of the gradient; converged: it is at most `tolerance`.
+  The bias is free. Full-batch L-BFGS in float64, from `start` or zeros, with all of x on the
+  default device. gradient_norm: largest element of the gradient; converged: it is at most
+  `tolerance`.
   """
   if l2 <= 0:
     raise ValueError(f'l2 is {l2}; it must be above 0, or separable classes have no minimum')
@@ -92,12 +96,23 @@ def fit(
       return float(value), np.asarray(gradient).ravel()
 
     # ftol=0: a flat stretch is no reason to stop, only the gradient is.
-    options = {'maxiter': max_steps, 'maxfun': 2 * max_steps, 'gtol': tolerance, 'ftol': 0.0, 'maxcor': 20}
+    options = {
+      'maxiter': max_steps,
+      'maxfun': 2 * max_steps,
+      'gtol': tolerance,
+      'ftol': 0.0,
+      'maxcor': 20,
+    }
     found = minimize(loss, first.ravel(), jac=True, method='L-BFGS-B', options=options)
     value, gradient = loss(found.x)
   weights = found.x.reshape(shape)
   steepest = float(np.abs(gradient).max())
-  info = {'converged': steepest <= tolerance, 'gradient_norm': steepest, 'loss': value, 'steps': int(found.nit)}
+  info = {
+    'converged': steepest <= tolerance,
+    'gradient_norm': steepest,
+    'loss': value,
+    'steps': int(found.nit),
+  }
   return weights[:-1], weights[-1], info
 
 
@@ -106,7 +121,9 @@ def fit(
 def _loss_and_gradient(weights, x, y, l2):
   """weights: (D + 1, K), the bias last."""
   logits = x @ weights[:-1] + weights[-1]
-  return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean() + l2 / 2 * jnp.sum(weights[:-1] ** 2)
+  return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean() + l2 / 2 * jnp.sum(
+    weights[:-1] ** 2
+  )
 
 
 def select(
@@ -127,10 +144,14 @@ def select(
   order = np.random.default_rng(seed).permutation(len(y))
   count = round(held_out * len(y))
   if not grid or not 0 < count < len(y):
-    raise ValueError(f'grid is {tuple(grid)} and held_out {held_out} of {len(y)} videos: both sides need some')
+    raise ValueError(
+      f'grid is {tuple(grid)} and held_out {held_out} of {len(y)} videos: both sides need some'
+    )
   held, kept = order[:count], order[count:]
   results, start = [], None
-  for l2 in sorted(grid, reverse=True):  # from the stiffest on, each fit starts at the last one's minimum
+  for l2 in sorted(
+    grid, reverse=True
+  ):  # from the stiffest on, each fit starts at the last one's minimum
     *start, _ = fit(*_examples(x[kept], y[kept]), num_classes, l2, start=start)
     score = views.scores(probabilities(x[held], *start), y[held], num_classes=num_classes)
     results.append((-score['top1'], score['loss'], l2))
@@ -144,8 +165,11 @@ def probabilities(
   return views.softmax(x @ weights + bias).mean(1)
 
 
-def standardized(x: Float[np.ndarray, 'n v d'], *others: Float[np.ndarray, 'm v d']) -> tuple[np.ndarray, ...]:
-  """x and others, less the mean of x over examples, over its standard deviation; constant features become 0."""
+def standardized(
+  x: Float[np.ndarray, 'n v d'], *others: Float[np.ndarray, 'm v d']
+) -> tuple[np.ndarray, ...]:
+  """x and others, less the mean of x over examples, over its standard deviation; constant features
+  become 0."""
   x = np.asarray(x, np.float64)
   mean, std = x.mean((0, 1)), x.std((0, 1))
   scale = np.where(std > 1e-6 * np.abs(mean), 1 / np.maximum(std, np.finfo(np.float64).tiny), 0.0)

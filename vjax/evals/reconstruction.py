@@ -1,4 +1,5 @@
-"""Reconstructions of a masked autoencoder for TensorBoard: a few test clips, original, masked, rebuilt."""
+"""Reconstructions of a masked autoencoder for TensorBoard: a few test clips, original, masked,
+rebuilt."""
 
 from collections.abc import Callable, Iterable
 
@@ -20,9 +21,10 @@ def evaluate(
   count: int = 2,
   ratios: tuple[float, ...] = (),
 ) -> dict[str, np.ndarray]:
-  """{'clip0': picture (H, W, 3) uint8, ...} of the first `count` clips of this host, two rows for each of `ratios` of
-  removed tokens, () = the objective's own. Where the targets were normalised the picture says that it has borrowed each
-  patch's mean and deviation.  (Feichtenhofer et al. 2022, figures 2 and 7: 0.9, 0.95, 0.98.)"""
+  """{'clip0': picture (H, W, 3) uint8, ...} of the first `count` clips of this host, two rows for
+  each of `ratios` of removed tokens, () = the objective's own. Where the targets were normalized
+  the picture says that it has borrowed each patch's mean and deviation.  (Feichtenhofer et al.
+  2022, figures 2 and 7: 0.9, 0.95, 0.98.)"""
   video = next(iter(batches))['video'][:count, 0]
   sheets, oracle = [{} for _ in video], True
   for ratio in ratios or (None,):

@@ -22,8 +22,9 @@ def evaluate(
   average: str = 'probabilities',
   multi_label: bool = False,
 ) -> dict[str, float]:
-  """{top1, top5, loss, mean_class_accuracy, count} over all videos, or, where labels are multi-hot (`multi_label`), {map,
-  loss, count}.  See predictions for the arguments and scores for the numbers."""
+  """{top1, top5, loss, mean_class_accuracy, count} over all videos, or, where labels are multi-hot
+  (`multi_label`), {map, loss, count}.  See predictions for the arguments and scores for the
+  numbers."""
   return scores(
     *predictions(predict, batches, average=average, multi_label=multi_label)[:2],
     num_classes=num_classes,
@@ -38,13 +39,13 @@ def predictions(
   average: str = 'probabilities',
   multi_label: bool = False,
 ) -> tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n ...'], Int[np.ndarray, ' n']]:
-  """Probabilities (N, K) in float32, labels (N,) or (N, K), and ids (N,), of the real videos of all hosts, by rising
-  id.
+  """Probabilities (N, K) in float32, labels (N,) or (N, K), and ids (N,), of the real videos of all
+  hosts, by rising id.
 
-  predict(batch): logits (b, V, K) for the V views of this host's videos. average: what is averaged over views,
-  'probabilities' (Ghadiyaram et al. 2019; Feichtenhofer et al. 2022) or 'logits' (Chen et al. 2021). multi_label: a sigmoid
-  for every class, else a softmax over them. Raises ValueError for logits that are not finite and for what collect
-  refuses.
+  predict(batch): logits (b, V, K) for the V views of this host's videos. average: what is averaged
+  over views, 'probabilities' (Ghadiyaram et al. 2019; Feichtenhofer et al. 2022) or 'logits' (Chen
+  et al. 2021). multi_label: a sigmoid for every class, else a softmax over them. Raises ValueError
+  for logits that are not finite and for what collect refuses.
   """
   if average not in _AVERAGES:
     raise ValueError(f'average is {average!r}; it must be one of {", ".join(_AVERAGES)}')
@@ -59,7 +60,8 @@ def predictions(
     if not np.isfinite(logits[real]).all():
       bad = np.asarray(batch['video_id'])[real][~np.isfinite(logits[real]).all((1, 2))]
       raise ValueError(
-        f'logits of videos {bad[:5].tolist()} are not finite: the model has diverged or its input is broken'
+        f'logits of videos {bad[:5].tolist()} are not finite: the model has diverged or its input '
+        'is broken'
       )
     return squash(logits).mean(1) if average == 'probabilities' else squash(logits.mean(1))
 
@@ -69,10 +71,11 @@ def predictions(
 def collect(
   function: Callable[[Batch], Any], batches: Iterable[Batch]
 ) -> tuple[Float[np.ndarray, 'n ...'], Int[np.ndarray, 'n ...'], Int[np.ndarray, ' n']]:
-  """Rows of function(batch) (N, ...) in float32, labels and ids, of the real videos of all hosts, by rising id.
+  """Rows of function(batch) (N, ...) in float32, labels and ids, of the real videos of all hosts,
+  by rising id.
 
-  A batch has label (b,) or (b, K), mask (b,) 1 = real, and video_id (b,). Hosts must yield equally many rows, padding
-  included. Raises ValueError where there is no video, or where one comes twice.
+  A batch has label (b,) or (b, K), mask (b,) 1 = real, and video_id (b,). Hosts must yield equally
+  many rows, padding included. Raises ValueError where there is no video, or where one comes twice.
   """
   rows: list[tuple[np.ndarray, ...]] = []
   for batch in batches:
@@ -85,7 +88,9 @@ def collect(
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
-    values, labels, ids, mask = multihost_utils.process_allgather((values, labels, ids, mask), tiled=True)
+    values, labels, ids, mask = multihost_utils.process_allgather(
+      (values, labels, ids, mask), tiled=True
+    )
   real = np.flatnonzero(mask > 0)
   real = real[np.argsort(ids[real], kind='stable')]
   ids = ids[real]
@@ -94,7 +99,8 @@ def collect(
   twice = np.unique(ids[1:][ids[1:] == ids[:-1]])
   if len(twice):
     raise ValueError(
-      f'{len(twice)} videos come more than once, e.g. video_id {twice[:5].tolist()}: each must count once'
+      f'{len(twice)} videos come more than once, e.g. video_id {twice[:5].tolist()}: each must '
+      'count once'
     )
   return values[real], labels[real], ids
 
@@ -108,14 +114,17 @@ def scores(
 ) -> dict[str, float]:
   """What evaluate reports, in [0, 1] but for loss and count.
 
-  top5: absent below 5 classes. Of equal probabilities the lower class ranks first, so that a constant answer scores
-  as chance. loss: mean of -log p(label); for multi_label, binary cross-entropy, mean over classes. mean_class_accuracy:
-  top-1 per class, mean over the classes that occur. map: see mean_average_precision.
+  top5: absent below 5 classes. Of equal probabilities the lower class ranks first, so that a
+  constant answer scores
+  as chance. loss: mean of -log p(label); for multi_label, binary cross-entropy, mean over classes.
+  mean_class_accuracy: top-1 per class, mean over the classes that occur. map: see
+  mean_average_precision.
   """
   wanted = (len(probabilities), num_classes) if multi_label else (len(probabilities),)
   if probabilities.shape[1:] != (num_classes,) or labels.shape != wanted:
     raise ValueError(
-      f'probabilities are {probabilities.shape} and labels {labels.shape} for {num_classes} classes and '
+      f'probabilities are {probabilities.shape} and labels {labels.shape} for {num_classes} '
+      'classes and '
       f'multi_label={multi_label}: need (N, {num_classes}) and {wanted}'
     )
   smallest = np.finfo(np.float32).tiny
@@ -123,7 +132,11 @@ def scores(
   count = float(len(labels))
   if multi_label:
     losses = -np.where(labels > 0, log(probabilities), log(1 - probabilities.astype(np.float64)))
-    return {'map': mean_average_precision(probabilities, labels), 'loss': float(losses.mean()), 'count': count}
+    return {
+      'map': mean_average_precision(probabilities, labels),
+      'loss': float(losses.mean()),
+      'count': count,
+    }
   rank = _rank(probabilities, labels)
   table = confusion(probabilities, labels)
   videos = table.sum(1)
@@ -136,25 +149,39 @@ def scores(
   }
 
 
-def confusion(probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, ' n']) -> Int[np.ndarray, 'k k']:
+def confusion(
+  probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, ' n']
+) -> Int[np.ndarray, 'k k']:
   """Number of videos by true class (rows) and best class (columns)."""
   classes = probabilities.shape[1]
   check_labels(labels, classes)
-  return np.bincount(labels * classes + probabilities.argmax(1), minlength=classes**2).reshape(classes, classes)
+  return np.bincount(labels * classes + probabilities.argmax(1), minlength=classes**2).reshape(
+    classes, classes
+  )
 
 
-def mean_average_precision(probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, 'n k']) -> float:
-  """Mean, over classes with a positive, of step-wise average precision: the sum over thresholds of precision times
-  the gain in recall, without interpolation. Raises ValueError where no class has a positive."""
-  precisions = [_average_precision(p, y > 0) for p, y in zip(probabilities.T, labels.T) if (y > 0).any()]
+def mean_average_precision(
+  probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, 'n k']
+) -> float:
+  """Mean, over classes with a positive, of step-wise average precision: the sum over thresholds of
+  precision times the gain in recall, without interpolation. Raises ValueError where no class has a
+  positive."""
+  precisions = [
+    _average_precision(p, y > 0) for p, y in zip(probabilities.T, labels.T) if (y > 0).any()
+  ]
   if not precisions:
-    raise ValueError(f'none of {labels.shape[1]} classes has a positive among {len(labels)} videos: map is undefined')
+    raise ValueError(
+      f'none of {labels.shape[1]} classes has a positive among {len(labels)} videos: map is '
+      'undefined'
+    )
   return float(np.mean(precisions))
 
 
 def _average_precision(score, positive) -> float:
   order = np.argsort(-score, kind='stable')
-  last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # equal scores share a threshold
+  last = np.append(
+    np.flatnonzero(np.diff(score[order])), len(score) - 1
+  )  # equal scores share a threshold
   found = np.cumsum(positive[order])[last]
   return float(np.sum(found / (last + 1) * np.diff(found, prepend=0)) / positive.sum())
 
@@ -170,12 +197,17 @@ def _rank(probabilities, labels):
 def check_labels(labels: Int[np.ndarray, ' n'], classes: int) -> None:
   """Raises ValueError unless all labels are in [0, classes)."""
   if labels.min() < 0 or labels.max() >= classes:
-    raise ValueError(f'labels run from {labels.min()} to {labels.max()}, but there are {classes} classes')
+    raise ValueError(
+      f'labels run from {labels.min()} to {labels.max()}, but there are {classes} classes'
+    )
 
 
 def _check_rows(values, batch) -> None:
   if len(values) != len(batch['mask']):
-    raise ValueError(f'{len(values)} answers for {len(batch["mask"])} videos: give one row a video, padding included')
+    raise ValueError(
+      f'{len(values)} answers for {len(batch["mask"])} videos: give one row a video, padding '
+      'included'
+    )
 
 
 def softmax(logits: Float[np.ndarray, '... k']) -> Float[np.ndarray, '... k']:

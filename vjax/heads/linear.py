@@ -1,4 +1,5 @@
-"""The linear classifier on pooled features, and its fully convolutional form for larger test crops."""
+"""The linear classifier on pooled features, and its fully convolutional form for larger test
+crops."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,11 +20,14 @@ def uniform_fan_in() -> Callable:
 class Head(nn.Module):
   """Dropout, then one linear layer, 'linear', to num_classes scores.
 
-  kernel_std: weights start as N(0, kernel_std^2), e.g. 2e-5 to fine-tune a masked autoencoder (Feichtenhofer et al.
-  2022); None: uniform within +-sqrt(3 / fan_in) (VMZ). bias_start: of the biases; PySlowFast's transformers have 0.02.
-  window: (t, h, w) of the average pool of the fully convolutional form, 0 = the whole axis: dropout and classifier look at
-  every position of the pooled maps, and at test time `average` of the positions is taken: 'probabilities' (VMZ: T / 8
-  frames, 7x7; PySlowFast: all frames, 7x7) or 'logits' (Chen et al. 2021: every frame by itself, (1, 0, 0)).
+  kernel_std: weights start as N(0, kernel_std^2), e.g. 2e-5 to fine-tune a masked autoencoder
+  (Feichtenhofer et al. 2022); None: uniform within +-sqrt(3 / fan_in) (VMZ). bias_start: of the
+  biases; PySlowFast's transformers have 0.02.
+  window: (t, h, w) of the average pool of the fully convolutional form, 0 = the whole axis: dropout
+  and classifier look at
+  every position of the pooled maps, and at test time `average` of the positions is taken:
+  'probabilities' (VMZ: T / 8 frames, 7x7; PySlowFast: all frames, 7x7) or 'logits' (Chen et al.
+  2021: every frame by itself, (1, 0, 0)).
   hidden: width of a layer without bias, 'hidden', and a ReLU before the dropout (X3D: 2048).
   """
 
@@ -37,20 +41,25 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, features: Features, *, train: bool) -> Float[Array, 'b k']:
-    """Scores (B, K) before softmax, float32 at least. With a window and train=False they are logarithms of the averaged
-    probabilities, so that their softmax is that average, or averaged logits. Raises ValueError if a map is smaller than the
-    window, if maps have different numbers of positions, or for an unknown average."""
+    """Scores (B, K) before softmax, float32 at least. With a window and train=False they are
+    logarithms of the averaged probabilities, so that their softmax is that average, or averaged
+    logits. Raises ValueError if a map is smaller than the window, if maps have different numbers of
+    positions, or for an unknown average."""
     if self.average not in ('probabilities', 'logits'):
       raise ValueError(f"average={self.average!r}: it must be 'probabilities' or 'logits'")
     x = features.pooled if self.window is None else self._positions(features)  # (B, D) or (B, P, D)
     x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
     if self.hidden:
       start = nn.initializers.he_normal()
-      x = nn.relu(nn.Dense(self.hidden, use_bias=False, dtype=x.dtype, kernel_init=start, name='hidden')(x))
+      x = nn.relu(
+        nn.Dense(self.hidden, use_bias=False, dtype=x.dtype, kernel_init=start, name='hidden')(x)
+      )
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     init = uniform_fan_in() if self.kernel_std is None else nn.initializers.normal(self.kernel_std)
     bias = nn.initializers.constant(self.bias_start)
-    scores = nn.Dense(self.num_classes, dtype=x.dtype, kernel_init=init, bias_init=bias, name='linear')(x)
+    scores = nn.Dense(
+      self.num_classes, dtype=x.dtype, kernel_init=init, bias_init=bias, name='linear'
+    )(x)
     if self.window is None:
       return scores
     if train or self.average == 'logits':
@@ -64,14 +73,16 @@ class Head(nn.Module):
       window = tuple(n or size for n, size in zip(self.window, x.shape[1:4]))
       if any(size < n for size, n in zip(x.shape[1:4], window)):
         raise ValueError(
-          f'the map is {x.shape[1:4]} (time, height, width), smaller than window={self.window}: test with more frames '
+          f'the map is {x.shape[1:4]} (time, height, width), smaller than window={self.window}: '
+          'test with more frames '
           'or pixels, or set window=None for the plain mean'
         )
       x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
       means.append(nn.avg_pool(x, window).reshape(x.shape[0], -1, x.shape[-1]))
     if len({x.shape[1] for x in means}) > 1:
       raise ValueError(
-        f'window={self.window} fits {[x.shape[1] for x in means]} times into the maps of the pathways: their positions must '
+        f'window={self.window} fits {[x.shape[1] for x in means]} times into the maps of the '
+        'pathways: their positions must '
         f'correspond, give 0 for the axis of time'
       )
     return jnp.concatenate(means, axis=-1)

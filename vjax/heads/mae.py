@@ -15,10 +15,13 @@ PRESETS = ('released', 'repo')
 class Head(nn.Module):
   """Predicted pixels of every token, (B, N, values), from the encoder's visible tokens.
 
-  preset: the two published graphs. 'released' (PySlowFast, the released weights): heads of 64 channels, a joint
-  position table, the encoder's class token passes through the projection. 'repo' (the authors' stand-alone code): 16
-  heads, separable positions, a class token of its own in place of the encoder's. heads, positions: other than the
-  preset's, if given. pred_frames: frames predicted per clip; None is one of each patch's frames, as in the paper.
+  preset: the two published graphs. 'released' (PySlowFast, the released weights): heads of 64
+  channels, a joint position table, the encoder's class token passes through the projection. 'repo'
+  (the authors' stand-alone code): 16
+  heads, separable positions, a class token of its own in place of the encoder's. heads, positions:
+  other than the
+  preset's, if given. pred_frames: frames predicted per clip; None is one of each patch's frames, as
+  in the paper.
   The token grid comes with the features. Features without a mask: every token counts as visible.
   """
 
@@ -37,10 +40,12 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, features: Features, *, train: bool) -> Float[Array, 'b n v']:
-    """(B, N, frames per slot * patch_h * patch_w * 3) in at least float32, in the order of `patchify`."""
+    """(B, N, frames per slot * patch_h * patch_w * 3) in at least float32, in the order of
+    `patchify`."""
     if self.preset not in PRESETS or self.init_style not in ('repo', 'released'):
       raise ValueError(
-        f"preset is {self.preset!r}, init_style {self.init_style!r}; each must be 'released' or 'repo'"
+        f"preset is {self.preset!r}, init_style {self.init_style!r}; each must be 'released' or "
+        "'repo'"
       )
     if features.tokens is None:
       raise ValueError('the features hold no tokens: the MAE head needs a ViT backbone')
@@ -62,8 +67,12 @@ class Head(nn.Module):
     first, x = x[:, : x.shape[1] - visible], x[:, x.shape[1] - visible :]
     blank = self.param('mask_token', small, (1, 1, self.width)).astype(x.dtype)
     if features.mask is not None:
-      x = jnp.concatenate([x, jnp.broadcast_to(blank, (len(x), tokens - visible, self.width))], axis=1)
-      x = jnp.take_along_axis(x, features.mask.restore[..., None], axis=1)  # (B, N, D) in grid order
+      x = jnp.concatenate(
+        [x, jnp.broadcast_to(blank, (len(x), tokens - visible, self.width))], axis=1
+      )
+      x = jnp.take_along_axis(
+        x, features.mask.restore[..., None], axis=1
+      )  # (B, N, D) in grid order
     positions = self.positions or ('separable' if own else 'joint')
     table, class_position = position.table(self, positions, grid, self.width, class_token, small)
     x = x + table.astype(x.dtype)
@@ -74,7 +83,8 @@ class Head(nn.Module):
       x = jnp.concatenate([first, x], axis=1)
     heads = self.heads or (16 if own else self.width // 64)
     x = attention.blocks(
-      x, heads, [0.0] * self.depth, train, mlp_ratio=self.mlp_ratio, init=init, dtype=self.dtype, remat=self.remat,
+      x, heads, [0.0] * self.depth, train, mlp_ratio=self.mlp_ratio, init=init, dtype=self.dtype,
+      remat=self.remat,
       qkv_bias=self.qkv_bias,
     )  # fmt: skip
     x = attention.norm('norm', self.dtype)(x)[:, int(class_token) :]
@@ -83,9 +93,13 @@ class Head(nn.Module):
 
 
 def _frames_per_slot(pred_frames: int | None, slots: int) -> int:
-  """How many frames each token predicts. Raises ValueError when the slots of the grid do not share `pred_frames`."""
+  """How many frames each token predicts. Raises ValueError when the slots of the grid do not share
+  `pred_frames`."""
   if pred_frames is None:
     return 1
   if pred_frames < slots or pred_frames % slots:
-    raise ValueError(f'pred_frames is {pred_frames}; the grid has {slots} slots in time and needs a multiple of that')
+    raise ValueError(
+      f'pred_frames is {pred_frames}; the grid has {slots} slots in time and needs a multiple of '
+      'that'
+    )
   return pred_frames // slots

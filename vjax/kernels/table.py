@@ -1,18 +1,22 @@
-"""Formulation of every operation on each backend; the fastest one measured there, where something was measured.
+"""Formulation of every operation on each backend; the fastest one measured there, where something
+was measured.
 
 Operations:
-  depthwise, pointwise, spatial, temporal, full, grouped: kinds of 3D convolution, see `layers/conv.py`.
+  depthwise, pointwise, spatial, temporal, full, grouped: kinds of 3D convolution, see
+  `layers/conv.py`.
   batch_norm, layer_norm, max_pool: 'written' (a gradient of our own) or 'derived' (JAX's).
   linear: 'rows' (tokens as one matrix) or 'plain' (`nn.Dense`).
-  attention: 'heads' (matrix products, heads first), 'xla' or 'cudnn' (in half precision; else 'xla').
+  attention: 'heads' (matrix products, heads first), 'xla' or 'cudnn' (in half precision; else
+  'xla').
 
-`python -m benchmarks.conv`, `.gradients` and `.gpu` measure; `python -m benchmarks.gpu --apply FILE` writes the row of GPUs.
+`python -m benchmarks.conv`, `.gradients` and `.gpu` measure; `python -m benchmarks.gpu --apply
+FILE` writes the row of GPUs.
 """
 
 import jax
 
-# cpu: measured on 2 x86 cores (AVX-512). gpu, tpu: not measured yet; depthwise follows from grouped 3D convolutions
-# being a known weak spot of cuDNN too.
+# cpu: measured on 2 x86 cores (AVX-512). gpu, tpu: not measured yet; depthwise follows from grouped
+# 3D convolutions being a known weak spot of cuDNN too.
 TABLE = {
   'cpu': {
     'depthwise': 'framed',
@@ -54,7 +58,9 @@ TABLE = {
     'attention': 'xla',
   },
 }
-CUDNN_WIDTH = 128  # channels of a head, up to which cuDNN's attention is used; wider ones were not tried
+CUDNN_WIDTH = (
+  128  # channels of a head, up to which cuDNN's attention is used; wider ones were not tried
+)
 
 
 def chosen(operation: str) -> str:

@@ -1,8 +1,9 @@
-"""3D convolution: one meaning, several formulations; `kernels/table.py` says which one a backend uses.
+"""3D convolution: one meaning, several formulations; `kernels/table.py` says which one a backend
+uses.
 
-XLA's 3D convolutions are slow on CPUs, their gradients with strides or groups by two orders of magnitude, while its 2D
-convolutions, matrix products and fused elementwise code are near the machine's peak. `benchmarks/conv.py` measures all
-formulations on the machine it runs on.
+XLA's 3D convolutions are slow on CPUs, their gradients with strides or groups by two orders of
+magnitude, while its 2D convolutions, matrix products and fused elementwise code are near the
+machine's peak. `benchmarks/conv.py` measures all formulations on the machine it runs on.
 """
 
 import contextlib
@@ -29,8 +30,8 @@ _forced = contextvars.ContextVar('formulation', default=None)
 
 @contextlib.contextmanager
 def formulation(name: str):
-  """Makes every conv3d traced inside use one formulation; 'lax' shows the meant arithmetic to those who count it.
-  Functions that were jitted and traced before keep what they have."""
+  """Makes every conv3d traced inside use one formulation; 'lax' shows the meant arithmetic to those
+  who count it. Functions that were jitted and traced before keep what they have."""
   if name not in FORMULATIONS:
     raise ValueError(f'no formulation {name!r}; there are: {", ".join(FORMULATIONS)}')
   token = _forced.set(name)
@@ -48,8 +49,9 @@ def as_written() -> bool:
 class Conv3D(nn.Module):
   """Convolution over time, height and width with explicit symmetric zero padding.
 
-  kernel, strides, padding, dilation: (time, height, width). Parameter kernel (kT, kH, kW, C_in / groups, features).
-  Weights start as N(0, 2 / fan_out), fan_out = features * kT * kH * kW (He et al. 2015).
+  kernel, strides, padding, dilation: (time, height, width). Parameter kernel (kT, kH, kW, C_in /
+  groups, features). Weights start as N(0, 2 / fan_out), fan_out = features * kT * kH * kW (He et
+  al. 2015).
   """
 
   features: int
@@ -68,7 +70,8 @@ class Conv3D(nn.Module):
     """The convolved clip in `dtype`. Raises ValueError if groups do not divide the channels."""
     if x.shape[-1] % self.groups or self.features % self.groups:
       raise ValueError(
-        f'groups={self.groups} must divide both {x.shape[-1]} input and {self.features} output channels'
+        f'groups={self.groups} must divide both {x.shape[-1]} input and {self.features} output '
+        'channels'
       )
     shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
     kernel = jnp.asarray(self.param('kernel', self.kernel_init, shape, jnp.float32), self.dtype)
@@ -86,12 +89,16 @@ def conv3d(
   dilation: Triple = (1, 1, 1),
   groups: int = 1,
 ) -> Float[Array, 'b u v z d']:
-  """x correlated with kernel (kT, kH, kW, C / groups, D), zeros beyond the edges; padding counts zeros per side.
+  """x correlated with kernel (kT, kH, kW, C / groups, D), zeros beyond the edges; padding counts
+  zeros per side.
 
-  Raises ValueError for 'SAME' and 'VALID': XLA pads even sizes unevenly under a stride, published models evenly.
+  Raises ValueError for 'SAME' and 'VALID': XLA pads even sizes unevenly under a stride, published
+  models evenly.
   """
   if isinstance(padding, str) or len(padding) != 3:
-    raise ValueError(f'padding={padding!r}: give three integers, zeros on each side of (time, height, width)')
+    raise ValueError(
+      f'padding={padding!r}: give three integers, zeros on each side of (time, height, width)'
+    )
   name = _forced.get() or table.chosen(kind(kernel.shape, x.shape[-1], groups))
   return FORMULATIONS[name](x, kernel, strides, padding, dilation, groups)
 
@@ -121,11 +128,17 @@ def _lax(x, kernel, strides, padding, dilation, groups):
 
 
 def _shifted(x, kernel, strides, padding, dilation, groups):
-  """Depthwise: the sum over kernel positions of the shifted clip times one weight per channel, fused by XLA."""
+  """Depthwise: the sum over kernel positions of the shifted clip times one weight per channel,
+  fused by XLA."""
   if kind(kernel.shape, x.shape[-1], groups) != 'depthwise':
     return _lax(x, kernel, strides, padding, dilation, groups)
-  sizes = [_size(n, k, s, p, d) for n, k, s, p, d in zip(x.shape[1:4], kernel.shape, strides, padding, dilation)]
-  wide = jnp.promote_types(jnp.float32, x.dtype)  # a convolution too adds bfloat16 products in float32
+  sizes = [
+    _size(n, k, s, p, d)
+    for n, k, s, p, d in zip(x.shape[1:4], kernel.shape, strides, padding, dilation)
+  ]
+  wide = jnp.promote_types(
+    jnp.float32, x.dtype
+  )  # a convolution too adds bfloat16 products in float32
   padded = _pad(x, padding).astype(wide)
   total = 0
   for tap in itertools.product(*(range(k) for k in kernel.shape[:3])):
@@ -137,9 +150,14 @@ def _shifted(x, kernel, strides, padding, dilation, groups):
 
 
 def _framed(x, kernel, strides, padding, dilation, groups):
-  """Depthwise: the same sum, its gradients by hand: with respect to the clip the same sum again, with respect to a kernel
-  through space frame by frame, so that a frame stays in the cache for all taps."""
-  if kind(kernel.shape, x.shape[-1], groups) != 'depthwise' or kernel.shape[1:3] == (1, 1) or dilation != (1, 1, 1):
+  """Depthwise: the same sum, its gradients by hand: with respect to the clip the same sum again,
+  with respect to a kernel through space frame by frame, so that a frame stays in the cache for all
+  taps."""
+  if (
+    kind(kernel.shape, x.shape[-1], groups) != 'depthwise'
+    or kernel.shape[1:3] == (1, 1)
+    or dilation != (1, 1, 1)
+  ):
     return _shifted(x, kernel, strides, padding, dilation, groups)
   return _depthwise(x, kernel, tuple(strides), tuple(padding))
 
@@ -158,7 +176,9 @@ def _folded(x, kernel, strides, padding, dilation, groups):
   if kernel.shape[0] != 1:
     return _lax(x, kernel, strides, padding, dilation, groups)
   x = _pad(x, (padding[0], 0, 0))[:, :: strides[0]]
-  y = _conv2d(x.reshape(-1, *x.shape[2:]), kernel[0], strides[1:], padding[1:], dilation[1:], groups)
+  y = _conv2d(
+    x.reshape(-1, *x.shape[2:]), kernel[0], strides[1:], padding[1:], dilation[1:], groups
+  )
   return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
@@ -168,7 +188,9 @@ def _taps(x, kernel, strides, padding, dilation, groups):
   x = _pad(x, (padding[0], 0, 0))
   total = 0
   for i in range(kernel.shape[0]):
-    shifted = lax.slice_in_dim(x, i * dilation[0], i * dilation[0] + (frames - 1) * strides[0] + 1, strides[0], 1)
+    shifted = lax.slice_in_dim(
+      x, i * dilation[0], i * dilation[0] + (frames - 1) * strides[0] + 1, strides[0], 1
+    )
     total = total + _folded(
       shifted, kernel[i : i + 1], (1, *strides[1:]), (0, *padding[1:]), (1, *dilation[1:]), groups
     )
@@ -176,7 +198,8 @@ def _taps(x, kernel, strides, padding, dilation, groups):
 
 
 def _flattened(x, kernel, strides, padding, dilation, groups):
-  """kx1x1: a kx1 convolution of an image whose rows are the frames; 3 times faster than anything with H and W."""
+  """kx1x1: a kx1 convolution of an image whose rows are the frames; 3 times faster than anything
+  with H and W."""
   if kernel.shape[1:3] != (1, 1):
     return _lax(x, kernel, strides, padding, dilation, groups)
   x = _pad(x, (0, *padding[1:]))[:, :, :: strides[1], :: strides[2]]
@@ -190,7 +213,13 @@ def _flattened(x, kernel, strides, padding, dilation, groups):
 
 
 FORMULATIONS = dict(
-  lax=_lax, shifted=_shifted, framed=_framed, product=_product, folded=_folded, flattened=_flattened, taps=_taps
+  lax=_lax,
+  shifted=_shifted,
+  framed=_framed,
+  product=_product,
+  folded=_folded,
+  flattened=_flattened,
+  taps=_taps,
 )
 
 
@@ -216,8 +245,8 @@ def _plain2d(x, kernel, strides, padding, dilation, groups=1):
 
 
 def _side_by_side(x, kernel, padding, dilation):
-  """The stride-1 convolution of all images laid side by side in one long one, padding between them: for few channels
-  twice as fast on CPUs, whose convolution prefers long rows."""
+  """The stride-1 convolution of all images laid side by side in one long one, padding between them:
+  for few channels twice as fast on CPUs, whose convolution prefers long rows."""
   n, h, w, c = x.shape
   reach = dilation[1] * (kernel.shape[1] - 1)
   x = jnp.pad(x, ((0, 0), (0, 0), (padding[1], padding[1]), (0, 0)))
@@ -233,8 +262,9 @@ def _fast2d(x, kernel, strides, padding, dilation):
   return _plain2d(x, kernel, strides, padding, dilation)
 
 
-# Three gradients are written by hand, since what is fastest forwards is not what is fastest for the kernel's gradient.
-# They cost forward-mode differentiation (`jax.jvp`); `formulation('lax')` has it.
+# Three gradients are written by hand, since what is fastest forwards is not what is fastest for the
+# kernel's gradient. They cost forward-mode differentiation (`jax.jvp`); `formulation('lax')` has
+# it.
 
 
 def _conv2d(x, kernel, strides, padding, dilation, groups):
@@ -245,8 +275,9 @@ def _conv2d(x, kernel, strides, padding, dilation, groups):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _images(x, kernel, strides, padding, dilation):
-  """2D convolution of images. The kernel's gradient is XLA's, a convolution whose kernel is dy, only up to 64 features:
-  with more it takes up to four times as long as matrix products, which for large images go one by one."""
+  """2D convolution of images. The kernel's gradient is XLA's, a convolution whose kernel is dy,
+  only up to 64 features: with more it takes up to four times as long as matrix products, which for
+  large images go one by one."""
   return _fast2d(x, kernel, strides, padding, dilation)
 
 
@@ -257,13 +288,16 @@ def _images_backward(strides, padding, dilation, saved, dy):
     _, to_kernel = jax.vjp(lambda kernel: _plain2d(x, kernel, strides, padding, dilation), kernel)
     return *to_x(dy), *to_kernel(dy)
   if dilation == (1, 1) and dy.shape[1] * dy.shape[2] >= LARGE:
-    return *to_x(dy), _frame_by_frame(x[:, None], kernel[None], dy[:, None], (1, *strides), (0, *padding))[0]
+    return *to_x(dy), _frame_by_frame(
+      x[:, None], kernel[None], dy[:, None], (1, *strides), (0, *padding)
+    )[0]
   return *to_x(dy), _to_kernel(x, kernel, dy, strides, padding, dilation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _rows(x, kernel, strides, padding, dilation):
-  """kx1 convolution of (B, T, H W, C); the kernel's gradient by matrix products, for large frames one by one."""
+  """kx1 convolution of (B, T, H W, C); the kernel's gradient by matrix products, for large frames
+  one by one."""
   return _plain2d(x, kernel, strides, padding, dilation)
 
 
@@ -271,7 +305,9 @@ def _rows_backward(strides, padding, dilation, saved, dy):
   x, kernel = saved
   _, to_x = jax.vjp(lambda x: _plain2d(x, kernel, strides, padding, dilation), x)
   if dilation == (1, 1) and dy.shape[2] >= LARGE and x.shape[-1] <= 256:
-    by_frame = _frame_by_frame(x[:, :, None], kernel[:, None], dy[:, :, None], (*strides, 1), (*padding, 0))
+    by_frame = _frame_by_frame(
+      x[:, :, None], kernel[:, None], dy[:, :, None], (*strides, 1), (*padding, 0)
+    )
     return *to_x(dy), by_frame[:, 0]
   return *to_x(dy), _to_kernel(x, kernel, dy, strides, padding, dilation)
 
@@ -294,8 +330,9 @@ def _depthwise_backward(strides, padding, saved, dy):
 
 
 def _frame_by_frame(x, kernel, dy, strides, padding):
-  """Gradient of a convolution with respect to its kernel, frame by frame of dy, so that a frame stays in the cache for all
-  taps: with a depthwise kernel, the sum over pixels of dy times what a tap sees; with a dense one a matrix product."""
+  """Gradient of a convolution with respect to its kernel, frame by frame of dy, so that a frame
+  stays in the cache for all taps: with a depthwise kernel, the sum over pixels of dy times what a
+  tap sees; with a dense one a matrix product."""
   wide, x, (b, t, h, w, c) = jnp.promote_types(jnp.float32, x.dtype), _pad(x, padding), dy.shape
   size = (1, kernel.shape[0], *x.shape[2:])
   depthwise = kernel.shape[3:] == (1, x.shape[-1])
@@ -303,7 +340,9 @@ def _frame_by_frame(x, kernel, dy, strides, padding):
   def tap(seen, here):
     if depthwise:
       return (seen.astype(wide) * here.astype(wide)).sum((0, 1))
-    return jnp.matmul(seen.reshape(h * w, -1).T, here.reshape(h * w, -1), preferred_element_type=wide)
+    return jnp.matmul(
+      seen.reshape(h * w, -1).T, here.reshape(h * w, -1), preferred_element_type=wide
+    )
 
   def add(total, i):
     here = lax.dynamic_slice(dy, (i // t, i % t, 0, 0, 0), (1, 1, h, w, c))[0, 0]
@@ -311,7 +350,11 @@ def _frame_by_frame(x, kernel, dy, strides, padding):
     sums = []
     for frame, row, column in itertools.product(*map(range, kernel.shape[:3])):
       shifted = lax.slice_in_dim(seen[frame], row, row + (h - 1) * strides[1] + 1, strides[1], 0)
-      sums.append(tap(lax.slice_in_dim(shifted, column, column + (w - 1) * strides[2] + 1, strides[2], 1), here))
+      sums.append(
+        tap(
+          lax.slice_in_dim(shifted, column, column + (w - 1) * strides[2] + 1, strides[2], 1), here
+        )
+      )
     return total + jnp.stack(sums).reshape(kernel.shape), None
 
   total, _ = lax.scan(add, jnp.zeros(kernel.shape, wide), jnp.arange(b * t))
@@ -330,6 +373,12 @@ def _to_kernel(x, kernel, dy, strides, padding, dilation):
   return jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
 
 
-_depthwise.defvjp(lambda x, kernel, *settings: (_depthwise(x, kernel, *settings), (x, kernel)), _depthwise_backward)
-_images.defvjp(lambda x, kernel, *settings: (_images(x, kernel, *settings), (x, kernel)), _images_backward)
-_rows.defvjp(lambda x, kernel, *settings: (_rows(x, kernel, *settings), (x, kernel)), _rows_backward)
+_depthwise.defvjp(
+  lambda x, kernel, *settings: (_depthwise(x, kernel, *settings), (x, kernel)), _depthwise_backward
+)
+_images.defvjp(
+  lambda x, kernel, *settings: (_images(x, kernel, *settings), (x, kernel)), _images_backward
+)
+_rows.defvjp(
+  lambda x, kernel, *settings: (_rows(x, kernel, *settings), (x, kernel)), _rows_backward
+)

@@ -6,8 +6,9 @@ from jaxtyping import Array, Float
 
 
 class DropPath(nn.Module):
-  """Residual branch (B, ...), in training zero for a random `rate` of the samples and scaled by 1 / (1 - rate) for
-  the others (Huang et al. 2016; per sample, as timm and PySlowFast have it). Needs the random stream 'dropout'."""
+  """Residual branch (B, ...), in training zero for a random `rate` of the samples and scaled by 1 /
+  (1 - rate) for the others (Huang et al. 2016; per sample, as timm and PySlowFast have it). Needs
+  the random stream 'dropout'."""
 
   rate: float
 
@@ -15,12 +16,15 @@ class DropPath(nn.Module):
   def __call__(self, x: Float[Array, 'b ...'], train: bool) -> Float[Array, 'b ...']:
     if not 0 <= self.rate < 1:
       raise ValueError(
-        f'drop_path is {self.rate}; it must lie in [0, 1): it is the share of samples that skip a block'
+        f'drop_path is {self.rate}; it must lie in [0, 1): it is the share of samples that skip a '
+        'block'
       )
     if not train or self.rate == 0:
       return x
     keep = 1 - self.rate
-    alive = jax.random.bernoulli(self.make_rng('dropout'), keep, (x.shape[0],) + (1,) * (x.ndim - 1))
+    alive = jax.random.bernoulli(
+      self.make_rng('dropout'), keep, (x.shape[0],) + (1,) * (x.ndim - 1)
+    )
     return x * alive.astype(x.dtype) / keep
 
 

@@ -1,6 +1,8 @@
-"""Masks of a masked autoencoder: which tokens of a grid (t, h, w) are encoded.  (Feichtenhofer et al. 2022, sec. 3)
+"""Masks of a masked autoencoder: which tokens of a grid (t, h, w) are encoded.  (Feichtenhofer et
+al. 2022, sec. 3)
 
-The number of kept tokens is static. One key a clip, so that masks do not depend on batch or devices.
+The number of kept tokens is static. One key a clip, so that masks do not depend on batch or
+devices.
 """
 
 import math
@@ -18,28 +20,34 @@ BLOCK_TRIES = 100  # draws before the block kind gives up on one more block
 
 
 def kept(count: int, ratio: float) -> int:
-  """How many of `count` stay when a share `ratio` is removed: int(count * (1 - ratio)) in Python floats, at least 1.
+  """How many of `count` stay when a share `ratio` is removed: int(count * (1 - ratio)) in Python
+  floats, at least 1.
 
-  Truncation is the published code's: 160 tokens at 0.9 leave 15, not 16. Raises ValueError outside 0 <= ratio < 1.
+  Truncation is the published code's: 160 tokens at 0.9 leave 15, not 16. Raises ValueError outside
+  0 <= ratio < 1.
   """
   if not 0 <= ratio < 1:
-    raise ValueError(f'mask ratio is {ratio}; it must lie in [0, 1): it is the share of tokens that are removed')
+    raise ValueError(
+      f'mask ratio is {ratio}; it must lie in [0, 1): it is the share of tokens that are removed'
+    )
   return max(1, int(count * (1 - ratio)))
 
 
 def from_noise(noise: Array, keep: int) -> Mask:
-  """Mask that keeps, per row of noise (B, N), the `keep` smallest values, in ascending order; ties by position."""
+  """Mask that keeps, per row of noise (B, N), the `keep` smallest values, in ascending order; ties
+  by position."""
   order = jnp.argsort(noise, axis=1, stable=True)
   restore = jnp.argsort(order, axis=1)
   return Mask(keep=order[:, :keep], restore=restore, removed=(restore >= keep).astype(jnp.float32))
 
 
 def make(keys: Array, grid: Grid, ratio: float, kind: str) -> Mask:
-  """Mask of a batch: keep (B, K), restore (B, N), removed (B, N) with 1 = removed; keys (B,) typed, one a clip.
+  """Mask of a batch: keep (B, K), restore (B, N), removed (B, N) with 1 = removed; keys (B,) typed,
+  one a clip.
 
-  kind: 'random' (space-time agnostic), 'tube' (the same places in every slot), 'frame' (whole slots), 'per_frame' (as
-  many in every slot, each its own draw), 'block' (cuboids). Raises ValueError for another kind or a ratio outside
-  [0, 1).
+  kind: 'random' (space-time agnostic), 'tube' (the same places in every slot), 'frame' (whole
+  slots), 'per_frame' (as many in every slot, each its own draw), 'block' (cuboids). Raises
+  ValueError for another kind or a ratio outside [0, 1).
   """
   if kind not in KINDS:
     raise ValueError(f'mask kind is {kind!r}; it must be one of {", ".join(KINDS)}')
@@ -59,7 +67,8 @@ def _random(grid: Grid, ratio: float) -> tuple[Callable, int]:
 
 
 def _tube(grid: Grid, ratio: float) -> tuple[Callable, int]:
-  # DIFFERS(code): PySlowFast keeps int(N * (1 - ratio)) tokens, 19.5 tubes of 8 at 90 %; we keep whole tubes.
+  # DIFFERS(code): PySlowFast keeps int(N * (1 - ratio)) tokens, 19.5 tubes of 8 at 90 %; we keep
+  # whole tubes.
   t, places = grid[0], grid[1] * grid[2]
   draw = lambda key: jnp.broadcast_to(_ranks(jax.random.uniform(key, (places,))), (t, places))
   return draw, t * kept(places, ratio)
@@ -84,9 +93,9 @@ def _block(grid: Grid, ratio: float) -> tuple[Callable, int]:
 def _block_noise(key: Array, grid: Grid, budget: int) -> Float[Array, 't h w']:
   """Noise (t, h, w) in [0, 1) for what the blocks left and in [1, 2) for what they removed.
 
-  Blocks are drawn until `budget` tokens are removed or BLOCK_TRIES draws in a row do not fit; a block must remove at
-  least one token and not overrun the budget (as PySlowFast draws them).
-  # DIFFERS(code): what is then missing is removed at random (by the sort), so that shapes are static.
+  Blocks are drawn until `budget` tokens are removed or BLOCK_TRIES draws in a row do not fit; a
+  block must remove at least one token and not overrun the budget (as PySlowFast draws them). #
+  DIFFERS(code): what is then missing is removed at random (by the sort), so that shapes are static.
   """
 
   def more(state):
@@ -109,7 +118,8 @@ def _block_noise(key: Array, grid: Grid, budget: int) -> Float[Array, 't h w']:
 def _cuboid(key: Array, grid: Grid) -> tuple[Array, Array]:
   """A random cuboid (t, h, w) of bools, and whether it is smaller than the frame.
 
-  Area from a fifth of the frame up to all of it, aspect log-uniform in [0.3, 1 / 0.3], depth uniform over 1..t.
+  Area from a fifth of the frame up to all of it, aspect log-uniform in [0.3, 1 / 0.3], depth
+  uniform over 1..t.
   """
   t, h, w = grid
   u = jax.random.uniform(key, (6,))  # one call: six would take seconds to compile
@@ -124,4 +134,10 @@ def _cuboid(key: Array, grid: Grid) -> tuple[Array, Array]:
   return inside, (rows < h) & (columns < w)
 
 
-KINDS = {'random': _random, 'tube': _tube, 'frame': _frame, 'per_frame': _per_frame, 'block': _block}
+KINDS = {
+  'random': _random,
+  'tube': _tube,
+  'frame': _frame,
+  'per_frame': _per_frame,
+  'block': _block,
+}

@@ -8,8 +8,8 @@ _STREAM = 0x6D6978  # keeps these draws apart from others of the same clip's key
 
 
 def soft_targets(label: Int[Array, ' b'], classes: int, smoothing: float) -> Float[Array, 'b k']:
-  """Targets (B, K): smoothing / K everywhere, and 1 - smoothing more at the label; a label outside [0, K) adds
-  nothing. (Szegedy et al. 2016, sec. 7)"""
+  """Targets (B, K): smoothing / K everywhere, and 1 - smoothing more at the label; a label outside
+  [0, K) adds nothing. (Szegedy et al. 2016, sec. 7)"""
   return jax.nn.one_hot(label, classes) * (1 - smoothing) + smoothing / classes
 
 
@@ -23,37 +23,54 @@ def mix(
   switch: float,
   group: int,
 ) -> tuple[Float[Array, 'b t h w c'], PyTree[Float[Array, 'b ...']]]:
-  """Clips and targets, each blended with those of its partner: draw, then blend. Unchanged where both are off."""
+  """Clips and targets, each blended with those of its partner: draw, then blend. Unchanged where
+  both are off."""
   if not mixup and not cutmix:
     return video, targets
-  pixels, weights = draw(keys, *video.shape[2:4], mixup=mixup, cutmix=cutmix, switch=switch, group=group)
+  pixels, weights = draw(
+    keys, *video.shape[2:4], mixup=mixup, cutmix=cutmix, switch=switch, group=group
+  )
   return blend_video(video, pixels), jax.tree.map(lambda x: blend(x, weights), targets)
 
 
 def draw(
-  keys: Key[Array, ' b'], height: int, width: int, *, mixup: float, cutmix: float, switch: float, group: int
+  keys: Key[Array, ' b'],
+  height: int,
+  width: int,
+  *,
+  mixup: float,
+  cutmix: float,
+  switch: float,
+  group: int,
 ) -> tuple[Float[Array, 'g h w'], Float[Array, ' g']]:
-  """Weight of a clip's own pixels (G, H, W) and of its own targets (G,), for every group of `group` clips (0 = the
-  whole batch). The rest belongs to its partner, the clip at the mirrored place in the group.
+  """Weight of a clip's own pixels (G, H, W) and of its own targets (G,), for every group of `group`
+  clips (0 = the whole batch). The rest belongs to its partner, the clip at the mirrored place in
+  the group.
 
-  mixup, cutmix: a of the Beta(a, a) that a weight is drawn from; 0 = off. switch: probability of CutMix where both
-  are on. One weight and one box a group; the box, the same on all frames, is clipped at the border and its weight
-  recomputed. (Zhang et al. 2018; Yun et al. 2019; groups as in the code of Feichtenhofer et al. 2022)
-  Draws come from the key of a group's first clip, so they do not depend on devices, nor on gradient accumulation as
-  long as groups stay whole. Raises ValueError where groups do not divide the batch.
+  mixup, cutmix: a of the Beta(a, a) that a weight is drawn from; 0 = off. switch: probability of
+  CutMix where both are on. One weight and one box a group; the box, the same on all frames, is
+  clipped at the border and its weight recomputed. (Zhang et al. 2018; Yun et al. 2019; groups as in
+  the code of Feichtenhofer et al. 2022) Draws come from the key of a group's first clip, so they do
+  not depend on devices, nor on gradient accumulation as long as groups stay whole. Raises
+  ValueError where groups do not divide the batch.
   """
   size = group or len(keys)
   if len(keys) % size:
-    raise ValueError(f'mix_group is {group}, which does not divide the {len(keys)} clips given: choose a divisor')
+    raise ValueError(
+      f'mix_group is {group}, which does not divide the {len(keys)} clips given: choose a divisor'
+    )
   return jax.vmap(lambda key: _own_weight(key, height, width, mixup, cutmix, switch))(keys[::size])
 
 
 def blend(x: Float[Array, 'b ...'], weights: Float[Array, ' g']) -> Float[Array, 'b ...']:
-  """weight * x + (1 - weight) * (x of the partner), for targets (B, ...) and one weight a group (G,)."""
+  """weight * x + (1 - weight) * (x of the partner), for targets (B, ...) and one weight a group
+  (G,)."""
   return _blend(x, weights.reshape(-1, *[1] * x.ndim))
 
 
-def blend_video(video: Float[Array, 'b t h w c'], pixels: Float[Array, 'g h w']) -> Float[Array, 'b t h w c']:
+def blend_video(
+  video: Float[Array, 'b t h w c'], pixels: Float[Array, 'g h w']
+) -> Float[Array, 'b t h w c']:
   """As blend, with one weight a pixel (G, H, W)."""
   return _blend(video, pixels[:, None, None, :, :, None])
 
@@ -76,12 +93,13 @@ def _own_weight(key, height: int, width: int, mixup: float, cutmix: float, switc
 
 
 def _outside_box(key, share, height: int, width: int):
-  """(H, W), 0 in a box of about 1 - share of the area around a uniform centre, clipped at the border; else 1."""
+  """(H, W), 0 in a box of about 1 - share of the area around a uniform center, clipped at the
+  border; else 1."""
   y, x = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
 
-  def inside(centre, size):
+  def inside(center, size):
     half = jnp.floor(size * jnp.sqrt(1 - share)).astype(jnp.int32) // 2
     place = jnp.arange(size)
-    return (place >= centre - half) & (place < centre + half)
+    return (place >= center - half) & (place < center + half)
 
   return 1.0 - (inside(y, height)[:, None] & inside(x, width)[None, :]).astype(jnp.float32)

@@ -20,7 +20,8 @@ NONE = ((0, 0), (0, 0), (0, 0))
 def max_pool(
   x: Float[Array, 'b t h w c'], window: Triple, strides: Triple = (1, 1, 1), padding: Sides = NONE
 ) -> Float[Array, 'b u v z c']:
-  """The largest value of every window of (time, height, width), -inf beyond the edges; padding: (before, after) of each.
+  """The largest value of every window of (time, height, width), -inf beyond the edges; padding:
+  (before, after) of each.
 
   The gradient goes to the first of equal values, as PyTorch's does.
   """
@@ -36,14 +37,17 @@ def written_max_pool(x: jax.Array, window: Triple, strides: Triple, padding: Sid
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _pool(x, window, strides, padding):
-  """The maximum of one shifted clip for every place in the window, fused by XLA; its own gradient, which writes down a
-  position for each value, takes four to twenty times as long (benchmarks/gradients.py)."""
+  """The maximum of one shifted clip for every place in the window, fused by XLA; its own gradient,
+  which writes down a position for each value, takes four to twenty times as long
+  (benchmarks/gradients.py)."""
   return functools.reduce(jnp.maximum, _shifted(x, window, strides, padding))
 
 
 def _shifted(x, window, strides, padding) -> Iterator[jax.Array]:
   """For every place in the window, first to last, what each window has there."""
-  x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)])
+  x = lax.pad(
+    x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
+  )
   for place in itertools.product(*map(range, window)):
     y = x
     for axis, (i, n, size, s) in enumerate(zip(place, x.shape[1:4], window, strides), start=1):
@@ -57,14 +61,16 @@ def _forward(x, window, strides, padding):
 
 
 def _backward(window, strides, padding, saved, dy):
-  """dx: of every residue of positions modulo the strides one clip, the sum over the places in the window that fall
-  there; then these side by side."""
+  """dx: of every residue of positions modulo the strides one clip, the sum over the places in the
+  window that fall there; then these side by side."""
   x, y = saved
   first = jnp.zeros(y.shape, jnp.int16)
   for number, value in reversed(list(enumerate(_shifted(x, window, strides, padding)))):
     first = jnp.where(value == y, number, first)
   steps = [-(-n // s) for n, s in zip(x.shape[1:4], strides)]
-  parts = dict.fromkeys(itertools.product(*map(range, strides)), jnp.zeros((len(x), *steps, x.shape[-1]), dy.dtype))
+  parts = dict.fromkeys(
+    itertools.product(*map(range, strides)), jnp.zeros((len(x), *steps, x.shape[-1]), dy.dtype)
+  )
   for number, place in enumerate(itertools.product(*map(range, window))):
     at = [divmod(i - before, s) for i, (before, _), s in zip(place, padding, strides)]
     reach = [(q, n - m - q, 0) for (q, _), n, m in zip(at, steps, y.shape[1:4])]

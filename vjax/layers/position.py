@@ -1,4 +1,5 @@
-"""Where tokens sit: clips cut into patches, position tables, learned or fixed, and tables resized to another grid.
+"""Where tokens sit: clips cut into patches, position tables, learned or fixed, and tables resized
+to another grid.
 
 A grid is (t, h, w) slots, rows, columns; tokens are in that order, t slowest.
 """
@@ -18,10 +19,11 @@ BICUBIC_A = -0.75  # PyTorch's kernel; jax.image.resize has -0.5
 
 
 def patchify(video: Float[Array, 'b t h w c'], patch: Grid) -> Float[Array, 'b n v']:
-  """Tokens (B, N, patch_t * patch_h * patch_w * C), each in the order (frame, row, column, channel), channel fastest.
+  """Tokens (B, N, patch_t * patch_h * patch_w * C), each in the order (frame, row, column,
+  channel), channel fastest.
 
-  What does not fill a patch at the bottom or right is left out (312 px with patches of 16: 19 x 19).
-  Raises ValueError when the clip holds no whole patch, or the frames do not divide.
+  What does not fill a patch at the bottom or right is left out (312 px with patches of 16: 19 x
+  19). Raises ValueError when the clip holds no whole patch, or the frames do not divide.
   """
   b, frames, height, width, c = video.shape
   t, h, w = grid_of((frames, height, width), patch)
@@ -38,21 +40,25 @@ def unpatchify(tokens: Float[Array, 'b n v'], grid: Grid, patch: Grid) -> Float[
 
 
 def grid_of(shape: tuple[int, int, int], patch: Grid) -> Grid:
-  """Grid (t, h, w) of clips of `shape` (T, H, W); space is floored. Raises ValueError when no whole grid fits."""
+  """Grid (t, h, w) of clips of `shape` (T, H, W); space is floored. Raises ValueError when no whole
+  grid fits."""
   grid = tuple(size // p for size, p in zip(shape, patch))
   if shape[0] % patch[0] or 0 in grid:
     raise ValueError(
-      f'a clip of {shape[0]}x{shape[1]}x{shape[2]} (frames, rows, columns) does not split into patches {patch}: '
+      f'a clip of {shape[0]}x{shape[1]}x{shape[2]} (frames, rows, columns) does not split into '
+      f'patches {patch}: '
       f'frames must be a multiple of {patch[0]}, and each side at least one patch'
     )
   return grid
 
 
 def check_grid(shape: tuple[int, ...], grid: Grid, wanted: Grid) -> None:
-  """Raises ValueError where the token grid of a clip of `shape` (T, H, W) is not the one that position tables are for."""
+  """Raises ValueError where the token grid of a clip of `shape` (T, H, W) is not the one that
+  position tables are for."""
   if grid != wanted:
     raise ValueError(
-      f'a clip of {tuple(shape)} frames, rows, columns makes a token grid {grid}, but the position tables are for '
+      f'a clip of {tuple(shape)} frames, rows, columns makes a token grid {grid}, but the position '
+      'tables are for '
       f'{wanted}: set frames and crop of the model; checkpoints are resized on loading'
     )
 
@@ -62,10 +68,11 @@ def table(
 ) -> tuple[Float[Array, 'n d'], Float[Array, '1 d'] | None]:
   """Positions (N, D) of the patch tokens and (1, D) of the class token, as parameters of `module`.
 
-  'separable' (Feichtenhofer et al. 2022, sec. 3): 'position_spatial' (1, h * w, D) plus 'position_temporal' (1, t,
-  D), and 'position_class' (1, 1, D). 'joint': one 'position' (1, [1 +] N, D), row 0 for the class token. 'sincos': no
-  parameter, `sincos` and zeros for the class token; small networks learn sooner with it, because positions drawn by
-  `init` are faint beside the patches.
+  'separable' (Feichtenhofer et al. 2022, sec. 3): 'position_spatial' (1, h * w, D) plus
+  'position_temporal' (1, t, D), and 'position_class' (1, 1, D). 'joint': one 'position' (1, [1 +]
+  N, D), row 0 for the class token. 'sincos': no parameter, `sincos` and zeros for the class token;
+  small networks learn sooner with it, because positions drawn by `init` are faint beside the
+  patches.
   """
   t, h, w = grid
   if kind == 'sincos':
@@ -82,35 +89,41 @@ def table(
 
 
 def sincos(grid: Grid, width: int) -> Float[np.ndarray, 'n d']:
-  """Fixed positions (N, D) of a grid: sines, then cosines of the slot, then of the row, then of the column, a sixth of the
-  width each; what is left of the width is 0.
+  """Fixed positions (N, D) of a grid: sines, then cosines of the slot, then of the row, then of the
+  column, a sixth of the width each; what is left of the width is 0.
 
-  The frequencies fall geometrically from 1 towards 1 / 10000 (Vaswani et al. 2017, sec. 3.5, as the image autoencoder has
-  them for rows and columns). Raises ValueError for a width below 6.
+  The frequencies fall geometrically from 1 towards 1 / 10000 (Vaswani et al. 2017, sec. 3.5, as the
+  image autoencoder has them for rows and columns). Raises ValueError for a width below 6.
   """
   if width < 6:
     raise ValueError(f'width is {width}; fixed positions need 6 channels or more')
   count = width // 6
   frequencies = SLOWEST ** (-np.arange(count) / count)
-  places = np.stack(np.meshgrid(*(np.arange(size) for size in grid), indexing='ij'), -1).reshape(-1, 3, 1)
+  places = np.stack(np.meshgrid(*(np.arange(size) for size in grid), indexing='ij'), -1).reshape(
+    -1, 3, 1
+  )
   angles = places * frequencies  # (N, 3, D // 6)
   found = np.concatenate([np.sin(angles), np.cos(angles)], -1).reshape(len(places), 6 * count)
   return np.pad(found, ((0, 0), (0, width - 6 * count))).astype(np.float32)
 
 
-def _matrix(old: int, new: int, offsets: tuple[int, ...], weigh: Callable, clamp: bool) -> np.ndarray:
-  """Interpolation matrix (new, old), half-pixel centres; taps beyond the border read the border."""
+def _matrix(
+  old: int, new: int, offsets: tuple[int, ...], weigh: Callable, clamp: bool
+) -> np.ndarray:
+  """Interpolation matrix (new, old), half-pixel centers; taps beyond the border read the border."""
   source = (np.arange(new) + 0.5) * (old / new) - 0.5
   source = np.maximum(source, 0) if clamp else source
   base = np.floor(source).astype(int)
   matrix = np.zeros((new, old))
   for offset in offsets:
-    np.add.at(matrix, (np.arange(new), np.clip(base + offset, 0, old - 1)), weigh(source - base - offset))
+    np.add.at(
+      matrix, (np.arange(new), np.clip(base + offset, 0, old - 1)), weigh(source - base - offset)
+    )
   return matrix
 
 
 def linear(old: int, new: int) -> np.ndarray:
-  """Matrix (new, old) of linear interpolation, half-pixel centres, the edges repeated."""
+  """Matrix (new, old) of linear interpolation, half-pixel centers, the edges repeated."""
   return _matrix(old, new, (0, 1), lambda d: 1 - np.abs(d), clamp=True)
 
 
@@ -121,18 +134,25 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 
 def resize_spatial(x: Any, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-  """Table (..., new h * w, D) of (..., old h * w, D): bicubic with a = -0.75, half-pixel centres, no antialiasing, as
-  PyTorch's `interpolate`. The same size comes back unchanged."""
+  """Table (..., new h * w, D) of (..., old h * w, D): bicubic with a = -0.75, half-pixel centers,
+  no antialiasing, as PyTorch's `interpolate`. The same size comes back unchanged."""
   x = np.asarray(x)
   if tuple(old) == tuple(new):
     return x
   rows, columns = (_matrix(o, n, (-1, 0, 1, 2), _cubic, clamp=False) for o, n in zip(old, new))
-  y = np.einsum('ph,qw,...hwd->...pqd', rows, columns, x.reshape(*x.shape[:-2], *old, x.shape[-1]), optimize=True)
+  y = np.einsum(
+    'ph,qw,...hwd->...pqd',
+    rows,
+    columns,
+    x.reshape(*x.shape[:-2], *old, x.shape[-1]),
+    optimize=True,
+  )
   return y.reshape(*x.shape[:-2], new[0] * new[1], x.shape[-1]).astype(x.dtype)
 
 
 def resize_temporal(x: Any, new: int) -> np.ndarray:
-  """Table (..., new, D) of (..., old, D): linear, half-pixel centres. The same length comes back unchanged."""
+  """Table (..., new, D) of (..., old, D): linear, half-pixel centers. The same length comes back
+  unchanged."""
   x = np.asarray(x)
   if x.shape[-2] == new:
     return x
@@ -140,11 +160,14 @@ def resize_temporal(x: Any, new: int) -> np.ndarray:
 
 
 def resize_joint(x: Any, old: Grid, new: Grid) -> np.ndarray:
-  """Table (1, [1 +] new N, D) of (1, [1 +] old N, D): space bicubic, then time linear; a class row stays as it is."""
+  """Table (1, [1 +] new N, D) of (1, [1 +] old N, D): space bicubic, then time linear; a class row
+  stays as it is."""
   x = np.asarray(x)
   rest = x.shape[1] - math.prod(old)
   if rest not in (0, 1):
-    raise ValueError(f'a table of {x.shape[1]} rows does not belong to the grid {old} with or without a class row')
+    raise ValueError(
+      f'a table of {x.shape[1]} rows does not belong to the grid {old} with or without a class row'
+    )
   y = x[:, rest:].reshape(*old, x.shape[-1])
   y = resize_spatial(y.reshape(old[0], old[1] * old[2], -1), old[1:], new[1:])  # (t, h' * w', D)
   y = np.moveaxis(resize_temporal(np.moveaxis(y, 0, 1), new[0]), 1, 0)
@@ -152,22 +175,31 @@ def resize_joint(x: Any, old: Grid, new: Grid) -> np.ndarray:
 
 
 def resize(
-  name: str, old: Any, shape: tuple[int, ...], *, old_grid: Grid | None = None, new_grid: Grid | None = None
+  name: str,
+  old: Any,
+  shape: tuple[int, ...],
+  *,
+  old_grid: Grid | None = None,
+  new_grid: Grid | None = None,
 ) -> np.ndarray:
   """The position table `old`, a parameter called `name`, for a model that wants it in `shape`.
 
-  Grids (t, h, w) are needed for joint tables; spatial tables without them are taken for square. Raises ValueError
-  when the shapes differ in more than the number of tokens, or the grids cannot be known. Tables of relative positions
-  (rows, D), 'relative_t' and so on, are interpolated along their rows.
+  Grids (t, h, w) are needed for joint tables; spatial tables without them are taken for square.
+  Raises ValueError when the shapes differ in more than the number of tokens, or the grids cannot be
+  known. Tables of relative positions (rows, D), 'relative_t' and so on, are interpolated along
+  their rows.
   """
   old, last = np.asarray(old), name.split('/')[-1]
   if old.shape == tuple(shape):
     return old
-  if last.startswith('relative_') and old.ndim == 2 and len(shape) == 2 and old.shape[1] == shape[1]:
+  if (
+    last.startswith('relative_') and old.ndim == 2 and len(shape) == 2 and old.shape[1] == shape[1]
+  ):
     return resize_temporal(old, shape[0])
   if old.ndim != 3 or len(shape) != 3 or old.shape[0] != shape[0] or old.shape[2] != shape[2]:
     raise ValueError(
-      f'{name} is {old.shape}, the model wants {tuple(shape)}: only the number of positions can be resized'
+      f'{name} is {old.shape}, the model wants {tuple(shape)}: only the number of positions can be '
+      'resized'
     )
   if last == 'position_temporal':
     return resize_temporal(old, shape[1])
@@ -178,12 +210,18 @@ def resize(
   elif last == 'position' and old_grid and new_grid:
     new = resize_joint(old, old_grid, new_grid)
   elif last == 'position':
-    raise ValueError(f'{name} {old.shape} -> {tuple(shape)}: a joint table needs the old and the new grid (t, h, w)')
+    raise ValueError(
+      f'{name} {old.shape} -> {tuple(shape)}: a joint table needs the old and the new grid (t, h, '
+      'w)'
+    )
   else:
-    raise ValueError(f'{name} {old.shape} -> {tuple(shape)}: no rule to resize a parameter of this name')
+    raise ValueError(
+      f'{name} {old.shape} -> {tuple(shape)}: no rule to resize a parameter of this name'
+    )
   if new.shape != tuple(shape):
     raise ValueError(
-      f'{name} resized from grid {old_grid} to {new_grid} is {new.shape}; the model wants {tuple(shape)}'
+      f'{name} resized from grid {old_grid} to {new_grid} is {new.shape}; the model wants '
+      f'{tuple(shape)}'
     )
   return new
 
@@ -191,5 +229,7 @@ def resize(
 def _square(name: str, rows: int) -> tuple[int, int]:
   side = math.isqrt(rows)
   if side * side != rows:
-    raise ValueError(f'{name} has {rows} rows, which are no square: give old_grid and new_grid (t, h, w)')
+    raise ValueError(
+      f'{name} has {rows} rows, which are no square: give old_grid and new_grid (t, h, w)'
+    )
   return side, side

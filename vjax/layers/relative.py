@@ -1,7 +1,9 @@
-"""Decomposed relative positions: scores of the distances in time, height and width, added to those of attention.
+"""Decomposed relative positions: scores of the distances in time, height and width, added to those
+of attention.
 
-Li et al. 2022 (MViTv2), sec. 4.1; also Feichtenhofer et al. 2022 for detection. A table holds 2 * max(Q, K) - 1 vectors
-of the width of a head, one per distance along an axis between Q queries and K keys; all heads share it.
+Li et al. 2022 (MViTv2), sec. 4.1; also Feichtenhofer et al. 2022 for detection. A table holds 2 *
+max(Q, K) - 1 vectors of the width of a head, one per distance along an axis between Q queries and K
+keys; all heads share it.
 """
 
 import math
@@ -22,8 +24,12 @@ AXES = ('t', 'h', 'w')
 def tables(
   module: nn.Module, rows: Sequence[int], width: int, init: Callable, axes: str = 'thw'
 ) -> list[Float[Array, '_ d'] | None]:
-  """Parameters 'relative_t', 'relative_h' and 'relative_w' of `module`, (rows, width) each; None for what `axes` lack."""
-  return [module.param(f'relative_{axis}', init, (n, width)) if axis in axes else None for axis, n in zip(AXES, rows)]
+  """Parameters 'relative_t', 'relative_h' and 'relative_w' of `module`, (rows, width) each; None
+  for what `axes` lack."""
+  return [
+    module.param(f'relative_{axis}', init, (n, width)) if axis in axes else None
+    for axis, n in zip(AXES, rows)
+  ]
 
 
 def rows(queries: Grid, keys: Grid) -> tuple[int, ...]:
@@ -32,15 +38,20 @@ def rows(queries: Grid, keys: Grid) -> tuple[int, ...]:
 
 
 def index(queries: int, keys: int) -> np.ndarray:
-  """Row of the table for every pair (Q, K). In float32 and in this order, truncated, as PySlowFast: where one length is no
-  multiple of the other, exact arithmetic finds other rows (103 of 780 for 78 queries and 10 keys)."""
+  """Row of the table for every pair (Q, K). In float32 and in this order, truncated, as PySlowFast:
+  where one length is no multiple of the other, exact arithmetic finds other rows (103 of 780 for 78
+  queries and 10 keys)."""
   ratio_q, ratio_k = (np.float32(max(n, 1)) for n in (keys / queries, queries / keys))
-  distance = np.arange(queries, dtype=np.float32)[:, None] * ratio_q - np.arange(keys, dtype=np.float32) * ratio_k
+  distance = (
+    np.arange(queries, dtype=np.float32)[:, None] * ratio_q
+    - np.arange(keys, dtype=np.float32) * ratio_k
+  )
   return (distance + np.float32((keys - 1) * max(queries / keys, 1))).astype(np.int64)
 
 
 def lookup(table: Float[Array, 'l d'], queries: int, keys: int) -> Float[Array, 'q k d']:
-  """The table's vector for every pair; a table of another length is interpolated (linear, half-pixel centres)."""
+  """The table's vector for every pair; a table of another length is interpolated (linear,
+  half-pixel centers)."""
   length = 2 * max(queries, keys) - 1
   if len(table) != length:
     table = jnp.asarray(position.linear(len(table), length), table.dtype) @ table
@@ -48,10 +59,12 @@ def lookup(table: Float[Array, 'l d'], queries: int, keys: int) -> Float[Array, 
 
 
 def scores(
-  query: Float[Array, 'b n h d'], tables: Sequence[Float[Array, '_ d'] | None], grids: tuple[Grid, Grid]
+  query: Float[Array, 'b n h d'],
+  tables: Sequence[Float[Array, '_ d'] | None],
+  grids: tuple[Grid, Grid],
 ) -> list[Float[Array, 'b m h _']]:
-  """query . table for every slot, every row and every column of the keys' grid, of the queries of a grid; 0 where there
-  is no table.
+  """query . table for every slot, every row and every column of the keys' grid, of the queries of a
+  grid; 0 where there is no table.
 
   grids: of queries and of keys. Queries before those of the grid (a class token) are left out."""
   (b, n, heads, _), (to, of) = query.shape, grids
@@ -66,23 +79,33 @@ def scores(
 
 
 def added(found: Sequence[Float[Array, 'b m h _']], rest: int) -> Float[Array, 'b h p q']:
-  """What `scores` add to the logits (B, heads, rest + M, rest + T * H * W): a sum over the axes, 0 for the first `rest`."""
+  """What `scores` add to the logits (B, heads, rest + M, rest + T * H * W): a sum over the axes, 0
+  for the first `rest`."""
   t, h, w = (jnp.swapaxes(x, 1, 2) for x in found)  # (B, heads, M, size of the axis)
   total = t[..., :, None, None] + h[..., None, :, None] + w[..., None, None, :]
   return jnp.pad(total.reshape(*t.shape[:3], -1), ((0, 0), (0, 0), (rest, 0), (rest, 0)))
 
 
 def extended(
-  query: Float[Array, 'b n h d'], key: Float[Array, 'b m h d'], found: Sequence[Float[Array, 'b p h _']], of: Grid
+  query: Float[Array, 'b n h d'],
+  key: Float[Array, 'b m h d'],
+  found: Sequence[Float[Array, 'b p h _']],
+  of: Grid,
 ) -> tuple[Float[Array, 'b n h e'], Float[Array, 'b m h e']]:
-  """Queries and keys, longer by a place for every slot, row and column of the keys' grid `of`, so that their products are
-  query . key plus the `scores` found. So attention stays one matrix product, or one fused kernel, without an (N, M) array of
-  added scores."""
+  """Queries and keys, longer by a place for every slot, row and column of the keys' grid `of`, so
+  that their products are query . key plus the `scores` found. So attention stays one matrix
+  product, or one fused kernel, without an (N, M) array of added scores."""
   (b, n, heads, _), places = query.shape, sum(of)
   query = jnp.concatenate([query, _after(jnp.concatenate(found, axis=-1), n)], axis=-1)
-  ones = np.concatenate([np.eye(size)[np.indices(of)[axis].reshape(-1)] for axis, size in enumerate(of)], axis=-1)
-  ones = _after(jnp.asarray(ones, key.dtype)[None, :, None], key.shape[1])  # (1, M, 1, T + H + W), three a row
-  return query, jnp.concatenate([key, jnp.broadcast_to(ones, (b, key.shape[1], heads, places))], axis=-1)
+  ones = np.concatenate(
+    [np.eye(size)[np.indices(of)[axis].reshape(-1)] for axis, size in enumerate(of)], axis=-1
+  )
+  ones = _after(
+    jnp.asarray(ones, key.dtype)[None, :, None], key.shape[1]
+  )  # (1, M, 1, T + H + W), three a row
+  return query, jnp.concatenate(
+    [key, jnp.broadcast_to(ones, (b, key.shape[1], heads, places))], axis=-1
+  )
 
 
 def _after(x: jax.Array, length: int) -> jax.Array:

@@ -1,5 +1,7 @@
-"""STS convolution: half of the output channels static (within a frame), half dynamic (through time), with the parameters of
-the 3D convolution it replaces.  (In Defense of Image Pre-Training for Spatiotemporal Recognition, ECCV 2022, sec. 3.3.)"""
+"""STS convolution: half of the output channels static (within a frame), half dynamic (through
+time), with the parameters of the 3D convolution it replaces.  (In Defense of Image Pre-Training for
+Spatiotemporal Recognition, ECCV 2022, sec. 3.3.)
+"""
 
 from typing import Any
 
@@ -14,17 +16,20 @@ VARIANTS = ('sts', 'no_split', 'dilated', 'plain')
 
 
 class STSConv(nn.Module):
-  """A convolution over time, height and width as layers.conv.Conv3D, its kernel (kT, k, k, C / groups, features) shared
-  out: the first outputs are static, the rest an ordinary 3D convolution.
+  """A convolution over time, height and width as layers.conv.Conv3D, its kernel (kT, k, k, C /
+  groups, features) shared out: the first outputs are static, the rest an ordinary 3D convolution.
 
-  Static outputs of a 3x3x3 kernel: the middle slice as a 2D convolution, plus the first slice as nine taps along rows,
-  plus the last slice as nine taps along columns. Of a 3x1x1 or 5x1x1 kernel: its taps along rows for the first half
-  of them, along columns for the second.
+  Static outputs of a 3x3x3 kernel: the middle slice as a 2D convolution, plus the first slice as
+  nine taps along rows,
+  plus the last slice as nine taps along columns. Of a 3x1x1 or 5x1x1 kernel: its taps along rows
+  for the first half of them, along columns for the second.
 
-  strides: (time, space, space); static outputs take every time-th frame. ratio: static to dynamic parts. variant: 'sts';
-  'no_split': static outputs use the middle slice alone (table 10); 'dilated': first and last slice are 2D convolutions
-  of `dilation` (app. B.2); 'plain': no static part. lines: 'flat': rows and columns are laid end to end, so that taps at
-  an edge reach into the next line, as released; 'aligned': each line by itself, padded with zeros.
+  strides: (time, space, space); static outputs take every time-th frame. ratio: static to dynamic
+  parts. variant: 'sts';
+  'no_split': static outputs use the middle slice alone (table 10); 'dilated': first and last slice
+  are 2D convolutions of `dilation` (app. B.2); 'plain': no static part. lines: 'flat': rows and
+  columns are laid end to end, so that taps at an edge reach into the next line, as released;
+  'aligned': each line by itself, padded with zeros.
   """
 
   features: int
@@ -40,7 +45,8 @@ class STSConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u v z d']:
-    """[static, dynamic] along the channels. Raises ValueError for kernels, groups and sizes that cannot be shared out."""
+    """[static, dynamic] along the channels. Raises ValueError for kernels, groups and sizes that
+    cannot be shared out."""
     self._check(x.shape)
     shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
     kernel = jnp.asarray(self.param('kernel', self.kernel_init, shape, jnp.float32), self.dtype)
@@ -49,7 +55,9 @@ class STSConv(nn.Module):
     if not static:
       return conv3d(x, kernel, self.strides, padding, groups=self.groups)
     still, moving, groups = x, x, (1, 1)
-    if self.groups > 1:  # every output sees the inputs of its group, so inputs are shared out as outputs are
+    if (
+      self.groups > 1
+    ):  # every output sees the inputs of its group, so inputs are shared out as outputs are
       first = self.groups * static // self.features
       groups = (first, self.groups - first)
       still, moving = jnp.split(x, [x.shape[-1] * first // self.groups], axis=-1)
@@ -62,7 +70,12 @@ class STSConv(nn.Module):
     """Static outputs of a 3x3x3 kernel."""
     s = self.strides[1]
     still = lambda slice_, dilation: conv3d(
-      x, kernel[slice_ : slice_ + 1], (1, s, s), (0, dilation, dilation), (1, dilation, dilation), groups
+      x,
+      kernel[slice_ : slice_ + 1],
+      (1, s, s),
+      (0, dilation, dilation),
+      (1, dilation, dilation),
+      groups,
     )
     if self.variant == 'no_split':
       return still(1, 1)
@@ -90,23 +103,32 @@ class STSConv(nn.Module):
     if self.kernel != (3, 3, 3) and (self.kernel[1:] != (1, 1) or self.kernel[0] % 2 == 0):
       raise ValueError(f'kernel={self.kernel}: STS shares out 3x3x3, and kx1x1 of an odd k')
     if self.variant not in VARIANTS or self.lines not in ('flat', 'aligned'):
-      raise ValueError(f"variant={self.variant!r}, lines={self.lines!r}; there are {VARIANTS} and 'flat', 'aligned'")
+      raise ValueError(
+        f"variant={self.variant!r}, lines={self.lines!r}; there are {VARIANTS} and 'flat', "
+        "'aligned'"
+      )
     if min(self.ratio) < 0 or self.ratio[1] == 0:
-      raise ValueError(f'ratio={self.ratio}: give the shares of static and dynamic outputs, the second at least 1')
+      raise ValueError(
+        f'ratio={self.ratio}: give the shares of static and dynamic outputs, the second at least 1'
+      )
     static, s = static_width(self.features, self.ratio), self.strides[1]
     if self.groups > 1 and (self.groups * static) % self.features:
-      raise ValueError(f'groups={self.groups}: {static} of {self.features} static outputs end inside a group')
+      raise ValueError(
+        f'groups={self.groups}: {static} of {self.features} static outputs end inside a group'
+      )
     if self.kernel[1:] == (1, 1) and (s != 1 or self.groups > 1 or self.variant == 'dilated'):
       raise ValueError(f'kernel={self.kernel}: needs spatial stride 1, one group, and no dilation')
     if self.lines == 'flat' and self.variant == 'sts' and (shape[2] % s or shape[3] % s):
       raise ValueError(
-        f'frames are {shape[2]}x{shape[3]}, which stride {s} does not divide: laid end to end, lines of them do not make '
+        f'frames are {shape[2]}x{shape[3]}, which stride {s} does not divide: laid end to end, '
+        'lines of them do not make '
         f"a picture again. Choose another crop, or lines='aligned'"
       )
 
 
 def static_width(features: int, ratio: tuple[int, int]) -> int:
-  """Number of static among `features` outputs: half of them, or another share, rounded down to an even number."""
+  """Number of static among `features` outputs: half of them, or another share, rounded down to an
+  even number."""
   return features // 2 if ratio[0] == ratio[1] else features * ratio[0] // sum(ratio) // 2 * 2
 
 
@@ -122,13 +144,16 @@ def _along(x, taps, stride: int, groups: int, lines: str):
 
 
 def static_outputs(net: nn.Module, video: Any) -> dict[str, int]:
-  """{name of a kernel in params: its first outputs that are static} of every STS convolution of a network, for
-  `inflate.reweight`. video: clips (B, T, H, W, C), or their shapes; nothing is computed."""
+  """{name of a kernel in params: its first outputs that are static} of every STS convolution of a
+  network, for `inflate.reweight`. video: clips (B, T, H, W, C), or their shapes; nothing is
+  computed."""
   found = {}
 
   def note(call, args, kwargs, context):
     layer = context.module
-    if isinstance(layer, STSConv) and context.method_name == '__call__' and layer.variant != 'plain':
+    if (
+      isinstance(layer, STSConv) and context.method_name == '__call__' and layer.variant != 'plain'
+    ):
       found['/'.join([*layer.path, 'kernel'])] = static_width(layer.features, layer.ratio)
     return call(*args, **kwargs)
 

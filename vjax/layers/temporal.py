@@ -1,6 +1,8 @@
-"""What mixes frames in the unified framework: TAM, TSM, non-local blocks; and squeeze-excitation, pooling through time.
+"""What mixes frames in the unified framework: TAM, TSM, non-local blocks; and squeeze-excitation,
+pooling through time.
 
-(Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations, CVPR 2021, sec. 3; each module's own paper below.)
+(Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations, CVPR 2021, sec. 3; each
+module's own paper below.)
 """
 
 import functools
@@ -18,12 +20,13 @@ from vjax.layers.pool import max_pool
 
 
 class TAM(nn.Module):
-  """Temporal aggregation (Fan et al., NeurIPS 2019): relu of the blend of `taps` neighbouring frames, each weighted per
-  channel, zeros beyond the clip. Tap i looks at frame t + i - taps // 2.
+  """Temporal aggregation (Fan et al., NeurIPS 2019): relu of the blend of `taps` neighboring
+  frames, each weighted per channel, zeros beyond the clip. Tap i looks at frame t + i - taps // 2.
 
-  blend: 'sum' or 'max' of the weighted frames. dense: every tap is a full C x C map ("Conv." of the paper's table 5).
-  start: 'ibm': each tap N(0, 2 / C), as released, which makes nothing of pre-trained features at the start; 'identity':
-  the middle tap 1, the others 0.
+  blend: 'sum' or 'max' of the weighted frames. dense: every tap is a full C x C map ("Conv." of the
+  paper's table 5).
+  start: 'ibm': each tap N(0, 2 / C), as released, which makes nothing of pre-trained features at
+  the start; 'identity': the middle tap 1, the others 0.
   """
 
   taps: int = 3
@@ -34,10 +37,16 @@ class TAM(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w c']:
-    """The clip with its frames mixed. Raises ValueError for an even number of taps or an unknown blend or start."""
-    if self.taps % 2 == 0 or self.blend not in ('sum', 'max') or self.start not in ('ibm', 'identity'):
+    """The clip with its frames mixed. Raises ValueError for an even number of taps or an unknown
+    blend or start."""
+    if (
+      self.taps % 2 == 0
+      or self.blend not in ('sum', 'max')
+      or self.start not in ('ibm', 'identity')
+    ):
       raise ValueError(
-        f"taps={self.taps}, blend={self.blend!r}, start={self.start!r}: need an odd number, 'sum' or 'max', 'ibm' or "
+        f"taps={self.taps}, blend={self.blend!r}, start={self.start!r}: need an odd number, 'sum' "
+        "or 'max', 'ibm' or "
         f"'identity'"
       )
     channels, reach = x.shape[-1], self.taps // 2
@@ -47,7 +56,10 @@ class TAM(nn.Module):
     if self.blend == 'sum':
       return nn.relu(conv3d(x, kernel, padding=(reach, 0, 0), groups=groups))
     padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0), (0, 0), (0, 0)))
-    weighted = [conv3d(padded[:, i : i + x.shape[1]], kernel[i : i + 1], groups=groups) for i in range(self.taps)]
+    weighted = [
+      conv3d(padded[:, i : i + x.shape[1]], kernel[i : i + 1], groups=groups)
+      for i in range(self.taps)
+    ]
     return nn.relu(functools.reduce(jnp.maximum, weighted))
 
   def _first(self, rng, shape, dtype):
@@ -58,20 +70,24 @@ class TAM(nn.Module):
 
 
 def shift(x: Float[Array, 'b t h w c'], fraction: int = 8) -> Float[Array, 'b t h w c']:
-  """TSM (Lin et al., ICCV 2019): the first C / fraction channels come from the next frame, as many from the one before,
-  zeros beyond the clip."""
+  """TSM (Lin et al., ICCV 2019): the first C / fraction channels come from the next frame, as many
+  from the one before, zeros beyond the clip."""
   fold = x.shape[-1] // fraction
   zeros = jnp.zeros_like(x[:, :1])
   later, earlier = jnp.concatenate([x[:, 1:], zeros], 1), jnp.concatenate([zeros, x[:, :-1]], 1)
-  return jnp.concatenate([later[..., :fold], earlier[..., fold : 2 * fold], x[..., 2 * fold :]], axis=-1)
+  return jnp.concatenate(
+    [later[..., :fold], earlier[..., fold : 2 * fold], x[..., 2 * fold :]], axis=-1
+  )
 
 
 class NonLocal(nn.Module):
-  """Non-local block (Wang et al., CVPR 2018): x + norm(out(sum over positions of weight x g)), the identity at the start.
+  """Non-local block (Wang et al., CVPR 2018): x + norm(out(sum over positions of weight x g)), the
+  identity at the start.
 
-  kind: 'softmax' of the products, or 'dot': the products over their number. scaled: products are divided by the root of
-  the inner width first (PySlowFast; with softmax only). pool: keys and values from a map max-pooled by `size` of (time,
-  height, width), 'before' their projections (PySlowFast), 'after' them (TSM), or '' for none.
+  kind: 'softmax' of the products, or 'dot': the products over their number. scaled: products are
+  divided by the root of the inner width first (PySlowFast; with softmax only). pool: keys and
+  values from a map max-pooled by `size` of (time, height, width), 'before' their projections
+  (PySlowFast), 'after' them (TSM), or '' for none.
   """
 
   kind: str = 'softmax'
@@ -83,13 +99,16 @@ class NonLocal(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t h w c']:
-    """The clip with what every position gathers from all others added. Raises ValueError for an unknown kind or pool,
-    or a map smaller than `size`."""
+    """The clip with what every position gathers from all others added. Raises ValueError for an
+    unknown kind or pool, or a map smaller than `size`."""
     if self.kind not in ('softmax', 'dot') or self.pool not in ('before', 'after', ''):
-      raise ValueError(f"kind={self.kind!r}, pool={self.pool!r}: need 'softmax' or 'dot', 'before', 'after' or ''")
+      raise ValueError(
+        f"kind={self.kind!r}, pool={self.pool!r}: need 'softmax' or 'dot', 'before', 'after' or ''"
+      )
     if self.pool and any(n < k for n, k in zip(x.shape[1:4], self.size)):
       raise ValueError(
-        f'a map of {x.shape[1:4]} cannot be pooled by size={self.size}: give longer or larger clips, or a smaller size'
+        f'a map of {x.shape[1:4]} cannot be pooled by size={self.size}: give longer or larger '
+        'clips, or a smaller size'
       )
     channels = x.shape[-1]
     inner = channels // 2
@@ -100,7 +119,9 @@ class NonLocal(nn.Module):
     after = halve if self.pool == 'after' else lambda y: y
     query = flat(project(inner, 'theta')(x))
     keys, values = (flat(after(project(inner, name)(source))) for name in ('phi', 'g'))
-    weights = jnp.einsum('bnd,bmd->bnm', query, keys).astype(jnp.promote_types(jnp.float32, query.dtype))
+    weights = jnp.einsum('bnd,bmd->bnm', query, keys).astype(
+      jnp.promote_types(jnp.float32, query.dtype)
+    )
     if self.kind == 'softmax':
       weights = nn.softmax(weights * (inner**-0.5 if self.scaled else 1.0), axis=-1)
     else:
@@ -111,7 +132,8 @@ class NonLocal(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-  """Channels scaled by what two layers make of their means over the clip (Hu et al., CVPR 2018), with biases.
+  """Channels scaled by what two layers make of their means over the clip (Hu et al., CVPR 2018),
+  with biases.
 
   width: of the layer between.
   """
@@ -121,13 +143,16 @@ class SqueezeExcite(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w c']:
-    dense = lambda width, name: nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name=name)
+    dense = lambda width, name: nn.Dense(
+      width, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name=name
+    )
     gate = nn.relu(dense(self.width, 'reduce')(x.mean((1, 2, 3))))
     return x * nn.sigmoid(dense(x.shape[-1], 'expand')(gate))[:, None, None, None]
 
 
 def pool_frames(x: Float[Array, 'b t h w c'], kind: str = 'max') -> Float[Array, 'b u h w c']:
-  """Every second frame of windows of three: their 'max', or 'avg', zeros beyond the clip counted (as released)."""
+  """Every second frame of windows of three: their 'max', or 'avg', zeros beyond the clip counted
+  (as released)."""
   window, strides, padding = (3, 1, 1), (2, 1, 1), ((1, 1), (0, 0), (0, 0))
   if kind == 'max':
     return max_pool(x, window, strides, padding)

@@ -1,6 +1,8 @@
-"""bLResNet with TAM: of every two frames one is seen at half the resolution, the other by a thin branch.
+"""bLResNet with TAM: of every two frames one is seen at half the resolution, the other by a thin
+branch.
 
-(Fan et al., More is less, NeurIPS 2019; Chen et al., Big-Little Net, ICLR 2019; alpha = 2, beta = 4 as released.)
+(Fan et al., More is less, NeurIPS 2019; Chen et al., Big-Little Net, ICLR 2019; alpha = 2, beta = 4
+as released.)
 """
 
 import functools
@@ -23,8 +25,9 @@ VARIANTS = {
 
 
 class BigLittle(nn.Module):
-  """Frames mixed; the second of each pair through depth - 1 bottlenecks at half the resolution, the first through few thin
-  ones; their sum through one more, which strides. One map for each pair of frames."""
+  """Frames mixed; the second of each pair through depth - 1 bottlenecks at half the resolution, the
+  first through few thin ones; their sum through one more, which strides. One map for each pair of
+  frames."""
 
   depth: int
   out: int
@@ -39,20 +42,31 @@ class BigLittle(nn.Module):
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
     stage = functools.partial(Stage, kind='2d', bottleneck=True, parts=self.parts, remat=self.remat)
     x, thin = self.mix(name='mix')(x), self.out // self.alpha
-    big = stage(self.depth - 1, features=self.out // 4, out=self.out, strides=(1, 2), last_relu=False, name='big')
+    big = stage(
+      self.depth - 1,
+      features=self.out // 4,
+      out=self.out,
+      strides=(1, 2),
+      last_relu=False,
+      name='big',
+    )
     few = max(1, self.depth // self.beta - 1)
     little = stage(few, features=thin // 4, out=thin, strides=(1, 1), name='little')
     y = self.parts.conv(self.out, (1, 1, 1), name='widen')(little(x[:, ::2], train))
     y = self.parts.norm(name='widen_norm')(y, train=train)
     y = nn.relu(nearest(big(x[:, 1::2], train), y.shape[2:4]) + y)
-    return stage(1, features=self.out // 4, out=self.out, strides=(1, self.stride), name='fusion')(y, train)
+    return stage(1, features=self.out // 4, out=self.out, strides=(1, self.stride), name='fusion')(
+      y, train
+    )
 
 
 class Backbone(nn.Module):
-  """Big-little stages with TAM before each, then plain bottlenecks with TAM inside, on one map for two frames.
+  """Big-little stages with TAM before each, then plain bottlenecks with TAM inside, on one map for
+  two frames.
 
-  depths: blocks of the four stages. alpha: the little branch is so many times thinner; beta: and shorter. tam: False
-  leaves out what mixes frames; tam_*: of layers.temporal.TAM. width: multiplies every width, for tiny models.
+  depths: blocks of the four stages. alpha: the little branch is so many times thinner; beta: and
+  shorter. tam: False leaves out what mixes frames; tam_*: of layers.temporal.TAM. width: multiplies
+  every width, for tiny models.
   """
 
   depths: Sequence[int]
@@ -72,34 +86,53 @@ class Backbone(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
-    """maps: the last stage's (B, T / 2, H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises ValueError
-    for a mask, and for an odd number of frames."""
+  def __call__(
+    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+  ) -> Features:
+    """maps: the last stage's (B, T / 2, H / 32, W / 32, D); pooled: its mean (B, D), float32 at
+    least. Raises ValueError for a mask, and for an odd number of frames."""
     if mask is not None:
       raise ValueError(
-        'mask is given, but bLResNet has no tokens to leave out: use models/vit.py for masked training'
+        'mask is given, but bLResNet has no tokens to leave out: use models/vit.py for masked '
+        'training'
       )
     if video.shape[1] % 2:
-      raise ValueError(f'video has {video.shape[1]} frames: bLResNet takes them in pairs, give an even number')
+      raise ValueError(
+        f'video has {video.shape[1]} frames: bLResNet takes them in pairs, give an even number'
+      )
     base = max(8, round(self.base * self.width / 8) * 8)
-    tam = functools.partial(TAM, taps=self.tam_taps, blend=self.tam_blend, start=self.tam_init, dtype=self.dtype)
+    tam = functools.partial(
+      TAM, taps=self.tam_taps, blend=self.tam_blend, start=self.tam_init, dtype=self.dtype
+    )
     mix = tam if self.tam else lambda name: lambda x: x
     parts = parts_of(self, mix=mix, mix_shortcut='projection', pooled_shortcut=True)
     x = self._stem(video.astype(self.dtype), base, mix, parts, train)
     for i, (depth, stride) in enumerate(zip(self.depths[:3], (2, 2, 1))):
-      settings = dict(stride=stride, alpha=self.alpha, beta=self.beta, mix=mix, parts=parts, remat=self.remat)
+      settings = dict(
+        stride=stride, alpha=self.alpha, beta=self.beta, mix=mix, parts=parts, remat=self.remat
+      )
       x = BigLittle(depth, 4 * base * 2**i, **settings, name=f'stage{i + 1}')(twice(x), train)
     mixed = (self.tam,) * self.depths[3]
-    stage = functools.partial(Stage, kind='2d', bottleneck=True, parts=parts, mixed=mixed, remat=self.remat)
-    x = stage(self.depths[3], features=8 * base, out=32 * base, strides=(1, 2), name='stage4')(x, train)
-    return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))
+    stage = functools.partial(
+      Stage, kind='2d', bottleneck=True, parts=parts, mixed=mixed, remat=self.remat
+    )
+    x = stage(self.depths[3], features=8 * base, out=32 * base, strides=(1, 2), name='stage4')(
+      x, train
+    )
+    return Features(
+      maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))
+    )
 
   def _stem(self, x, base: int, mix: Callable, parts: Parts, train: bool):
     """One map of a quarter of the resolution for each pair of frames."""
 
     def unit(x, width, kernel, stride, name, relu=True):
       x = parts.conv(
-        width, (1, kernel, kernel), strides=(1, stride, stride), padding=(0, kernel // 2, kernel // 2), name=name
+        width,
+        (1, kernel, kernel),
+        strides=(1, stride, stride),
+        padding=(0, kernel // 2, kernel // 2),
+        name=name,
       )(x)
       x = parts.norm(name=f'{name}_norm')(x, train=train)
       return nn.relu(x) if relu else x
@@ -107,7 +140,9 @@ class Backbone(nn.Module):
     x = mix(name='mix')(unit(x, base, 7, 2, 'conv1'))
     big = unit(x[:, 1::2], base, 3, 2, 'big', relu=False)
     little = unit(x[:, ::2], base // self.alpha, 3, 1, 'little0')
-    little = unit(unit(little, base // self.alpha, 3, 2, 'little1'), base, 1, 1, 'little2', relu=False)
+    little = unit(
+      unit(little, base // self.alpha, 3, 2, 'little1'), base, 1, 1, 'little2', relu=False
+    )
     return unit(nn.relu(big + little), base, 1, 1, 'join')
 
 
@@ -117,6 +152,7 @@ def twice(x: Float[Array, 'b t h w c']) -> Float[Array, 'b u h w c']:
 
 
 def nearest(x: Float[Array, 'b t h w c'], size: tuple[int, int]) -> Float[Array, 'b t v z c']:
-  """Frames (H, W) enlarged to `size` by repeating pixels: output pixel i shows floor(i H / size)."""
+  """Frames (H, W) enlarged to `size` by repeating pixels: output pixel i shows floor(i H /
+  size)."""
   rows, columns = (jnp.arange(n) * old // n for n, old in zip(size, x.shape[2:4]))
   return x[:, :, rows][:, :, :, columns]

@@ -1,7 +1,7 @@
 """InceptionV1 over clips: frame-wise (TSN), with TAM or TSM, as I3D and as S3D.
 
-(Szegedy et al. 2015 with batch norm; Carreira & Zisserman 2017; Xie et al. 2018; in the form of Chen et al. 2021, sec. 3,
-which is torchvision's: the branch that is called 5x5 has 3x3 kernels.)
+(Szegedy et al. 2015 with batch norm; Carreira & Zisserman 2017; Xie et al. 2018; in the form of
+Chen et al. 2021, sec. 3, which is torchvision's: the branch that is called 5x5 has 3x3 kernels.)
 """
 
 import functools
@@ -43,7 +43,8 @@ VARIANTS |= {f'{name}_tp': dict(settings, pool_time='max') for name, settings in
 
 
 class Unit(nn.Module):
-  """Convolution, norm, ReLU; of kind 's3d' and longer than a frame: 1x3x3 and 3x1x1, each with norm and ReLU.
+  """Convolution, norm, ReLU; of kind 's3d' and longer than a frame: 1x3x3 and 3x1x1, each with norm
+  and ReLU.
 
   split_bias: whether the 3x1x1 has a bias, as the released S3D's has.
   """
@@ -66,7 +67,9 @@ class Unit(nn.Module):
     x = nn.relu(self.norm(name='norm')(x, train=train))
     if split:
       groups = self.features if self.depthwise else 1
-      x = self.conv(self.features, (t, 1, 1), padding=(t // 2, 0, 0), groups=groups, bias=True, name='conv_t')(x)
+      x = self.conv(
+        self.features, (t, 1, 1), padding=(t // 2, 0, 0), groups=groups, bias=True, name='conv_t'
+      )(x)
       x = nn.relu(self.norm(name='norm_t')(x, train=train))
     return x
 
@@ -96,15 +99,19 @@ class Module(nn.Module):
 class Backbone(nn.Module):
   """InceptionV1.
 
-  kind: '2d', 'i3d' or 's3d'. pool_time: three halvings of the frames, '' = none: of kind '2d' by pools of their own, 'max'
-  or 'avg', of the 3D kinds by the strides of the last three pools, 'max'. pool: 'max' or 'avg', all four pools of the 3D
-  kinds, in space too, with and without pool_time (as released). temporal: 'tam', after conv1 to conv3 and every module,
-  'tsm', before every module, or none; tam_*: see layers.temporal.TAM; tsm_fraction: of channels shifted each way.
-  depthwise: S3D's temporal convolutions have one group a channel. legacy_pool4: I3D's last pool is two frames long and drops
-  one (the paper's 33.6 GMACs). width: multiplies every width, for tiny models.
+  kind: '2d', 'i3d' or 's3d'. pool_time: three halvings of the frames, '' = none: of kind '2d' by
+  pools of their own, 'max'
+  or 'avg', of the 3D kinds by the strides of the last three pools, 'max'. pool: 'max' or 'avg', all
+  four pools of the 3D kinds, in space too, with and without pool_time (as released). temporal:
+  'tam', after conv1 to conv3 and every module, 'tsm', before every module, or none; tam_*: see
+  layers.temporal.TAM; tsm_fraction: of channels shifted each way.
+  depthwise: S3D's temporal convolutions have one group a channel. legacy_pool4: I3D's last pool is
+  two frames long and drops one (the paper's 33.6 GMACs). width: multiplies every width, for tiny
+  models.
 
-  DIFFERS(paper): S3D's last pool is two frames long without padding, so without pool_time the last stage has a frame less,
-  as released. TSM on InceptionV1, which no release has, shifts what goes into each module.
+  DIFFERS(paper): S3D's last pool is two frames long without padding, so without pool_time the last
+  stage has a frame less, as released. TSM on InceptionV1, which no release has, shifts what goes
+  into each module.
   """
 
   kind: str = '2d'
@@ -125,18 +132,27 @@ class Backbone(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
-    """maps: the last module's (B, T', H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises ValueError for
-    a mask, settings it does not know, or frames that its pools cannot halve or leave none of."""
+  def __call__(
+    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+  ) -> Features:
+    """maps: the last module's (B, T', H / 32, W / 32, D); pooled: its mean (B, D), float32 at
+    least. Raises ValueError for a mask, settings it does not know, or frames that its pools cannot
+    halve or leave none of."""
     self._check(mask, video.shape[1])
     scale = lambda width: max(1, round(width * self.width))
     norm = functools.partial(
-      BatchNorm, group_size=self.bn_group_size, bn_decay=self.bn_decay, eps=self.eps, dtype=self.dtype
+      BatchNorm,
+      group_size=self.bn_group_size,
+      bn_decay=self.bn_decay,
+      eps=self.eps,
+      dtype=self.dtype,
     )
     conv = functools.partial(Conv3D, dtype=self.dtype)
     unit = functools.partial(Unit, kind=self.kind, depthwise=self.depthwise, conv=conv, norm=norm)
     first = {'2d': 1, 'i3d': 7, 's3d': 3}[self.kind]
-    x = unit(scale(64), (first, 7, 7), strides=(1, 2, 2), name='conv1')(video.astype(self.dtype), train)
+    x = unit(scale(64), (first, 7, 7), strides=(1, 2, 2), name='conv1')(
+      video.astype(self.dtype), train
+    )
     x = self._pool(self._mixed(x, 'tam1'), 1)
     x = self._mixed(unit(scale(64), (1, 1, 1), name='conv2')(x, train), 'tam2')
     x = self._mixed(unit(scale(192), (3, 3, 3), name='conv3')(x, train), 'tam3')
@@ -144,15 +160,21 @@ class Backbone(nn.Module):
     for name, widths in MODULES.items():
       widths = tuple(tuple(map(scale, w)) if isinstance(w, tuple) else scale(w) for w in widths)
       x = temporal.shift(x, self.tsm_fraction) if self.temporal == 'tsm' else x
-      x = self._mixed(Module(widths, unit, self.kind, name=f'inception{name}')(x, train), f'tam{name}')
+      x = self._mixed(
+        Module(widths, unit, self.kind, name=f'inception{name}')(x, train), f'tam{name}'
+      )
       if name in ('3b', '4e'):
         x = self._pool(x, 3 if name == '3b' else 4)
-    return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))
+    return Features(
+      maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))
+    )
 
   def _mixed(self, x, name: str):
     if self.temporal != 'tam':
       return x
-    settings = dict(taps=self.tam_taps, blend=self.tam_blend, dense=self.tam_dense, start=self.tam_init)
+    settings = dict(
+      taps=self.tam_taps, blend=self.tam_blend, dense=self.tam_dense, start=self.tam_init
+    )
     return temporal.TAM(**settings, dtype=self.dtype, name=name)(x)
 
   def _pool(self, x, number: int):
@@ -173,29 +195,51 @@ class Backbone(nn.Module):
 
   def _check(self, mask: Mask | None, frames: int):
     if mask is not None:
-      raise ValueError('mask is given, but InceptionV1 has no tokens to leave out: use models/vit.py')
-    choices = {'kind': KINDS, 'pool_time': ('', 'max', 'avg'), 'pool': ('max', 'avg'), 'temporal': ('', 'tam', 'tsm')}
+      raise ValueError(
+        'mask is given, but InceptionV1 has no tokens to leave out: use models/vit.py'
+      )
+    choices = {
+      'kind': KINDS,
+      'pool_time': ('', 'max', 'avg'),
+      'pool': ('max', 'avg'),
+      'temporal': ('', 'tam', 'tsm'),
+    }
     for name, allowed in choices.items():
       if getattr(self, name) not in allowed:
         raise ValueError(f'{name}={getattr(self, name)!r}: it must be one of {allowed}')
     flat = self.kind == '2d'
-    if self.temporal and not flat or self.pool == 'avg' and flat or self.pool_time == 'avg' and not flat:
+    if (
+      self.temporal
+      and not flat
+      or self.pool == 'avg'
+      and flat
+      or self.pool_time == 'avg'
+      and not flat
+    ):
       raise ValueError(
-        f'kind={self.kind!r}, temporal={self.temporal!r}, pool={self.pool!r}, pool_time={self.pool_time!r}: temporal and '
-        f"pool_time='avg' are for kind='2d', pool='avg' for the others; to average there, give pool='avg', pool_time='max'"
+        f'kind={self.kind!r}, temporal={self.temporal!r}, pool={self.pool!r}, '
+        f'pool_time={self.pool_time!r}: temporal and '
+        "pool_time='avg' are for kind='2d', pool='avg' for the others; to average there, give "
+        "pool='avg', pool_time='max'"
       )
     if flat and self.pool_time and frames % 8 and frames > 1:
       raise ValueError(
-        f'video has {frames} frames, which three poolings through time cannot halve each: give a multiple of 8, or one frame'
+        f'video has {frames} frames, which three poolings through time cannot halve each: give a '
+        'multiple of 8, or one frame'
       )
-    short = self.kind == 's3d' or (self.kind == 'i3d' and self.legacy_pool4)  # the last pool is two frames long
+    short = self.kind == 's3d' or (
+      self.kind == 'i3d' and self.legacy_pool4
+    )  # the last pool is two frames long
     least = (5 if self.pool_time else 2) if short else 1
     if frames < least:
-      raise ValueError(f'video has {frames} frames, of which the last pool leaves none: give {least} or more')
+      raise ValueError(
+        f'video has {frames} frames, of which the last pool leaves none: give {least} or more'
+      )
 
 
 def _ceil_max_pool(x, size: int):
-  """Max pool of stride 2 that covers every pixel: the last window may reach beyond the edge, but starts inside."""
+  """Max pool of stride 2 that covers every pixel: the last window may reach beyond the edge, but
+  starts inside."""
   beyond = []
   for length in x.shape[2:4]:
     count = -(-(length - size) // 2) + 1

@@ -1,6 +1,8 @@
-"""Multiscale vision transformers: attention on pooled queries, keys and values, wider and coarser from stage to stage.
+"""Multiscale vision transformers: attention on pooled queries, keys and values, wider and coarser
+from stage to stage.
 
-Fan et al. 2021 (MViT), Li et al. 2022 (MViTv2), and the one of Liang et al. 2022 (MultiTrain) without class token.
+Fan et al. 2021 (MViT), Li et al. 2022 (MViTv2), and the one of Liang et al. 2022 (MultiTrain)
+without class token.
 """
 
 import math
@@ -24,12 +26,15 @@ PATCH = (2, 4, 4)  # strides of the patch embedding, whose kernel is 3x7x7
 class Flavor:
   """What differs between the papers' blocks.
 
-  positions: of tables added to the tokens, 'separable', 'joint' or '' for none. relative: axes of the tables of relative
-  positions in every block, of 'thw', '' for none. widen: where a stage gets wider, in the 'attention' of its first
-  block or in the 'mlp' of the block before. raw_skip: a skip that widens projects x, not
-  norm(x). pool_all: queries pass a convolution in every block, not only where they lose resolution. add_query:
-  attention adds the pooled queries to its output. eps: of the norms after pooling. official: starts as PySlowFast
-  does.
+  positions: of tables added to the tokens, 'separable', 'joint' or '' for none. relative: axes of
+  the tables of relative
+  positions in every block, of 'thw', '' for none. widen: where a stage gets wider, in the
+  'attention' of its first
+  block or in the 'mlp' of the block before. raw_skip: a skip that widens projects x, not norm(x).
+  pool_all: queries pass a convolution in every block, not only where they lose resolution.
+  add_query:
+  attention adds the pooled queries to its output. eps: of the norms after pooling. official: starts
+  as PySlowFast does.
   """
 
   positions: str
@@ -46,11 +51,13 @@ FLAVORS = {
   'v1': Flavor('separable', '', 'mlp', False, False, False, 1e-6, True),
   'v2': Flavor('', 'thw', 'attention', False, True, True, 1e-6, True),
   'multitrain': Flavor('separable', '', 'attention', True, True, True, 1e-5, False),
-  # DIFFERS(paper): the release's configs of MiT, ActivityNet and SSv2 leave two of MViTv2's changes out
+  # DIFFERS(paper): the release's configs of MiT, ActivityNet and SSv2 leave two of MViTv2's changes
+  # out
   'multitrain_half': Flavor('separable', '', 'attention', True, False, False, 1e-5, False),
 }
 
-# Of the papers' model zoos. 'v1_b_32x3' of the zoo has 24 blocks, unlike the 16 of Fan et al. 2021, table 4.
+# Of the papers' model zoos. 'v1_b_32x3' of the zoo has 24 blocks, unlike the 16 of Fan et al. 2021,
+# table 4.
 _S, _B = (1, 2, 11, 2), (2, 3, 16, 3)
 _MULTITRAIN = dict(flavor='multitrain', class_token=False)
 VARIANTS: dict[str, dict] = {
@@ -63,14 +70,17 @@ VARIANTS: dict[str, dict] = {
   'v2_l_40x3': dict(flavor='v2', depths=(2, 6, 36, 4), frames=40, crop=312, width=144, heads=2),
   'multitrain_b_16x4': dict(depths=_S, frames=16, **_MULTITRAIN),
   'multitrain_b_32x3': dict(depths=_B, frames=32, **_MULTITRAIN),
-  'multitrain_half_b_16x4': dict(depths=_S, frames=16, **{**_MULTITRAIN, 'flavor': 'multitrain_half'}),
+  'multitrain_half_b_16x4': dict(
+    depths=_S, frames=16, **{**_MULTITRAIN, 'flavor': 'multitrain_half'}
+  ),
 }
 
 
 @dataclass(frozen=True)
 class Layer:
-  """One block. attend, features: widths of its attention and of its output; query, key: strides through (time,
-  height, width); grid: of its input, which its tables of relative positions are for; drop_path: rate."""
+  """One block. attend, features: widths of its attention and of its output; query, key: strides
+  through (time, height, width); grid: of its input, which its tables of relative positions are for;
+  drop_path: rate."""
 
   attend: int
   features: int
@@ -82,16 +92,16 @@ class Layer:
 
   @property
   def rows(self) -> tuple[int, ...]:
-    """Of its tables of relative positions. Grids are floored here, as PySlowFast counts them; at 312 px the pooled ones are
-    larger, and the tables are interpolated in every forward pass."""
+    """Of its tables of relative positions. Grids are floored here, as PySlowFast counts them; at
+    312 px the pooled ones are larger, and the tables are interpolated in every forward pass."""
     of = lambda strides: tuple(n // s for n, s in zip(self.grid, strides))
     return relative.rows(of(self.query), of(self.key))
 
 
 class Pool(nn.Module):
-  """Tokens (B, N, heads * d) of a grid -> (B, N', heads, d) of a coarser one: a convolution of each channel, its
-  kernel the same for all heads, then a norm over each head. Tokens before those of the grid (a class token) see the
-  norm alone."""
+  """Tokens (B, N, heads * d) of a grid -> (B, N', heads, d) of a coarser one: a convolution of each
+  channel, its kernel the same for all heads, then a norm over each head. Tokens before those of the
+  grid (a class token) see the norm alone."""
 
   heads: int
   kernel: Grid
@@ -105,18 +115,26 @@ class Pool(nn.Module):
     b, n, c = x.shape
     width, rest = c // self.heads, n - math.prod(grid)
     shape = (*self.kernel, 1, width)
-    init = attention.uniform(math.prod(self.kernel) ** -0.5) if self.start.kernel is None else self.start.kernel
+    init = (
+      attention.uniform(math.prod(self.kernel) ** -0.5)
+      if self.start.kernel is None
+      else self.start.kernel
+    )
     kernel = jnp.tile(self.param('kernel', init, shape, jnp.float32), self.heads).astype(self.dtype)
     clip = x[:, rest:].reshape(b, *grid, c)
     y = conv.conv3d(clip, kernel, self.strides, tuple(k // 2 for k in self.kernel), groups=c)
     grid = y.shape[1:4]
-    y = jnp.concatenate([x[:, :rest], y.reshape(b, -1, c)], axis=1).reshape(b, -1, self.heads, width)
-    return attention.norm('norm', self.dtype, self.start.norm_bias, self.eps)(y).astype(self.dtype), grid
+    y = jnp.concatenate([x[:, :rest], y.reshape(b, -1, c)], axis=1).reshape(
+      b, -1, self.heads, width
+    )
+    return attention.norm('norm', self.dtype, self.start.norm_bias, self.eps)(y).astype(
+      self.dtype
+    ), grid
 
 
 class Attention(nn.Module):
-  """Multi-head pooling attention: (B, N, C) -> (B, N', layer.attend), and the grid of its queries.  (Fan et al. 2021,
-  sec. 3.1.)"""
+  """Multi-head pooling attention: (B, N, C) -> (B, N', layer.attend), and the grid of its queries.
+  (Fan et al. 2021, sec. 3.1.)"""
 
   layer: Layer
   flavor: Flavor
@@ -129,7 +147,8 @@ class Attention(nn.Module):
   def __call__(self, x: Float[Array, 'b n c'], grid: Grid) -> tuple[Float[Array, 'b m d'], Grid]:
     layer, dense = self.layer, lambda name: _dense(layer.attend, self.start, self.dtype, name)
     (q, to), (k, of), (v, _) = (
-      self._pooled(name, dense(name)(x), layer.query if name == 'q' else layer.key, grid) for name in 'qkv'
+      self._pooled(name, dense(name)(x), layer.query if name == 'q' else layer.key, grid)
+      for name in 'qkv'
     )
     if axes := self.flavor.relative:
       tables = relative.tables(self, layer.rows, q.shape[-1], nn.initializers.normal(0.02), axes)
@@ -143,15 +162,26 @@ class Attention(nn.Module):
 
   def _pooled(self, name: str, x: Float[Array, 'b n c'], strides: Grid, grid: Grid):
     kernel = self.kernel or tuple(s + 1 if s > 1 else 1 for s in strides)
-    plain = math.prod(strides) == 1 and (math.prod(kernel) == 1 or (name == 'q' and not self.flavor.pool_all))
+    plain = math.prod(strides) == 1 and (
+      math.prod(kernel) == 1 or (name == 'q' and not self.flavor.pool_all)
+    )
     if plain:
       return x.reshape(*x.shape[:2], self.layer.heads, -1), grid
-    pool = Pool(self.layer.heads, kernel, strides, self.flavor.eps, self.pool_start, self.dtype, name=f'pool_{name}')
+    pool = Pool(
+      self.layer.heads,
+      kernel,
+      strides,
+      self.flavor.eps,
+      self.pool_start,
+      self.dtype,
+      name=f'pool_{name}',
+    )
     return pool(x, grid)
 
 
 class Block(nn.Module):
-  """Attention, then an MLP, each after a norm and around a skip: tokens (B, N, C) of a grid -> (B, N', layer.features).
+  """Attention, then an MLP, each after a norm and around a skip: tokens (B, N, C) of a grid -> (B,
+  N', layer.features).
 
   `grid` and `train` are positional so that `nn.remat` can take them as static.
   """
@@ -170,7 +200,9 @@ class Block(nn.Module):
     norm = lambda name: attention.norm(name, self.dtype, self.start.norm_bias)
     project = lambda width: _dense(width, self.start, self.dtype, 'proj')
     y = norm('norm1')(x)
-    branch = Attention(layer, flavor, self.kernel, self.start, self.pool_start, self.dtype, name='attn')(y, grid)[0]
+    branch = Attention(
+      layer, flavor, self.kernel, self.start, self.pool_start, self.dtype, name='attn'
+    )(y, grid)[0]
     skip = x
     if layer.attend != x.shape[-1]:
       skip = project(layer.attend)(x if flavor.raw_skip else y)
@@ -182,13 +214,16 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-  """MViT of len(depths) stages; the first block of each but the first halves rows and columns and doubles heads and width.
+  """MViT of len(depths) stages; the first block of each but the first halves rows and columns and
+  doubles heads and width.
 
-  flavor: an entry of FLAVORS; positions, relative, widen, pool_all, add_query: in place of its own, see Flavor. frames,
-  crop: clips that positions are for; relative ones take other clips too, and are interpolated. key_stride: through rows
-  and columns of the keys in the first stage; halved from stage to stage, so that all have as many keys. kernel: of
-  poolings, None = stride + 1. class_token: what is read out; without one, the mean of the tokens. drop_path: rate of the
-  last block, rising linearly from 0.
+  flavor: an entry of FLAVORS; positions, relative, widen, pool_all, add_query: in place of its own,
+  see Flavor. frames,
+  crop: clips that positions are for; relative ones take other clips too, and are interpolated.
+  key_stride: through rows and columns of the keys in the first stage; halved from stage to stage,
+  so that all have as many keys. kernel: of poolings, None = stride + 1. class_token: what is read
+  out; without one, the mean of the tokens. drop_path: rate of the last block, rising linearly from
+  0.
   """
 
   flavor: str
@@ -220,16 +255,21 @@ class Backbone(nn.Module):
 
   @nn.nowrap
   def settled(self) -> Flavor:
-    """The flavor with what is set in place of its own. Raises ValueError for one that there is not, or such settings."""
+    """The flavor with what is set in place of its own. Raises ValueError for one that there is not,
+    or such settings."""
     if self.flavor not in FLAVORS:
       raise ValueError(f'flavor is {self.flavor!r}; it must be one of {", ".join(FLAVORS)}')
     names = ('positions', 'relative', 'widen', 'pool_all', 'add_query')
     set_here = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
     flavor = replace(FLAVORS[self.flavor], **set_here)
     if flavor.positions not in ('separable', 'joint', ''):
-      raise ValueError(f"positions is {flavor.positions!r}; it must be 'separable', 'joint' or '' for none")
+      raise ValueError(
+        f"positions is {flavor.positions!r}; it must be 'separable', 'joint' or '' for none"
+      )
     if not set(flavor.relative) <= set('thw'):
-      raise ValueError(f"relative is {flavor.relative!r}; it names axes, as 'thw', 'hw' or '' for none")
+      raise ValueError(
+        f"relative is {flavor.relative!r}; it names axes, as 'thw', 'hw' or '' for none"
+      )
     if flavor.widen not in ('attention', 'mlp'):
       raise ValueError(f"widen is {flavor.widen!r}; it must be 'attention' or 'mlp'")
     return flavor
@@ -237,7 +277,11 @@ class Backbone(nn.Module):
   @nn.nowrap
   def layers(self) -> list[Layer]:
     """The blocks in order."""
-    found, grid, key = [], position.grid_of((self.frames, self.crop, self.crop), PATCH), self.key_stride
+    found, grid, key = (
+      [],
+      position.grid_of((self.frames, self.crop, self.crop), PATCH),
+      self.key_stride,
+    )
     rates = drop.linear_rates(self.drop_path, sum(self.depths))
     stages = [stage for stage, depth in enumerate(self.depths) for _ in range(depth)]
     for i, stage in enumerate(stages):
@@ -246,14 +290,16 @@ class Backbone(nn.Module):
       key = max(key // stride, 1)
       after = stages[min(i + 1, len(stages) - 1)] if early else stage
       width, heads = self.width << stage, self.heads << stage
-      found.append(Layer(width, self.width << after, heads, (1, stride, stride), (1, key, key), grid, rates[i]))
+      found.append(
+        Layer(width, self.width << after, heads, (1, stride, stride), (1, key, key), grid, rates[i])
+      )
       grid = (grid[0], grid[1] // stride, grid[2] // stride)
     return found
 
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool) -> Features:
-    """Features of clips (B, T, H, W, 3). Raises ValueError for an unknown flavor, a clip that the positions are not for, or
-    one whose frames and pixels the patches do not divide."""
+    """Features of clips (B, T, H, W, 3). Raises ValueError for an unknown flavor, a clip that the
+    positions are not for, or one whose frames and pixels the patches do not divide."""
     flavor = self.settled()
     start, pool_start = _starts(flavor)
     small, layers = nn.initializers.normal(0.02), self.layers()
@@ -267,13 +313,19 @@ class Backbone(nn.Module):
     first = self.param('class_token', small, (1, 1, self.width)) if self.class_token else None
     if flavor.positions:
       position.check_grid(video.shape[1:4], grid, layers[0].grid)
-      table, of_class = position.table(self, flavor.positions, grid, self.width, self.class_token, small)
+      table, of_class = position.table(
+        self, flavor.positions, grid, self.width, self.class_token, small
+      )
       x, first = x + table.astype(self.dtype), first if first is None else first + of_class
     if first is not None:
-      x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)).astype(x.dtype), x], axis=1)
+      x = jnp.concatenate(
+        [jnp.broadcast_to(first, (len(x), 1, self.width)).astype(x.dtype), x], axis=1
+      )
     block = nn.remat(Block, static_argnums=(2, 3)) if self.remat else Block
     for i, layer in enumerate(layers):
-      x = block(layer, flavor, self.kernel, start, pool_start, self.dtype, name=f'block{i}')(x, grid, train)
+      x = block(layer, flavor, self.kernel, start, pool_start, self.dtype, name=f'block{i}')(
+        x, grid, train
+      )
       grid = _pooled_grid(grid, layer.query)
     tokens = attention.norm('norm', self.dtype, start.norm_bias)(x)
     pooled = tokens[:, 0] if self.class_token else tokens.mean(1)
@@ -290,7 +342,9 @@ def _starts(flavor: Flavor) -> tuple[attention.Init, attention.Init]:
 
 
 def _dense(width: int, start: attention.Init, dtype: Any, name: str) -> nn.Dense:
-  return attention.Dense(width, dtype=dtype, kernel_init=start.kernel, bias_init=start.bias, name=name)
+  return attention.Dense(
+    width, dtype=dtype, kernel_init=start.kernel, bias_init=start.bias, name=name
+  )
 
 
 def _pooled_grid(grid: Grid, strides: Grid) -> Grid:
@@ -298,7 +352,8 @@ def _pooled_grid(grid: Grid, strides: Grid) -> Grid:
 
 
 def _max_pool(x: Float[Array, 'b n c'], grid: Grid, strides: Grid) -> Float[Array, 'b m c']:
-  """Tokens of a grid pooled by the maximum over stride + 1 neighbours; those before the grid's stay."""
+  """Tokens of a grid pooled by the maximum over stride + 1 neighbors; those before the grid's
+  stay."""
   if math.prod(strides) == 1:
     return x
   rest, kernel = x.shape[1] - math.prod(grid), tuple(s + 1 if s > 1 else 1 for s in strides)

@@ -1,5 +1,5 @@
-"""Video ResNets of one pathway: R2D, R3D, R(2+1)D, C2D, I3D, Slow, CSN, and the unified framework's TSN, TAM, TSM, S3D and
-non-local networks. Sources beside the tables."""
+"""Video ResNets of one pathway: R2D, R3D, R(2+1)D, C2D, I3D, Slow, CSN, and the unified framework's
+TSN, TAM, TSM, S3D and non-local networks. Sources beside the tables."""
 
 import functools
 from collections.abc import Sequence
@@ -14,7 +14,13 @@ from vjax.layers.pool import max_pool
 from vjax.layers.residual import KINDS, Parts, Stage, Stem, parts_of
 from vjax.types import Features, Mask
 
-_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_DEPTHS = {
+  18: (2, 2, 2, 2),
+  34: (3, 4, 6, 3),
+  50: (3, 4, 6, 3),
+  101: (3, 4, 23, 3),
+  152: (3, 8, 36, 3),
+}
 
 
 def _size(depth: int, **settings: Any) -> dict[str, Any]:
@@ -27,15 +33,21 @@ _TORCHVISION = dict(middle='block', time_strides=(1, 2, 2, 2))
 VARIANTS = {
   'r2d_18': _size(18, **_VMZ),
   **{f'r3d_{d}': _size(d, **_VMZ, stem=3, convs=('3d',) * 4) for d in (18, 34, 101, 152)},
-  **{f'r2plus1d_{d}': _size(d, **_VMZ, stem='2plus1d', convs=('2plus1d',) * 4) for d in (18, 34, 101, 152)},
+  **{
+    f'r2plus1d_{d}': _size(d, **_VMZ, stem='2plus1d', convs=('2plus1d',) * 4)
+    for d in (18, 34, 101, 152)
+  },
   'tv_r3d_18': _size(18, **_TORCHVISION, stem=3, convs=('3d',) * 4),
   'tv_mc3_18': _size(18, **_TORCHVISION, stem=3, convs=('3d', '2d', '2d', '2d')),
   'tv_r2plus1d_18': _size(18, **_TORCHVISION, stem='2plus1d', convs=('2plus1d',) * 4),
 }
-# PySlowFast's and PyTorchVideo's zoo (Feichtenhofer et al. 2019; Wang et al. 2018; Tran et al. 2019).
+# PySlowFast's and PyTorchVideo's zoo (Feichtenhofer et al. 2019; Wang et al. 2018; Tran et al.
+# 2019).
 _ZOO = dict(pool1=True, zero_last=True)
 for _d in (50, 101, 152):
-  _long = (3,) * 6 + (1,) * (_DEPTHS[_d][2] - 6)  # PySlowFast's "50_50": the first six blocks of res4
+  _long = (3,) * 6 + (1,) * (
+    _DEPTHS[_d][2] - 6
+  )  # PySlowFast's "50_50": the first six blocks of res4
   _nln = dict(nonlocals=((), (1, 3), (1, 3, 5), ()))
   _i3d = dict(stem=5, first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''))
   VARIANTS |= {
@@ -45,16 +57,27 @@ for _d in (50, 101, 152):
     f'i3d_3x1x1_r{_d}': _size(_d, **_ZOO, **_i3d),
     f'i3d_nln_r{_d}': _size(_d, **_ZOO, **_i3d, **_nln),
     f'slow_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), (3,), (3,))),
-    f'slow_nln_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), (3,), (3,)), **_nln, nonlocal_kind='dot'),
+    f'slow_nln_r{_d}': _size(
+      _d, **_ZOO, first=((1,), (1,), (3,), (3,)), **_nln, nonlocal_kind='dot'
+    ),
     f'slow_50_50_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), _long, (3,))),
   }
   for _kind in ('ir', 'ip'):  # eps: PyTorchVideo's; VMZ's, whose weights MMAction's are
     _csn = dict(stem=3, convs=(_kind,) * 4, time_strides=(1, 2, 2, 2), pool1=True)
-    VARIANTS |= {f'{_kind}_csn_r{_d}': _size(_d, **_csn), f'vmz_{_kind}_csn_r{_d}': _size(_d, **_csn, eps=1e-3)}
+    VARIANTS |= {
+      f'{_kind}_csn_r{_d}': _size(_d, **_csn),
+      f'vmz_{_kind}_csn_r{_d}': _size(_d, **_csn, eps=1e-3),
+    }
 VARIANTS['ptv_r2plus1d_r50'] = _size(
-  50, convs=('2plus1d',) * 4, middle='same', time_first=True, time_strides=(1, 1, 2, 2), space_strides=(2, 2, 2, 2)
+  50,
+  convs=('2plus1d',) * 4,
+  middle='same',
+  time_first=True,
+  time_strides=(1, 1, 2, 2),
+  space_strides=(2, 2, 2, 2),
 )
-# The unified framework (Chen et al. 2021, sec. 3); _tp: pooling through time. Its I3D inflates the 3x3 convolutions.
+# The unified framework (Chen et al. 2021, sec. 3); _tp: pooling through time. Its I3D inflates the
+# 3x3 convolutions.
 for _d in (18, 34, 50, 101, 152):
   _frames = dict(pool1=True)
   _space = dict(pool1=True, stem=3, convs=('3d',) * 4)
@@ -69,7 +92,11 @@ for _d in (18, 34, 50, 101, 152):
     f'{name}_tp_r{_d}': _size(_d, **_frames, **settings, pools=('max', 'max', 'max', ''))
     for name, settings in _2d.items()
   }
-  for _name, _settings in {'i3d': _space, 's3d': _split, 's3d_dw': dict(_split, depthwise=True)}.items():
+  for _name, _settings in {
+    'i3d': _space,
+    's3d': _split,
+    's3d_dw': dict(_split, depthwise=True),
+  }.items():
     VARIANTS[f'{_name}_r{_d}'] = _size(_d, **_settings)
     VARIANTS[f'{_name}_tp_r{_d}'] = _size(_d, **_settings, time_strides=(1, 2, 2, 2))
   VARIANTS[f'i3d_se_r{_d}'] = _size(_d, **_space, se=16)
@@ -104,18 +131,27 @@ VARIANTS['mm_r2plus1d_r34'] = dict(VARIANTS['sts_r2plus1d_r34'], sts='', time_st
 class Backbone(nn.Module):
   """A post-activation ResNet over clips; see VARIANTS for the published settings.
 
-  depths: blocks of res2 to res5. stem: frames of the first convolution, or '2plus1d', with stem_middle channels between.
-  convs: kind of convolution of each stage, see layers.residual.KINDS. first: per stage, the frames that the first
-  convolutions of bottlenecks look at, a pattern over its blocks. time_strides, space_strides, dilations: per stage.
-  middle, depthwise, time_first, split_shortcut, se: see layers.residual.Parts. pool1: max pool after the stem.
-  pools: per stage, what follows it: 'max' or 'avg' of three frames at stride 2, 'half', the larger of two, or nothing.
-  temporal: 'tam', 'tsm' or none, before the first convolution of the blocks `where`: 'all', 'bottom' or 'top' half,
-  'uniform' (every second), or their numbers. tam_*: of layers.temporal.TAM; tsm_block: the shortcut is shifted too;
-  tam_in_shortcut: a projection shortcut sees what TAM made (first releases). nonlocals: per stage, the blocks after which a
-  non-local block follows; nonlocal_*: of layers.temporal.NonLocal.
-  sts: variant of layers.sts.STSConv in place of convolutions through time, '' = none; sts_*: its settings.
-  zero_last: branches start as zero. base: channels of the stem; width: multiplies every width, for tiny models.
-  bn_group_size: clips that share BatchNorm statistics (0 = the batch). remat: recompute each block in the backward pass.
+  depths: blocks of res2 to res5. stem: frames of the first convolution, or '2plus1d', with
+  stem_middle channels between.
+  convs: kind of convolution of each stage, see layers.residual.KINDS. first: per stage, the frames
+  that the first
+  convolutions of bottlenecks look at, a pattern over its blocks. time_strides, space_strides,
+  dilations: per stage.
+  middle, depthwise, time_first, split_shortcut, se: see layers.residual.Parts. pool1: max pool
+  after the stem.
+  pools: per stage, what follows it: 'max' or 'avg' of three frames at stride 2, 'half', the larger
+  of two, or nothing.
+  temporal: 'tam', 'tsm' or none, before the first convolution of the blocks `where`: 'all',
+  'bottom' or 'top' half, 'uniform' (every second), or their numbers. tam_*: of layers.temporal.TAM;
+  tsm_block: the shortcut is shifted too;
+  tam_in_shortcut: a projection shortcut sees what TAM made (first releases). nonlocals: per stage,
+  the blocks after which a non-local block follows; nonlocal_*: of layers.temporal.NonLocal.
+  sts: variant of layers.sts.STSConv in place of convolutions through time, '' = none; sts_*: its
+  settings.
+  zero_last: branches start as zero. base: channels of the stem; width: multiplies every width, for
+  tiny models.
+  bn_group_size: clips that share BatchNorm statistics (0 = the batch). remat: recompute each block
+  in the backward pass.
   """
 
   depths: Sequence[int]
@@ -163,9 +199,12 @@ class Backbone(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
-    """maps: res5 (B, T', H', W', D); pooled: its mean (B, D), float32 at least. Raises ValueError for a mask, settings it
-    does not know, blocks that there are not, or frames that the poolings through time cannot halve."""
+  def __call__(
+    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+  ) -> Features:
+    """maps: res5 (B, T', H', W', D); pooled: its mean (B, D), float32 at least. Raises ValueError
+    for a mask, settings it does not know, blocks that there are not, or frames that the poolings
+    through time cannot halve."""
     self._check(mask, video.shape[1])
     parts, mixed = self.parts(), self.mixed()
     scale = lambda width: max(1, round(width * self.width))
@@ -204,7 +243,9 @@ class Backbone(nn.Module):
         x = max_pool(x, (2, 1, 1), (2, 1, 1))
       elif self.pools[i]:
         x = temporal.pool_frames(x, self.pools[i])
-    return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))
+    return Features(
+      maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))
+    )
 
   def parts(self) -> Parts:
     """What the blocks are made of."""
@@ -227,13 +268,18 @@ class Backbone(nn.Module):
       time_first=self.time_first,
       split_shortcut=self.split_shortcut,
       mix=mixes[self.temporal],
-      mix_shortcut={'tam': 'projection' * self.tam_in_shortcut, 'tsm': 'all' * self.tsm_block, '': ''}[self.temporal],
+      mix_shortcut={
+        'tam': 'projection' * self.tam_in_shortcut,
+        'tsm': 'all' * self.tsm_block,
+        '': '',
+      }[self.temporal],
       se=self.se,
     )
 
   def mixed(self) -> list[list[bool]]:
-    """Per stage and block, whether it mixes frames. TSM shifts in every second block of each stage where res4 has 23 of
-    them or more, as released; with tsm_block in all. Raises ValueError for block numbers that there are not."""
+    """Per stage and block, whether it mixes frames. TSM shifts in every second block of each stage
+    where res4 has 23 of them or more, as released; with tsm_block in all. Raises ValueError for
+    block numbers that there are not."""
     total, rest = sum(self.depths), iter(range(sum(self.depths)))
     halves = {
       'all': range(total),
@@ -243,18 +289,31 @@ class Backbone(nn.Module):
     }
     chosen = halves[self.where] if isinstance(self.where, str) else self.where
     if beyond := sorted(set(chosen) - set(range(total))):
-      raise ValueError(f'where={tuple(chosen)}: there is no block {beyond[0]}, give numbers from 0 to {total - 1}')
+      raise ValueError(
+        f'where={tuple(chosen)}: there is no block {beyond[0]}, give numbers from 0 to {total - 1}'
+      )
     every = 2 if self.temporal == 'tsm' and self.depths[2] >= 23 and not self.tsm_block else 1
     return [
-      [bool(self.temporal) and next(rest) in chosen and i % every == 0 for i in range(depth)] for depth in self.depths
+      [bool(self.temporal) and next(rest) in chosen and i % every == 0 for i in range(depth)]
+      for depth in self.depths
     ]
 
   def _check(self, mask: Mask | None, frames: int):
     if mask is not None:
       raise ValueError(
-        'mask is given, but a ResNet has no tokens to leave out: use models/vit.py for masked training'
+        'mask is given, but a ResNet has no tokens to leave out: use models/vit.py for masked '
+        'training'
       )
-    per_stage = ('depths', 'convs', 'first', 'time_strides', 'space_strides', 'dilations', 'pools', 'nonlocals')
+    per_stage = (
+      'depths',
+      'convs',
+      'first',
+      'time_strides',
+      'space_strides',
+      'dilations',
+      'pools',
+      'nonlocals',
+    )
     for name in per_stage:
       if len(getattr(self, name)) != 4:
         raise ValueError(f'{name}={getattr(self, name)}: give four values, for res2 to res5')
@@ -274,17 +333,22 @@ class Backbone(nn.Module):
     halvings = sum(pool in ('max', 'avg') for pool in self.pools)
     if frames % 2**halvings and frames > 1:
       raise ValueError(
-        f'video has {frames} frames, which {halvings} poolings through time cannot halve each: give a multiple of '
+        f'video has {frames} frames, which {halvings} poolings through time cannot halve each: '
+        'give a multiple of '
         f'{2**halvings}, or one frame'
       )
     if 'half' in self.pools and frames == 1:
-      raise ValueError("video has 1 frame, which pools='half' leaves none of: give two or more, or pools=('',) * 4")
+      raise ValueError(
+        "video has 1 frame, which pools='half' leaves none of: give two or more, or pools=('',) * 4"
+      )
 
 
 def check_nonlocals(nonlocals: Sequence[Sequence[int]], depths: Sequence[int]) -> None:
-  """Raises ValueError where a stage of so many blocks has none of the numbers after which non-local blocks follow."""
+  """Raises ValueError where a stage of so many blocks has none of the numbers after which non-local
+  blocks follow."""
   for stage, (places, depth) in enumerate(zip(nonlocals, depths), start=2):
     if beyond := sorted(set(places) - set(range(depth))):
       raise ValueError(
-        f'nonlocals={nonlocals}: res{stage} has no block {beyond[0]}, give numbers from 0 to {depth - 1}'
+        f'nonlocals={nonlocals}: res{stage} has no block {beyond[0]}, give numbers from 0 to '
+        f'{depth - 1}'
       )

@@ -1,4 +1,5 @@
-"""SlowFast: a slow pathway that sees, a fast narrow one that moves (Feichtenhofer et al., ICCV 2019, table 1)."""
+"""SlowFast: a slow pathway that sees, a fast narrow one that moves (Feichtenhofer et al., ICCV
+2019, table 1)."""
 
 import functools
 from collections.abc import Sequence
@@ -16,9 +17,10 @@ from vjax.models.resnet import check_nonlocals
 from vjax.types import Features, Mask
 
 _R50, _R101 = dict(depths=(3, 4, 6, 3)), dict(depths=(3, 4, 23, 3))
-# Names: slow frames x stride of the slow pathway. R101: with `long=6` only the first six blocks of res4 look through time
-# ("50_50" of PySlowFast's files; "50_101": of the slow pathway only), with 0 all 23 do. nln: non-local blocks on the slow
-# pathway; ava: with keys and values pooled in time too, and res5 at the resolution of res4, for detection.
+# Names: slow frames x stride of the slow pathway. R101: with `long=6` only the first six blocks of
+# res4 look through time ("50_50" of PySlowFast's files; "50_101": of the slow pathway only), with 0
+# all 23 do. nln: non-local blocks on the slow pathway; ava: with keys and values pooled in time
+# too, and res5 at the resolution of res4, for detection.
 _NLN = dict(fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()), nonlocal_kind='dot')
 _LATE = dict(_NLN, nonlocals=((), (), (6, 13, 20), ()), alpha=4, long=6)
 VARIANTS = {
@@ -37,7 +39,9 @@ VARIANTS = {
     _R101, **_LATE, nonlocal_size=(2, 2, 2), space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)
   ),
 }
-_MM = dict(fusion_norm=False, slow_frames='stride', fast_first=True)  # MMAction; with sts='sts' Li et al. 2022
+_MM = dict(
+  fusion_norm=False, slow_frames='stride', fast_first=True
+)  # MMAction; with sts='sts' Li et al. 2022
 for _name, _sts in {'mm': '', 'sts': 'sts'}.items():
   VARIANTS |= {
     f'{_name}_r50_4x16': dict(_R50, alpha=8, fusion=5, **_MM, sts=_sts),
@@ -47,20 +51,27 @@ RATIO = 8  # of slow to fast channels
 
 
 def slow_indices(frames: int, alpha: int, rule: str) -> np.ndarray:
-  """Frames of the slow pathway among those of the fast one: 'linspace' from the first to the last, cut to whole numbers
-  (PySlowFast, e.g. 0 4 8 13 17 22 26 31), or 'stride', every alpha-th (MMAction).
+  """Frames of the slow pathway among those of the fast one: 'linspace' from the first to the last,
+  cut to whole numbers (PySlowFast, e.g. 0 4 8 13 17 22 26 31), or 'stride', every alpha-th
+  (MMAction).
 
   Raises ValueError where alpha does not divide the frames."""
   if frames % alpha or rule not in ('linspace', 'stride'):
     raise ValueError(
-      f"frames={frames}, alpha={alpha}, slow_frames={rule!r}: need a multiple, and 'linspace' or 'stride'"
+      f"frames={frames}, alpha={alpha}, slow_frames={rule!r}: need a multiple, and 'linspace' or "
+      "'stride'"
     )
   count = frames // alpha
-  return np.linspace(0, frames - 1, count).astype(int) if rule == 'linspace' else np.arange(count) * alpha
+  return (
+    np.linspace(0, frames - 1, count).astype(int)
+    if rule == 'linspace'
+    else np.arange(count) * alpha
+  )
 
 
 class Lateral(nn.Module):
-  """Slow features beside the fast ones of every alpha-th frame, made twice as wide by a convolution through time."""
+  """Slow features beside the fast ones of every alpha-th frame, made twice as wide by a convolution
+  through time."""
 
   alpha: int
   frames: int
@@ -70,7 +81,9 @@ class Lateral(nn.Module):
   @nn.compact
   def __call__(self, slow: Float[Array, 'b t h w c'], fast: Float[Array, 'b u h w d'], train: bool):
     kernel, padding = (self.frames, 1, 1), (self.frames // 2, 0, 0)
-    y = self.parts.conv(2 * fast.shape[-1], kernel, strides=(self.alpha, 1, 1), padding=padding, name='conv')(fast)
+    y = self.parts.conv(
+      2 * fast.shape[-1], kernel, strides=(self.alpha, 1, 1), padding=padding, name='conv'
+    )(fast)
     if self.normed:
       y = nn.relu(self.parts.norm(name='norm')(y, train=train))
     return jnp.concatenate([slow, y], axis=-1)
@@ -79,13 +92,15 @@ class Lateral(nn.Module):
 class Backbone(nn.Module):
   """Two bottleneck ResNets with laterals from fast to slow after the stem and res2 to res4.
 
-  depths: blocks of res2 to res5. alpha: fast frames for one slow frame, on pictures (a clip of one frame) one; frames
-  of a clip are the fast ones. fusion: frames that a lateral looks at; fusion_norm: norm and ReLU after it. long:
-  blocks of res4 that look through time, 0 = all; or those of the slow and the fast pathway. nonlocals: per stage, the
-  blocks of the slow pathway after which a non-local block follows; nonlocal_*: of layers.temporal.NonLocal.
-  slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head). space_strides, dilations:
-  of the stages (detection: res5 at stride 1 and dilation 2). sts: see models.resnet. width: multiplies every width, for
-  tiny models.
+  depths: blocks of res2 to res5. alpha: fast frames for one slow frame, on pictures (a clip of one
+  frame) one; frames
+  of a clip are the fast ones. fusion: frames that a lateral looks at; fusion_norm: norm and ReLU
+  after it. long: blocks of res4 that look through time, 0 = all; or those of the slow and the fast
+  pathway. nonlocals: per stage, the blocks of the slow pathway after which a non-local block
+  follows; nonlocal_*: of layers.temporal.NonLocal.
+  slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head).
+  space_strides, dilations: of the stages (detection: res5 at stride 1 and dilation 2). sts: see
+  models.resnet. width: multiplies every width, for tiny models.
   """
 
   depths: Sequence[int]
@@ -114,13 +129,17 @@ class Backbone(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
-    """maps: res5 of slow (B, T / alpha, H', W', 2048) and fast (B, T, H', W', 256), or the other way round with fast_first;
-    pooled: their means side by side (B, 2304), float32 at least. Raises ValueError for a mask, settings it does not know,
-    blocks that there are not, or frames that alpha does not divide."""
+  def __call__(
+    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+  ) -> Features:
+    """maps: res5 of slow (B, T / alpha, H', W', 2048) and fast (B, T, H', W', 256), or the other
+    way round with fast_first; pooled: their means side by side (B, 2304), float32 at least. Raises
+    ValueError for a mask, settings it does not know, blocks that there are not, or frames that
+    alpha does not divide."""
     if mask is not None:
       raise ValueError(
-        'mask is given, but SlowFast has no tokens to leave out: use models/vit.py for masked training'
+        'mask is given, but SlowFast has no tokens to leave out: use models/vit.py for masked '
+        'training'
       )
     self._check()
     parts = parts_of(self)
@@ -134,7 +153,9 @@ class Backbone(nn.Module):
     )
     base = max(RATIO, round(64 * self.width / RATIO) * RATIO)
     video = video.astype(self.dtype)
-    alpha = self.alpha if video.shape[1] > 1 else 1  # a picture is seen by both pathways (Li et al. 2022, sec. 3.2)
+    alpha = (
+      self.alpha if video.shape[1] > 1 else 1
+    )  # a picture is seen by both pathways (Li et al. 2022, sec. 3.2)
     indices = slow_indices(video.shape[1], alpha, self.slow_frames)
     pool = lambda x: max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
     slow = pool(Stem(1, base, 0, parts, name='slow_stem')(video[:, indices], train))
@@ -154,18 +175,25 @@ class Backbone(nn.Module):
       features = base * 2**i
       first = self._through(0, i) if i > 1 else (1,)
       places = dict(nonlocals=self.nonlocals[i], attend=attend)
-      slow = stage(features=features, out=4 * features, first=first, **places, name=f'slow_res{i + 2}')(slow, train)
+      slow = stage(
+        features=features, out=4 * features, first=first, **places, name=f'slow_res{i + 2}'
+      )(slow, train)
       features //= RATIO
       first = self._through(1, i)
-      fast = stage(features=features, out=4 * features, first=first, name=f'fast_res{i + 2}')(fast, train)
+      fast = stage(features=features, out=4 * features, first=first, name=f'fast_res{i + 2}')(
+        fast, train
+      )
       if i < 3:
-        slow = Lateral(alpha, self.fusion, self.fusion_norm, parts, name=f'lateral{i + 2}')(slow, fast, train)
+        slow = Lateral(alpha, self.fusion, self.fusion_norm, parts, name=f'lateral{i + 2}')(
+          slow, fast, train
+        )
     mean = lambda x: x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))
     maps = (fast, slow) if self.fast_first else (slow, fast)
     return Features(maps=maps, pooled=jnp.concatenate([mean(x) for x in maps], axis=-1))
 
   def _through(self, pathway: int, stage: int) -> tuple[int, ...]:
-    """Frames that the first convolutions of a stage look at; of the slow pathway res4 and res5 only do."""
+    """Frames that the first convolutions of a stage look at; of the slow pathway res4 and res5 only
+    do."""
     long = (self.long, self.long)[pathway] if isinstance(self.long, int) else self.long[pathway]
     return (3,) * long + (1,) * (self.depths[stage] - long) if stage == 2 and long else (3,)
 
@@ -176,6 +204,7 @@ class Backbone(nn.Module):
     both = (self.long, self.long) if isinstance(self.long, int) else tuple(self.long)
     if len(both) != 2 or not all(0 <= blocks <= self.depths[2] for blocks in both):
       raise ValueError(
-        f'long={self.long}: give the number of blocks of res4, 0 to {self.depths[2]}, or two, of slow and fast'
+        f'long={self.long}: give the number of blocks of res4, 0 to {self.depths[2]}, or two, of '
+        'slow and fast'
       )
     check_nonlocals(self.nonlocals, self.depths)

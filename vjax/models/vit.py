@@ -1,6 +1,8 @@
-"""Vision transformers on space-time patches: encoder of the masked autoencoder, and classifier backbone.
+"""Vision transformers on space-time patches: encoder of the masked autoencoder, and classifier
+backbone.
 
-Feichtenhofer, Fan, Li, He: Masked Autoencoders As Spatiotemporal Learners (2022), sec. 3 and appendix A.
+Feichtenhofer, Fan, Li, He: Masked Autoencoders As Spatiotemporal Learners (2022), sec. 3 and
+appendix A.
 """
 
 import re
@@ -24,7 +26,8 @@ VARIANTS: dict[str, dict] = {
 
 
 class Patch(nn.Module):
-  """Linear map of flattened patches (B, N, pt * ph * pw * 3) to tokens (B, N, D); 'kernel' is (pt, ph, pw, 3, D)."""
+  """Linear map of flattened patches (B, N, pt * ph * pw * 3) to tokens (B, N, D); 'kernel' is (pt,
+  ph, pw, 3, D)."""
 
   patch: tuple[int, int, int]
   width: int
@@ -37,7 +40,9 @@ class Patch(nn.Module):
     # Xavier on the flattened matrix, not on the convolution's fan-out.
     kernel_init = attention.uniform((6 / (values + self.width)) ** 0.5)
     kernel_init = nn.initializers.normal(0.02) if self.released else kernel_init
-    kernel = self.param('kernel', kernel_init, (*self.patch, values // _product(self.patch), self.width))
+    kernel = self.param(
+      'kernel', kernel_init, (*self.patch, values // _product(self.patch), self.width)
+    )
     bias = self.param('bias', attention.uniform(values**-0.5), (self.width,))
     kernel, bias = kernel.reshape(values, self.width).astype(self.dtype), bias.astype(self.dtype)
     rows = x.reshape(-1, values).astype(self.dtype)  # see attention.Dense
@@ -51,14 +56,18 @@ def _product(patch: tuple[int, int, int]) -> int:
 class Backbone(nn.Module):
   """ViT on patches of `patch` (frames, rows, columns); pre-norm blocks, learned positions.
 
-  frames, crop: the clips its position tables are for; crop is one side or (rows, columns), in pixels.
-  positions: 'separable', 'joint' or 'sincos'. pool: 'mean' of the patch tokens, then the final norm (the paper's classifier;
-  not the other way round), or 'class', the normed class token. drop_path: rate of the last block, rising linearly
-  from 0. keep_mask_tokens: masked tokens stay in the encoder as a learned token (the paper's slow ablation).
-  init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and biases of 0.02 in linear layers and block
-  norms). relative: tables of relative positions in every block too (the paper's detector). drop_first: the mean
-  leaves out the first token although there is no class token, as the published classifier does. qkv_bias: whether
-  queries, keys and values have one.
+  frames, crop: the clips its position tables are for; crop is one side or (rows, columns), in
+  pixels.
+  positions: 'separable', 'joint' or 'sincos'. pool: 'mean' of the patch tokens, then the final norm
+  (the paper's classifier; not the other way round), or 'class', the normed class token. drop_path:
+  rate of the last block, rising linearly
+  from 0. keep_mask_tokens: masked tokens stay in the encoder as a learned token (the paper's slow
+  ablation).
+  init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and biases of 0.02 in linear
+  layers and block norms). relative: tables of relative positions in every block too (the paper's
+  detector). drop_first: the mean
+  leaves out the first token although there is no class token, as the published classifier does.
+  qkv_bias: whether queries, keys and values have one.
   """
 
   width: int
@@ -82,26 +91,41 @@ class Backbone(nn.Module):
 
   @nn.nowrap
   def grid(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Token grid (t, h, w) of clips of `shape` (T, H, W). Raises ValueError when the position tables do not fit."""
+    """Token grid (t, h, w) of clips of `shape` (T, H, W). Raises ValueError when the position
+    tables do not fit."""
     crop = (self.crop, self.crop) if isinstance(self.crop, int) else tuple(self.crop)
-    grid, wanted = position.grid_of(tuple(shape), self.patch), position.grid_of((self.frames, *crop), self.patch)
+    grid, wanted = (
+      position.grid_of(tuple(shape), self.patch),
+      position.grid_of((self.frames, *crop), self.patch),
+    )
     position.check_grid(shape, grid, wanted)
     return grid
 
   @nn.compact
-  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
-    """Features of clips (B, T, H, W, 3); with a mask, only its kept tokens are embedded and encoded, in its order."""
+  def __call__(
+    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+  ) -> Features:
+    """Features of clips (B, T, H, W, 3); with a mask, only its kept tokens are embedded and
+    encoded, in its order."""
     self._check(mask)
     grid = self.grid(video.shape[1:4])
     released = self.init_style == 'released'
-    small = nn.initializers.normal(0.02)  # not cut off: torch's trunc_normal_(std=0.02) cuts at +-2, 100 sigma
-    init = attention.Init(small, *[nn.initializers.constant(0.02)] * 2) if released else attention.Init()
-    table, class_position = position.table(self, self.positions, grid, self.width, self.class_token, small)
+    small = nn.initializers.normal(
+      0.02
+    )  # not cut off: torch's trunc_normal_(std=0.02) cuts at +-2, 100 sigma
+    init = (
+      attention.Init(small, *[nn.initializers.constant(0.02)] * 2) if released else attention.Init()
+    )
+    table, class_position = position.table(
+      self, self.positions, grid, self.width, self.class_token, small
+    )
     table = table.astype(self.dtype)
 
     x = position.patchify(video, self.patch)  # (B, N, values)
     if mask is not None and not self.keep_mask_tokens:
-      x = jnp.take_along_axis(x, mask.keep[..., None], axis=1)  # before the embedding: a tenth of its work at 90 %
+      x = jnp.take_along_axis(
+        x, mask.keep[..., None], axis=1
+      )  # before the embedding: a tenth of its work at 90 %
       table = table[mask.keep]
     x = Patch(self.patch, self.width, released, self.dtype, name='patch')(x)
     if self.keep_mask_tokens:
@@ -112,34 +136,49 @@ class Backbone(nn.Module):
     x = x + table
     if self.class_token:
       first = self.param('class_token', small, (1, 1, self.width)) + class_position
-      x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)).astype(x.dtype), x], axis=1)
+      x = jnp.concatenate(
+        [jnp.broadcast_to(first, (len(x), 1, self.width)).astype(x.dtype), x], axis=1
+      )
     rates = drop.linear_rates(self.drop_path, self.depth)
     x = attention.blocks(
-      x, self.heads, rates, train, mlp_ratio=self.mlp_ratio, init=init, dtype=self.dtype, remat=self.remat,
+      x, self.heads, rates, train, mlp_ratio=self.mlp_ratio, init=init, dtype=self.dtype,
+      remat=self.remat,
       relative=grid if self.relative else None, qkv_bias=self.qkv_bias,
     )  # fmt: skip
     return self._features(x, mask, grid)
 
-  def _features(self, x: Float[Array, 'b n d'], mask: Mask | None, grid: tuple[int, int, int]) -> Features:
+  def _features(
+    self, x: Float[Array, 'b n d'], mask: Mask | None, grid: tuple[int, int, int]
+  ) -> Features:
     norm = attention.norm('norm', self.dtype)
     tokens = norm(x)
     start = int(self.class_token)
     if self.pool == 'class':
       pooled = tokens[:, 0]
     else:
-      # DIFFERS(code): the published classifier always drops token 0, a patch where there is no class token; we drop
-      # the class token only, unless drop_first asks for the published numbers.
-      mean = jnp.mean(x[:, max(start, int(self.drop_first)) :], axis=1, dtype=jnp.promote_types(x.dtype, jnp.float32))
+      # DIFFERS(code): the published classifier always drops token 0, a patch where there is no
+      # class token; we drop the class token only, unless drop_first asks for the published numbers.
+      mean = jnp.mean(
+        x[:, max(start, int(self.drop_first)) :],
+        axis=1,
+        dtype=jnp.promote_types(x.dtype, jnp.float32),
+      )
       pooled = norm(mean)
     tokens = tokens.astype(self.dtype)
     maps = tokens[:, start:].reshape(len(x), *grid, self.width) if mask is None else None
-    return Features(maps=None if maps is None else (maps,), pooled=pooled, tokens=tokens, mask=mask, grid=grid)
+    return Features(
+      maps=None if maps is None else (maps,), pooled=pooled, tokens=tokens, mask=mask, grid=grid
+    )
 
   def _check(self, mask: Mask | None) -> None:
     if self.relative and mask is not None and not self.keep_mask_tokens:
-      raise ValueError('relative=True needs all tokens of the grid: pre-train without it, or with keep_mask_tokens')
+      raise ValueError(
+        'relative=True needs all tokens of the grid: pre-train without it, or with keep_mask_tokens'
+      )
     if self.pool not in ('mean', 'class') or (self.pool == 'class' and not self.class_token):
-      raise ValueError(f"pool is {self.pool!r}; it must be 'mean', or 'class' together with class_token=True")
+      raise ValueError(
+        f"pool is {self.pool!r}; it must be 'mean', or 'class' together with class_token=True"
+      )
     if self.init_style not in ('repo', 'released'):
       raise ValueError(f"init_style is {self.init_style!r}; it must be 'repo' or 'released'")
 
@@ -150,10 +189,12 @@ def _all_kept(mask: Mask) -> Mask:
 
 
 def layer_of(name: str, depth: int) -> int:
-  """Layer-decay group of a parameter of a ViT of `depth` blocks: 0 patches, positions and tokens; i + 1 block i;
-  depth + 1 the final norm and the head.  (Group id scales the rate by decay ** (depth + 1 - id).)
+  """Layer-decay group of a parameter of a ViT of `depth` blocks: 0 patches, positions and tokens; i
+  + 1 block i; depth + 1 the final norm and the head.  (Group id scales the rate by decay ** (depth
+  + 1 - id).)
 
-  `name` as in 'backbone/block3/attn/q/kernel'; the prefix may be missing. Raises ValueError for a name of no group.
+  `name` as in 'backbone/block3/attn/q/kernel'; the prefix may be missing. Raises ValueError for a
+  name of no group.
   """
   if name.startswith('head/') or re.fullmatch(r'(backbone/)?norm/.*', name):
     return depth + 1

@@ -1,4 +1,5 @@
-"""X3D: one network grown along several axes (Feichtenhofer, CVPR 2020, tables 2 and 3), as PySlowFast builds it."""
+"""X3D: one network grown along several axes (Feichtenhofer, CVPR 2020, tables 2 and 3), as
+PySlowFast builds it."""
 
 import math
 from typing import Any
@@ -26,7 +27,8 @@ SQUEEZE = 1 / 16  # of the inner width, rounded to eights
 
 
 def rounded(width: int | float, divisor: int = 8) -> int:
-  """The nearest multiple of `divisor`, at least one, and never less than nine tenths of the width."""
+  """The nearest multiple of `divisor`, at least one, and never less than nine tenths of the
+  width."""
   near = max(divisor, int(width + divisor / 2) // divisor * divisor)
   return near + divisor if near < 0.9 * width else near
 
@@ -40,7 +42,8 @@ def widths(wide: float) -> list[int]:
 
 
 class Block(nn.Module):
-  """Residual block: 1x1x1 to an inner width, depthwise 3x3x3, in every second block squeeze-excitation, swish, 1x1x1."""
+  """Residual block: 1x1x1 to an inner width, depthwise 3x3x3, in every second block
+  squeeze-excitation, swish, 1x1x1."""
 
   out: int
   inner: int
@@ -90,9 +93,9 @@ class Stage(nn.Module):
 class Backbone(nn.Module):
   """X3D up to the last inner width, pooled; the rest is the head's (heads.linear with `hidden`).
 
-  wide, deep: factors of widths and depths. expansion: inner over outer width. shortcut_norm: norm on the first shortcut,
-  which changes no width (PySlowFast has it, PyTorchVideo not). sts: see models.resnet. width: multiplies every width, for
-  tiny models.
+  wide, deep: factors of widths and depths. expansion: inner over outer width. shortcut_norm: norm
+  on the first shortcut, which changes no width (PySlowFast has it, PyTorchVideo not). sts: see
+  models.resnet. width: multiplies every width, for tiny models.
   """
 
   wide: float = 2.0
@@ -112,19 +115,32 @@ class Backbone(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None) -> Features:
-    """maps: conv5 (B, T, H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises ValueError for a mask."""
+  def __call__(
+    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+  ) -> Features:
+    """maps: conv5 (B, T, H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises
+    ValueError for a mask."""
     if mask is not None:
-      raise ValueError('mask is given, but X3D has no tokens to leave out: use models/vit.py for masked training')
+      raise ValueError(
+        'mask is given, but X3D has no tokens to leave out: use models/vit.py for masked training'
+      )
     parts = parts_of(self)
     scale = lambda width: max(8, round(width * self.width / 8) * 8) if self.width != 1 else width
     stem = scale(rounded(BASE * self.wide))
-    x = parts.conv(stem, (1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1), name='stem_space')(video.astype(self.dtype))
+    x = parts.conv(stem, (1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1), name='stem_space')(
+      video.astype(self.dtype)
+    )
     x = parts.conv(stem, (5, 1, 1), padding=(2, 0, 0), groups=stem, name='stem_time')(x)
     x = nn.relu(parts.norm(name='stem_norm')(x, train=train))
     inner = 0
     for stage, (depth, out) in enumerate(zip(DEPTHS, map(scale, widths(self.wide))), start=2):
       inner, blocks = int(self.expansion * out), math.ceil(depth * self.deep)
-      x = Stage(blocks, out, inner, self.shortcut_norm, parts, self.remat, name=f'res{stage}')(x, train)
-    x = nn.relu(parts.norm(name='norm5')(parts.conv(inner, (1, 1, 1), name='conv5')(x), train=train))
-    return Features(maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3)))
+      x = Stage(blocks, out, inner, self.shortcut_norm, parts, self.remat, name=f'res{stage}')(
+        x, train
+      )
+    x = nn.relu(
+      parts.norm(name='norm5')(parts.conv(inner, (1, 1, 1), name='conv5')(x), train=train)
+    )
+    return Features(
+      maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))
+    )

@@ -1,4 +1,5 @@
-"""Classification: softmax or sigmoid cross-entropy, with label smoothing, MixUp and CutMix, on all tokens or on some."""
+"""Classification: softmax or sigmoid cross-entropy, with label smoothing, MixUp and CutMix, on all
+tokens or on some."""
 
 import math
 from typing import Any
@@ -12,15 +13,23 @@ from vjax.layers import mask as masks
 from vjax.layers import mix
 from vjax.types import Batch, Mean, Metrics
 
-MASK_LEVELS = 8  # parts of mask_ratio that its schedule is rounded to, since each is a program of its own
+MASK_LEVELS = (
+  8  # parts of mask_ratio that its schedule is rounded to, since each is a program of its own
+)
 
 
 def settings_at(progress: float, *, mask_ratio: float = 0.0, **others: Any) -> dict[str, Any]:
-  """What `objective` is given in place of its settings at `progress` through the training, 0 to 1: mask_ratio falls
-  along half a cosine, in MASK_LEVELS steps.  (Feichtenhofer et al. 2022, appendix B.3 and table 11.)"""
+  """What `objective` is given in place of its settings at `progress` through the training, 0 to 1:
+  mask_ratio falls along half a cosine, in MASK_LEVELS steps.  (Feichtenhofer et al. 2022, appendix
+  B.3 and table 11.)
+  """
   if not mask_ratio:
     return {}
-  return {'mask_ratio': mask_ratio * round(MASK_LEVELS * 0.5 * (1 + math.cos(math.pi * progress))) / MASK_LEVELS}
+  return {
+    'mask_ratio': mask_ratio
+    * round(MASK_LEVELS * 0.5 * (1 + math.cos(math.pi * progress)))
+    / MASK_LEVELS
+  }
 
 
 def objective(
@@ -41,35 +50,47 @@ def objective(
 ) -> tuple[Float[Array, ''], tuple[Metrics, Any]]:
   """Mean loss over real clips, and (metrics, stats).
 
-  Targets are one-hot labels (B,), or labels (B, K) as they are: multi-hot or soft. multi_label: sigmoid cross-entropy, mean
-  over classes (Wightman et al. 2021 use it for one label a clip, too); else softmax. Smoothing and mixing, see
-  layers/mix.py, act in training only. mask_ratio: share of a ViT's tokens that training does not show it, drawn at
-  random. mix_switch: probability of CutMix where MixUp is on as well. Metrics: loss, top1, and top5 of 5 classes or
-  more: whether a true class is among the best k. While mixing, a clip's own label counts as the truth.
+  Targets are one-hot labels (B,), or labels (B, K) as they are: multi-hot or soft. multi_label:
+  sigmoid cross-entropy, mean over classes (Wightman et al. 2021 use it for one label a clip, too);
+  else softmax. Smoothing and mixing, see layers/mix.py, act in training only. mask_ratio: share of
+  a ViT's tokens that training does not show it, drawn at random. mix_switch: probability of CutMix
+  where MixUp is on as well. Metrics: loss, top1, and top5 of 5 classes or more: whether a true
+  class is among the best k. While mixing, a clip's own label counts as the truth.
   """
   label, video = batch['label'], batch['video']
   if label_smoothing and label.ndim == 2:
     raise ValueError(
-      f'label_smoothing is {label_smoothing}, but label has shape {label.shape}: it needs one label a clip'
+      f'label_smoothing is {label_smoothing}, but label has shape {label.shape}: it needs one '
+      'label a clip'
     )
   mixing = train and (mixup or cutmix)
   if mixing:
     pixels, weights = mix.draw(
-      batch['rng'], *video.shape[2:4], mixup=mixup, cutmix=cutmix, switch=mix_switch, group=mix_group
+      batch['rng'],
+      *video.shape[2:4],
+      mixup=mixup,
+      cutmix=cutmix,
+      switch=mix_switch,
+      group=mix_group,
     )
     video = mix.blend_video(video, pixels)
   mask = None
   if mask_ratio and not hasattr(model.backbone, 'grid'):
     raise ValueError(
-      f'mask_ratio is {mask_ratio}, but {type(model.backbone).__module__} has no tokens to hide: set it to 0, or use a vit'
+      f'mask_ratio is {mask_ratio}, but {type(model.backbone).__module__} has no tokens to hide: '
+      'set it to 0, or use a vit'
     )
   if train and mask_ratio:
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(batch['rng'])  # mixing has drawn from it
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(
+      batch['rng']
+    )  # mixing has drawn from it
     mask = masks.make(keys, model.backbone.grid(video.shape[1:4]), mask_ratio, 'random')
   logits, stats = _apply(model, params, stats, video, mask, rng, train)
   classes = logits.shape[-1]
   truth = jax.nn.one_hot(label, classes) if label.ndim == 1 else label.astype(jnp.float32)
-  targets = mix.soft_targets(label, classes, label_smoothing) if train and label.ndim == 1 else truth
+  targets = (
+    mix.soft_targets(label, classes, label_smoothing) if train and label.ndim == 1 else truth
+  )
   if mixing:
     targets = mix.blend(targets, weights)
   losses = (
@@ -88,12 +109,15 @@ def _apply(model, params, stats, video, mask, rng, train: bool):
   variables = {'params': params, **stats}
   if train:
     some = {} if mask is None else {'mask': mask}
-    logits, stats = model.apply(variables, video, train=True, mutable=list(stats), rngs={'dropout': rng}, **some)
+    logits, stats = model.apply(
+      variables, video, train=True, mutable=list(stats), rngs={'dropout': rng}, **some
+    )
   else:
     logits = model.apply(variables, video, train=False)
   if jnp.ndim(logits) != 2:
     raise ValueError(
-      f'the head answers shape {jnp.shape(logits)}; classification needs (B, K): choose another config.head'
+      f'the head answers shape {jnp.shape(logits)}; classification needs (B, K): choose another '
+      'config.head'
     )
   return logits.astype(jnp.float32), stats
 

@@ -1,4 +1,5 @@
-"""Masked autoencoding: predict the pixels of removed patches.  (Feichtenhofer et al. 2022, sec. 3 and appendix A.)"""
+"""Masked autoencoding: predict the pixels of removed patches.  (Feichtenhofer et al. 2022, sec. 3
+and appendix A.)"""
 
 from typing import Any
 
@@ -26,21 +27,26 @@ def objective(
   normalize: bool = True,
   target: str = 'stride',
 ) -> tuple[Array, tuple[Metrics, Any]]:
-  """Loss, ({'loss'}, stats): squared error per value over the removed tokens, mean over the batch's real clips.
+  """Loss, ({'loss'}, stats): squared error per value over the removed tokens, mean over the batch's
+  real clips.
 
-  ratio, kind: of the mask (layers/mask.py). normalize: targets are standardized per token. target: which of the
-  frames are predicted, see `target_frames`; how many is the head's choice. In training each clip's mask comes from
-  batch['rng']; at evaluation from its video_id, so that the loss of a checkpoint is a constant.
-  Raises ValueError when the ratio removes no token, or the backbone has none.
+  ratio, kind: of the mask (layers/mask.py). normalize: targets are standardized per token. target:
+  which of the frames are predicted, see `target_frames`; how many is the head's choice. In training
+  each clip's mask comes from batch['rng']; at evaluation from its video_id, so that the loss of a
+  checkpoint is a constant. Raises ValueError when the ratio removes no token, or the backbone has
+  none.
   """
   video = batch['video']
   if not hasattr(model.backbone, 'grid'):
-    raise ValueError(f'{type(model.backbone).__module__} has no tokens to hide: masked autoencoding needs a vit')
+    raise ValueError(
+      f'{type(model.backbone).__module__} has no tokens to hide: masked autoencoding needs a vit'
+    )
   keys = batch['rng'] if train else _keys(batch['video_id'])
   mask = masks.make(keys, model.backbone.grid(video.shape[1:4]), ratio, kind)
   if mask.keep.shape[1] == mask.removed.shape[1]:
     raise ValueError(
-      f'mask ratio {ratio} removes none of the {mask.keep.shape[1]} tokens: nothing is left to predict'
+      f'mask ratio {ratio} removes none of the {mask.keep.shape[1]} tokens: nothing is left to '
+      'predict'
     )
   predictions, new = model.apply(
     {'params': params, **stats},
@@ -70,8 +76,10 @@ def _keys(video_id: Array) -> Array:
 def target_frames(frames: int, predicted: int, rule: str) -> list[int]:
   """Which `predicted` of `frames` frames are the target.
 
-  'stride': every (frames / predicted)-th from 0, as PySlowFast and the released weights (0, 2, .. 14 of 16).
-  'linspace': from the first to the last, rounded down, as the authors' stand-alone code (0, 2, 4, .. 12, 15).
+  'stride': every (frames / predicted)-th from 0, as PySlowFast and the released weights (0, 2, ..
+  14 of 16).
+  'linspace': from the first to the last, rounded down, as the authors' stand-alone code (0, 2, 4,
+  .. 12, 15).
   """
   if rule == 'stride':
     return list(range(0, frames, frames // predicted))[:predicted]
@@ -83,10 +91,11 @@ def target_frames(frames: int, predicted: int, rule: str) -> list[int]:
 def targets(
   model: VideoModel, video: Float[Array, 'b t h w c'], values: int, normalize: bool, rule: str
 ) -> tuple[Array, Array | float, Array | float]:
-  """(targets (B, N, values), mean, deviation): what the head should predict for each token of `video`.
+  """(targets (B, N, values), mean, deviation): what the head should predict for each token of
+  `video`.
 
-  targets * deviation + mean are pixels again. Statistics are per token, over its predicted values of all channels,
-  the variance unbiased; where `normalize` is off they are 0 and 1.
+  targets * deviation + mean are pixels again. Statistics are per token, over its predicted values
+  of all channels, the variance unbiased; where `normalize` is off they are 0 and 1.
   """
   patch = _target_patch(model, video, values)
   frames = target_frames(video.shape[1], video.shape[1] // model.backbone.patch[0] * patch[0], rule)
@@ -104,7 +113,10 @@ def _target_patch(model: VideoModel, video: Array, values: int) -> tuple[int, in
   _, rows, columns = model.backbone.patch
   per_frame = rows * columns * video.shape[-1]
   if values % per_frame:
-    raise ValueError(f'the head predicts {values} values a token, no multiple of {rows}x{columns}x{video.shape[-1]}')
+    raise ValueError(
+      f'the head predicts {values} values a token, no multiple of '
+      f'{rows}x{columns}x{video.shape[-1]}'
+    )
   return values // per_frame, rows, columns
 
 
@@ -120,19 +132,30 @@ def reconstruct(
   normalize: bool = True,
   target: str = 'stride',
 ) -> tuple[Array, Array, Array]:
-  """(original, masked, reconstruction), each (B, T', H', W', C): the predicted frames of normalised clips `video`.
+  """(original, masked, reconstruction), each (B, T', H', W', C): the predicted frames of normalized
+  clips `video`.
 
-  masked: removed patches are 0, the mean color. reconstruction: predictions where removed, the original elsewhere.
-  Still in normalised colors. A model of normalised targets cannot know a patch's mean and deviation; they are taken
-  from the original ("oracle statistics": captions should say so). Without `mask` one of ratio and kind is drawn.
+  masked: removed patches are 0, the mean color. reconstruction: predictions where removed, the
+  original elsewhere. Still in normalized colors. A model of normalized targets cannot know a
+  patch's mean and deviation; they are taken from the original ("oracle statistics": captions should
+  say so). Without `mask` one of ratio and kind is drawn.
   """
   if mask is None:
-    mask = masks.make(_keys(jnp.arange(len(video))), model.backbone.grid(video.shape[1:4]), ratio, kind)
+    mask = masks.make(
+      _keys(jnp.arange(len(video))), model.backbone.grid(video.shape[1:4]), ratio, kind
+    )
   predictions = model.apply({'params': params, **(stats or {})}, video, train=False, mask=mask)
   wanted, mean, deviation = targets(model, video, predictions.shape[-1], normalize, target)
   pixels = wanted * deviation + mean
   removed = mask.removed[..., None] > 0
-  rows = (pixels, jnp.where(removed, 0, pixels), jnp.where(removed, predictions * deviation + mean, pixels))
-  grid, patch = model.backbone.grid(video.shape[1:4]), _target_patch(model, video, predictions.shape[-1])
+  rows = (
+    pixels,
+    jnp.where(removed, 0, pixels),
+    jnp.where(removed, predictions * deviation + mean, pixels),
+  )
+  grid, patch = (
+    model.backbone.grid(video.shape[1:4]),
+    _target_patch(model, video, predictions.shape[-1]),
+  )
   original, masked, reconstruction = (unpatchify(row, grid, patch) for row in rows)
   return original, masked, reconstruction

@@ -1,5 +1,5 @@
-"""Kinetics-700: human actions, one label, clips of 10 s from YouTube. 13.9k of its training videos are in the test set of
-Kinetics-400 (Feichtenhofer et al. 2022, appendix B)."""
+"""Kinetics-700: human actions, one label, clips of 10 s from YouTube. 13.9k of its training videos
+are in the test set of Kinetics-400 (Feichtenhofer et al. 2022, appendix B)."""
 
 from vjax.types import DatasetSpec
 

@@ -1,4 +1,5 @@
-"""The built-in set, labelled by motion: pairs that only the order of frames tells apart. Left and right are labels."""
+"""The built-in set, labeled by motion: pairs that only the order of frames tells apart. Left and
+right are labels."""
 
 from vjax.types import DatasetSpec
 

@@ -1,4 +1,5 @@
-"""Something-Something v2: 174 actions on objects, named by templates. Never mirrored: left and right are in the labels."""
+"""Something-Something v2: 174 actions on objects, named by templates. Never mirrored: left and
+right are in the labels."""
 
 from vjax.types import DatasetSpec
 
