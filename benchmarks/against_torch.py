@@ -91,7 +91,7 @@ def case(name: str, **sizes: Any) -> Case:
     rule = dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4)
     peer = peers.randomise(peers.R2Plus1D18())
     return Case(
-      name, peer, 'torchvision', 'r2plus1d_18', classify.objective, rule, None, 1.3, {}, (16, 112)
+      name, peer, 'torchvision', 'r2plus1d_18', classify.loss, rule, None, 1.3, {}, (16, 112)
     )
   from benchmarks import cnn_peers
 
@@ -99,7 +99,7 @@ def case(name: str, **sizes: Any) -> Case:
     rule = dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4)
     source, variant, clip, bar, backbone = cnn_peers.SETTINGS[name]
     peer = peers.randomise(cnn_peers.make(name))
-    return Case(name, peer, source, variant, classify.objective, rule, None, bar, backbone, clip)
+    return Case(name, peer, source, variant, classify.loss, rule, None, bar, backbone, clip)
   adamw = dict(name='adamw', b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.05)
   if name in ('mvit_s', 'mvit_b'):
     from benchmarks import mvit_peer
@@ -107,13 +107,11 @@ def case(name: str, **sizes: Any) -> Case:
     depths, frames = mvit_peer.SIZES[name[-1]]
     variant = {'s': 'mvit_v2_s_16x4', 'b': 'mvit_v2_b_32x3'}[name[-1]]
     peer = peers.randomise(mvit_peer.MViT(depths, frames))
-    return Case(
-      name, peer, 'slowfast', variant, classify.objective, adamw, None, 1.0, {}, (frames, 224)
-    )
+    return Case(name, peer, 'slowfast', variant, classify.loss, adamw, None, 1.0, {}, (frames, 224))
   kind, _, rest = name.partition('_')
   if kind == 'vit' and rest.capitalize() in vit.VARIANTS:
     peer = peers.randomise(peers.ViT(**vit.VARIANTS[rest.capitalize()]))
-    return Case(name, peer, 'mae_st', rest.capitalize(), classify.objective, adamw, None, 1.0, {})
+    return Case(name, peer, 'mae_st', rest.capitalize(), classify.loss, adamw, None, 1.0, {})
   size, _, ratio = rest.partition('_')
   size = size.capitalize()
   if kind != 'mae' or size not in vit.VARIANTS or ratio not in RATIOS:
@@ -128,7 +126,7 @@ def case(name: str, **sizes: Any) -> Case:
   backbone = {key: sizes[key] for key in vit.VARIANTS[size]}
   peer = peers.randomise(peers.MAE(**sizes, ratio=share, dense=ratio == 'dense'))
   return Case(
-    name, peer, 'mae_st', size, partial(mae.objective, ratio=share), rule, share, 1.0, backbone
+    name, peer, 'mae_st', size, partial(mae.loss, ratio=share), rule, share, 1.0, backbone
   )
 
 

@@ -45,9 +45,7 @@ def seconds(model: VideoModel, batch: dict, ratio: float, steps: int) -> float:
 
   @jax.jit
   def gradient(params, batch):
-    loss = lambda p: mae.objective(model, p, {}, batch, jax.random.key(1), train=True, ratio=ratio)[
-      0
-    ]
+    loss = lambda p: mae.loss(model, p, {}, batch, jax.random.key(1), train=True, ratio=ratio)[0]
     return jax.value_and_grad(loss)(params)
 
   jax.block_until_ready(gradient(params, batch))

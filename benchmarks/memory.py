@@ -23,7 +23,7 @@ def state_bytes(config: dict, fsdp: int) -> tuple[int, int]:
   import jax.numpy as jnp
   import numpy as np
 
-  from vjax import build, shard
+  from vjax import build, sharding
   from vjax.config import parse
 
   net, clip = build.model(config, 400), parse(config).clip
@@ -33,7 +33,7 @@ def state_bytes(config: dict, fsdp: int) -> tuple[int, int]:
     'params'
   ]
   state = {'params': params, 'gradients': params, 'opt_state': jax.eval_shape(tx.init, params)}
-  shardings = shard.state_shardings(shard.mesh(fsdp), state)
+  shardings = sharding.state_shardings(sharding.mesh(fsdp), state)
   local = jax.tree.map(
     lambda x, s: int(np.prod(s.shard_shape(x.shape))) * x.dtype.itemsize, state, shardings
   )

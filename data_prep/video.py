@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -51,6 +51,7 @@ def read_frames(
   end_s: float | None = None,
   frame_rate: float = 0,
   max_duration_s: float = MAX_DURATION_S,
+  only: Collection[int] | None = None,
 ) -> Iterator[tuple[float, float, np.ndarray]]:
   """Yields (start, end, frame (h, w, 3) uint8 RGB) in order; times in seconds from the video's
   start.
@@ -59,14 +60,13 @@ def read_frames(
   keeps the frames of the file with their own times; otherwise frame k is the one on show at start +
   k / frame_rate, and one that is on
   show twice is the same array twice. An image is one frame from 0 to 0. max_duration_s: of the
-  whole video or segment. Raises VideoError with the reason.
+  whole video or segment. only: numbers of the frames to yield, None = all; the others are decoded,
+  but not converted. Raises VideoError with the reason.
   """
-  if not os.path.isfile(path):
-    raise VideoError(f'missing: {_what_is_there(path)}')
-  if os.path.getsize(path) == 0:
-    raise VideoError('empty: the file has 0 bytes')
+  _check_file(path)
   if path.lower().endswith(IMAGE_EXTENSIONS):
-    yield 0.0, 0.0, _read_image(path, short_side)
+    if only is None or 0 in only:
+      yield 0.0, 0.0, _read_image(path, short_side)
     return
   start, end = start_s or 0.0, float('inf') if end_s is None else end_s
   with _open(path) as container:
@@ -78,10 +78,36 @@ def read_frames(
       frames = _resample(frames, start, end, frame_rate)
     picture = _Picture(short_side, float(stream.sample_aspect_ratio or 1))
     last, rgb = None, None
-    for begin, finish, frame in frames:
+    for number, (begin, finish, frame) in enumerate(frames):
+      if only is not None and number not in only:
+        continue
       if frame is not last:
         last, rgb = frame, picture(frame)
       yield begin, finish, rgb
+
+
+def frame_times(path: str) -> list[float]:
+  """Returns the time in seconds at which each frame of a video begins, as `read_frames` has them.
+
+  Everything is decoded, nothing converted or kept. Raises VideoError like `read_frames`.
+  """
+  times = []
+  if path.lower().endswith(IMAGE_EXTENSIONS):
+    return [start for start, _, _ in read_frames(path, short_side=0)]
+  _check_file(path)
+  with _open(path) as container:
+    infinite = float('inf')
+    segment = _segment(container, _video_stream(container), path, 0.0, infinite, infinite)
+    for begin, _, _ in segment:
+      times.append(begin)
+  return times
+
+
+def _check_file(path: str) -> None:
+  if not os.path.isfile(path):
+    raise VideoError(f'missing: {_what_is_there(path)}')
+  if os.path.getsize(path) == 0:
+    raise VideoError('empty: the file has 0 bytes')
 
 
 def _what_is_there(path: str) -> str:

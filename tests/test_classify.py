@@ -9,7 +9,7 @@ import pytest
 from vjax.layers import mix
 from vjax.models import vit
 from vjax.objectives import classify
-from vjax.objectives.classify import objective
+from vjax.objectives.classify import loss as objective
 from vjax.types import VideoModel
 
 K = 6
@@ -181,4 +181,4 @@ def test_networks_without_tokens_to_hide_say_so():
   ):
     objective(model, {}, {}, batch, jax.random.key(0), train=True, mask_ratio=0.5)
   with pytest.raises(ValueError, match='masked autoencoding needs a vit'):
-    mae.objective(model, {}, {}, batch, jax.random.key(0), train=True)
+    mae.loss(model, {}, {}, batch, jax.random.key(0), train=True)

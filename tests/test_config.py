@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from tests.data import make
 from tests.experiments import shrunk
-from vjax import build, ckpt, config, main, registry, train_step
+from vjax import build, checkpoint, config, main, registry, train_step
 
 CONFIGS = (
   'mae_k400',
@@ -49,7 +49,7 @@ def recipe(name: str, arg: str = '') -> ConfigDict:
 
 def test_a_config_of_the_first_edition_is_translated(tmp_path):
   (tmp_path / 'meta.json').write_text(json.dumps({'config': OLD, 'classes': ['a']}))
-  found = config.parse(ckpt.read_meta(tmp_path)['config'])
+  found = config.parse(checkpoint.read_meta(tmp_path)['config'])
   assert found.clip == config.ClipConfig(4, 2, 32, 36, num_repeats=2)
   assert (found.optim.learning_rate, found.optim.base_batch_size, found.optim.end_lr) == (
     0.1,
@@ -62,7 +62,7 @@ def test_a_config_of_the_first_edition_is_translated(tmp_path):
   assert found.augment.color_jitter == (0.1, 0.1, 0.1) and found.data.batch_size == 8
   assert found.init.inflate == 'center' and found.model.settings['flavor'] == 'v2'
   assert found.objective.settings == {'multi_label': False}
-  assert (found.evals['test'].num_clips, found.evals['test'].batch_size) == (3, 4)
+  assert (found.evals['test'].clip.num_clips, found.evals['test'].batch_size) == (3, 4)
 
 
 def test_a_config_of_today_is_not_translated(tmp_path):
@@ -70,7 +70,7 @@ def test_a_config_of_today_is_not_translated(tmp_path):
   (tmp_path / 'meta.json').write_text(
     json.dumps({'schema': config.SCHEMA, 'config': given, 'classes': []})
   )
-  assert config.plain(ckpt.read_meta(tmp_path)['config']) == given
+  assert config.plain(checkpoint.read_meta(tmp_path)['config']) == given
 
 
 @pytest.mark.parametrize('section', [name for name in config.RENAMED if name != 'init'])

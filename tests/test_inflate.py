@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.networks import variables_of
-from vjax import ckpt, inflate, tree, zoo
+from vjax import checkpoint, inflate, tree, zoo
 from vjax.layers.sts import static_outputs
 
 SMALL = dict(width=0.125, depths=(1, 1, 1, 1))
@@ -213,10 +213,10 @@ def test_warm_start_from_an_image_network(tmp_path):
   )
   clip = jnp.zeros((1, 4, 32, 32, 3))
   variables = variables_of(image, clip)
-  ckpt.save_params(tmp_path, variables, {'config': {}, 'classes': []})
+  checkpoint.save_params(tmp_path, variables, {'config': {}, 'classes': []})
   wanted = variables_of(video, clip, seed=1)
   resize = lambda *args: build.resize(video, None, 'mean', *args)
-  params, stats, report = ckpt.warm_start(
+  params, stats, report = checkpoint.warm_start(
     wanted['params'], {'batch_stats': wanted['batch_stats']}, tmp_path, resize=resize
   )
   old, new = tree.flatten(variables['params']), tree.flatten(params)
@@ -228,7 +228,7 @@ def test_warm_start_from_an_image_network(tmp_path):
       rtol=1e-5,
     )
   with pytest.raises(ValueError, match='in the model'):
-    ckpt.warm_start(wanted['params'], {'batch_stats': wanted['batch_stats']}, tmp_path)
+    checkpoint.warm_start(wanted['params'], {'batch_stats': wanted['batch_stats']}, tmp_path)
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
 
   spec = ClipConfig(num_frames=4, frame_stride=1, crop_size=32, short_side=32)
   clip = jnp.zeros((1, 4, 32, 32, 3))
-  start = lambda net, wanted, **init: ckpt.warm_start(
+  start = lambda net, wanted, **init: checkpoint.warm_start(
     wanted['params'],
     {'batch_stats': wanted['batch_stats']},
     tmp_path,
@@ -250,7 +250,7 @@ def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
     zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 's3d')
   )
   variables, wanted = variables_of(image, clip), variables_of(video, clip, seed=1)
-  ckpt.save_params(tmp_path, variables, {'config': {}, 'classes': []})
+  checkpoint.save_params(tmp_path, variables, {'config': {}, 'classes': []})
   anew = (r'backbone/.*/temporal/kernel', r'backbone/.*/norm\d/.*')
   params, _, report = start(video, wanted, inflate='mean', skip=anew)
   old, new = tree.flatten(variables['params']), tree.flatten(params)
@@ -264,7 +264,7 @@ def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
 
   network = zoo.network('resnet', 'sts_3x3x3_r50', 4, 32, 5, **SMALL)
   variables = variables_of(network, clip)
-  ckpt.save_params(tmp_path / 'sts', variables, {'config': {}, 'classes': []})
+  checkpoint.save_params(tmp_path / 'sts', variables, {'config': {}, 'classes': []})
   tmp_path = tmp_path / 'sts'
   params, _, _ = start(network, variables_of(network, clip, seed=1), rates=(0.25, 0.5, 0.125))
   old, new = tree.flatten(variables['params']), tree.flatten(params)

@@ -41,7 +41,7 @@ def params(batch):
 
 @partial(jax.jit, static_argnames='train')
 def run(params, batch, train=True):
-  return mae.objective(make(), params, {}, batch, jax.random.key(5), train=train, ratio=0.75)
+  return mae.loss(make(), params, {}, batch, jax.random.key(5), train=train, ratio=0.75)
 
 
 def apply(model, params, video, mask=None):
@@ -126,13 +126,13 @@ def test_evaluation_depends_on_the_videos_alone(params, batch):
 
 def test_ratio_that_removes_nothing(params, batch):
   with pytest.raises(ValueError, match='nothing is left to predict'):
-    mae.objective(make(), params, {}, batch, jax.random.key(0), train=True, ratio=0.0)
+    mae.loss(make(), params, {}, batch, jax.random.key(0), train=True, ratio=0.0)
 
 
 def test_training_lowers_the_loss(params, batch):
   @jax.jit
   def step(params):
-    f = lambda p: mae.objective(
+    f = lambda p: mae.loss(
       make(), p, {}, batch, jax.random.key(5), train=True, ratio=0.75, normalize=False
     )[0]
     loss, gradient = jax.value_and_grad(f)(params)

@@ -50,9 +50,9 @@ def test_trained_on_own_folder(run):
 def test_predict_agrees_with_evaluation(run):
   root, exp, _ = run
   predictor = predict.Predictor(str(root / 'run'))
-  served = evaluate.load(str(root / 'run'), str(root / 'data'))
-  batch = next(served.batches('val', num_clips=2, num_crops=1, batch_size=8))
-  logits = served.logits(batch).astype(np.float64)
+  loaded = evaluate.load(str(root / 'run'), str(root / 'data'))
+  batch = next(loaded.batches('val', num_clips=2, batch_size=8))
+  logits = loaded.model.logits(batch['video']).astype(np.float64)
   expected = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).mean(1)
   held_out = sorted((root / 'videos').rglob('*.mp4'))
   found = np.stack([predictor.probabilities(str(p)) for p in held_out])

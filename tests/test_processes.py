@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults import commands, tiny
 from tests.test_train import lines, same
-from vjax import build, ckpt, shard, train, train_step
+from vjax import build, checkpoint, sharding, train, train_step
 from vjax.config import plain
 
 FLAGS = (
@@ -83,10 +83,10 @@ def agree(a, b, step: int = 6) -> None:
 def summed(workdir) -> None:
   """The hosts' checksums are those that one process finds."""
   sums = json.loads((workdir / 'checkpoints' / '6' / 'checksums' / 'metadata').read_text())
-  params = ckpt.load_params(workdir)[0]['params']  # which checks them
-  assert {f'params/{name}' for name in ckpt.checksums(params)} <= sums['model'].keys() and sums[
-    'optimizer'
-  ]
+  params = checkpoint.load_params(workdir)[0]['params']  # which checks them
+  assert {f'params/{name}' for name in checkpoint.checksums(params)} <= sums[
+    'model'
+  ].keys() and sums['optimizer']
 
 
 @pytest.mark.slow
@@ -179,8 +179,8 @@ def test_two_processes_resume_bit_identically(data_dir, tmp_path):
   """Killed both, in the middle of a logging interval; warm started from another run, with an
   average of parameters."""
   exp = build.experiment(plain(tiny.get_config('mae')), str(data_dir))
-  state = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[0]()
-  ckpt.save_params(tmp_path / 'mae', {'params': state.params, **state.stats}, exp.meta)
+  state = train_step.init_state(exp.update, sharding.mesh(), jax.random.key(0))[0]()
+  checkpoint.save_params(tmp_path / 'mae', {'params': state.params, **state.stats}, exp.meta)
   more = (
     *FLAGS,
     f'--config.init.path={tmp_path}/mae',

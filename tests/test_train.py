@@ -12,11 +12,11 @@ import pytest
 
 from configs import mae_k400
 from tests.experiments import shrunk
-from vjax import build, ckpt, shard, train, train_step, tree
+from vjax import build, checkpoint, sharding, train, train_step, tree
 from vjax.config import plain
 
 # Values of one training run that are facts of the clock, not of the training.
-CLOCK = ('clips_per_s', 'data_wait', 'memory_gib')
+CLOCK = ('clips_per_s', 'data_wait', 'memory_gib', 'seconds')
 
 
 def lines(workdir) -> list[dict]:
@@ -24,6 +24,14 @@ def lines(workdir) -> list[dict]:
     json.loads(line) for line in pathlib.Path(workdir, 'metrics.jsonl').read_text().splitlines()
   ]
   return [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
+
+
+def result(workdir) -> dict:
+  """result.json without what the clock says."""
+  found = json.loads(pathlib.Path(workdir, 'result.json').read_text())
+  clock = ('train_s', 'eval_s', 'memory_gib')
+  found['training'] = {k: v for k, v in found['training'].items() if k not in clock}
+  return found
 
 
 def arrays(workdir, step: int) -> dict[str, np.ndarray]:
@@ -87,7 +95,7 @@ def losses(config, data_dir, mesh, steps=3) -> tuple[list[float], dict]:
   step = train_step.compiled_step(exp.update, mesh, state, exp.objective_at(0)[0])
   batches, found = exp.train_batches(0), []
   for _ in range(steps):
-    state, metrics = step(state, shard.to_global(mesh, next(batches)), jax.random.key(1))
+    state, metrics = step(state, sharding.to_global(mesh, next(batches)), jax.random.key(1))
     found.append(float(metrics['loss'].compute()))
   return found, jax.device_get(state)
 
@@ -127,12 +135,12 @@ def test_devices_sharding_and_accumulation_agree(name, layouts, data_dir):
   devices, others = jax.devices(), {}
   # BatchNorm over two clips of a few pixels magnifies rounding from step to step: there, one step.
   steps = 1 if name == 'r2plus1d_k400' else 3
-  reference, state = losses(config, data_dir, shard.mesh(1, devices[:1]), steps)
+  reference, state = losses(config, data_dir, sharding.mesh(1, devices[:1]), steps)
   assert np.isfinite(reference).all() and len(set(reference)) == steps
   for what in layouts:
     fsdp, count, accumulate = LAYOUTS[what]
     split = {**config, 'train': {**config['train'], 'grad_accumulation': accumulate}}
-    others[what] = losses(split, data_dir, shard.mesh(fsdp, devices[:count]), steps)
+    others[what] = losses(split, data_dir, sharding.mesh(fsdp, devices[:count]), steps)
   for what, (found, other) in others.items():
     np.testing.assert_allclose(found, reference, rtol=2e-5, err_msg=what)
     for part in ('params', 'stats'):
@@ -148,7 +156,7 @@ def test_fsdp_splits_parameters_and_optimizer(data_dir):
   config = shrunk('mae_k400')
   config['model'] |= {'width': 128}
   exp = build.experiment(config, str(data_dir))
-  mesh = shard.mesh(8)
+  mesh = sharding.mesh(8)
   state = train_step.init_state(exp.update, mesh, jax.random.key(0))[0]()
   kernel = state.params['backbone']['block0']['mlp']['fc1']['kernel']
   assert kernel.shape == (128, 512) and kernel.addressable_shards[0].data.shape == (128, 64)
@@ -162,13 +170,13 @@ def test_golden_step(data_dir):
   values here."""
   settings = {'objective.ratio': 0.75, 'objective.normalize': False, 'optim.learning_rate': 2e-3}
   exp = build.experiment(shrunk('mae_k400', **settings), str(data_dir))
-  mesh = shard.mesh(1, jax.devices()[:1])
+  mesh = sharding.mesh(1, jax.devices()[:1])
   state = train_step.init_state(exp.update, mesh, jax.random.key(0))[0]()
   step, found = train_step.compiled_step(exp.update, mesh, state, exp.objective_at(0)[0]), []
   for seed in range(2):
     video = np.random.default_rng(seed).integers(0, 256, (8, 8, 48, 48, 3), np.uint8)
     batch = {'video': video, 'label': np.zeros(8, np.int32), 'mask': np.ones(8, np.float32)}
-    state, metrics = step(state, shard.to_global(mesh, batch), jax.random.key(1))
+    state, metrics = step(state, sharding.to_global(mesh, batch), jax.random.key(1))
     found.append(float(metrics['loss'].compute()))
   norm = np.sqrt(
     sum(np.sum(np.square(x)) for x in tree.flatten(jax.device_get(state.params)).values())
@@ -209,9 +217,9 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
     **{'clip.num_frames': 16, 'clip.crop_size': 32},
   )
   exp = build.experiment(config, str(data_dir))
-  state = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[0]()
-  params, _, report = ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm)
-  saved = ckpt.load_params(tmp_path / 'mae')[0]['params']['backbone']
+  state = train_step.init_state(exp.update, sharding.mesh(), jax.random.key(0))[0]()
+  params, _, report = checkpoint.warm_start(state.params, state.stats, exp.init_path, **exp.warm)
+  saved = checkpoint.load_params(tmp_path / 'mae')[0]['params']['backbone']
   np.testing.assert_array_equal(
     params['backbone']['block1']['attn']['q']['kernel'], saved['block1']['attn']['q']['kernel']
   )
@@ -223,7 +231,7 @@ def test_warm_start_loads_the_encoder_and_reports(data_dir, tmp_path):
     and 'head/predict/kernel' in report['skipped']
   )
   with pytest.raises(ValueError, match=r'init.skip(.|\n)*head/linear/kernel'):
-    ckpt.warm_start(state.params, state.stats, exp.init_path, **exp.warm | {'skip': ()})
+    checkpoint.warm_start(state.params, state.stats, exp.init_path, **exp.warm | {'skip': ()})
 
 
 @pytest.mark.slow
@@ -238,12 +246,12 @@ def test_a_chain_of_three_trainings_knows_what_it_saw(data_dir, tmp_path):
       config['data'] |= {'name': 'motions_appearance'}
     exp = build.experiment(config, str(data_dir))
     if last:
-      state = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[0]()
-      _, _, report = ckpt.warm_start(state.params, state.stats, last, **exp.warm)
+      state = train_step.init_state(exp.update, sharding.mesh(), jax.random.key(0))[0]()
+      _, _, report = checkpoint.warm_start(state.params, state.stats, last, **exp.warm)
       assert all(n.startswith('head/') for n in report['skipped']) and len(report['loaded']) > 20
     last = str(tmp_path / str(number))
     train.run(exp, last)
-  assert ckpt.read_meta(last)['trained_on'] == ['motions', 'motions_appearance']
+  assert checkpoint.read_meta(last)['trained_on'] == ['motions', 'motions_appearance']
 
 
 @pytest.mark.slow
@@ -261,12 +269,12 @@ def test_vit_l_over_eight_devices():
     tx, schedule, _ = build.optimizer(config, net, clips_per_epoch=1000)
     return train_step.Update(net, tx, schedule, (4, 32, 32), lambda batch: batch['video'])
 
-  state = train_step.init_state(update_of(), shard.mesh(8), jax.random.key(0))[1]
+  state = train_step.init_state(update_of(), sharding.mesh(8), jax.random.key(0))[1]
   leaves = jax.tree.leaves((state.params, state.opt_state))
   whole = sum(x.size * x.dtype.itemsize for x in leaves)
   mine = sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize for x in leaves)
   assert whole > 3.8e9 and mine / whole < 0.127  # three times 318 million numbers
-  update, objective = update_of(depth=2), build.objective(config)[0]
+  update, objective = update_of(depth=2), build.objective(config)
   rng = np.random.default_rng(0)
   batch = {
     'video': rng.standard_normal((8, 4, 32, 32, 3), np.float32),
@@ -277,12 +285,12 @@ def test_vit_l_over_eight_devices():
   def first_moments(mesh):
     state = train_step.init_state(update, mesh, jax.random.key(0))[0]()
     step = train_step.compiled_step(update, mesh, state, objective)
-    state, metrics = step(state, shard.to_global(mesh, batch), jax.random.key(1))
+    state, metrics = step(state, sharding.to_global(mesh, batch), jax.random.key(1))
     moments = jax.tree.leaves(optax.tree_utils.tree_get(state.opt_state, 'mu'))
     return float(metrics['loss'].compute()), [np.asarray(x) for x in moments]
 
-  loss, moments = first_moments(shard.mesh(8))
-  plain_loss, wanted = first_moments(shard.mesh(1, jax.devices()[:1]))
+  loss, moments = first_moments(sharding.mesh(8))
+  plain_loss, wanted = first_moments(sharding.mesh(1, jax.devices()[:1]))
   assert loss == pytest.approx(plain_loss, rel=1e-5)
   typical = max(
     np.abs(x).max() for x in wanted

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vjax import ckpt, inflate, optim, registry, remote
+from vjax import checkpoint, inflate, macs, optim, preprocess, registry, remote
 from vjax.config import (
   SCHEMA,
   ClipConfig,
@@ -24,25 +24,38 @@ from vjax.config import (
   EvalConfig,
   InitConfig,
   TrainConfig,
-  ViewsConfig,
   check_names,
   parameters,
   parse,
 )  # fmt: skip
-from vjax.data import on_device
 from vjax.layers import position, sts
 from vjax.train_step import Update
-from vjax.types import Batch, DatasetSpec, VideoModel
+from vjax.types import Batch, DatasetSpec, Objective, VideoModel
 
 
 @dataclass(frozen=True)
 class Experiment:
-  """All that train and evaluate need."""
+  """All that training and evaluation need: `experiment` makes it of a config and a data folder.
+
+  Attributes:
+    seed: of everything random.
+    model: backbone and head.
+    objective: with its settings.
+    tx, schedule: optimizer and learning rate.
+    total_steps, eval_steps: of the training, and between evaluations (0 = at the end only).
+    clip, data, training, evals: sections of the config. clip is that of training.
+    classes, labels: names, and 'single_label' or 'multi_label', of the dataset trained on.
+    freeze: patterns of parameters that are not trained.
+    init_path, warm: weights to start from, '' = none, and settings of checkpoint.warm_start.
+    meta: content of meta.json.
+    train_batches: function of the first step.
+    eval_batches: function of (entry of evals, split, videos a batch).
+    video_names: function of (entry of evals, split, record numbers) -> names.
+  """
 
   seed: int
   model: VideoModel
-  objective: Callable
-  objective_changes: Callable[[float], dict[str, Any]]
+  objective: Objective
   tx: optax.GradientTransformation
   schedule: optax.Schedule
   total_steps: int
@@ -58,45 +71,36 @@ class Experiment:
   evals: dict[str, EvalConfig]
   meta: dict[str, Any]
   train_batches: Callable[[int], Iterator[Batch]]
-  eval_batches: Callable[[str, ViewsConfig, int], Iterator[Batch]]
+  eval_batches: Callable[[EvalConfig, str, int], Iterator[Batch]]
+  video_names: Callable[[EvalConfig, str, Any], list[str]]
 
   def objective_at(self, step: int) -> tuple[Callable, Hashable]:
-    """The objective of the update after `step`, and a key: the same where the function is the
-    same."""
-    changes = self.objective_changes(step / self.total_steps)
-    return (partial(self.objective, **changes) if changes else self.objective), tuple(
-      sorted(changes.items())
-    )
+    """Returns the objective of the update after `step`, and a key: the same where the function is
+    the same."""
+    changes = self.objective.changes(step / self.total_steps)
+    function = partial(self.objective, **changes) if changes else self.objective
+    return function, tuple(sorted(changes.items()))
 
   @property
   def update(self) -> Update:
     """Everything that one update needs beside state, batch and objective."""
-    t, clip = self.training, self.clip
+    t, clip, data = self.training, self.clip, self.data
     return Update(
-      model=self.model, tx=self.tx, schedule=self.schedule,
+      model=self.model,
+      tx=self.tx,
+      schedule=self.schedule,
       clip=(clip.num_frames, clip.crop_size, clip.crop_size),
-      pixels=self.pixels, freeze=self.freeze, grad_accumulation=t.grad_accumulation,
+      pixels=partial(preprocess.clips, crop_size=clip.crop_size, mean=data.mean, std=data.std),
+      freeze=self.freeze,
+      grad_accumulation=t.grad_accumulation,
       ema_decay=t.ema_decay,
       skip_nonfinite=t.skip_nonfinite,
-    )  # fmt: skip
+    )
 
   @property
   def clips_per_step(self) -> int:
+    """Clips of one update, over all devices."""
     return self.data.batch_size * self.clip.num_repeats
-
-  def pixels(self, batch: Batch) -> jax.Array:
-    """Normalized clips (B, T, H, W, 3) float32 of a training batch."""
-    video = batch['video']
-    if 'window' in batch:
-      size = self.clip.crop_size
-      video = on_device.crops(video, batch['window'], batch['mirror'], batch.get('color'), size)
-    return self.normalize(video)
-
-  def normalize(self, video: jax.Array) -> jax.Array:
-    """RGB in 0..255 (..., 3) -> float32, (x / 255 - mean) / std."""
-    return (video.astype(jnp.float32) / 255 - jnp.asarray(self.data.mean)) / jnp.asarray(
-      self.data.std
-    )
 
 
 def make(function: Callable, settings: dict[str, Any], where: str, **facts: Any) -> Any:
@@ -203,16 +207,12 @@ def _layer_multipliers(config: Config, net: VideoModel, shapes: Any) -> dict[str
   )
 
 
-def objective(config: Any) -> tuple[Callable, Callable[[float], dict[str, Any]]]:
-  """The function of config.objective, its settings filled in, and what of them changes with the
-  progress of the training, 0 to 1: the file's settings_at, where it has one."""
+def objective(config: Any) -> Objective:
+  """Returns the objective that config.objective names, with its settings."""
   room = parse(config).objective
-  module = registry.find('objectives', room.name)
-  check_names(list(parameters(module.objective)), room.settings, 'objective')
-  changes = lambda progress: {}
-  if hasattr(module, 'settings_at'):
-    changes = partial(module.settings_at, **room.settings)
-  return partial(module.objective, **room.settings), changes
+  found = registry.find('objectives', room.name).OBJECTIVE
+  check_names(list(parameters(found.loss)), room.settings, 'objective')
+  return replace(found, settings=room.settings)
 
 
 def resize(
@@ -242,7 +242,7 @@ def resize(
 
 
 def warm(net: VideoModel, clip: ClipConfig, init: InitConfig) -> dict[str, Any]:
-  """Settings of ckpt.warm_start for this model."""
+  """Settings of checkpoint.warm_start for this model."""
   adapt = None
   if init.rates:
     static = sts.static_outputs(net, _video(clip)) if init.keep_static else {}
@@ -258,13 +258,27 @@ def _video(clip: ClipConfig) -> jax.ShapeDtypeStruct:
 
 
 def dataset(config: Any) -> DatasetSpec:
-  """Facts of the dataset that config.data names; its folder may be another."""
-  data = parse(config).data
-  spec = registry.find('data.datasets', data.name).SPEC
-  spec = replace(spec, folder=data.folder) if data.folder else spec
+  """Returns the facts of the dataset that is trained on, its folder and label space included."""
+  config = parse(config)
+  return _spec(config, next(iter(config.datasets)))
+
+
+def _spec(config: Config, alias: str) -> DatasetSpec:
+  """Facts of a dataset by its alias in config.datasets, or by the name of its file."""
+  if alias not in config.datasets:
+    if alias not in registry.names('data.datasets'):
+      raise ValueError(
+        f'dataset {alias!r} is neither an alias in config.datasets ({", ".join(config.datasets)}) '
+        f'nor in vjax/data/datasets ({", ".join(registry.names("data.datasets"))})'
+      )
+    return registry.find('data.datasets', alias).SPEC
+  entry = config.datasets[alias]
+  spec = registry.find('data.datasets', entry.name).SPEC
+  given = {name: getattr(entry, name) for name in ('folder', 'label_space')}
+  spec = replace(spec, **{name: value for name, value in given.items() if value})
   if not (spec.folder or spec.num_classes):
     raise ValueError(
-      f'config.data.name is {data.name!r}, a folder of your own: name it in config.data.folder'
+      f'config.data.name is {entry.name!r}, a folder of your own: name it in config.data.folder'
     )
   return spec
 
@@ -292,86 +306,173 @@ def render_built_in(config: Any, data_dir: str) -> None:
 
 
 def experiment(config: Any, data_dir: str) -> Experiment:
-  """The experiment of a config on the data in `data_dir`. Raises an error naming the folder where
-  data is missing."""
+  """Makes the experiment of a config on the data in `data_dir`.
+
+  Raises an error, before hours are spent, that names the folder where data is missing, several
+  datasets, labels that objective or evaluations need and lack, and clips that do not fit the model.
+  """
   from vjax.data import pipeline, sources
 
   config = parse(config)
-  clip, data, augment = config.clip, config.data, config.augment
-  spec = dataset(config)
+  if len(config.datasets) > 1:
+    raise ValueError(
+      f'config.datasets has {len(config.datasets)} entries ({", ".join(config.datasets)}), but '
+      'training mixes no datasets yet: leave one, and evaluate on others by config.evals.X.dataset'
+    )
+  (trained,) = config.datasets.values()
+  clip, data, spec = trained.clip, config.data, dataset(config)
   source = sources.open_split(
-    data_dir, spec, data.split, per_class=data.videos_per_class, seed=config.seed
+    data_dir, spec, trained.split, per_class=trained.videos_per_class, seed=config.seed
   )
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
-  _check_labels(config, source, lambda split: sources.open_split(data_dir, spec, split))
+
+  def open_test(entry: EvalConfig, split: str) -> tuple[DatasetSpec, sources.Source]:
+    test = _spec(config, entry.dataset) if entry.dataset else spec
+    return test, sources.open_split(data_dir, test, split)
+
+  _check_labels(config, source, open_test)
   net = model(config, len(source.classes))
+  _check_clips(config, net, clip)
   tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
-  function, changes = objective(config)
   trained_on = check_leaks(config.init, spec)
   epoch_steps = source.num_clips / (data.batch_size * clip.num_repeats)
 
   def train_batches(start_step: int) -> Iterator[Batch]:
     settings = dict(batch=data.batch_size, seed=config.seed, start_step=start_step)
-    return pipeline.train_batches(source, spec, clip, augment, **settings, **hosts)
+    return pipeline.train_batches(source, spec, clip, trained.augment, **settings, **hosts)
 
-  def eval_batches(split: str, views: ViewsConfig, batch: int) -> Iterator[Batch]:
-    test = sources.open_split(data_dir, spec, split)
+  def eval_batches(entry: EvalConfig, split: str, batch: int) -> Iterator[Batch]:
+    test_spec, test = open_test(entry, split)
     # Papers that ignore the aspect in training do in testing.
-    size = augment.size if augment.crop == 'fixed' else None
-    return pipeline.eval_batches(test, spec, views, batch=batch, size=size, **hosts)
+    fixed = trained.augment.crop == 'fixed' and not entry.own_size
+    size = trained.augment.size if fixed else None
+    return pipeline.eval_batches(test, test_spec, entry.clip, batch=batch, size=size, **hosts)
+
+  def video_names(entry: EvalConfig, split: str, ids: Any) -> list[str]:
+    test = open_test(entry, split)[1]
+    return [sources.name_of(test, int(i)) for i in ids]
 
   return Experiment(
-    seed=config.seed, model=net, objective=function, objective_changes=changes, tx=tx,
+    seed=config.seed,
+    model=net,
+    objective=objective(config),
+    tx=tx,
     schedule=schedule,
-    total_steps=total, eval_steps=round(config.train.eval_epochs * epoch_steps), clip=clip,
+    total_steps=total,
+    eval_steps=round(config.train.eval_epochs * epoch_steps),
+    clip=clip,
     data=data,
-    training=config.train, classes=tuple(source.classes),
+    training=config.train,
+    classes=tuple(source.classes),
+    labels=source.labels,
     freeze=config.optim.freeze if config.optim else (),
-    init_path=config.init.path, warm=warm(net, clip, config.init), evals=config.evals,
-    labels=source.labels, meta=describe(config, source.classes, trained_on),
+    init_path=config.init.path,
+    warm=warm(net, config.clip, config.init),
+    evals=config.evals,
+    meta=describe(config, source.classes, trained_on),
     train_batches=train_batches,
     eval_batches=eval_batches,
-  )  # fmt: skip
+    video_names=video_names,
+  )
 
 
-def _check_labels(config: Config, source: Any, open_split: Callable[[str], Any]) -> None:
+def forward_macs(exp: Experiment) -> int:
+  """Returns the multiply-adds of the objective's forward pass on one clip; nothing is computed."""
+  clip, classes = exp.clip, len(exp.classes)
+  shape = jax.ShapeDtypeStruct
+  video = shape((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
+  batch = {name: shape((1,), jnp.int32) for name in ('label', 'mask', 'video_id')}
+  if exp.labels == 'multi_label':
+    batch['label'] = shape((1, classes), jnp.float32)
+  variables = dict(jax.eval_shape(partial(exp.model.init, train=False), jax.random.key(0), video))
+  params = variables.pop('params')
+
+  def forward(params, stats, batch):
+    return exp.objective(exp.model, params, stats, batch, jax.random.key(0), train=False)[0]
+
+  return macs.count(forward, params, variables, {**batch, 'video': video})
+
+
+def _check_clips(config: Config, net: VideoModel, clip: ClipConfig) -> None:
+  """Raises ValueError for clips of training or evaluations that the model cannot take. The model is
+  made for config.clip; nothing is computed."""
+  shape = lambda c, crop: (c.num_frames, *crop)
+  made_for = shape(config.clip, (config.clip.crop_size,) * 2)
+  wanted = {'datasets': shape(clip, (clip.crop_size,) * 2)}
+  for name, entry in config.evals.items():
+    if not isinstance(entry.clip.crop_size, str):
+      wanted[f'evals.{name}'] = shape(entry.clip, entry.clip.crop)
+  trace = lambda size: jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+  variables = None
+  for where, size in wanted.items():
+    if size == made_for:
+      continue
+    if variables is None:
+      init = partial(net.init, train=False)
+      variables = jax.eval_shape(init, jax.random.key(0), trace(made_for))
+    try:
+      features = partial(net.apply, train=False, method='features')
+      jax.eval_shape(features, variables, trace(size))
+    except Exception as error:  # flax and jax raise many kinds for shapes that do not fit
+      raise ValueError(
+        f'config.{where}: the model is made for clips of {made_for} (frames, height, width) and '
+        f'cannot take {size}: {str(error).splitlines()[0]}'
+      ) from error
+
+
+def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
   """Raises ValueError, before hours are spent, where objective or evaluations need labels that the
   data lacks.
 
   Args:
     config: whole.
     source: the training split.
-    open_split: opens another split by name; raises where it is missing.
+    open_test: opens a split for an entry of config.evals; raises where it is missing.
   """
   many, where = source.labels == 'multi_label', source.index.folder
-  if config.objective.name == 'classify' and config.optim:
-    if not source.classes:
+  if registry.find('objectives', config.objective.name).OBJECTIVE.needs_labels and config.optim:
+    if not source.classes or not (source.index.label[source.rows] >= 0).any():
       raise ValueError(
-        f'{where} has no labels: config.objective.name=classify needs them; pre-train with mae '
-        'instead'
+        f'{where} has no labels: config.objective.name={config.objective.name} needs them; '
+        'pre-train with mae instead'
       )
     if many and not config.objective.settings.get('multi_label', False):
       raise ValueError(
         f'{where}: clips have several labels by manifest.json, and a softmax over classes would '
-        'train on no such thing: '
-        f'set --config.objective.multi_label=True'
+        'train on no such thing: set --config.objective.multi_label=True'
       )
+  best = config.train.keep_best.rpartition('/')[0]
+  if config.train.keep_best and best not in config.evals:
+    raise ValueError(
+      f'config.train.keep_best is {config.train.keep_best!r}; it must be EVALUATION/METRIC, the '
+      f'evaluation one of config.evals: {", ".join(config.evals) or "there is none"}'
+    )
   for name, entry in config.evals.items():
-    needs = registry.find('evals', entry.name).NEEDS_LABELS
+    evaluation = registry.find('evals', entry.name).EVALUATION
     for split in entry.splits.values():
-      found = open_split(split)
-      if needs and not (found.index.label[found.rows] >= 0).any():
+      found = open_test(entry, split)[1]
+      here = found.index.folder
+      if evaluation.needs_classes and tuple(found.classes) != tuple(source.classes):
         raise ValueError(
-          f'config.evals.{name} needs labels, and split {split!r} of {where} has none: leave it '
-          'out, or give the clips '
-          f'labels'
+          f'config.evals.{name}: {here} has {len(found.classes)} classes, others than the '
+          f'{len(source.classes)} of {where} that are trained: evaluate it by a probe'
+        )
+      alone = entry.settings.get('save_predictions', False)
+      if evaluation.needs_labels and not (found.index.label[found.rows] >= 0).any() and not alone:
+        remedy = (
+          f'set --config.evals.{name}.save_predictions=True to keep predictions alone'
+          if 'save_predictions' in parameters(evaluation.run)
+          else 'leave it out, or give the clips labels'
+        )
+        raise ValueError(
+          f'config.evals.{name} needs labels, and split {split!r} of {here} has none: {remedy}'
         )
 
 
 def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:
   """Names of the datasets that the weights of config.init were trained on, those before their own
   init included. Raises ValueError where one has test videos of `spec` among its training videos."""
-  meta = ckpt.read_meta(init.path) if init.path else {}
+  meta = checkpoint.read_meta(init.path) if init.path else {}
   names = list(meta['trained_on']) if 'trained_on' in meta else []
   if 'config' in meta and meta['config']['data']['name'] not in names and meta['config']['optim']:
     names.append(meta['config']['data']['name'])

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from vjax import registry
 
 T = TypeVar('T')
+FULL_FRAME = 'full'  # a crop_size of evaluations
 SCHEMA = 2  # of config in meta.json; a file without a number has that of the first edition, 1
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 _FACTS = (
@@ -69,9 +70,12 @@ RENAMED = {
     'standardise': 'standardize',
   },
 }
-_VALUES = {
-  ('init', 'inflate', 'centre'): 'center'
-}  # (section, key, first edition's value): today's
+# (section, key, first edition's value): today's
+_VALUES = {('init', 'inflate', 'centre'): 'center'}
+# Keys of an evaluation that say its clip.
+CLIP_KEYS = (
+  'num_frames', 'frame_stride', 'sampling', 'crop_size', 'short_side', 'num_clips', 'num_crops',
+)  # fmt: skip
 
 
 def check_whole(section: str, name: str, value: Any, least: int) -> None:
@@ -150,17 +154,35 @@ class ViewsConfig(ClipConfig):
   """Clips of a test video.
 
   Attributes:
+    crop_size: side of the square crop; (height, width); or FULL_FRAME.
     num_clips: views in time.
     num_crops: views in space, 1 (center) or 3 (along the long side).
   """
 
+  crop_size: int | tuple[int, int] | str
   num_clips: int = 1
   num_crops: int = 1
 
   def __post_init__(self):
-    super().__post_init__()
-    for name in ('num_clips', 'num_crops'):
-      check_whole('views', name, getattr(self, name), 1)
+    if isinstance(self.crop_size, str):
+      if self.crop_size != FULL_FRAME:
+        raise ValueError(
+          f'crop_size is {self.crop_size!r}; it must be pixels, (height, width), or {FULL_FRAME!r}'
+        )
+      if self.num_crops != 1:
+        raise ValueError(f'num_crops is {self.num_crops}: a full frame is one crop, set it to 1')
+    whole = ('num_frames', 'frame_stride', 'short_side', 'num_clips', 'num_crops')
+    values = {name: getattr(self, name) for name in whole}
+    if not isinstance(self.crop_size, str):
+      values |= {f'crop_size[{i}]': side for i, side in enumerate(self.crop)}
+    for name, value in values.items():
+      check_whole('views', name, value, 1)
+
+  @property
+  def crop(self) -> tuple[int, int]:
+    """(height, width) in pixels of a crop. Not known for full frames."""
+    size = self.crop_size
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 @dataclass(frozen=True)
@@ -187,7 +209,7 @@ class AugmentConfig:
     erase_aspect: of the box, from and to.
     repeat_window: the repeats of one video are 'new' times or the 'same' frames.
     device_frame_size: None: the host sends crops. (height, width): the host sends frames padded to
-      this size, and the accelerator crops, resizes, mirrors and colors (vjax/data/on_device.py).
+      this size, and the accelerator crops, resizes, mirrors and colors (vjax/preprocess.py).
       Windows of other sizes are resized on the host first. Not with RandAugment or erasing, whose
       order or box needs the crop.
   """
@@ -304,6 +326,8 @@ class TrainConfig:
     save_steps: between checkpoints.
     eval_epochs: between evaluations, 0 = at the end only.
     keep: newest checkpoints that are kept.
+    keep_best: 'EVALUATION/METRIC', such as 'test/top1': the checkpoint where it is best is kept in
+      workdir/best, beside the newest ones; '' = none. A loss is best where it is lowest.
     grad_accumulation: microbatches a step.
     fsdp: devices that share one copy of parameters and optimizer state.
     remat: compute the activations inside a block again in the backward pass.
@@ -316,6 +340,7 @@ class TrainConfig:
   save_steps: int
   eval_epochs: float = 0.0
   keep: int = 2
+  keep_best: str = ''
   grad_accumulation: int = 1
   fsdp: int = 1
   remat: bool = False
@@ -360,30 +385,69 @@ class InitConfig:
 
 
 @dataclass(frozen=True)
+class DatasetConfig:
+  """One of the datasets that are trained on.
+
+  Attributes:
+    name: file in vjax/data/datasets.
+    split: trained on.
+    folder: under --data_dir, in place of the dataset's own.
+    label_space: which labels, where records carry several, '' = the dataset's own choice.
+    videos_per_class: see DataConfig.
+    share: of the videos of a batch, relative to the other datasets' shares.
+    clip: frames and pixels of its clips.
+    augment: variation of its clips.
+  """
+
+  name: str
+  split: str
+  folder: str
+  label_space: str
+  videos_per_class: float | None
+  share: float
+  clip: ClipConfig
+  augment: AugmentConfig
+
+
+@dataclass(frozen=True)
 class EvalConfig:
   """One evaluation.
 
   Attributes:
     name: file in vjax/evals.
-    num_clips: views in time.
-    num_crops: views in space.
+    dataset: alias in config.datasets, or file in vjax/data/datasets; '' = the one trained on.
+    clip: frames, pixels and views. In the config its keys stand beside `name`, and each defaults to
+      that of config.clip: num_frames, frame_stride, sampling, crop_size, short_side, num_clips,
+      num_crops. crop_size may be 'full': the whole frame, scaled to short_side.
     batch_size: videos a batch, over all devices.
+    own_size: the entry gives short_side: frames keep their aspect even where training's do not.
     splits: {argument: split} of the data that it is given ('split', 'train_split', ...).
-    settings: arguments of its `evaluate`.
+    settings: arguments of its `run`.
   """
 
   name: str
-  num_clips: int
-  num_crops: int
+  dataset: str
+  clip: ViewsConfig
   batch_size: int
+  own_size: bool
   splits: dict[str, str]
   settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Config:
-  """A whole config. optim: None = nothing is trained. plain: nested dicts of what was given, as
-  meta.json keeps it."""
+  """A whole config.
+
+  Attributes:
+    seed: of everything random.
+    model, head, objective: rooms.
+    data, clip, augment: of the dataset, and defaults of `datasets` and `evals`.
+    optim: None = nothing is trained.
+    train, init: sections.
+    datasets: by alias; where the config lists none, the one that `data` names.
+    evals: by name of the result.
+    plain: nested dicts of what was given, as meta.json keeps it.
+  """
 
   seed: int
   model: Room
@@ -395,6 +459,7 @@ class Config:
   optim: OptimConfig | None
   train: TrainConfig
   init: InitConfig
+  datasets: dict[str, DatasetConfig]
   evals: dict[str, EvalConfig]
   plain: dict[str, Any]
 
@@ -411,7 +476,6 @@ _TYPED = {
 _ROOMS = {
   'model': 'Backbone',
   'head': 'Head',
-  'objective': 'objective',
 }  # section: name of what takes its settings
 
 
@@ -424,7 +488,7 @@ def plain(config: Any) -> dict[str, Any]:
     return config.plain
   config = config.to_dict() if hasattr(config, 'to_dict') else config
   unknown = sorted(set(config) - set(_SECTIONS))
-  missing = sorted(set(_SECTIONS) - {'init'} - set(config))
+  missing = sorted(set(_SECTIONS) - {'init', 'datasets'} - set(config))
   if unknown or missing:
     raise ValueError(
       f'config has unknown sections {unknown} and lacks {missing}; the sections are '
@@ -455,10 +519,37 @@ def parse(config: Any) -> Config:
     if name != 'optim'
   }
   sections['optim'] = _section(OptimConfig, given['optim'], 'optim') if given['optim'] else None
-  for name in _ROOMS:
+  for name in (*_ROOMS, 'objective'):
     sections[name] = _room(given[name], name)
-  evals = {name: _evaluation(section, name) for name, section in given['evals'].items()}
-  return Config(seed=given['seed'], evals=evals, plain=given, **sections)
+  datasets = _datasets(given, sections)
+  evals = {
+    name: _evaluation(section, name, sections['clip']) for name, section in given['evals'].items()
+  }
+  return Config(seed=given['seed'], datasets=datasets, evals=evals, plain=given, **sections)
+
+
+def _datasets(given: dict[str, Any], sections: dict[str, Any]) -> dict[str, DatasetConfig]:
+  """The entries of config.datasets over the defaults of data, clip and augment."""
+  data, found = sections['data'], {}
+  keys = [f.name for f in fields(DatasetConfig)]
+  hints = typing.get_type_hints(DatasetConfig)
+  for alias, entry in (given.get('datasets') or {data.name: {}}).items():
+    where = f'datasets.{alias}'
+    check_names(keys, entry, where)
+    settings: dict[str, Any] = {
+      'name': data.name, 'split': data.split, 'folder': data.folder, 'label_space': '',
+      'videos_per_class': data.videos_per_class, 'share': 1.0, **entry,
+    }  # fmt: skip
+    for name, kind in (('clip', ClipConfig), ('augment', AugmentConfig)):
+      merged = {**vars(sections[name]), **entry.get(name, {})}
+      settings[name] = _section(kind, merged, f'{where}.{name}')
+    for name, value in settings.items():
+      if name not in ('clip', 'augment'):
+        check_type(f'config.{where}.{name}', value, hints[name])
+    if settings['share'] <= 0:
+      raise ValueError(f'config.{where}.share is {settings["share"]}; it must be above 0')
+    found[alias] = DatasetConfig(**settings)
+  return found
 
 
 def _section(kind: Callable[..., T], section: Mapping[str, Any], where: str) -> T:
@@ -481,17 +572,22 @@ def _room(section: Mapping[str, Any], where: str) -> Room:
   return Room(section['name'], {key: value for key, value in section.items() if key != 'name'})
 
 
-def _evaluation(section: Mapping[str, Any], name: str) -> EvalConfig:
-  where, views = f'evals.{name}', ('num_clips', 'num_crops', 'batch_size')
-  room = _room(section, where)
-  lacking = [key for key in views if key not in room.settings]
+def _evaluation(section: Mapping[str, Any], name: str, clip: ClipConfig) -> EvalConfig:
+  where, settings = f'evals.{name}', dict(_room(section, f'evals.{name}').settings)
+  lacking = [key for key in ('num_clips', 'num_crops', 'batch_size') if key not in settings]
   if lacking:
     raise ValueError(f'config.{where} lacks {", ".join(lacking)}')
-  for key in views:
-    check_whole(f'config.{where}', key, room.settings[key], 1)
-  splits = {key: value for key, value in room.settings.items() if key.endswith('split')}
-  rest = {key: value for key, value in room.settings.items() if key not in (*views, *splits)}
-  return EvalConfig(room.name, *(room.settings[key] for key in views), splits, rest)
+  batch_size, dataset = settings.pop('batch_size'), settings.pop('dataset', '')
+  check_whole(f'config.{where}', 'batch_size', batch_size, 1)
+  check_type(f'config.{where}.dataset', dataset, str)
+  own = {key: settings.pop(key) for key in CLIP_KEYS if key in settings}
+  try:
+    views = _section(ViewsConfig, {**vars(clip), **own}, where)
+  except ValueError as error:
+    raise ValueError(f'config.evals.{name}: {error}') from error
+  splits = {key: settings.pop(key) for key in list(settings) if key.endswith('split')}
+  own_size = 'short_side' in own
+  return EvalConfig(section['name'], dataset, views, batch_size, own_size, splits, settings)
 
 
 def renamed(path: Sequence[str]) -> str | None:
@@ -592,11 +688,32 @@ def complete(config: Any) -> Any:
   for section, what in _ROOMS.items():
     module = registry.find(f'{section}s', config[section].name)
     _complete_room(config[section], getattr(module, what))
+  _complete_room(
+    config.objective, registry.find('objectives', config.objective.name).OBJECTIVE.loss
+  )
+  if 'datasets' not in config:
+    config.datasets = {}
+  for section in config.datasets.values():
+    _complete_section(section, DatasetConfig)
+    for name, kind in (('clip', ClipConfig), ('augment', AugmentConfig)):
+      if name not in section:
+        section[name] = {}
+      _complete_section(section[name], kind)
+  views = {name: typing.get_type_hints(ViewsConfig)[name] for name in CLIP_KEYS}
   for section in config.evals.values():
-    _complete_room(
-      section, registry.find('evals', section.name).evaluate, skip=('batches', 'split')
-    )
+    for name, hint in {**views, 'dataset': str}.items():
+      if name not in section:
+        section[name] = _open(hint)
+    run = registry.find('evals', section.name).EVALUATION.run
+    _complete_room(section, run, skip=('batches', 'split'))
   return config.lock()
+
+
+def _complete_section(section: Any, kind: type) -> None:
+  """Adds a typed placeholder for every field that is open, but for sections within."""
+  for name, hint in typing.get_type_hints(kind).items():
+    if name not in section and hint not in (ClipConfig, AugmentConfig):
+      section[name] = _open(hint)
 
 
 def _complete_room(section: Any, function: Callable, skip: Sequence[str] = ()) -> None:

@@ -75,50 +75,50 @@ def report(
 ) -> tuple[list, str, str]:
   """(rows of the table, verdict, path of report.html). The page is one file with table, curves,
   reconstructions, confusion matrix and example clips."""
-  from vjax import evaluate, pictures
+  from vjax import evaluate, figures, inference
   from vjax.evals import views
 
   rows_of = lambda name: [
     json.loads(line) for line in Path(workdir, name, 'metrics.jsonl').read_text().splitlines()
   ]
-  served = evaluate.load(f'{workdir}/finetuned', data_dir)
-  classes = served.exp.classes
-  test = lambda: served.batches('test', num_clips=2, num_crops=1, batch_size=64)
-  probabilities, labels, _ = views.predictions(served.logits, test())
+  tuned = evaluate.load(f'{workdir}/finetuned', data_dir)
+  classes = tuned.exp.classes
+  test = lambda: tuned.batches('test', num_clips=2)
+  logits = lambda batch: tuned.model.logits(batch['video'])
+  probabilities, labels, _ = views.predictions(logits, test())
   first = next(test())
   examples = {}
   for video, label in zip(first['video'][:, 0], first['label']):
     examples.setdefault(classes[label], video)
-  mae = evaluate.load(f'{workdir}/mae', data_dir)
+  mae = inference.load(f'{workdir}/mae')
   rows = table(results, len(classes))
   words = verdict(rows, len(labels))
-  data = served.exp.data
   cells = ''.join(
     f'<tr><td>{what}<td>{top1:.1%}<td>{chance:.1%}</tr>' for what, top1, chance in rows
   )
   tuning = {'from scratch': rows_of('scratch'), 'from the autoencoder': rows_of('finetuned')}
-  clips = pictures.frames(dict(sorted(examples.items())))
+  clips = figures.frames(dict(sorted(examples.items())))
   found, ratio, oracle = mae.reconstructions(first['video'][:1, 0])
-  sheet = pictures.reconstruction_sheet({ratio: found[0]}, data.mean, data.std, oracle)
-  matrix = pictures.confusion(labels, probabilities.argmax(-1), classes)
+  sheet = figures.reconstruction_sheet({ratio: found[0]}, mae.mean, mae.std, oracle)
+  matrix = figures.confusion(labels, probabilities.argmax(-1), classes)
   for name, figure in {'motions': clips, 'reconstruction': sheet, 'confusion': matrix}.items():
-    Path(workdir, f'{name}.png').write_bytes(pictures.png(figure))
+    Path(workdir, f'{name}.png').write_bytes(figures.png(figure))
   parts = [
     ('Result', f'<table><tr><th>motion view<th>top-1<th>chance</tr>{cells}</table><p>{words}</p>'),
-    ('The task', pictures.html(clips, 'example clips')),
+    ('The task', figures.html(clips, 'example clips')),
     (
       'Pre-training',
-      pictures.html(
-        pictures.curves({'autoencoder': rows_of('mae')}, ('loss', 'learning_rate')), 'curves'
+      figures.html(
+        figures.curves({'autoencoder': rows_of('mae')}, ('loss', 'learning_rate')), 'curves'
       ),
     ),
-    ('Fine-tuning', pictures.html(pictures.curves(tuning, ('loss', 'top1')), 'curves')),
+    ('Fine-tuning', figures.html(figures.curves(tuning, ('loss', 'top1')), 'curves')),
     (
       'Reconstructions',
       '<p>Original, what the network saw, and its reconstruction where patches were removed.</p>'
-      + pictures.html(sheet, 'reconstruction'),
+      + figures.html(sheet, 'reconstruction'),
     ),
-    ('Confusion, fine-tuned', pictures.html(matrix, 'confusion')),
+    ('Confusion, fine-tuned', figures.html(matrix, 'confusion')),
   ]
   settings = '\n\n'.join(f'# {name}\n{config}' for name, config in runs.items())
   body = ''.join(f'<h2>{title}</h2>{html}' for title, html in parts)

@@ -1,197 +1,265 @@
-"""Checkpoint -> evaluations -> result.json. Every clip counts once, whatever the batch size and the
-devices."""
+"""Checkpoint -> evaluations -> result.json. Every video counts once, whatever batches and devices.
 
-import inspect
+python -m vjax.evaluate --predictions=runs/x/test.predictions.npz    every metric again, offline
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache, cached_property, partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from vjax import build, ckpt, registry, shard
+from vjax import build, checkpoint, inference, registry, remote, sharding
 from vjax.build import Experiment
-from vjax.config import ViewsConfig
-from vjax.types import Batch, TrainState
+from vjax.config import EvalConfig, ViewsConfig
+from vjax.evals import views
+from vjax.types import Batch, Predictions, Report, TrainState
 
 
 class Interrupted(Exception):
-  """An evaluation was left between two batches, because Served.leave said so."""
+  """An evaluation was left between two batches, because `Evaluator.leave` said so."""
 
 
-class Served:
-  """A model answering host batches with video uint8 (b, V, T, H, W, 3): views are folded for the
-  network and come back as an axis."""
+@dataclasses.dataclass
+class Evaluator:
+  """Runs the evaluations of an experiment.
 
-  def __init__(self, exp: Experiment, mesh):
-    self.exp, self.mesh = exp, mesh
-    self.params = self.stats = None
-    self.leave: Callable[[], bool] = lambda: False
-    self._reconstruct = cache(self._reconstructor)
+  Attributes:
+    exp: data and settings.
+    model: what is evaluated.
+    leave: asked before each batch; True ends the evaluation with Interrupted.
+    workdir: where predictions.npz files go, '' = nowhere.
+  """
 
-  def using(self, state: TrainState) -> 'Served':
-    """The same model with the parameters (or their moving average) of `state`."""
-    self.params, self.stats = state.params if state.ema is None else state.ema, state.stats
+  exp: Experiment
+  model: inference.InferenceModel
+  leave: Callable[[], bool] = lambda: False
+  workdir: str = ''
+
+  def using(self, state: TrainState) -> Evaluator:
+    """Returns this evaluator with the parameters of `state`, or their moving average."""
+    self.model.params = state.params if state.ema is None else state.ema
+    self.model.stats = state.stats
     return self
 
-  def logits(self, batch: Batch) -> np.ndarray:
-    """Head output (b, V, K)."""
-    return shard.local_rows(self._logits(self.params, self.stats, self._global(batch)['video']))
-
-  def features(self, batch: Batch) -> np.ndarray:
-    """What the backbone feeds a classifier (b, V, D)."""
-    return shard.local_rows(self._features(self.params, self.stats, self._global(batch)['video']))
-
-  def objective(self, batch: Batch) -> dict[str, Any]:
-    """The objective's metrics on the first view, as sums and counts over all hosts."""
-    return self._objective(self.params, self.stats, self._global(batch))
-
-  def reconstructions(
-    self, video: np.ndarray, ratio: float | None = None
-  ) -> tuple[list[tuple], float, bool]:
-    """([(original, masked, reconstruction) of every clip of `video` uint8 (b, T, H, W, 3), in
-    normalized colors], the ratio of removed tokens, None = the objective's own, whether patches
-    have the mean and deviation of the original). Raises ValueError for an objective that
-    reconstructs nothing."""
-    objective = self.exp.objective
-    module = sys.modules[objective.func.__module__]
-    if not hasattr(module, 'reconstruct'):
-      raise ValueError(f'{module.__name__} reconstructs nothing: this needs a masked autoencoder')
-    defaults = inspect.signature(module.reconstruct).parameters
-    of = lambda name: (
-      objective.keywords[name] if name in objective.keywords else defaults[name].default
-    )
-    ratio = of('ratio') if ratio is None else ratio
-    spare = -len(video) % len(self.mesh.local_devices)
-    clips = np.concatenate([video, np.repeat(video[-1:], spare, axis=0)])
-    clips = shard.to_global(self.mesh, {'video': clips})['video']
-    sheets = [
-      shard.local_rows(rows) for rows in self._reconstruct(ratio)(self.params, self.stats, clips)
-    ]
-    return [tuple(rows[i] for rows in sheets) for i in range(len(video))], ratio, of('normalize')
-
   def batches(
-    self, split: str, *, num_clips: int, num_crops: int, batch_size: int
+    self, split: str, *, num_clips: int = 1, num_crops: int = 1, batch_size: int = 64
   ) -> Iterator[Batch]:
-    """Batches of a split; `batch_size` is rounded up so that devices share it evenly, which padding
+    """Returns batches of views of a split of the dataset trained on, for notebooks."""
+    clip = ViewsConfig(**vars(self.exp.clip), num_clips=num_clips, num_crops=num_crops)
+    entry = EvalConfig('', '', clip, batch_size, False, {}, {})
+    return self._batches(entry, split)
+
+  def run(self, *, log: Any = None, step: int = 0) -> dict[str, Any]:
+    """Returns {evaluation: its numbers} for every entry of config.evals, and the step.
+
+    Figures go to TensorBoard, predictions to files.
+    """
+    results: dict[str, Any] = {}
+    for name in self.exp.evals:
+      report = self.run_one(name)
+      if log is not None:
+        log.write(step, name, {**report.numbers, **report.figures})
+      if report.numbers:
+        results[name] = report.numbers
+        if log is None:
+          logging.info('%s: %s', name, report.numbers)
+      if report.predictions is not None and self.workdir and jax.process_index() == 0:
+        self._save(name, report.predictions)
+    return {'step': step, **results}
+
+  def run_one(self, name: str) -> Report:
+    """Returns the report of config.evals[name]."""
+    entry = self.exp.evals[name]
+    evaluation = registry.find('evals', entry.name).EVALUATION
+    batches = {
+      key.replace('split', 'batches'): self._batches(entry, split)
+      for key, split in entry.splits.items()
+    }
+    facts = {
+      'num_classes': len(self.exp.classes), 'seed': self.exp.seed, 'mean': self.model.mean,
+      'std': self.model.std, 'multi_label': self.exp.labels == 'multi_label',
+    }  # fmt: skip
+    run = partial(evaluation.run, self._function(evaluation.needs))
+    return build.make(run, {**entry.settings, **batches}, f'evals.{name}', **facts)
+
+  def _function(self, needs: str) -> Callable:
+    """What an evaluation is given: a function of batches, but for reconstructions."""
+    function = getattr(self.model, needs)
+    if needs in ('logits', 'features'):
+      return lambda batch: function(batch['video'])
+    return function
+
+  def _batches(self, entry: EvalConfig, split: str) -> Iterator[Batch]:
+    """Batches of a split; their size is rounded up so that devices share it evenly, which padding
     makes harmless."""
-    devices = self.mesh.size
-    views = ViewsConfig(**vars(self.exp.clip), num_clips=num_clips, num_crops=num_crops)
-    for part in self.exp.eval_batches(split, views, -(-batch_size // devices) * devices):
+    devices = self.model.mesh.size
+    for part in self.exp.eval_batches(entry, split, -(-entry.batch_size // devices) * devices):
       if self.leave():
         raise Interrupted
       yield part
 
-  def _global(self, batch: Batch) -> dict[str, jax.Array]:
-    return shard.to_global(
-      self.mesh, {k: v for k, v in batch.items() if k in ('video', 'label', 'mask', 'video_id')}
+  def _save(self, name: str, found: Predictions) -> None:
+    entry = self.exp.evals[name]
+    path = f'{self.workdir}/{name}.predictions.npz'
+    save_predictions(
+      path,
+      found,
+      names=self.exp.video_names(entry, entry.splits['split'], found.video_id),
+      classes=self.exp.classes,
+      average=entry.settings.get('average', 'probabilities'),
     )
-
-  def _fold(self, video: jax.Array) -> jax.Array:
-    return self.exp.normalize(video.reshape(-1, *video.shape[2:]))
-
-  def _apply(self, params: Any, stats: Any, video: jax.Array, method: str):
-    out = self.exp.model.apply(
-      {'params': params, **stats}, self._fold(video), train=False, method=method
-    )
-    out = out.pooled if method == 'features' else out
-    return out.astype(jnp.float32).reshape(*video.shape[:2], -1)
-
-  @cached_property
-  def _logits(self):
-    return jax.jit(
-      lambda p, s, video: self._apply(p, s, video, '__call__'), out_shardings=shard.rows(self.mesh)
-    )
-
-  @cached_property
-  def _features(self):
-    return jax.jit(
-      lambda p, s, video: self._apply(p, s, video, 'features'), out_shardings=shard.rows(self.mesh)
-    )
-
-  def _reconstructor(self, ratio: float):
-    objective = self.exp.objective
-    function = sys.modules[objective.func.__module__].reconstruct
-    settings = {
-      k: v for k, v in objective.keywords.items() if k in inspect.signature(function).parameters
-    }
-    settings['ratio'] = ratio
-    rebuilt = lambda p, s, video: function(
-      self.exp.model, p, self.exp.normalize(video), stats=s, **settings
-    )
-    return jax.jit(rebuilt, out_shardings=shard.rows(self.mesh))
-
-  @cached_property
-  def _objective(self):
-    def score(params, stats, batch):
-      part = {**batch, 'video': self._fold(batch['video'][:, :1])}
-      rng = jax.random.key(0)
-      return self.exp.objective(self.exp.model, params, stats, part, rng, train=False)[1][0]
-
-    return jax.jit(score, out_shardings=shard.replicated(self.mesh))
+    logging.info('%s: logits of %d videos in %s', name, len(found.video_id), path)
 
 
-def run(served: Served, *, log=None, step: int = 0) -> dict[str, Any]:
-  """{evaluation: its numbers} for every entry of config.evals, and the step. Pictures go to
-  TensorBoard."""
-  results = {}
-  for name in served.exp.evals:
-    found = run_one(served, name)
-    if log is not None:
-      log.write(step, name, found)
-    numbers = {key: value for key, value in found.items() if not isinstance(value, np.ndarray)}
-    if numbers:
-      results[name] = numbers
-      if log is None:
-        logging.info('%s: %s', name, numbers)
-  return {'step': step, **results}
-
-
-def run_one(served: Served, name: str) -> dict[str, float]:
-  """Numbers of config.evals[name]: its file's `evaluate` is handed what READS names, its splits and
-  its settings."""
-  entry = served.exp.evals[name]
-  module = registry.find('evals', entry.name)
-  views = dict(num_clips=entry.num_clips, num_crops=entry.num_crops, batch_size=entry.batch_size)
-  batches = {
-    key.replace('split', 'batches'): served.batches(split, **views)
-    for key, split in entry.splits.items()
-  }
-  evaluate = partial(module.evaluate, getattr(served, module.READS))
-  data = served.exp.data
-  facts = {
-    'num_classes': len(served.exp.classes),
-    'seed': served.exp.seed,
-    'mean': data.mean,
-    'std': data.std,
-  }
-  facts['multi_label'] = served.exp.labels == 'multi_label'
-  return build.make(evaluate, {**entry.settings, **batches}, f'evals.{name}', **facts)
-
-
-def load(workdir: str, data_dir: str) -> Served:
-  """The newest checkpoint of a run, with its own config and data: for looking at it, in a colab
-  say."""
-  return _serve(build.experiment(ckpt.read_meta(workdir)['config'], data_dir), workdir)[0]
+def load(workdir: str, data_dir: str) -> Evaluator:
+  """Returns the newest checkpoint of a run with its own config and data, for notebooks."""
+  exp = build.experiment(checkpoint.read_meta(workdir)['config'], data_dir)
+  return _evaluator(exp, workdir)
 
 
 def newest(exp: Experiment, workdir: str) -> dict[str, Any]:
   """Evaluates the newest checkpoint in workdir, writes result.json, returns it."""
-  served, step = _serve(exp, workdir)
-  result = run(served, step=step)
+  evaluator = _evaluator(exp, workdir)
+  evaluator.workdir = workdir
+  result = evaluator.run(step=evaluator.model.step)
   if jax.process_index() == 0:
-    ckpt.write_json(f'{workdir}/result.json', result)
+    file = remote.path(workdir) / 'result.json'
+    before = json.loads(file.read_text()) if file.exists() else {}
+    result |= {name: before[name] for name in ('training',) if name in before}
+    checkpoint.write_json(file, result)
   return result
 
 
-def _serve(exp: Experiment, workdir: str) -> tuple[Served, int]:
-  mesh = shard.mesh(exp.training.fsdp)
-  variables, meta = ckpt.load_params(workdir)
-  ckpt.check_fits(exp.model, exp.clip, variables, workdir)
-  variables = jax.device_put(variables, shard.state_shardings(mesh, variables))
-  served = Served(exp, mesh)
-  served.params, served.stats = variables.pop('params'), variables
-  return served, meta['step']
+def of_experiment(exp: Experiment, mesh: Any, params: Any = None, stats: Any = None, step: int = 0):
+  """Returns the evaluator of an experiment's model."""
+  model = inference.InferenceModel(
+    exp.model, params, stats, mean=exp.data.mean, std=exp.data.std, mesh=mesh,
+    objective=exp.objective, classes=exp.classes, step=step,
+  )  # fmt: skip
+  return Evaluator(exp, model)
+
+
+def _evaluator(exp: Experiment, workdir: str) -> Evaluator:
+  mesh = sharding.mesh(exp.training.fsdp)
+  variables, meta = checkpoint.load_params(workdir)
+  checkpoint.check_fits(exp.model, exp.clip, variables, workdir)
+  variables = jax.device_put(variables, sharding.state_shardings(mesh, variables))
+  return of_experiment(exp, mesh, variables.pop('params'), variables, meta['step'])
+
+
+def save_predictions(
+  path: str, found: Predictions, *, names: Sequence[str], classes: Sequence[str], average: str
+) -> None:
+  """Writes predictions.npz: video_id (N,), name (N,), label, logits (N, V, K), classes (K,),
+  average."""
+  buffer = io.BytesIO()
+  text = lambda values: np.array(list(values), dtype=np.str_)
+  arrays = {**vars(found), 'name': text(names), 'classes': text(classes), 'average': average}
+  np.savez(buffer, **arrays)
+  target = remote.path(path)
+  if remote.is_remote(target):
+    target.write_bytes(buffer.getvalue())
+    return
+  partial_file = target.with_name(f'{target.name}.partial')
+  partial_file.write_bytes(buffer.getvalue())
+  partial_file.replace(target)
+
+
+def load_predictions(path: str) -> tuple[Predictions, dict[str, np.ndarray]]:
+  """Returns the predictions of a file, and its name, classes and average. Raises ValueError where
+  it is no such file."""
+  needed = ('video_id', 'label', 'logits', 'name', 'classes', 'average')
+  try:
+    with np.load(io.BytesIO(remote.path(path).read_bytes()), allow_pickle=False) as file:
+      found = {name: file[name] for name in needed}
+  except (ValueError, KeyError, EOFError) as error:
+    raise ValueError(
+      f'{path} holds no predictions ({error}): give a file that an evaluation with '
+      'save_predictions=True has written'
+    ) from error
+  return Predictions(*(found.pop(name) for name in needed[:3])), found
+
+
+def describe(path: str, *, average: str = '', mistakes: int = 10) -> str:
+  """Returns every metric of a predictions.npz as text.
+
+  Args:
+    path: of the file.
+    average: 'probabilities' or 'logits', '' = that of the evaluation.
+    mistakes: how many of the worst to list.
+  """
+  found, more = load_predictions(path)
+  average, classes = average or str(more['average']), more['classes']
+  multi_label = found.label.ndim == 2
+  settings: dict[str, Any] = dict(average=average, multi_label=multi_label)
+  numbers = views.scores_of(found, num_classes=len(classes), **settings)
+  n, v, k = found.logits.shape
+  lines = [f'{path}: {n} videos, {v} views, {k} classes, mean of {average} over views']
+  lines += [f'{name:20} {value:.6g}' for name, value in numbers.items()]
+  known = np.flatnonzero(found.label >= 0) if found.label.ndim == 1 else np.array([], int)
+  if not len(known):
+    return '\n'.join(lines)
+  probabilities = views.averaged(found.logits[known], average)
+  labels = found.label[known]
+  lines.append(f'\n{"class":32} videos  recall  precision  most often taken for')
+  table = views.confusion(probabilities, labels)
+  for c, row in enumerate(views.per_class(probabilities, labels)):
+    others = np.where(np.arange(k) == c, 0, table[c])
+    taken = f'{classes[others.argmax()]} ({others.max()})' if others.any() else ''
+    lines.append(
+      f'{classes[c]:32} {row["videos"]:6}  {row["recall"]:6.1%}  {row["precision"]:9.1%}  {taken}'
+    )
+  lines.append('\nworst mistakes: video, its class and probability, the answer and probability')
+  for i in views.worst(probabilities, labels, mistakes):
+    said = probabilities[i].argmax()
+    lines.append(
+      f'{more["name"][known[i]]}: {classes[labels[i]]} {probabilities[i, labels[i]]:.1%}, '
+      f'{classes[said]} {probabilities[i, said]:.1%}'
+    )
+  return '\n'.join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Prints the metrics of saved predictions; 1 where the file cannot be used."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--predictions', required=True, help="an evaluation's .predictions.npz")
+  parser.add_argument('--average', default='', choices=['', *views.AVERAGES], help='over views')
+  parser.add_argument('--mistakes', type=int, default=10, help='how many of the worst to list')
+  parser.add_argument('--confusion', default='', help='PNG to draw the confusion matrix into')
+  args: Any = parser.parse_args(argv)
+  try:
+    print(describe(args.predictions, average=args.average, mistakes=args.mistakes))
+    if args.confusion:
+      _draw_confusion(args.predictions, args.average, args.confusion)
+  except (ValueError, OSError) as error:
+    print(error, file=sys.stderr)
+    return 1
+  return 0
+
+
+def _draw_confusion(path: str, average: str, out: str) -> None:
+  from vjax import figures
+
+  found, more = load_predictions(path)
+  if found.label.ndim == 2 or (found.label < 0).all():
+    raise ValueError(f'{path}: a confusion matrix needs one known label a video')
+  known = found.label >= 0
+  probabilities = views.averaged(found.logits[known], average or str(more['average']))
+  figure = figures.confusion(found.label[known], probabilities.argmax(1), list(more['classes']))
+  figures.write(Path(out), figures.png(figure))
+  print(f'confusion matrix: {out}')
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -2,6 +2,7 @@
 metrics.jsonl."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -102,6 +103,19 @@ class Interval:
     return {
       name: total / count if count else math.nan for name, (total, count) in self.sums.items()
     }
+
+
+@dataclasses.dataclass
+class Totals:
+  """Seconds of a run so far, kept in its checkpoints.
+
+  Attributes:
+    train_s: of training.
+    eval_s: of evaluations.
+  """
+
+  train_s: float = 0.0
+  eval_s: float = 0.0
 
 
 class Log:

@@ -1,130 +1,172 @@
 """Labels for videos of one's own:  python -m vjax.predict --workdir=runs/x clip.mp4 [...]
 
-Uses the run's newest checkpoint, its own preprocessing and test views, and its class names.
+Uses the run's newest checkpoint, its own preprocessing and test views, and its class names. A long
+film gets labels by time with --window_s=10; memory does not grow with its length.
 """
 
 import argparse
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from vjax import build, ckpt
-from vjax.config import ViewsConfig, parse, plain
+from data_prep import video
+from vjax import inference
+from vjax.config import ViewsConfig
+from vjax.data import pipeline
+from vjax.evals.views import averaged
 
 
-class Loaded:
-  """The newest checkpoint of a workdir with its own config: model, params, stats, classes, and
-  clips of video files as it wants them. Raises ValueError where config and weights do not fit, or a
-  converted checkpoint lacks what nobody knew."""
+class Predictor:
+  """Classifier of video files.
 
-  def __init__(self, workdir: str):
-    variables, meta = ckpt.load_params(workdir)
-    given = plain(meta['config'])
-    needed = {
-      'clip': ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'sampling'),
-      'data': ('mean', 'std'),
-    }
-    if unknown := [
-      f'--{key}' for section, keys in needed.items() for key in keys if key not in given[section]
-    ]:
+  Attributes:
+    model: of the run.
+    clip: test views of the run's evaluation, or one center view where it has none.
+    average: what is averaged over views, 'probabilities' or 'logits'.
+    batch_size: views that the network is given at once.
+
+  Raises ValueError for a run that knows no labels.
+  """
+
+  def __init__(self, workdir: str, *, batch_size: int = 8):
+    self.model = inference.load(workdir)
+    config = self.model.config
+    if config.objective.name != 'classify':
       raise ValueError(
-        f'{workdir} does not say for what clips its weights are: convert them again, python -m '
-        'vjax.convert, with '
-        f'{", ".join(unknown)}'
+        f'{workdir} was trained with objective {config.objective.name!r} and knows no labels: '
+        'predict with a classifier, such as a fine-tuned run'
       )
-    # Nothing is differentiated through blocks.
-    self.config, self.classes = (
-      parse({**given, 'train': {**given['train'], 'remat': False}}),
-      list(meta['classes']),
-    )
-    self.model = build.model(self.config, len(self.classes))
-    self.clip = self.config.clip
-    ckpt.check_fits(self.model, self.clip, variables, workdir)
-    self.stats = jax.device_put(variables)
-    self.params = self.stats.pop('params')
-
-  def views(self, path: str, *, num_clips: int, num_crops: int) -> np.ndarray:
-    """Normalized test views (V, T, H, W, 3) float32 of a video file. Raises ValueError where it
-    cannot be decoded."""
-    from data_prep import video
-    from vjax.data import pipeline
-
-    augment, data = self.config.augment, self.config.data
-    size = augment.size if augment.crop == 'fixed' else None
-    clip = ViewsConfig(**vars(self.clip), num_clips=num_clips, num_crops=num_crops)
-    try:
-      frames, times = [], []
-      for start, _, frame in video.read_frames(
-        path, short_side=max(clip.short_side, clip.crop_size)
-      ):
-        frames.append(frame)
-        times.append(start)
-    except video.VideoError as error:
-      raise ValueError(f'{path}: {error}') from error
-    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
-    views = pipeline.test_views(np.stack(frames), rate, clip, size)
-    return np.float32((views / 255 - np.array(data.mean)) / np.array(data.std))
-
-
-class Predictor(Loaded):
-  """A classifier that answers video files. Raises ValueError for a run that knows no labels."""
-
-  def __init__(self, workdir: str):
-    super().__init__(workdir)
-    if self.config.objective.name != 'classify':
-      raise ValueError(
-        f'{workdir} was trained with objective {self.config.objective.name!r} and knows no labels: '
-        'predict with a '
-        f'classifier, such as a fine-tuned run'
-      )
-    found = [entry for entry in self.config.evals.values() if entry.name == 'views']
-    self._views = dict(num_clips=found[0].num_clips, num_crops=found[0].num_crops) if found else {}
-    self._average = found[0].settings.get('average', 'probabilities') if found else 'probabilities'
-    self._apply = jax.jit(
-      lambda view: self.model.apply({'params': self.params, **self.stats}, view, train=False)
-    )
+    entry = next((entry for entry in config.evals.values() if entry.name == 'views'), None)
+    self.clip = entry.clip if entry else ViewsConfig(**vars(config.clip))
+    self.average = entry.settings.get('average', 'probabilities') if entry else 'probabilities'
+    self.multi_label = bool(config.objective.settings.get('multi_label', False))
+    self.batch_size = batch_size
 
   def probabilities(self, path: str) -> np.ndarray:
-    """(K,) for a video file: mean over the test views. Raises ValueError where it cannot be
-    decoded."""
-    views = self.views(path, **{'num_clips': 1, 'num_crops': 1, **self._views})
-    logits = np.concatenate([self._apply(view[None]) for view in views])
-    if self._average == 'logits':
-      return np.asarray(jax.nn.softmax(logits.mean(0)))
-    return np.asarray(jax.nn.softmax(logits, axis=-1)).mean(0)
+    """Returns (K,), averaged over the test views of a video file. Raises ValueError where it cannot
+    be decoded."""
+    return self._of_views(views(self.model, path, self.clip))
+
+  def windows(self, path: str, seconds: float) -> Iterator[tuple[float, float, np.ndarray]]:
+    """Yields (start_s, end_s, probabilities (K,)) of consecutive windows of a video, each as if it
+    were a video of its own. Frames of one window are kept at a time."""
+    side, frames, starts = _short_side(self.clip), [], []
+    first, last = 0.0, 0.0
+    try:
+      for start, end, frame in video.read_frames(
+        path, short_side=side, max_duration_s=float('inf')
+      ):
+        if frames and start >= first + seconds:
+          yield first, start, self._of_frames(frames, starts)
+          first, frames, starts = start, [], []
+        frames.append(frame)
+        starts.append(start)
+        last = end
+    except video.VideoError as error:
+      raise ValueError(f'{path}: {error}') from error
+    yield first, last, self._of_frames(frames, starts)
+
+  def _of_frames(self, frames: list[np.ndarray], starts: list[float]) -> np.ndarray:
+    orders = pipeline.test_orders(len(frames), _rate(starts), self.clip)
+    chosen = (frames[t] for t in np.unique(orders))
+    return self._of_views(pipeline.test_views(chosen, orders, self.clip, _size(self.model)))
+
+  def _of_views(self, found: np.ndarray) -> np.ndarray:
+    n, parts = self.batch_size, []
+    for start in range(0, len(found), n):
+      part = found[start : start + n]
+      spare = (n if len(found) > n else len(found)) - len(part)  # one shape, one program
+      part = np.concatenate([part, np.repeat(part[-1:], spare, axis=0)])
+      parts.append(self.model.logits(part[:, None])[: n - spare, 0])
+    return averaged(np.concatenate(parts)[None], self.average, self.multi_label)[0]
+
+
+def views(model: inference.InferenceModel, path: str, clip: ViewsConfig) -> np.ndarray:
+  """Returns the test views (V, T, H, W, 3) uint8 of a video file.
+
+  The file is decoded twice, for the number of its frames and for those that are shown: memory does
+  not grow with its length. Raises ValueError where it cannot be decoded.
+  """
+  try:
+    times = video.frame_times(path)
+    orders = pipeline.test_orders(len(times), _rate(times), clip)
+    frames = video.read_frames(
+      path,
+      short_side=_short_side(clip),
+      max_duration_s=float('inf'),
+      only=set(np.unique(orders).tolist()),
+    )
+    shown = (frame for _, _, frame in frames)
+    return pipeline.test_views(shown, orders, clip, _size(model))
+  except video.VideoError as error:
+    raise ValueError(f'{path}: {error}') from error
+
+
+def _rate(starts: list[float]) -> float:
+  """Frames per second, 0 = unknown."""
+  return (len(starts) - 1) / (starts[-1] - starts[0]) if len(starts) > 1 else 0.0
+
+
+def _short_side(clip: ViewsConfig) -> int:
+  return clip.short_side if isinstance(clip.crop_size, str) else max(clip.short_side, *clip.crop)
+
+
+def _size(model: inference.InferenceModel) -> tuple[int, ...] | None:
+  """(height, width) that frames take whatever their aspect, where the run was trained so."""
+  augment = model.config.augment
+  return augment.size if augment.crop == 'fixed' else None
 
 
 def main(argv: list[str] | None = None) -> int:
   """Prints the most probable labels of each video; 1 if one could not be read."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument(
-    '--workdir', required=True, help='of a training run, or a converted checkpoint'
-  )
+  parser.add_argument('--workdir', required=True, help='of a training run, or converted weights')
   parser.add_argument('--top', type=int, default=5, help='labels a video')
+  parser.add_argument('--batch_size', type=int, default=8, help='views at once')
+  parser.add_argument(
+    '--window_s', type=float, default=0.0, help='labels for every so many seconds; 0 = the whole'
+  )
   parser.add_argument('videos', nargs='+', help='video files')
   args: Any = parser.parse_args(argv)
+  for name in ('top', 'batch_size'):
+    if getattr(args, name) < 1:
+      parser.error(f'--{name} is {getattr(args, name)}; it must be 1 or more')
+  if not args.window_s >= 0:
+    parser.error(f'--window_s is {args.window_s}; it must be 0 (the whole video) or more')
   logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax warns of files that it does not need
   failed = 0
   try:
-    predictor = Predictor(args.workdir)
+    predictor = Predictor(args.workdir, batch_size=args.batch_size)
   except (ValueError, OSError) as error:
     print(error, file=sys.stderr)
     return 1
   for path in args.videos:
     try:
-      probabilities = predictor.probabilities(path)
+      if args.window_s:
+        print(Path(path).name)
+        for start, end, found in predictor.windows(path, args.window_s):
+          best = ', '.join(_labels(predictor, found, args.top))
+          print(f'  {_clock(start)} to {_clock(end)}  {best}', flush=True)
+      else:
+        found = predictor.probabilities(path)
+        print('\n  '.join([Path(path).name, *_labels(predictor, found, args.top)]))
     except ValueError as error:
       print(error, file=sys.stderr)
       failed = 1
-      continue
-    print(Path(path).name)
-    for k in np.argsort(-probabilities)[: args.top]:
-      print(f'  {probabilities[k]:6.1%}  {predictor.classes[k]}')
   return failed
+
+
+def _labels(predictor: Predictor, found: np.ndarray, top: int) -> list[str]:
+  best = np.argsort(-found, kind='stable')[:top]
+  return [f'{found[k]:6.1%}  {predictor.model.classes[k]}' for k in best]
+
+
+def _clock(seconds: float) -> str:
+  return f'{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{seconds % 60:04.1f}'
 
 
 if __name__ == '__main__':

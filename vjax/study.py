@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vjax import build, ckpt, metrics, train, tree
+from vjax import build, checkpoint, metrics, train, tree
 from vjax.config import parse, plain
 
 Rows = list[dict[str, Any]]
@@ -48,7 +48,7 @@ def finished(config: Any, folder: Path) -> dict[str, Any] | None:
   with another config."""
   meta = folder / 'meta.json'
   if meta.exists():
-    there = tree.flatten(ckpt.read_meta(folder)['config'])
+    there = tree.flatten(checkpoint.read_meta(folder)['config'])
     here = tree.flatten(json.loads(json.dumps(plain(config))))
     differ = sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
     if differ:

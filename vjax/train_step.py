@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from vjax import optim, shard, tree
+from vjax import optim, sharding, tree
 from vjax.types import Batch, Mean, Metrics, TrainState, VideoModel
 
 
@@ -81,7 +81,7 @@ def train_step(
   if update.grad_accumulation == 1:
     grads, stats, metrics = gradients(batch, dropout_rng)
   else:
-    parts = shard.microbatches(mesh, batch, update.grad_accumulation)
+    parts = sharding.microbatches(mesh, batch, update.grad_accumulation)
     grads, stats, metrics = _accumulate(gradients, parts, dropout_rng)
   stats = _keep_frozen(state.stats, stats, update.freeze)
   updates, opt_state = update.tx.update(grads, state.opt_state, state.params)
@@ -126,7 +126,7 @@ def _skip_nonfinite(
 def compiled_step(update: Update, mesh: Mesh, state: TrainState, objective: Callable) -> Callable:
   """train_step under jit on the mesh: (state, global batch, rng) -> (state, metrics). It uses up
   the given state."""
-  outputs = (shard.state_shardings(mesh, state), shard.replicated(mesh))
+  outputs = (sharding.state_shardings(mesh, state), sharding.replicated(mesh))
   step = partial(train_step, update=update, mesh=mesh, objective=objective)
   return jax.jit(step, donate_argnums=0, out_shardings=outputs)
 
@@ -170,7 +170,7 @@ def init_state(
     )
 
   shapes = jax.eval_shape(make)
-  shardings = shard.state_shardings(mesh, shapes)
+  shardings = sharding.state_shardings(mesh, shapes)
   struct = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
   # It runs once: on a CPU LLVM takes longer to make the drawing of many parameters fast than it can
   # save.

@@ -3,7 +3,9 @@ tokens, D width, K classes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -42,6 +44,92 @@ class DatasetSpec:
   label_space: str = ''
   leaks: tuple[str, ...] = ()
   prepare: str = ''
+
+
+@dataclass(frozen=True)
+class Objective:
+  """Training objective: what a file of vjax/objectives exports as OBJECTIVE.
+
+  Attributes:
+    loss: function (model, params, stats, batch, rng, *, train, **settings) -> (loss, (metrics,
+      stats)). Its keyword arguments are the keys of config.objective.
+    needs_labels: every clip needs a label.
+    at: function (progress, **settings) -> settings that change with the progress of the training,
+      0 to 1; None = none change.
+    reconstruct: function (model, params, video, *, stats, **settings) -> (original, masked,
+      reconstruction), each (B, T, H, W, C); None = nothing is reconstructed.
+    settings: of config.objective.
+  """
+
+  loss: Callable
+  needs_labels: bool = False
+  at: Callable[..., dict[str, Any]] | None = None
+  reconstruct: Callable | None = None
+  settings: Mapping[str, Any] = field(default_factory=dict)
+
+  def __call__(self, model, params, stats, batch, rng, *, train: bool, **changes: Any):
+    """Returns the loss with `settings`, of which `changes` replace some."""
+    settings = {**self.settings, **changes}
+    return self.loss(model, params, stats, batch, rng, train=train, **settings)
+
+  def changes(self, progress: float) -> dict[str, Any]:
+    """Returns the settings that differ at `progress` through the training, 0 to 1."""
+    return self.at(progress, **self.settings) if self.at else {}
+
+  def setting(self, name: str) -> Any:
+    """Returns a setting, or its default."""
+    default = inspect.signature(self.loss).parameters[name].default
+    return self.settings.get(name, default)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+  """Way to evaluate a model: what a file of vjax/evals exports as EVALUATION.
+
+  Attributes:
+    run: function (what `needs` names, *, batches, **settings) -> Report. An argument `X_batches`
+      gets the batches of the split that the config's key `X_split` names. Its other keyword
+      arguments are keys of the config's entry, or facts: num_classes, multi_label, seed, mean, std.
+    needs: method of InferenceModel that `run` is given: 'logits', 'features', 'metrics' or
+      'reconstructions'.
+    needs_labels: clips without labels cannot be evaluated.
+    needs_classes: logits must be of the classes that the evaluated dataset has.
+  """
+
+  run: Callable[..., Report]
+  needs: str
+  needs_labels: bool = False
+  needs_classes: bool = False
+
+
+@dataclass(frozen=True)
+class Predictions:
+  """Logits of videos, for predictions.npz.
+
+  Attributes:
+    video_id: (N,) record numbers.
+    label: (N,), -1 = hidden; or (N, K), 1 = true.
+    logits: (N, V, K) float32 of V views.
+  """
+
+  video_id: Any
+  label: Any
+  logits: Any
+
+
+@dataclass(frozen=True)
+class Report:
+  """Result of an evaluation.
+
+  Attributes:
+    numbers: for result.json, metrics.jsonl and TensorBoard.
+    figures: pictures (H, W, 3) uint8 for TensorBoard.
+    predictions: logits of all videos, None where they were not asked for.
+  """
+
+  numbers: dict[str, float]
+  figures: dict[str, Any] = field(default_factory=dict)
+  predictions: Predictions | None = None
 
 
 @flax.struct.dataclass

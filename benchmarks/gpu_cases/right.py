@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.gpu_cases import training
 from benchmarks.gpu_cases.recorder import Recorder, end_with_parent, seconds_of
-from vjax import ckpt, convert, tree
+from vjax import checkpoint, convert, tree
 
 FLOAT32 = (
   1e-4  # largest difference from the original's float64 logits, relative to the largest of these
@@ -120,7 +120,7 @@ def _resume(name: str, width: int) -> dict:
 
   whole, again = after(run.state(), range(4)), after(run.state(), range(4))
   with tempfile.TemporaryDirectory() as folder:
-    kept = ckpt.Checkpoints(folder, keep=1)
+    kept = checkpoint.Checkpoints(folder, keep=1)
     kept.save(after(run.state(), range(2)), {})
     kept.wait()
     restored, _ = kept.restore(run.shapes())

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vjax import optim, shard, train_step
+from vjax import optim, sharding, train_step
 from vjax.heads import linear
 from vjax.heads import mae as mae_head
 from vjax.models import mvit, resnet, vit
@@ -48,7 +48,7 @@ class Training:
   optimizer: dict[str, Any] | None = None
 
   def __post_init__(self):
-    self.mesh = shard.mesh(1, jax.devices()[:1])
+    self.mesh = sharding.mesh(1, jax.devices()[:1])
     video = jax.ShapeDtypeStruct((1, *self.clip, 3), jnp.float32)
     shapes = jax.eval_shape(partial(self.model.init, train=False), jax.random.key(0), video)[
       'params'
@@ -70,7 +70,7 @@ class Training:
     rng = np.random.default_rng(seed)
     video = rng.integers(0, 256, (clips, *self.clip, 3), np.uint8)
     label = rng.integers(0, CLASSES, clips).astype(np.int32)
-    return shard.to_global(
+    return sharding.to_global(
       self.mesh, {'video': video, 'label': label, 'mask': np.ones(clips, np.float32)}
     )
 
@@ -101,13 +101,13 @@ def masked(
   ones as a learned one."""
   shape = {**vit.VARIANTS[variant], 'frames': clip[0], 'crop': clip[1], **sizes}
   backbone = vit.Backbone(**shape, keep_mask_tokens=ratio is None, dtype=dtype)
-  objective = partial(mae.objective, ratio=0.9 if ratio is None else ratio)
+  objective = partial(mae.loss, ratio=0.9 if ratio is None else ratio)
   return Training(VideoModel(backbone, mae_head.Head(dtype=dtype)), objective, clip)
 
 
 def classifier(backbone: Any, clip: tuple[int, int, int], **settings: Any) -> Training:
   """Training of a classifier with 400 classes."""
-  return Training(VideoModel(backbone, linear.Head(CLASSES)), classify.objective, clip, **settings)
+  return Training(VideoModel(backbone, linear.Head(CLASSES)), classify.loss, clip, **settings)
 
 
 def small(name: str, width: int = 1, dtype: Any = jnp.float32) -> Training:

@@ -10,7 +10,7 @@ import pytest
 
 from configs import probe_k400
 from tests.convert.test_mae_st import dictionary
-from vjax import build, ckpt, look, predict
+from vjax import build, checkpoint, predict, visualize
 from vjax.config import ClipConfig, plain
 from vjax.convert import __main__ as command
 
@@ -49,9 +49,12 @@ def test_predictions_and_pictures(converted, video, capsys, tmp_path):
   out = capsys.readouterr().out
   assert all(label in out for label in ('grow', 'left', 'right')) and out.count('%') == 3
   assert (
-    look.main(['heatmap', f'--workdir={converted}/classifier', f'--out={tmp_path}', video]) == 0
+    visualize.main(['heatmap', f'--workdir={converted}/classifier', f'--out={tmp_path}', video])
+    == 0
   )
-  assert look.main(['reconstruct', f'--workdir={converted}/mae', f'--out={tmp_path}', video]) == 0
+  assert (
+    visualize.main(['reconstruct', f'--workdir={converted}/mae', f'--out={tmp_path}', video]) == 0
+  )
   assert predict.main([f'--workdir={converted}/mae', video]) == 1
   assert 'knows no labels' in capsys.readouterr().err
   assert predict.main([f'--workdir={tmp_path}', video]) == 1
@@ -79,7 +82,7 @@ def test_another_clip_starts_from_it(converted):
   )['params']
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   resize = lambda *args: build.resize(model, clip, '', *args)
-  params, _, report = ckpt.warm_start(zeros, {}, str(converted / 'mae'), resize=resize)
+  params, _, report = checkpoint.warm_start(zeros, {}, str(converted / 'mae'), resize=resize)
   assert {name.rsplit('/')[-1] for name in report['resized']} == {
     'position',
     'position_spatial',

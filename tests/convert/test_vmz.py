@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.convert import zoo
-from vjax import ckpt, convert, tree
+from vjax import checkpoint, convert, tree
 from vjax.convert import __main__ as command
 from vjax.convert import _table, torchvision, vmz
 from vjax.heads import linear
@@ -148,6 +148,6 @@ def test_command_writes_a_checkpoint(tmp_path, capsys):
   out = tmp_path / 'out'
   command.main(['--source=vmz', '--variant=r2d_18', str(tmp_path / 'in.npz'), str(out)])
   assert f'{11_381_712 - 397 * 513:,} parameters' in capsys.readouterr().out
-  found, meta = ckpt.load_params(out)
+  found, meta = checkpoint.load_params(out)
   assert meta['variant'] == 'r2d_18'
   assert all(np.array_equal(array, variables[name]) for name, array in tree.flatten(found).items())

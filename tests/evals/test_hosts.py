@@ -20,7 +20,7 @@ port, host = sys.argv[1], int(sys.argv[2])
 jax.distributed.initialize(f'localhost:{port}', num_processes=2, process_id=host)
 from tests.evals.test_hosts import batches, predict
 from vjax.evals import views
-print('RESULT', json.dumps(views.evaluate(predict, batches(host, 2), num_classes=6)))
+print('RESULT', json.dumps(views.run(predict, batches(host, 2), num_classes=6).numbers))
 """
 LOGITS = np.random.default_rng(0).normal(size=(11, 2, 6))
 LABELS = np.random.default_rng(1).integers(0, 6, 11)
@@ -57,7 +57,7 @@ def test_two_processes_equal_one():
     for i in range(2)
   ]
   lines = [host.communicate(timeout=300)[0] for host in hosts]
-  want = views.evaluate(predict, batches(0, 1), num_classes=6)
+  want = views.run(predict, batches(0, 1), num_classes=6).numbers
   assert want['count'] == 11
   for text in lines:
     assert json.loads(text.split('RESULT')[1]) == pytest.approx(want)

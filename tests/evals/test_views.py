@@ -36,7 +36,7 @@ def softmax(x):
 
 @pytest.mark.parametrize('average', ['probabilities', 'logits'])
 def test_scores_by_hand(average):
-  got = views.evaluate(predict, batches(5), average=average, num_classes=K)
+  got = views.run(predict, batches(5), average=average, num_classes=K).numbers
   p = softmax(LOGITS).mean(1) if average == 'probabilities' else softmax(LOGITS.mean(1))
   best = np.argsort(-p, 1)
   assert got['count'] == N
@@ -73,15 +73,15 @@ def test_neither_batch_size_nor_order_matters():
 
 def test_padding_may_hold_anything():
   noisy = lambda batch: np.where((batch['mask'] > 0)[:, None, None], predict(batch), np.nan)
-  assert views.evaluate(noisy, batches(5), num_classes=K) == views.evaluate(
+  assert views.run(noisy, batches(5), num_classes=K) == views.run(
     predict, batches(5), num_classes=K
   )
 
 
 def test_identical_views_are_one_view():
-  many = views.evaluate(lambda b: predict(b)[:, :1].repeat(4, 1), batches(6), num_classes=K)
-  one = views.evaluate(lambda b: predict(b)[:, :1], batches(6), num_classes=K)
-  assert many == pytest.approx(one, rel=1e-6)
+  many = views.run(lambda b: predict(b)[:, :1].repeat(4, 1), batches(6), num_classes=K)
+  one = views.run(lambda b: predict(b)[:, :1], batches(6), num_classes=K)
+  assert many.numbers == pytest.approx(one.numbers, rel=1e-6)
 
 
 def test_a_constant_answer_scores_as_chance():
@@ -108,40 +108,67 @@ def test_mean_average_precision_by_hand():
     views.mean_average_precision(p, np.zeros_like(y))
 
 
+def test_mean_auc_by_hand():
+  p = np.array([[0.9, 0.5], [0.8, 0.5], [0.7, 0.1], [0.6, 0.0]], np.float32)
+  y = np.array([[1, 1], [0, 0], [1, 0], [0, 0]])
+  # class 0: three of four pairs in order; class 1: one tie of three
+  assert views.mean_auc(p, y) == pytest.approx((3 / 4 + 2.5 / 3) / 2)
+  assert np.isnan(views.mean_auc(p, np.zeros_like(y)))
+
+
+def test_saved_predictions_give_the_same_numbers_and_hide_hidden_labels():
+  want = views.run(predict, batches(5), num_classes=K).numbers
+  report = views.run(predict, batches(5), num_classes=K, save_predictions=True)
+  assert report.numbers == pytest.approx(want, rel=1e-5)
+  assert report.predictions.logits.shape == (N, V, K)
+  half = np.where(np.arange(N) < 12, LABELS, -1)
+  found = views.run(predict, batches(5, half), num_classes=K, save_predictions=True)
+  assert found.numbers['count'] == 12 and found.numbers['hidden'] == N - 12
+  none = views.run(predict, batches(5, 0 * half - 1), num_classes=K, save_predictions=True)
+  assert none.numbers == {'count': 0.0, 'hidden': float(N)}
+
+
+def test_worst_mistakes_and_the_table_of_classes():
+  p = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]], np.float32)
+  y = np.array([0, 0, 0, 1])
+  np.testing.assert_array_equal(views.worst(p, y, 5), [1, 2])
+  assert views.per_class(p, y)[0] == {'videos': 3, 'recall': pytest.approx(1 / 3), 'precision': 1}
+
+
 def test_many_labels():
   labels = (R.random((N, K)) < 0.3).astype(np.int32)
-  got = views.evaluate(predict, batches(4, labels), num_classes=K, multi_label=True)
+  got = views.run(predict, batches(4, labels), num_classes=K, multi_label=True).numbers
   p = (1 / (1 + np.exp(-LOGITS))).mean(1)
   assert got['loss'] == pytest.approx(-np.where(labels, np.log(p), np.log(1 - p)).mean(), rel=1e-5)
   assert got['map'] == pytest.approx(views.mean_average_precision(p.astype(np.float32), labels))
-  assert set(got) == {'map', 'loss', 'count'}
+  assert set(got) == {'map', 'auc', 'loss', 'count'}
 
 
 @pytest.mark.parametrize(
   'call, message',
   [
     (
-      lambda: views.evaluate(predict, batches(5, ids=np.arange(N) // 2), num_classes=K),
+      lambda: views.run(predict, batches(5, ids=np.arange(N) // 2), num_classes=K),
       'come more than once',
     ),
-    (lambda: views.evaluate(predict, [], num_classes=K), 'no batch'),
+    (lambda: views.run(predict, [], num_classes=K), 'no batch'),
     (
-      lambda: views.evaluate(predict, [{**next(batches(4)), 'mask': np.zeros(4)}], num_classes=K),
+      lambda: views.run(predict, [{**next(batches(4)), 'mask': np.zeros(4)}], num_classes=K),
       'padding',
     ),
-    (lambda: views.evaluate(predict, batches(5), num_classes=K + 1), 'for 8 classes'),
-    (lambda: views.evaluate(predict, batches(5, LABELS - 1), num_classes=K), 'labels run from -1'),
+    (lambda: views.run(predict, batches(5), num_classes=K + 1), 'for 8 classes'),
+    (lambda: views.run(predict, batches(5, LABELS - 1), num_classes=K), 'labels run from -1'),
     (
-      lambda: views.evaluate(predict, batches(5), num_classes=K, average='mean'),
+      lambda: views.run(predict, batches(5), num_classes=K, average='mean'),
       'one of probabilities',
     ),
-    (lambda: views.evaluate(lambda b: predict(b)[:, 0], batches(5), num_classes=K), 'views apart'),
+    (lambda: views.run(lambda b: predict(b)[:, 0], batches(5), num_classes=K), 'views apart'),
     (
-      lambda: views.evaluate(lambda b: predict(b)[1:], batches(5), num_classes=K),
+      lambda: views.run(lambda b: predict(b)[1:], batches(5), num_classes=K),
       'one row a video',
     ),
     (
-      lambda: views.evaluate(lambda b: predict(b) * np.nan, batches(5), num_classes=K),
+      lambda: views.run(lambda b: predict(b) * np.nan, batches(5), num_classes=K),
       'videos .0, 10.* not finite',
     ),
   ],

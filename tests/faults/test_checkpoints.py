@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.experiments import shrunk
-from vjax import build, ckpt, evaluate, shard, train, train_step, tree
+from vjax import build, checkpoint, evaluate, sharding, train, train_step, tree
 
 
 @pytest.fixture(scope='module')
@@ -25,12 +25,12 @@ def trained(data_dir, tmp_path_factory):
   exp = build.experiment(config, str(data_dir))
   workdir = tmp_path_factory.mktemp('trained')
   train.run(exp, str(workdir))
-  target = train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[1]
+  target = train_step.init_state(exp.update, sharding.mesh(), jax.random.key(0))[1]
   return exp, workdir, target
 
 
 def restored(workdir, target) -> dict[str, np.ndarray]:
-  checkpoints = ckpt.Checkpoints(workdir, keep=10)
+  checkpoints = checkpoint.Checkpoints(workdir, keep=10)
   try:
     state, interval = checkpoints.restore(target)
   finally:
@@ -46,7 +46,10 @@ _UNDAMAGED: dict[pathlib.Path, tuple] = {}
 def undamaged(workdir, target) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """What resuming and what loading give of a whole checkpoint, read once."""
   if workdir not in _UNDAMAGED:
-    _UNDAMAGED[workdir] = restored(workdir, target), tree.flatten(ckpt.load_params(workdir)[0])
+    _UNDAMAGED[workdir] = (
+      restored(workdir, target),
+      tree.flatten(checkpoint.load_params(workdir)[0]),
+    )
   return _UNDAMAGED[workdir]
 
 
@@ -64,7 +67,7 @@ def damaged(workdir, target, file: str, how: str, to) -> tuple[str, str]:
   else:
     os.truncate(path, path.stat().st_size // 2 if how == 'halved' else 0)
   answers = []
-  reads = (lambda w: restored(w, target), lambda w: tree.flatten(ckpt.load_params(w)[0]))
+  reads = (lambda w: restored(w, target), lambda w: tree.flatten(checkpoint.load_params(w)[0]))
   for read, want in zip(reads, undamaged(workdir, target)):
     try:
       got = read(to)
@@ -145,7 +148,7 @@ def test_flipped_bits_are_found_when_weights_are_loaded(trained, tmp_path):
     data[place] ^= 4
   path.write_bytes(data)
   with pytest.raises(ValueError, match='checkpoint 6 .* is damaged: .*'):
-    ckpt.load_params(tmp_path / 'x')
+    checkpoint.load_params(tmp_path / 'x')
 
 
 def test_checkpoints_made_before_there_were_checksums_are_read(trained, tmp_path):
@@ -160,13 +163,13 @@ def test_a_checksum_changes_with_any_element_and_its_place():
   rng = np.random.default_rng(0)
   for dtype in (np.float32, jnp.bfloat16, np.int32, np.uint8, bool):
     x = jnp.asarray(rng.normal(0, 9, (3, 5))).astype(dtype)
-    one = ckpt.checksums({'x': x})['x']
+    one = checkpoint.checksums({'x': x})['x']
     for i in range(15):
       changed = (
         x.ravel().at[i].set(1 - x.ravel()[i] if dtype is not bool else ~x.ravel()[i]).reshape(3, 5)
       )
-      assert (ckpt.checksums({'x': changed})['x'] != one) == bool((changed != x).any())
-    assert dtype is bool or ckpt.checksums({'x': x[::-1]})['x'] != one
+      assert (checkpoint.checksums({'x': changed})['x'] != one) == bool((changed != x).any())
+    assert dtype is bool or checkpoint.checksums({'x': x[::-1]})['x'] != one
 
 
 @pytest.mark.slow
@@ -225,7 +228,7 @@ def test_model_of_a_stranger_is_not_looked_up_outside_its_room(trained, data_dir
 def test_workdir_without_a_checkpoint(trained, tmp_path):
   shutil.copy(trained[1] / 'meta.json', tmp_path)
   with pytest.raises(FileNotFoundError, match='no complete checkpoint'):
-    ckpt.load_params(tmp_path)
+    checkpoint.load_params(tmp_path)
   assert os.listdir(tmp_path) == ['meta.json']  # looking leaves nothing behind
 
 
@@ -244,7 +247,7 @@ def test_a_checkpoint_of_another_experiment_lists_what_differs(change, message, 
     config['optim'] |= {'momentum': 0.9, 'nesterov': False}
   exp = build.experiment(config, str(data_dir))
   with pytest.raises(ValueError, match=f'another model or optimizer(.|\n)*({message})'):
-    restored(trained[1], train_step.init_state(exp.update, shard.mesh(), jax.random.key(0))[1])
+    restored(trained[1], train_step.init_state(exp.update, sharding.mesh(), jax.random.key(0))[1])
 
 
 @pytest.mark.slow
@@ -257,7 +260,12 @@ def test_another_mesh_reads_the_same_numbers(data_dir, tmp_path):
   train.run(exp, str(tmp_path))
   kernel = ".params['backbone']['block0']['mlp']['fc1']['kernel']"
   found = []
-  for mesh in (shard.mesh(4), shard.mesh(1), shard.mesh(1, jax.devices()[:1]), shard.mesh(8)):
+  for mesh in (
+    sharding.mesh(4),
+    sharding.mesh(1),
+    sharding.mesh(1, jax.devices()[:1]),
+    sharding.mesh(8),
+  ):
     found.append(restored(tmp_path, train_step.init_state(exp.update, mesh, jax.random.key(0))[1]))
   assert found[0][kernel].shape == (128, 512)
   for other in found[1:]:

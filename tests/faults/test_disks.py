@@ -21,7 +21,7 @@ import pytest
 from tests.experiments import shrunk
 from tests.faults import commands
 from tests.test_train import arrays, lines, same
-from vjax import build, ckpt, metrics, shard, train, train_step
+from vjax import build, checkpoint, guards, metrics, sharding, train, train_step
 from vjax.data import recordio
 
 FLAGS = ('--config.optim.total_steps=12', '--config.train.save_steps=2')
@@ -174,9 +174,9 @@ def test_a_full_disk_under_every_writer(what, experiment, unbroken, tmp_path, mo
       ),
     )
   else:
-    real = ckpt.os.fsync
+    real = checkpoint.os.fsync
     monkeypatch.setattr(
-      ckpt.os, 'fsync', lambda f: real(f) if next(calls) < 1 else (_ for _ in ()).throw(full)
+      checkpoint.os, 'fsync', lambda f: real(f) if next(calls) < 1 else (_ for _ in ()).throw(full)
     )
   with pytest.raises(OSError, match=f'cannot write to {tmp_path}: No space left on device'):
     train.run(experiment, str(tmp_path))
@@ -289,8 +289,8 @@ def broken(experiment, steps: dict[int, str], **training):
   """The experiment with a loss that is not finite (or whose gradient alone is not) at these
   steps."""
   inner = experiment.objective
-  objective = lambda model, params, stats, batch, rng, *, train: _spoil(
-    inner(model, params, stats, batch, rng, train=train), params, batch
+  loss = lambda model, params, stats, batch, rng, *, train, **settings: _spoil(
+    inner.loss(model, params, stats, batch, rng, train=train, **settings), params, batch
   )
 
   def batches(start):
@@ -303,7 +303,10 @@ def broken(experiment, steps: dict[int, str], **training):
 
   settings = dataclasses.replace(experiment.training, **training)
   return dataclasses.replace(
-    experiment, objective=objective, train_batches=batches, training=settings
+    experiment,
+    objective=dataclasses.replace(inner, loss=loss),
+    train_batches=batches,
+    training=settings,
   )
 
 
@@ -311,7 +314,7 @@ def _spoil(answer, params, batch):
   import jax.numpy as jnp
 
   loss, (averages, stats) = answer
-  kind = jnp.max(batch['spoilt'])
+  kind = jnp.max(batch.get('spoilt', 0))
   bad = jnp.where(kind == 1, jnp.nan, 0.0)
   first = jax.tree.leaves(params)[0].ravel()[0]
   # sqrt has an infinite slope at 0: a finite loss with a gradient that is not.
@@ -328,7 +331,7 @@ def numbers(exp, mesh, steps: int):
     exp.train_batches(0),
   )
   for _ in range(steps):
-    state, metrics = step(state, shard.to_global(mesh, next(batches)), jax.random.key(1))
+    state, metrics = step(state, sharding.to_global(mesh, next(batches)), jax.random.key(1))
     found.append(
       (jax.device_get(state), {name: float(m.compute()) for name, m in metrics.items() if m.count})
     )
@@ -345,7 +348,7 @@ def numbers(exp, mesh, steps: int):
 def test_a_bad_step_is_skipped_whole(layout, experiment):
   """Parameters, optimizer state, statistics and average stay as they were, wherever in the batch
   the bad clip was."""
-  mesh = shard.mesh(4) if 'eight' in layout else shard.mesh(1, jax.devices()[:1])
+  mesh = sharding.mesh(4) if 'eight' in layout else sharding.mesh(1, jax.devices()[:1])
   more = dict(
     skip_nonfinite=True, ema_decay=0.9, grad_accumulation=2 if layout == 'accumulated' else 1
   )
@@ -361,8 +364,8 @@ def test_a_bad_step_is_skipped_whole(layout, experiment):
 
 
 def test_the_switch_costs_nothing_when_off(experiment):
-  mesh = shard.mesh(1, jax.devices()[:1])
-  batch = shard.to_global(mesh, next(experiment.train_batches(0)))
+  mesh = sharding.mesh(1, jax.devices()[:1])
+  batch = sharding.to_global(mesh, next(experiment.train_batches(0)))
 
   def traced(skip: bool) -> str:
     settings = dataclasses.replace(experiment.training, skip_nonfinite=skip)
@@ -387,7 +390,7 @@ def test_skipped_steps_are_counted_and_too_many_stop(experiment, tmp_path, monke
     np.isfinite(list(r.values())[2:]).all() for r in rows
   )
   assert 'step 3 was skipped: loss or gradient is not finite, on clips [' in caplog.text
-  monkeypatch.setattr(train, 'MAX_SKIPPED', 3)
+  monkeypatch.setattr(guards, 'MAX_SKIPPED', 3)
   exp = broken(experiment, dict.fromkeys(range(4, 9), 'loss'), skip_nonfinite=True)
   with pytest.raises(
     FloatingPointError, match=r'3 steps in a row were skipped, the last being step 6, on clips \['

@@ -12,7 +12,7 @@ import pytest
 
 from tests.experiments import shrunk
 from tests.faults import commands
-from tests.test_train import arrays, lines, same
+from tests.test_train import arrays, lines, result, same
 from vjax import build, train
 
 FLAGS = [
@@ -44,7 +44,7 @@ def begun(workdir, data_dir):
 def agree(a, b, step: int = 24) -> None:
   assert same(arrays(a, step), arrays(b, step))
   assert lines(a) == lines(b)
-  assert (a / 'result.json').read_text() == (b / 'result.json').read_text()
+  assert result(a) == result(b)
   assert commands.temporaries(b) == []
   assert commands.saved_steps(a) == commands.saved_steps(b) == [22, 23, 24]
 

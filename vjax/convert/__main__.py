@@ -5,7 +5,7 @@ import argparse
 import ast
 from typing import Any
 
-from vjax import ckpt, convert, registry, tree
+from vjax import checkpoint, convert, registry, tree
 from vjax.config import SCHEMA
 from vjax.convert import _config
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     'trained_on': trained_on,
   }
   meta |= {'schema': SCHEMA, 'overrides': overrides, 'config': config, 'classes': classes}
-  ckpt.save_params(chosen.out, variables, meta)
+  checkpoint.save_params(chosen.out, variables, meta)
   count = sum(
     array.size for name, array in tree.flatten(variables).items() if name.startswith('params/')
   )

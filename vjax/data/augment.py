@@ -151,7 +151,7 @@ def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: n
 
 
 def place(frame: np.ndarray, plan: Plan, crop: int, out: np.ndarray) -> tuple[int, int, int, int]:
-  """The window (y, x, height, width) of the canvas `out` that data.on_device is to make the crop
+  """The window (y, x, height, width) of the canvas `out` that preprocess.crops is to make the crop
   of. A frame of the canvas' size is taken as it is; of others the window's pixels, or where they do
   not fit, the crop, come to the upper left."""
   if frame.shape == out.shape:
@@ -189,19 +189,27 @@ def _scaled(height: int, width: int, side: int) -> tuple[int, int]:
   return side * height // width, side
 
 
+def test_size(
+  clip: ViewsConfig, height: int, width: int, size: tuple[int, int] | None
+) -> tuple[int, int]:
+  """Size (height, width) that test frames are scaled to: `size`, or short side clip.short_side."""
+  return size or _scaled(height, width, clip.short_side)
+
+
 def test_crops(
   clip: ViewsConfig, height: int, width: int, size: tuple[int, int] | None
 ) -> tuple[tuple[int, int], list[tuple[int, int]]]:
-  """Size (height, width) to scale test frames to, and the offsets (y, x) of clip.num_crops crops in
-  it.
+  """Size (height, width) to scale test frames to, and the offsets (y, x) of clip.num_crops crops of
+  clip.crop_size in it.
 
   Short side clip.short_side; one crop in the center (offset rounded up), or three along the long
   side at 0, ceil((L - crop) / 2), L - crop (Feichtenhofer et al. 2019). With `size` frames take
   that size whatever their aspect and the center is rounded down (Ghadiyaram et al. 2019). Raises
   ValueError for other counts and crops that do not fit.
   """
-  h, w = size or _scaled(height, width, clip.short_side)
-  free = h - clip.crop_size, w - clip.crop_size
+  h, w = test_size(clip, height, width, size)
+  rows, columns = clip.crop
+  free = h - rows, w - columns
   if min(free) < 0:
     raise ValueError(
       f'crop_size={clip.crop_size} px does not fit test frames scaled to {h}x{w} px: set '

@@ -8,13 +8,15 @@ hosts, timing or restarts.
 from __future__ import annotations
 
 import atexit
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
+from vjax.config import FULL_FRAME, AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
 from vjax.data import clips, records, sample, sources
 from vjax.data.sources import Source
@@ -97,9 +99,11 @@ def eval_batches(
     max(n % batch - host * k, 0), k
   )  # places of this host that hold a clip
   place = lambda i: (i // k) * batch + host * k + i % k
-  shape = [clip.num_crops * clip.num_clips, clip.num_frames, clip.crop_size, clip.crop_size, 3]
+  full = clip.crop_size == FULL_FRAME
+  clip = _whole(source, clip, size) if full else clip
+  shape = [clip.num_crops * clip.num_clips, clip.num_frames, *clip.crop, 3]
   outputs = {'video': (tf.uint8, shape), 'label': _label_type(tf, source)}
-  make = _eval_maker(source, spec, clip, size)
+  make = _eval_maker(source, spec, clip, size, full)
 
   def item(i):
     row = tf.gather(source.rows, place(i))
@@ -111,6 +115,14 @@ def eval_batches(
   nothing['label'] = np.zeros((0, len(source.classes))[: 1 + many])
   for _ in range(-(-n // batch)):
     yield _padded(next(batches, nothing), k, np.float32 if many else np.int32)
+
+
+def _whole(source: Source, clip: ViewsConfig, size: tuple[int, int] | None) -> ViewsConfig:
+  """The clip with the scaled frame of the first record as its crop."""
+  row = int(source.rows[0])
+  record, _ = sources.read(source, row)
+  height, width = sources.size(source, row, [record.frame(0)])
+  return replace(clip, crop_size=augments.test_size(clip, height, width, size))
 
 
 def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, np.ndarray]:
@@ -166,15 +178,22 @@ def _train_maker(
 
 
 def _eval_maker(
-  source: Source, spec: DatasetSpec, clip: ViewsConfig, size: tuple[int, int] | None
+  source: Source, spec: DatasetSpec, clip: ViewsConfig, size: tuple[int, int] | None, full: bool
 ) -> Callable:
-  """A function record -> views (crops * clips, T, crop, crop, 3) and label."""
+  """A function record -> views (crops * clips, T, height, width, 3) and label. full: raises
+  ValueError for a record whose scaled frames are of another size than the crop."""
   rule = sample.rule(clip.sampling).test
 
   def make(row):
     record, rate = sources.read(source, row)
     orders = np.stack([rule(record.count, clip, view, rate) for view in range(clip.num_clips)])
     frames = _Frames(source, row, record, orders)
+    if full and augments.test_size(clip, *frames.size, size) != clip.crop:
+      raise ValueError(
+        f'{source.index.where(row)}: crop_size={FULL_FRAME!r} needs videos of one shape, but '
+        f'frames of {frames.size} do not scale to {clip.crop} (height, width) like those of the '
+        'first video: give crop_size in pixels'
+      )
     return _views(frames.decoded(), frames.size, clip, size), _label(source, row, record.context)
 
   return make
@@ -183,17 +202,16 @@ def _eval_maker(
 def _views(
   frames: Iterable, full: tuple[int, int], clip: ViewsConfig, size: tuple[int, int] | None
 ) -> np.ndarray:
-  """Views (crops * clips, T, crop, crop, 3) of frames of the full size (height, width): pairs of
+  """Views (crops * clips, T, height, width, 3) of frames of the full size (height, width): pairs of
   pixels and the places (clip, t) they stand in."""
   scaled, offsets = augments.test_crops(clip, *full, size)
-  video = _aligned(
-    (clip.num_crops, clip.num_clips, clip.num_frames, clip.crop_size, clip.crop_size, 3)
-  )
+  height, width = clip.crop
+  video = _aligned((clip.num_crops, clip.num_clips, clip.num_frames, height, width, 3))
   for pixels, places in frames:
     pixels = augments.resize(pixels, *scaled)
     for crop, (y, x) in enumerate(offsets):
       for view, t in places:
-        video[crop, view, t] = pixels[y : y + clip.crop_size, x : x + clip.crop_size]
+        video[crop, view, t] = pixels[y : y + height, x : x + width]
   return video.reshape(-1, *video.shape[2:])
 
 
@@ -317,12 +335,31 @@ def _readable(
     alive.clear()
 
 
-def test_views(
-  frames: np.ndarray, rate: float, clip: ViewsConfig, size: tuple[int, int] | None = None
-) -> np.ndarray:
-  """Test views (V, T, crop, crop, 3) uint8 of a decoded video (N, H, W, 3), as eval_batches makes
-  them from records. rate: frames per second, 0 = unknown."""
+def test_orders(count: int, rate: float, clip: ViewsConfig) -> np.ndarray:
+  """Returns the frame indices (num_clips, T) of the test clips of a video of `count` frames. rate:
+  frames per second, 0 = unknown."""
   rule = sample.rule(clip.sampling).test
-  orders = np.stack([rule(len(frames), clip, view, rate) for view in range(clip.num_clips)])
-  needed = ((frames[t], list(zip(*np.nonzero(orders == t)))) for t in np.unique(orders))
-  return _views(needed, frames.shape[1:3], clip, size)
+  return np.stack([rule(count, clip, view, rate) for view in range(clip.num_clips)])
+
+
+def test_views(
+  frames: Iterable[np.ndarray],
+  orders: np.ndarray,
+  clip: ViewsConfig,
+  size: tuple[int, int] | None = None,
+) -> np.ndarray:
+  """Returns test views (V, T, height, width, 3) uint8 of a video, as eval_batches makes them.
+
+  Args:
+    frames: (H, W, 3) uint8, those of np.unique(orders) in this order; none is kept.
+    orders: of `test_orders`.
+    clip: views.
+    size: (height, width) to scale frames to, None = by clip.short_side.
+  """
+  frames = iter(frames)
+  first = next(frames)
+  if clip.crop_size == FULL_FRAME:
+    clip = replace(clip, crop_size=augments.test_size(clip, *first.shape[:2], size))
+  places = (list(zip(*np.nonzero(orders == t))) for t in np.unique(orders))
+  pairs = zip(itertools.chain([first], frames), places, strict=True)
+  return _views(pairs, first.shape[:2], clip, size)

@@ -75,8 +75,9 @@ def open_split(
       f'{index.folder}: clips have labels, but manifest.json names no classes; prepare the set '
       'again'
     )
+  hidden = labels == 'multi_label' or (index.label == -1).all()  # test labels that nobody tells
   wrong = np.flatnonzero(
-    (index.label >= len(index.classes)) | (index.label < (0 if labels == 'single_label' else -1))
+    (index.label >= len(index.classes)) | (index.label < (-1 if hidden else 0))
   )
   if index.classes and len(wrong):
     label = index.label[wrong[0]]
@@ -125,6 +126,13 @@ def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
     count = max(1, round(per_class * len(of_class))) if per_class < 1 else int(per_class)
     chosen.append(of_class[:count])
   return np.sort(np.concatenate(chosen))
+
+
+def name_of(source: Source, row: int) -> str:
+  """Returns a video's name in its list, 'clip/media_id', or the record's number where it has
+  none."""
+  names = read(source, row)[0].context.get('clip/media_id', [])
+  return names[0].decode() if names and isinstance(names[0], bytes) else str(row)
 
 
 def read(source: Source, row: int) -> tuple[clips.Clip, float]:

@@ -13,17 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float, Int
+from scipy import special
 from scipy.optimize import minimize
 
 from vjax.evals import views
-from vjax.types import Batch
+from vjax.types import Batch, Evaluation, Report
 
-READS = 'features'  # what evaluate is handed by the trainer
-NEEDS_LABELS = True
 _GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
-def evaluate(
+def run(
   features: Callable[[Batch], Any],
   *,
   train_batches: Iterable[Batch],
@@ -33,7 +32,7 @@ def evaluate(
   grid: Sequence[float] = _GRID,
   held_out: float = 0.1,
   standardize: bool = True,
-) -> dict[str, float]:
+) -> Report:
   """{top1, top5, loss, mean_class_accuracy, count} of the test videos, with train_top1, lambda,
   converged and gradient_norm of the fit.
 
@@ -57,13 +56,14 @@ def evaluate(
   best = select(x, y, num_classes, grid=grid, held_out=held_out, seed=seed)
   weights, bias, info = fit(*_examples(x, y), num_classes, best)
   train_top1 = views.scores(probabilities(x, weights, bias), y, num_classes=num_classes)['top1']
-  return {
+  numbers = {
     **views.scores(probabilities(x_test, weights, bias), y_test, num_classes=num_classes),
     'train_top1': train_top1,
     'lambda': best,
     'converged': float(info['converged']),
     'gradient_norm': info['gradient_norm'],
   }
+  return Report(numbers)
 
 
 def fit(
@@ -162,7 +162,7 @@ def probabilities(
   x: Float[np.ndarray, 'n v d'], weights: Float[np.ndarray, 'd k'], bias: Float[np.ndarray, ' k']
 ) -> Float[np.ndarray, 'n k']:
   """Softmax of x W + b, mean over views."""
-  return views.softmax(x @ weights + bias).mean(1)
+  return special.softmax(x @ weights + bias, axis=-1).mean(1)
 
 
 def standardized(
@@ -179,3 +179,6 @@ def standardized(
 def _examples(x, y):
   """Views as examples: (N * V, D) and (N * V,)."""
   return x.reshape(-1, x.shape[-1]), np.repeat(y, x.shape[1])
+
+
+EVALUATION = Evaluation(run, needs='features', needs_labels=True)

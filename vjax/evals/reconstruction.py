@@ -3,16 +3,11 @@ rebuilt."""
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
-from vjax import pictures
-from vjax.types import Batch
-
-READS = 'reconstructions'
-NEEDS_LABELS = False
+from vjax import figures
+from vjax.types import Batch, Evaluation, Report
 
 
-def evaluate(
+def run(
   reconstructions: Callable,
   batches: Iterable[Batch],
   *,
@@ -20,7 +15,7 @@ def evaluate(
   std: tuple[float, ...],
   count: int = 2,
   ratios: tuple[float, ...] = (),
-) -> dict[str, np.ndarray]:
+) -> Report:
   """{'clip0': picture (H, W, 3) uint8, ...} of the first `count` clips of this host, two rows for
   each of `ratios` of removed tokens, () = the objective's own. Where the targets were normalized
   the picture says that it has borrowed each patch's mean and deviation.  (Feichtenhofer et al.
@@ -31,5 +26,8 @@ def evaluate(
     found, own, oracle = reconstructions(video, ratio)
     for sheet, rows in zip(sheets, found):
       sheet[own] = rows
-  drawn = (pictures.reconstruction_sheet(sheet, mean, std, oracle) for sheet in sheets)
-  return {f'clip{i}': pictures.array(figure) for i, figure in enumerate(drawn)}
+  drawn = (figures.reconstruction_sheet(sheet, mean, std, oracle) for sheet in sheets)
+  return Report({}, {f'clip{i}': figures.array(figure) for i, figure in enumerate(drawn)})
+
+
+EVALUATION = Evaluation(run, needs='reconstructions')

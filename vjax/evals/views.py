@@ -1,35 +1,80 @@
 """Multi-view classification: every video counts once, its views are averaged."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import special, stats
 
-from vjax.types import Batch
+from vjax.types import Batch, Evaluation, Predictions, Report
 
-READS = 'logits'  # what evaluate is handed by the trainer
-NEEDS_LABELS = True
-_AVERAGES = ('probabilities', 'logits')
+AVERAGES = ('probabilities', 'logits')
 
 
-def evaluate(
+def run(
   predict: Callable[[Batch], Any],
   batches: Iterable[Batch],
   *,
   num_classes: int,
   average: str = 'probabilities',
   multi_label: bool = False,
+  save_predictions: bool = False,
+) -> Report:
+  """Evaluates a classifier on every video of a split, once.
+
+  Args:
+    predict: returns logits (b, V, K) for the V views of this host's videos of a batch.
+    batches: of the split.
+    num_classes: K.
+    average: what is averaged over views: 'probabilities' (Ghadiyaram et al. 2019; Feichtenhofer et
+      al. 2022) or 'logits' (Chen et al. 2021).
+    multi_label: labels are multi-hot (b, K): a sigmoid for every class, else a softmax.
+    save_predictions: keep the logits of all views. Videos with hidden labels (-1) are then allowed.
+
+  Returns:
+    The numbers of `scores`; those of hidden labels are left out.
+
+  Raises:
+    ValueError: for logits that are not finite, labels outside of the classes, repeated videos.
+  """
+  if save_predictions:
+    logits, labels, ids = collect(lambda batch: _logits(predict, batch), batches)
+    found = Predictions(ids, labels, logits)
+    numbers = scores_of(found, num_classes=num_classes, average=average, multi_label=multi_label)
+    return Report(numbers, predictions=found)
+  probabilities, labels, _ = predictions(predict, batches, average=average, multi_label=multi_label)
+  return Report(scores(probabilities, labels, num_classes=num_classes, multi_label=multi_label))
+
+
+def scores_of(
+  found: Predictions, *, num_classes: int, average: str = 'probabilities', multi_label: bool = False
 ) -> dict[str, float]:
-  """{top1, top5, loss, mean_class_accuracy, count} over all videos, or, where labels are multi-hot
-  (`multi_label`), {map, loss, count}.  See predictions for the arguments and scores for the
-  numbers."""
-  return scores(
-    *predictions(predict, batches, average=average, multi_label=multi_label)[:2],
-    num_classes=num_classes,
-    multi_label=multi_label,
-  )
+  """Returns the numbers of `scores` for the videos whose label is known, and the count of hidden
+  ones where there are any."""
+  known = found.label >= 0 if found.label.ndim == 1 else np.ones(len(found.label), bool)
+  hidden = {'hidden': float((~known).sum())} if not known.all() else {}
+  if not known.any():
+    return {'count': 0.0, **hidden}
+  probabilities = averaged(found.logits[known], average, multi_label)
+  return {
+    **scores(probabilities, found.label[known], num_classes=num_classes, multi_label=multi_label),
+    **hidden,
+  }
+
+
+def averaged(
+  logits: Float[np.ndarray, 'n v k'], average: str, multi_label: bool = False
+) -> Float[np.ndarray, 'n k']:
+  """Returns probabilities (N, K) in float32 of logits of V views, see `run`."""
+  if average not in AVERAGES:
+    raise ValueError(f'average is {average!r}; it must be one of {", ".join(AVERAGES)}')
+  squash = special.expit if multi_label else partial(special.softmax, axis=-1)
+  logits = np.asarray(logits, np.float64)
+  mean = squash(logits).mean(1) if average == 'probabilities' else squash(logits.mean(1))
+  return mean.astype(np.float32)
 
 
 def predictions(
@@ -39,33 +84,27 @@ def predictions(
   average: str = 'probabilities',
   multi_label: bool = False,
 ) -> tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n ...'], Int[np.ndarray, ' n']]:
-  """Probabilities (N, K) in float32, labels (N,) or (N, K), and ids (N,), of the real videos of all
-  hosts, by rising id.
+  """Returns probabilities (N, K) in float32, labels (N,) or (N, K), and ids (N,), of the real
+  videos of all hosts, by rising id. The arguments are those of `run`."""
+  averaged(np.zeros((0, 1, 1)), average)  # raises before the first batch
+  one = lambda batch: averaged(_logits(predict, batch), average, multi_label)
+  return collect(one, batches)
 
-  predict(batch): logits (b, V, K) for the V views of this host's videos. average: what is averaged
-  over views, 'probabilities' (Ghadiyaram et al. 2019; Feichtenhofer et al. 2022) or 'logits' (Chen
-  et al. 2021). multi_label: a sigmoid for every class, else a softmax over them. Raises ValueError
-  for logits that are not finite and for what collect refuses.
-  """
-  if average not in _AVERAGES:
-    raise ValueError(f'average is {average!r}; it must be one of {", ".join(_AVERAGES)}')
-  squash = _sigmoid if multi_label else softmax
 
-  def probabilities(batch):
-    logits = np.asarray(predict(batch), np.float64)
-    if logits.ndim != 3:
-      raise ValueError(f'predict answers shape {logits.shape}; it must give (b, V, K), views apart')
-    _check_rows(logits, batch)
-    real = np.asarray(batch['mask']) > 0
-    if not np.isfinite(logits[real]).all():
-      bad = np.asarray(batch['video_id'])[real][~np.isfinite(logits[real]).all((1, 2))]
-      raise ValueError(
-        f'logits of videos {bad[:5].tolist()} are not finite: the model has diverged or its input '
-        'is broken'
-      )
-    return squash(logits).mean(1) if average == 'probabilities' else squash(logits.mean(1))
-
-  return collect(probabilities, batches)
+def _logits(predict: Callable[[Batch], Any], batch: Batch) -> Float[np.ndarray, 'b v k']:
+  """Returns the logits of a batch. Raises ValueError where those of a real video are not finite."""
+  logits = np.asarray(predict(batch))
+  if logits.ndim != 3:
+    raise ValueError(f'predict answers shape {logits.shape}; it must give (b, V, K), views apart')
+  _check_rows(logits, batch)
+  real = np.asarray(batch['mask']) > 0
+  if not np.isfinite(logits[real]).all():
+    bad = np.asarray(batch['video_id'])[real][~np.isfinite(logits[real]).all((1, 2))]
+    raise ValueError(
+      f'logits of videos {bad[:5].tolist()} are not finite: the model has diverged or its input is '
+      'broken'
+    )
+  return logits
 
 
 def collect(
@@ -112,13 +151,12 @@ def scores(
   num_classes: int,
   multi_label: bool = False,
 ) -> dict[str, float]:
-  """What evaluate reports, in [0, 1] but for loss and count.
+  """Returns the numbers of an evaluation, in [0, 1] but for loss and count.
 
-  top5: absent below 5 classes. Of equal probabilities the lower class ranks first, so that a
-  constant answer scores
-  as chance. loss: mean of -log p(label); for multi_label, binary cross-entropy, mean over classes.
-  mean_class_accuracy: top-1 per class, mean over the classes that occur. map: see
-  mean_average_precision.
+  One label a video: top1, top5 (absent below 5 classes), loss (mean of -log p(label)) and
+  mean_class_accuracy (top-1 per class, mean over the classes that occur). Of equal probabilities
+  the lower class ranks first, so that a constant answer scores as chance. Several labels: map, auc,
+  and loss (binary cross-entropy, mean over classes).
   """
   wanted = (len(probabilities), num_classes) if multi_label else (len(probabilities),)
   if probabilities.shape[1:] != (num_classes,) or labels.shape != wanted:
@@ -134,6 +172,7 @@ def scores(
     losses = -np.where(labels > 0, log(probabilities), log(1 - probabilities.astype(np.float64)))
     return {
       'map': mean_average_precision(probabilities, labels),
+      'auc': mean_auc(probabilities, labels),
       'loss': float(losses.mean()),
       'count': count,
     }
@@ -177,6 +216,43 @@ def mean_average_precision(
   return float(np.mean(precisions))
 
 
+def mean_auc(probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, 'n k']) -> float:
+  """Mean area under the ROC curve, over classes with positives and negatives; NaN without any.
+
+  The area is the probability that a positive is above a negative, ties counting half.
+  """
+  areas = []
+  for score, positive in zip(probabilities.T, labels.T > 0):
+    p = int(positive.sum())
+    if 0 < p < len(positive):
+      above = stats.rankdata(score)[positive].sum() - p * (p + 1) / 2
+      areas.append(above / (p * (len(positive) - p)))
+  return float(np.mean(areas)) if areas else float('nan')
+
+
+def per_class(
+  probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, ' n']
+) -> list[dict[str, float]]:
+  """Returns, for every class, its videos, recall (top-1) and precision; NaN where none is there."""
+  table = confusion(probabilities, labels)
+  right, true, said = np.diag(table), table.sum(1), table.sum(0)
+  share = lambda a, b: float(a / b) if b else float('nan')
+  return [
+    {'videos': int(t), 'recall': share(r, t), 'precision': share(r, s)}
+    for r, t, s in zip(right, true, said)
+  ]
+
+
+def worst(
+  probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, ' n'], count: int
+) -> Int[np.ndarray, ' m']:
+  """Returns the rows of at most `count` wrong videos, from the lowest probability of the true
+  class on."""
+  own = probabilities[np.arange(len(labels)), labels]
+  wrong = np.flatnonzero(probabilities.argmax(1) != labels)
+  return wrong[np.argsort(own[wrong], kind='stable')][:count]
+
+
 def _average_precision(score, positive) -> float:
   order = np.argsort(-score, kind='stable')
   last = np.append(
@@ -210,11 +286,4 @@ def _check_rows(values, batch) -> None:
     )
 
 
-def softmax(logits: Float[np.ndarray, '... k']) -> Float[np.ndarray, '... k']:
-  """Softmax over the last axis, in the dtype given."""
-  powers = np.exp(logits - logits.max(-1, keepdims=True))
-  return powers / powers.sum(-1, keepdims=True)
-
-
-def _sigmoid(logits):
-  return 0.5 * (1 + np.tanh(0.5 * logits))
+EVALUATION = Evaluation(run, needs='logits', needs_labels=True, needs_classes=True)

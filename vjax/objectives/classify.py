@@ -11,28 +11,25 @@ from jaxtyping import Array, Float
 
 from vjax.layers import mask as masks
 from vjax.layers import mix
-from vjax.types import Batch, Mean, Metrics
+from vjax.types import Batch, Mean, Metrics, Objective
 
-MASK_LEVELS = (
-  8  # parts of mask_ratio that its schedule is rounded to, since each is a program of its own
-)
+# Parts of mask_ratio that its schedule is rounded to: each level is compiled by itself.
+MASK_LEVELS = 8
 
 
 def settings_at(progress: float, *, mask_ratio: float = 0.0, **others: Any) -> dict[str, Any]:
-  """What `objective` is given in place of its settings at `progress` through the training, 0 to 1:
-  mask_ratio falls along half a cosine, in MASK_LEVELS steps.  (Feichtenhofer et al. 2022, appendix
-  B.3 and table 11.)
+  """Returns the mask_ratio at `progress` through the training, 0 to 1.
+
+  It falls along half a cosine, in MASK_LEVELS steps.  (Feichtenhofer et al. 2022, appendix B.3 and
+  table 11.)
   """
   if not mask_ratio:
     return {}
-  return {
-    'mask_ratio': mask_ratio
-    * round(MASK_LEVELS * 0.5 * (1 + math.cos(math.pi * progress)))
-    / MASK_LEVELS
-  }
+  level = round(MASK_LEVELS * 0.5 * (1 + math.cos(math.pi * progress)))
+  return {'mask_ratio': mask_ratio * level / MASK_LEVELS}
 
 
-def objective(
+def loss(
   model: Any,
   params: Any,
   stats: Any,
@@ -126,3 +123,6 @@ def _hits(logits, truth, k: int):
   """1.0 where one of the k best classes, of equal ones the first, is true (B,)."""
   _, best = jax.lax.top_k(logits, k)
   return (jnp.take_along_axis(truth, best, -1) > 0).any(-1).astype(jnp.float32)
+
+
+OBJECTIVE = Objective(loss, needs_labels=True, at=settings_at)

@@ -9,12 +9,13 @@ from jaxtyping import Array, Float
 
 from vjax.layers import mask as masks
 from vjax.layers.position import patchify, unpatchify
-from vjax.types import Batch, Mask, Mean, Metrics, VideoModel
+from vjax.types import Batch, Mask, Mean, Metrics, Objective, VideoModel
 
 VARIANCE_EPSILON = 1e-6
+RATIO = 0.9  # share of the tokens that is removed
 
 
-def objective(
+def loss(
   model: VideoModel,
   params: Any,
   stats: Any,
@@ -22,7 +23,7 @@ def objective(
   rng: Array,
   *,
   train: bool,
-  ratio: float = 0.9,
+  ratio: float = RATIO,
   kind: str = 'random',
   normalize: bool = True,
   target: str = 'stride',
@@ -61,8 +62,8 @@ def objective(
   clip_loss = jnp.sum(error * mask.removed, axis=1) / jnp.sum(mask.removed, axis=1)
   real = batch['mask'].astype(clip_loss.dtype)
   # Every clip removes as many tokens, so the mean over clips is the mean over removed tokens.
-  loss = jnp.sum(clip_loss * real) / jnp.maximum(jnp.sum(real), 1)
-  return loss, (
+  mean_loss = jnp.sum(clip_loss * real) / jnp.maximum(jnp.sum(real), 1)
+  return mean_loss, (
     {'loss': Mean.of(clip_loss, real)},
     {**stats, **new} if train else stats,
   )
@@ -127,7 +128,7 @@ def reconstruct(
   mask: Mask | None = None,
   *,
   stats: Any = None,
-  ratio: float = 0.9,
+  ratio: float = RATIO,
   kind: str = 'random',
   normalize: bool = True,
   target: str = 'stride',
@@ -159,3 +160,6 @@ def reconstruct(
   )
   original, masked, reconstruction = (unpatchify(row, grid, patch) for row in rows)
   return original, masked, reconstruction
+
+
+OBJECTIVE = Objective(loss, reconstruct=reconstruct)

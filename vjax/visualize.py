@@ -1,7 +1,7 @@
 """Pictures of what a checkpoint does with videos.
 
-python -m vjax.look reconstruct --workdir=runs/mae_k400 clip.mp4   a PNG: original, masked, rebuilt
-python -m vjax.look heatmap --workdir=runs/mine clip.mp4           an MP4: evidence for a class
+python -m vjax.visualize reconstruct --workdir=runs/mae a.mp4   a PNG: original, masked, rebuilt
+python -m vjax.visualize heatmap --workdir=runs/mine a.mp4      an MP4: evidence for a class
 """
 
 import argparse
@@ -17,64 +17,69 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjax import pictures, predict
-from vjax.objectives import mae
+from vjax import figures, inference, predict, preprocess
+from vjax.config import ViewsConfig
 from vjax.types import Features
 
 STEPS = 32  # of the integral of a heat map
 
 
-def reconstruct(loaded: predict.Loaded, path: str, ratios: list[float]) -> Any:
-  """Figure of the middle clip of a video, three rows for each ratio of removed tokens; the
-  objective's own where there are none.  (Feichtenhofer et al. 2022, figures 2 and 7.) Raises
-  ValueError where the run is no masked autoencoder.
+def reconstruct(model: inference.InferenceModel, path: str, ratios: list[float]) -> Any:
+  """Draws the middle clip of a video: original, masked, reconstruction.
+
+  Three rows for each ratio of removed tokens, that of the training where `ratios` is empty.
+  (Feichtenhofer et al. 2022, figures 2 and 7.) Raises ValueError where the run is no masked
+  autoencoder.
   """
-  name, settings = loaded.config.objective.name, loaded.config.objective.settings
-  if name != 'mae':
+  if model.objective.reconstruct is None:
+    name = model.config.objective.name
     raise ValueError(
       f'the run was trained with objective {name!r}: only masked autoencoders (mae) reconstruct'
     )
-  ratios = ratios or [settings['ratio'] if 'ratio' in settings else 0.9]
-  clip = jnp.asarray(loaded.views(path, num_clips=1, num_crops=1))
-  rows = {}
-  for ratio in ratios:
-    parts = mae.reconstruct(
-      loaded.model, loaded.params, clip, stats=loaded.stats, **{**settings, 'ratio': ratio}
-    )
-    rows[ratio] = [np.asarray(part[0]) for part in parts]
-  data = loaded.config.data
-  oracle = 'normalize' not in settings or settings['normalize']
-  return pictures.reconstruction_sheet(rows, data.mean, data.std, oracle)
+  clip, rows, oracle = _middle_clip(model, path), {}, True
+  for ratio in ratios or [None]:
+    (parts,), ratio, oracle = model.reconstructions(clip, ratio)
+    rows[ratio] = list(parts)
+  return figures.reconstruction_sheet(rows, model.mean, model.std, oracle)
 
 
 def heatmap(
-  loaded: predict.Loaded, path: str, label: str = ''
+  model: inference.InferenceModel, path: str, label: str = ''
 ) -> tuple[np.ndarray, np.ndarray, str]:
-  """(frames (T, H, W, 3) uint8 of the middle clip, heat (T, H, W) in 0..1, label): where the score
-  of `label` comes from, the most probable one if ''; see `contributions`, of which what is negative
-  counts as nothing. Raises ValueError for a label that the run does not know, and for a run that
-  knows none."""
-  name = loaded.config.objective.name
+  """Shows where the score of a class comes from in the middle clip of a video.
+
+  Args:
+    model: a classifier.
+    path: of the video.
+    label: the class, '' = the most probable.
+
+  Returns:
+    Frames (T, H, W, 3) uint8; heat (T, H, W) in 0..1, of which what counts against the class is 0;
+    and the label.
+
+  Raises:
+    ValueError: for a label that the run does not know, and for a run that knows none.
+  """
+  name = model.config.objective.name
   if name != 'classify':
     raise ValueError(
       f'the run was trained with objective {name!r}: heat maps are of the scores of a classifier'
     )
-  if label and label not in loaded.classes:
-    raise ValueError(f'label is {label!r}; the run knows {", ".join(loaded.classes)}')
-  clip = jnp.asarray(loaded.views(path, num_clips=1, num_crops=1))
-  variables = {'params': loaded.params, **loaded.stats}
-  scores = jax.jit(lambda v, x: loaded.model.apply(v, x, train=False))(variables, clip)
-  chosen = loaded.classes.index(label) if label else int(scores[0].argmax())
-  data = loaded.config.data
-  frames = np.asarray(clip[0] * jnp.asarray(data.std) + jnp.asarray(data.mean))
+  if label and label not in model.classes:
+    raise ValueError(f'label is {label!r}; the run knows {", ".join(model.classes)}')
+  pixels = _middle_clip(model, path)
+  clip = preprocess.normalize(jnp.asarray(pixels), model.mean, model.std)
+  variables = {'params': model.params, **model.stats}
+  chosen = model.classes.index(label) if label else int(model.logits(pixels[:, None]).argmax())
   total = 0.0
-  for part in contributions(loaded.model, variables, clip, chosen):
-    total = total + np.asarray(jax.image.resize(np.maximum(part, 0), frames.shape[:3], 'linear'))
-  return (
-    np.uint8(np.clip(frames, 0, 1) * 255),
-    total / max(total.max(), 1e-12),
-    loaded.classes[chosen],
-  )
+  for part in contributions(model.model, variables, clip, chosen):
+    total = total + np.asarray(jax.image.resize(np.maximum(part, 0), clip.shape[1:4], 'linear'))
+  return pixels[0], total / max(total.max(), 1e-12), model.classes[chosen]
+
+
+def _middle_clip(model: inference.InferenceModel, path: str) -> np.ndarray:
+  """The center view (1, T, H, W, 3) uint8 of a video file."""
+  return predict.views(model, path, ViewsConfig(**vars(model.config.clip)))
 
 
 def contributions(model: Any, variables: Any, clip: jax.Array, chosen: int) -> list[np.ndarray]:
@@ -197,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
   logging.getLogger('absl').setLevel(logging.ERROR)
   failed = 0
   try:
-    loaded = predict.Loaded(args.workdir)
+    model = inference.load(args.workdir)
   except (ValueError, OSError) as error:
     print(error, file=sys.stderr)
     return 1
@@ -206,12 +211,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
       if args.what == 'reconstruct':
         file = Path(args.out, f'{Path(path).stem}_reconstruction.png')
-        pictures.write(file, pictures.png(reconstruct(loaded, path, args.ratios)))
+        figures.write(file, figures.png(reconstruct(model, path, args.ratios)))
         print(file)
       else:
-        frames, heat, label = heatmap(loaded, path, args.label)
+        frames, heat, label = heatmap(model, path, args.label)
         file = Path(args.out, f'{Path(path).stem}_heat.mp4')
-        pictures.write(file, pictures.mp4(pictures.overlaid(frames, heat)))
+        figures.write(file, figures.mp4(figures.overlaid(frames, heat)))
         print(f'{file}: {label}')
     except ValueError as error:
       print(error, file=sys.stderr)

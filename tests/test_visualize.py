@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.experiments import shrunk
-from vjax import build, look, predict, train, tree
+from vjax import build, inference, sharding, train, tree, visualize
 from vjax.evals import reconstruction
 from vjax.heads import linear
 from vjax.models import mvit, vit, x3d
@@ -42,27 +42,27 @@ def test_reconstructions_keep_what_was_seen(runs, tmp_path, capsys):
     '0.5',
     '0.9',
   ]
-  assert look.main(args) == 0
+  assert visualize.main(args) == 0
   file = pathlib.Path(capsys.readouterr().out.strip())
   assert file.read_bytes()[:4] == b'\x89PNG' and file.parent == tmp_path
-  assert look.main(['reconstruct', f'--workdir={root}/mae_finetune_k400', video]) == 1
+  assert visualize.main(['reconstruct', f'--workdir={root}/mae_finetune_k400', video]) == 1
   assert 'only masked autoencoders' in capsys.readouterr().err
   # Videos after the ratios are videos; heat maps of a masked autoencoder, and no ratios, are
   # answered.
   assert (
-    look.main(
+    visualize.main(
       ['reconstruct', f'--workdir={root}/mae_k400', f'--out={tmp_path}', '--ratios', '0.5', video]
     )
     == 0
   )
-  assert look.main(['heatmap', f'--workdir={root}/mae_k400', video]) == 1
+  assert visualize.main(['heatmap', f'--workdir={root}/mae_k400', video]) == 1
   assert 'heat maps are of the scores of a classifier' in capsys.readouterr().err
   for wrong, message in (
     (['--ratios', '0.5'], 'no video'),
     (['--ratios', '90', video], '--ratios 90.0: it is a share'),
   ):
     with pytest.raises(SystemExit):
-      look.main(['reconstruct', f'--workdir={root}/mae_k400', *wrong])
+      visualize.main(['reconstruct', f'--workdir={root}/mae_k400', *wrong])
     assert message in capsys.readouterr().err
 
 
@@ -81,7 +81,7 @@ def test_pictures_go_to_tensorboard(runs):
 def test_heat_of_a_video_and_unknown_labels(runs, tmp_path, capsys):
   root, video = runs
   assert (
-    look.main(
+    visualize.main(
       [
         'heatmap',
         f'--workdir={root}/mae_finetune_k400',
@@ -99,7 +99,8 @@ def test_heat_of_a_video_and_unknown_labels(runs, tmp_path, capsys):
     frames = [f.to_ndarray(format='rgb24') for f in container.decode(video=0)]
   assert len(frames) == 8 and min(frames[0].shape[:2]) >= 224
   assert (
-    look.main(['heatmap', f'--workdir={root}/mae_finetune_k400', video, '--label', 'sideways']) == 1
+    visualize.main(['heatmap', f'--workdir={root}/mae_finetune_k400', video, '--label', 'sideways'])
+    == 1
   )
   assert "label is 'sideways'" in capsys.readouterr().err
 
@@ -114,28 +115,32 @@ class Bright(nn.Module):
     return Features(maps=(maps,), pooled=maps.mean((1, 2, 3)))
 
 
-class Shown(predict.Loaded):
-  def __init__(self, video):
-    pixels = SimpleNamespace(mean=(0.0,) * 3, std=(1.0,) * 3)
-    self.config = SimpleNamespace(objective=SimpleNamespace(name='classify'), data=pixels)
-    self.classes, self.model = ['bright', 'dark'], VideoModel(Bright(), linear.Head(2))
-    head = {'linear': {'kernel': jnp.eye(2), 'bias': jnp.zeros(2)}}
-    self.params, self.stats, self._video = {'head': head}, {}, video
+def shown() -> inference.InferenceModel:
+  """A classifier of bright and dark."""
+  head = {'linear': {'kernel': jnp.eye(2), 'bias': jnp.zeros(2)}}
+  return inference.InferenceModel(
+    VideoModel(Bright(), linear.Head(2)),
+    {'head': head},
+    {},
+    mean=(0.0,) * 3,
+    std=(1.0,) * 3,
+    mesh=sharding.mesh(devices=jax.devices()[:1]),
+    classes=('bright', 'dark'),
+    config=SimpleNamespace(objective=SimpleNamespace(name='classify')),
+  )
 
-  def views(self, path, *, num_clips, num_crops):
-    return self._video[None]
 
-
-def test_heat_is_where_a_bright_patch_is():
-  video = np.zeros((4, 16, 16, 3), np.float32)
-  video[2, 4:8, 8:12] = 1
-  frames, heat, label = look.heatmap(Shown(video), '')
+def test_heat_is_where_a_bright_patch_is(monkeypatch):
+  video = np.zeros((4, 16, 16, 3), np.uint8)
+  video[2, 4:8, 8:12] = 255
+  monkeypatch.setattr(visualize, '_middle_clip', lambda model, path: video[None])
+  frames, heat, label = visualize.heatmap(shown(), '')
   assert label == 'bright' and frames.shape == video.shape and heat.shape == (4, 16, 16)
   assert (
     heat.min() >= 0 and np.unravel_index(heat.argmax(), heat.shape)[0] == 2 and heat[2, 5, 9] > 0.5
   )
   assert heat[0].max() == 0 and heat[2, 14, 2] == 0
-  assert look.heatmap(Shown(video), '', 'dark')[1].max() == 0  # nothing speaks for it
+  assert visualize.heatmap(shown(), '', 'dark')[1].max() == 0  # nothing speaks for it
 
 
 TINY_VIT = dict(width=16, depth=2, heads=2, frames=4, crop=32, patch=(2, 8, 8))
@@ -181,7 +186,7 @@ def test_heat_is_where_the_score_comes_from(name):
   video[:, :, cell : 2 * cell, 2 * cell : 3 * cell] = noise
   variables = filled(model, video, rng)
   apply = jax.jit(lambda x: model.apply(variables, x, train=False)[0, 0])
-  (parts,) = look.contributions(model, variables, jnp.asarray(video), 0)
+  (parts,) = visualize.contributions(model, variables, jnp.asarray(video), 0)
   heat = np.abs(jax.image.resize(parts, video.shape[1:4], 'linear')).sum(0)
   row, column = (n / cell for n in np.unravel_index(heat.argmax(), heat.shape))
   assert 0.5 <= row < 2.5 and 1.5 <= column < 3.5, (row, column)
@@ -201,7 +206,7 @@ def test_contributions_are_what_tokens_change(name):
   model, rng = VideoModel(NETWORKS[name], linear.Head(2)), np.random.default_rng(0)
   video = jnp.asarray(rng.standard_normal((1, 4, 32, 32, 3)), jnp.float32)
   variables = filled(model, video, rng)
-  (parts,) = look.contributions(model, variables, video, 1)
+  (parts,) = visualize.contributions(model, variables, video, 1)
   count = parts.size
 
   def score(replaced):
@@ -237,8 +242,8 @@ def test_pictures_of_several_ratios():
     return [(x, x, x) for x in np.float32(video)], 0.9 if ratio is None else ratio, True
 
   batches = [{'video': np.zeros((3, 1, 2, 8, 8, 3), np.uint8)}]
-  draw = lambda **settings: reconstruction.evaluate(
-    rebuilt, batches, mean=(0.5,) * 3, std=(0.2,) * 3, **settings
+  draw = lambda **settings: (
+    reconstruction.run(rebuilt, batches, mean=(0.5,) * 3, std=(0.2,) * 3, **settings).figures
   )
   one, three = draw(count=1), draw(ratios=(0.9, 0.95, 0.98))
   assert (

@@ -10,9 +10,9 @@ import pytest
 
 from tests.data import make
 from tests.experiments import shrunk
-from vjax import build, shard, train_step
+from vjax import build, preprocess, sharding, train_step
 from vjax.config import AugmentConfig, ClipConfig
-from vjax.data import on_device, pipeline, sources
+from vjax.data import pipeline, sources
 from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
@@ -49,7 +49,7 @@ def test_equals_the_host(toy_dir, canvas, repeats, color):
   for a, b in zip(batches(toy_dir, host, clip), batches(toy_dir, device, clip)):
     assert b['video'].shape[2:4] == canvas and (a['video_id'] == b['video_id']).all()
     seen |= {tuple(w) for w in b['window']} | {bool(m) for m in b['mirror']}
-    found = on_device.crops(b['video'], b['window'], b['mirror'], b.get('color'), clip.crop_size)
+    found = preprocess.crops(b['video'], b['window'], b['mirror'], b.get('color'), clip.crop_size)
     error = np.abs(np.asarray(found) - a['video'])
     # The host rounds once, and its weights have 8 bits; with color it cuts three times more, each
     # error growing by the factors after it, up to 1.4.
@@ -70,11 +70,13 @@ def test_a_step_sees_the_same_clips(data_dir):
   for canvas in (None, (96, 128)):
     config = shrunk('mae_k400', **{'augment.device_frame_size': canvas})
     exp = build.experiment(config, str(data_dir))
-    mesh = shard.mesh()
+    mesh = sharding.mesh()
     make_state, _ = train_step.init_state(exp.update, mesh, jax.random.key(0))
     state = make_state()
     step = train_step.compiled_step(exp.update, mesh, state, exp.objective_at(0)[0])
-    _, metrics = step(state, shard.to_global(mesh, next(exp.train_batches(0))), jax.random.key(1))
+    _, metrics = step(
+      state, sharding.to_global(mesh, next(exp.train_batches(0))), jax.random.key(1)
+    )
     losses.append(float(metrics['loss'].compute()))
   assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0] != losses[1]
 

@@ -1,0 +1,117 @@
+"""Checksums of arrays, and clear errors for checkpoints that are damaged or of another model."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+
+@jax.jit
+def _checksum(x: jax.Array) -> jax.Array:
+  """uint32 of an array's bits and their places, the same on every mesh. Any change of one element
+  changes it: the weights are odd."""
+  bits = jnp.asarray(x)
+  if bits.dtype != bool:
+    width = min(bits.dtype.itemsize, 4)
+    bits = jax.lax.bitcast_convert_type(bits, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[width])
+  bits = bits.astype(jnp.uint32)
+  return (bits * (2 * jnp.arange(bits.size, dtype=jnp.uint32).reshape(bits.shape) + 1)).sum(
+    dtype=jnp.uint32
+  )
+
+
+def checksums(x: Any) -> dict[str, int]:
+  """Checksum of every array in a tree, by name, alike on all hosts. Of what all devices hold alike,
+  one device's; else one array after the other, since on simulated devices many sums over a mesh at
+  once wait for each other's threads."""
+  one = lambda leaf: (
+    leaf.addressable_data(0) if isinstance(leaf, jax.Array) and leaf.is_fully_replicated else leaf
+  )
+  return {name: int(_checksum(one(leaf))) for name, leaf in _leaves(x).items()}
+
+
+def check_sums(x: Any, wanted: dict[str, int]) -> None:
+  """Raises ValueError naming the arrays of a tree that are not what was written."""
+  found = checksums(x)
+  differ = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+  if differ:
+    raise ValueError(
+      f'{len(differ)} of {len(found)} arrays are not what was written, {", ".join(differ[:5])}'
+    )
+
+
+def kept_checksums(folder: epath.Path, step: int) -> list[str]:
+  """The name of the item if the checkpoint has it: those made before there were checksums do
+  not."""
+  return ['checksums'] if (folder / str(step) / 'checksums').exists() else []
+
+
+def complete_steps(folder: epath.Path) -> list[int]:
+  """Steps of the complete checkpoints below `folder`, rising."""
+  from orbax.checkpoint import utils
+
+  return sorted(utils.checkpoint_steps(folder)) if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def reading(folder: epath.Path, step: int) -> Iterator[None]:
+  """Whatever goes wrong inside becomes a ValueError that says which checkpoint is damaged and which
+  can be used."""
+  try:
+    yield
+  except (MemoryError, jax.errors.JaxRuntimeError):
+    raise  # too large for this machine, not damaged
+  except Exception as error:
+    earlier = [s for s in complete_steps(folder) if s < step]
+    remedy = (
+      f'remove {folder / str(step)} to use that of step {earlier[-1]}'
+      if earlier
+      else 'there is no earlier one'
+    )
+    raise ValueError(
+      f'checkpoint {step} in {folder} is damaged: {reason(error)}; {remedy}'
+    ) from error
+
+
+def reason(error: BaseException, longest: int = 400) -> str:
+  """An error on one line, without what libraries add about their own code. A long one loses its
+  middle: it begins with what failed and ends with what the system said."""
+  text = ' '.join(f'{error}'.split(' [source locations')[0].split()) or type(error).__name__
+  return text if len(text) <= longest else f'{text[: longest // 2]} ... {text[-longest // 2 :]}'
+
+
+def _leaves(x: Any) -> dict[str, Any]:
+  """The arrays of a tree, or their descriptions, by name."""
+  leaves = jax.tree_util.tree_flatten_with_path(x)[0]
+  parts = lambda path: '/'.join(
+    str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k)))) for k in path
+  )
+  return {parts(path): leaf for path, leaf in leaves if hasattr(leaf, 'shape')}
+
+
+def _names(x: Any) -> dict[str, tuple[int, ...]]:
+  return {name: tuple(leaf.shape) for name, leaf in _leaves(x).items()}
+
+
+def compare(wanted: Any, saved: Any) -> list[str]:
+  wanted, saved = _names(wanted), _names(saved)
+  rows = [
+    f'- {name} {saved[name]}: in the checkpoint only'
+    for name in sorted(saved.keys() - wanted.keys())
+  ]
+  rows += [
+    f'+ {name} {wanted[name]}: in the model only' for name in sorted(wanted.keys() - saved.keys())
+  ]
+  both = sorted(n for n in wanted.keys() & saved.keys() if wanted[n] != saved[n])
+  return rows + [
+    f'! {name}: {saved[name]} in the checkpoint, {wanted[name]} in the model' for name in both
+  ]
+
+
+def listed(rows: Sequence[str], most: int = 40) -> str:
+  return '\n'.join(
+    [*rows[:most], *([f'... and {len(rows) - most} more'] if len(rows) > most else [])]
+  )

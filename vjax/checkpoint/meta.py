@@ -1,0 +1,68 @@
+"""meta.json of a checkpoint folder: all that is needed to rebuild the model."""
+
+import json
+import os
+from typing import Any
+
+from vjax import remote
+from vjax.config import SCHEMA, translate
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes `value` to a temporary name, then renames: readers see the old file or the new one. The
+  temporary name is always the same, so that what a kill leaves is overwritten by the next run."""
+  path, text = remote.path(path), json.dumps(value, indent=2, sort_keys=True) + '\n'
+  if remote.is_remote(path):
+    path.write_text(text)  # an object is there whole or not at all
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'{path.name}.partial')
+  with open(temporary, 'w') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  temporary.replace(path)
+
+
+class Meta(dict):
+  """meta.json; asking for an entry that is not there raises ValueError naming file and entry."""
+
+  path = ''
+
+  def __missing__(self, name: str) -> Any:
+    raise ValueError(
+      f'{self.path} has no {name!r}, only {", ".join(sorted(self)) or "nothing"}: this needs the '
+      'workdir of a training '
+      f'run, or weights converted by `python -m vjax.convert` since it writes a config'
+    )
+
+
+def read_meta(path: str | os.PathLike) -> Meta:
+  """meta.json of a checkpoint folder, its config under today's names.
+
+  Raises FileNotFoundError that says what the folder should be, ValueError where the file is damaged
+  or something else.
+  """
+  file = remote.path(path) / 'meta.json'
+  if not file.is_file():
+    raise FileNotFoundError(
+      f'no meta.json in {remote.path(path)}: give the --workdir of a training run, or a folder '
+      'written by '
+      f'`python -m vjax.convert`'
+    )
+  try:
+    content = json.loads(file.read_text())
+  except (ValueError, RecursionError) as error:
+    raise ValueError(
+      f'{file} is damaged: {error}. The command of the training run writes it anew when it '
+      'continues'
+    ) from error
+  if not isinstance(content, dict) or not isinstance(content.get('config', {}), dict):
+    raise ValueError(
+      f'{file} is no description of a checkpoint: need an object with config, classes and versions'
+    )
+  if 'config' in content and content.get('schema', 1) < SCHEMA:
+    content = {**content, 'config': translate(content['config'])}
+  meta = Meta(content)
+  meta.path = str(file)
+  return meta

@@ -1,0 +1,93 @@
+"""Strict warm starts: every name must fit, and a report says what was taken."""
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from vjax import tree
+from vjax.checkpoint.integrity import listed
+from vjax.checkpoint.manager import load_params
+
+
+def warm_start(
+  params: Any,
+  stats: Any,
+  path: str | os.PathLike,
+  *,
+  skip: Sequence[str] = (),
+  resize: Callable[[str, np.ndarray, tuple[int, ...], dict[str, Any]], np.ndarray | None]
+  | None = None,
+  rename: Callable[[Collection[str], Collection[str]], dict[str, str]] | None = None,
+  adapt: Callable[[Any], Any] | None = None,
+) -> tuple[Any, Any, dict[str, list[str]]]:
+  """Parameters and statistics taken from the checkpoint in `path`, and a report {loaded, resized,
+  skipped}.
+
+  Every name must match in both directions, unless a regular expression of `skip` matches it whole.
+  `resize(name, array, shape, meta)` adapts what has another shape (position tables, kernels of
+  images), or answers None; `rename(names, wanted)` says what those of another kind of network are
+  called here; `adapt(params)` changes what was loaded. Raises ValueError with the lists of names
+  that do not fit.
+  """
+  loaded, meta = load_params(path)
+  source = tree.flatten(loaded.pop('params'))
+  source_stats = tree.flatten(loaded)
+  report: dict[str, list[str]] = {'loaded': [], 'resized': [], 'skipped': []}
+  wrong: list[str] = []
+
+  def take(wanted: dict[str, Any], given: dict[str, Any], prefix: str) -> dict[str, Any]:
+    result = dict(wanted)
+    if rename is not None:
+      here = rename(given.keys(), wanted.keys())
+      given = {here[name]: value for name, value in given.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+      plain = (
+        name.split('/', 1)[1] if prefix else name
+      )  # statistics: 'batch_stats/backbone/...' is skipped as its module
+      if tree.matches(skip, plain):
+        report['skipped'].append(name)
+      elif name not in given:
+        wrong.append(f'+ {name} {tuple(wanted[name].shape)}: missing in the checkpoint')
+      elif name not in wanted:
+        wrong.append(f'- {name} {tuple(given[name].shape)}: the model has no such parameter')
+      elif tuple(given[name].shape) == tuple(wanted[name].shape):
+        result[name] = np.asarray(given[name], wanted[name].dtype)
+        report['loaded'].append(name)
+      elif (
+        resize is not None
+        and (fitted := resize(name, given[name], tuple(wanted[name].shape), meta)) is not None
+      ):
+        result[name] = np.asarray(fitted, wanted[name].dtype)
+        report['resized'].append(name)
+      else:
+        wrong.append(
+          f'! {name}: {tuple(given[name].shape)} in the checkpoint, {tuple(wanted[name].shape)} in '
+          'the model'
+        )
+    return result
+
+  new_params = take(tree.flatten(params), source, '')
+  new_stats = take(tree.flatten(stats), source_stats, 'stats')
+  if wrong:
+    raise ValueError(
+      f'the checkpoint in {path} does not fit the model; name what may differ in init.skip '
+      '(regular expressions such as '
+      f"'head/.*'):\n" + listed(wrong)
+    )
+  _check_used(skip, report['skipped'], path)
+  loaded = tree.unflatten(new_params)
+  return adapt(loaded) if adapt else loaded, tree.unflatten(new_stats), report
+
+
+def _check_used(skip: Sequence[str], skipped: Sequence[str], path: str | os.PathLike) -> None:
+  """Raises ValueError naming patterns of init.skip that match nothing."""
+  unused = [
+    p for p in skip if not any(tree.matches([p], n.removeprefix('batch_stats/')) for n in skipped)
+  ]
+  if unused:
+    raise ValueError(
+      f'init.skip has {unused}, which match no parameter of the model or of {path}: remove or '
+      'correct them'
+    )
