@@ -1,14 +1,18 @@
 """What a new user does: a folder of own videos -> records -> training -> labels for a new video."""
 
 import pathlib
+import resource
 import shutil
+import types
 
+import av
 import numpy as np
 import pytest
 
 from data_prep import write
 from tests.experiments import shrunk
 from vjax import build, evaluate, predict, train
+from vjax.config import AugmentConfig, ViewsConfig
 
 
 @pytest.fixture(scope='module')
@@ -75,3 +79,46 @@ def test_command_prints_labels_and_names_broken_files(run, capsys, tmp_path):
 def test_no_checkpoint_and_no_classifier(run, data_dir, tmp_path):
   with pytest.raises(FileNotFoundError, match='no meta.json'):
     predict.Predictor(str(tmp_path))
+
+
+def film(path, seconds: int) -> str:
+  """Ten frames of 160x120 a second, brighter from second to second."""
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('mpeg4', rate=10)
+    stream.width, stream.height, stream.pix_fmt = 160, 120, 'yuv420p'
+    for t in range(10 * seconds):
+      pixels = np.full((120, 160, 3), t // 10 % 250, np.uint8)
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+    container.mux(stream.encode())
+  return str(path)
+
+
+def test_memory_does_not_grow_with_the_length_of_a_film(tmp_path):
+  """Neither for the views of the whole nor for windows; 2400 more frames would take 138 MB."""
+  clip = ViewsConfig(8, 2, 96, 120, sampling='dense', num_clips=4)
+  model = types.SimpleNamespace(config=types.SimpleNamespace(augment=AugmentConfig()))
+  peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  predictor = object.__new__(predict.Predictor)
+  predictor.model, predictor.clip = model, clip
+  predictor._of_views = lambda views: np.array([views.mean()])
+  one, five = film(tmp_path / 'one.mp4', 60), film(tmp_path / 'five.mp4', 300)
+  assert predict.views(model, one, clip).shape == (4, 8, 96, 96, 3)
+  windows = list(predictor.windows(one, 10.0))
+  assert [round(start) for start, _, _ in windows] == [0, 10, 20, 30, 40, 50]
+  found = [mean[0] for _, _, mean in windows]
+  assert found == sorted(found) and found[-1] > found[0] + 30
+  before = peak()
+  predict.views(model, five, clip)
+  assert len(list(predictor.windows(five, 10.0))) == 30
+  assert peak() - before < 30
+
+
+def test_windows_have_labels_with_times(run, capsys):
+  root, _, _ = run
+  video = str(next((root / 'videos').rglob('*.mp4')))
+  assert predict.main([f'--workdir={root}/run', '--window_s=0.4', '--top=1', video]) == 0
+  out = capsys.readouterr().out.splitlines()
+  assert len(out) > 2 and out[1].startswith('  0:00:00.0 to 0:00:00.4 ') and '%' in out[1]
+  with pytest.raises(SystemExit):
+    predict.main([f'--workdir={root}/run', '--window_s=-1', video])
+  assert '--window_s is -1.0' in capsys.readouterr().err

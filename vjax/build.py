@@ -17,6 +17,7 @@ import optax
 
 from vjax import checkpoint, inflate, macs, optim, preprocess, registry, remote
 from vjax.config import (
+  CLIP_KEYS,
   SCHEMA,
   ClipConfig,
   Config,
@@ -30,7 +31,7 @@ from vjax.config import (
 )  # fmt: skip
 from vjax.layers import position, sts
 from vjax.train_step import Update
-from vjax.types import Batch, DatasetSpec, Objective, VideoModel
+from vjax.types import Batch, DatasetSpec, Evaluation, Objective, VideoModel
 
 
 @dataclass(frozen=True)
@@ -449,6 +450,7 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
     )
   for name, entry in config.evals.items():
     evaluation = registry.find('evals', entry.name).EVALUATION
+    _check_settings(name, entry, evaluation)
     for split in entry.splits.values():
       found = open_test(entry, split)[1]
       here = found.index.folder
@@ -467,6 +469,24 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
         raise ValueError(
           f'config.evals.{name} needs labels, and split {split!r} of {here} has none: {remedy}'
         )
+
+
+def _check_settings(name: str, entry: EvalConfig, evaluation: Evaluation) -> None:
+  """Raises ValueError for settings that the evaluation does not take."""
+  from vjax.data import sample
+
+  known = [key.replace('batches', 'split') for key in parameters(evaluation.run)][1:]
+  given = {**entry.splits, **entry.settings}
+  check_names([*known, *CLIP_KEYS, 'dataset', 'batch_size'], given, f'evals.{name}')
+  lacking = [key for key in known if key.endswith('split') and key not in given]
+  if lacking:
+    raise ValueError(f'config.evals.{name} lacks {", ".join(lacking)}')
+  sample.rule(entry.clip.sampling)
+  if evaluation.check:
+    try:
+      evaluation.check(entry.settings)
+    except ValueError as error:
+      raise ValueError(f'config.evals.{name}: {error}') from error
 
 
 def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:

@@ -26,7 +26,11 @@ def code_version() -> dict[str, Any]:
 def _git(folder: Path, *arguments: str) -> str | None:
   try:
     found = subprocess.run(
-      ['git', '-C', str(folder), *arguments], capture_output=True, text=True, timeout=20
+      ['git', '-C', str(folder), *arguments],
+      check=False,
+      capture_output=True,
+      text=True,
+      timeout=20,
     )
   except (OSError, subprocess.SubprocessError):
     return None

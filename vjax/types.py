@@ -94,12 +94,14 @@ class Evaluation:
       'reconstructions'.
     needs_labels: clips without labels cannot be evaluated.
     needs_classes: logits must be of the classes that the evaluated dataset has.
+    check: function (settings) that raises ValueError for wrong ones before the training, or None.
   """
 
   run: Callable[..., Report]
   needs: str
   needs_labels: bool = False
   needs_classes: bool = False
+  check: Callable[[Mapping[str, Any]], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ convergence.
 solver and grid are ours.)
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -181,4 +181,13 @@ def _examples(x, y):
   return x.reshape(-1, x.shape[-1]), np.repeat(y, x.shape[1])
 
 
-EVALUATION = Evaluation(run, needs='features', needs_labels=True)
+def check(settings: Mapping[str, Any]) -> None:
+  """Raises ValueError for a grid or share that fits nothing."""
+  grid, share = settings.get('grid', _GRID), settings.get('held_out', 0.1)
+  if not grid or min(grid) <= 0:
+    raise ValueError(f'grid is {tuple(grid)}; it needs weights of the penalty above 0')
+  if not 0 < share < 1:
+    raise ValueError(f'held_out is {share}; it must be a share of the videos, above 0 and below 1')
+
+
+EVALUATION = Evaluation(run, needs='features', needs_labels=True, check=check)

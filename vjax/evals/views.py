@@ -1,6 +1,6 @@
 """Multi-view classification: every video counts once, its views are averaged."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,13 @@ def run(
   return Report(scores(probabilities, labels, num_classes=num_classes, multi_label=multi_label))
 
 
+def check(settings: Mapping[str, Any]) -> None:
+  """Raises ValueError for an unknown way to average."""
+  average = settings.get('average', AVERAGES[0])
+  if average not in AVERAGES:
+    raise ValueError(f'average is {average!r}; it must be one of {", ".join(AVERAGES)}')
+
+
 def scores_of(
   found: Predictions, *, num_classes: int, average: str = 'probabilities', multi_label: bool = False
 ) -> dict[str, float]:
@@ -69,8 +76,7 @@ def averaged(
   logits: Float[np.ndarray, 'n v k'], average: str, multi_label: bool = False
 ) -> Float[np.ndarray, 'n k']:
   """Returns probabilities (N, K) in float32 of logits of V views, see `run`."""
-  if average not in AVERAGES:
-    raise ValueError(f'average is {average!r}; it must be one of {", ".join(AVERAGES)}')
+  check({'average': average})
   squash = special.expit if multi_label else partial(special.softmax, axis=-1)
   logits = np.asarray(logits, np.float64)
   mean = squash(logits).mean(1) if average == 'probabilities' else squash(logits.mean(1))
@@ -86,7 +92,7 @@ def predictions(
 ) -> tuple[Float[np.ndarray, 'n k'], Int[np.ndarray, 'n ...'], Int[np.ndarray, ' n']]:
   """Returns probabilities (N, K) in float32, labels (N,) or (N, K), and ids (N,), of the real
   videos of all hosts, by rising id. The arguments are those of `run`."""
-  averaged(np.zeros((0, 1, 1)), average)  # raises before the first batch
+  check({'average': average})
   one = lambda batch: averaged(_logits(predict, batch), average, multi_label)
   return collect(one, batches)
 
@@ -286,4 +292,4 @@ def _check_rows(values, batch) -> None:
     )
 
 
-EVALUATION = Evaluation(run, needs='logits', needs_labels=True, needs_classes=True)
+EVALUATION = Evaluation(run, needs='logits', needs_labels=True, needs_classes=True, check=check)

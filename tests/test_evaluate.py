@@ -1,0 +1,159 @@
+"""Evaluations with clips of their own, saved predictions, the best checkpoint, and what a training
+leaves behind. One small CNN is trained for all of them."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.experiments import shrunk
+from vjax import build, checkpoint, evaluate, inference, train
+from vjax.config import parse
+from vjax.evals import views
+
+VIEWS = dict(name='views', split='test', num_clips=1, num_crops=1, batch_size=16)
+
+
+def config_of(**evals):
+  config = shrunk('r2plus1d_k400', **{'optim.total_steps': 4, 'train.eval_epochs': 0.25})
+  config['optim'] |= {'boundary_steps': (3,)}
+  config['train'] |= {'keep_best': 'test/loss'}
+  config['clip'] |= {'num_frames': 4, 'crop_size': 32, 'short_side': 36}
+  config['augment'] |= {'size': (36, 36)}
+  config['evals'] = {
+    'test': {**VIEWS, 'save_predictions': True},
+    'large': {**VIEWS, 'crop_size': 40, 'short_side': 44, 'num_frames': 6, 'num_crops': 3},
+    'full': {**VIEWS, 'crop_size': 'full', 'short_side': 40},
+    **evals,
+  }
+  return config
+
+
+@pytest.fixture(scope='module')
+def run(data_dir, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('evaluate')
+  exp = build.experiment(config_of(), str(data_dir))
+  return exp, workdir, train.run(exp, str(workdir))
+
+
+@pytest.mark.slow
+def test_each_evaluation_has_its_own_clip(run):
+  exp, _, result = run
+  assert {name: result[name]['count'] for name in exp.evals} == dict.fromkeys(exp.evals, 36)
+  size = lambda name: next(exp.eval_batches(exp.evals[name], 'test', 4))['video'].shape
+  t, s = exp.clip.num_frames, exp.clip.crop_size
+  assert size('test') == (4, 1, t, s, s, 3)
+  assert size('large') == (4, 3, 6, 40, 40, 3)
+  assert size('full')[3] == 40 and size('full')[4] > 40  # the whole frame, wider than high
+  assert result['large']['loss'] != result['test']['loss'] != result['full']['loss']
+
+
+@pytest.mark.slow
+def test_result_says_what_the_training_cost(run):
+  exp, workdir, result = run
+  cost = result['training']
+  assert json.loads((workdir / 'result.json').read_text()) == result
+  assert cost['clips_seen'] == cost['videos_seen'] == 4 * 8
+  assert cost['images_seen'] == 32 * exp.clip.num_frames
+  params = checkpoint.load_params(workdir)[0]['params']
+  leaves = [x.size for x in jax.tree.leaves(params)]
+  assert cost['parameters'] == sum(leaves) and cost['gmacs'] == 32 * cost['gmacs_per_clip'] > 0
+  assert cost['train_s'] > 0 and cost['eval_s'] > 0 and cost['memory_gib'] > 0
+  assert set(cost['code']) == {'version', 'commit', 'dirty'}
+  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  seconds = [row['seconds'] for row in rows if row['split'] == 'train']
+  assert seconds == sorted(seconds) and 0 < seconds[-1] <= cost['train_s'] + 1e-6
+
+
+@pytest.mark.slow
+def test_evaluating_again_keeps_the_cost(run):
+  exp, workdir, result = run
+  again = evaluate.newest(exp, str(workdir))
+  assert again['training'] == result['training'] and again['test'] == pytest.approx(result['test'])
+
+
+@pytest.mark.slow
+def test_saved_predictions_give_every_metric_offline(run, capsys, tmp_path):
+  exp, workdir, result = run
+  path = f'{workdir}/test.predictions.npz'
+  found, more = evaluate.load_predictions(path)
+  assert found.logits.shape == (36, 1, 12) and found.logits.dtype == np.float32
+  assert tuple(more['classes']) == exp.classes and len(set(more['name'])) == 36
+  numbers = views.scores_of(found, num_classes=12)
+  assert numbers == pytest.approx(result['test'], rel=1e-6)
+  png = tmp_path / 'confusion.png'
+  assert evaluate.main([f'--predictions={path}', '--mistakes=2', f'--confusion={png}']) == 0
+  out = capsys.readouterr().out
+  assert f'{result["test"]["top1"]:.6g}' in out and 'worst mistakes' in out
+  assert out.count('%, ') == 2 and png.read_bytes()[:4] == b'\x89PNG'
+  (tmp_path / 'x.npz').write_bytes(b'nothing')
+  assert evaluate.main([f'--predictions={tmp_path}/x.npz']) == 1
+  assert 'holds no predictions' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_is_kept(run):
+  exp, workdir, result = run
+  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  losses = {row['step']: row['loss'] for row in rows if row['split'] == 'test'}
+  best = json.loads((workdir / 'best' / 'best.json').read_text())
+  assert len(losses) > 1 and best['value'] == min(losses.values()) == losses[best['step']]
+  model = inference.load(str(workdir / 'best'))
+  assert model.step == best['step'] and model.classes == exp.classes
+  saved = checkpoint.load_params(workdir / 'best')[0]
+  assert set(saved) == {'params', 'batch_stats'}
+
+
+@pytest.mark.parametrize(
+  'entry, message',
+  [
+    ({'crop_size': 'whole'}, "config.evals.x: crop_size is 'whole'.*'full'"),
+    ({'crop_size': 'full', 'num_crops': 3}, 'config.evals.x: num_crops is 3: a full frame'),
+    ({'num_frames': 0}, 'config.evals.x: views.num_frames is 0'),
+    ({'num_frames': 'all'}, "config.evals.x.num_frames is 'all'; it must be a whole number"),
+    ({'croq_size': 40}, "config.evals.x has the unknown key 'croq_size'.*crop_size"),
+    ({'dataset': 'k4000'}, "dataset 'k4000' is neither an alias in config.datasets"),
+    ({'dataset': 'motions_appearance'}, 'config.evals.x: .*classes, others than'),
+    ({'sampling': 'any'}, "no sampling rule 'any'"),
+    ({'average': 'mean'}, "config.evals.x: average is 'mean'"),
+    ({'name': 'probe', 'test_split': 'test'}, 'config.evals.x has the unknown key .split.'),
+  ],
+)
+def test_an_evaluation_that_cannot_be_is_refused_before_the_training(entry, message, data_dir):
+  with pytest.raises(ValueError, match=message):
+    build.experiment(config_of(x={**VIEWS, **entry}), str(data_dir))
+
+
+def test_a_clip_that_does_not_fit_the_model_is_refused(data_dir):
+  config = shrunk('mae_finetune_k400')
+  config['evals'] = {'x': {**VIEWS, 'crop_size': 64, 'short_side': 64}}
+  with pytest.raises(ValueError, match=r'config.evals.x: the model is made for .*cannot take'):
+    build.experiment(config, str(data_dir))
+
+
+def test_the_metric_of_the_best_checkpoint_needs_an_evaluation(data_dir):
+  config = config_of()
+  config['train'] |= {'keep_best': 'val/top1'}
+  with pytest.raises(ValueError, match="config.train.keep_best is 'val/top1'.*test, large, full"):
+    build.experiment(config, str(data_dir))
+
+
+def test_datasets_by_alias(data_dir):
+  """One dataset of config.datasets trains with its own folder and clip; several are refused."""
+  config = config_of()
+  config['datasets'] = {'mine': {'folder': 'motions', 'clip': {'num_frames': 5}}}
+  found = parse(config).datasets['mine']
+  assert found.name == 'motions' and found.clip.num_frames == 5
+  assert found.clip.crop_size == config['clip']['crop_size']
+  exp = build.experiment(config, str(data_dir))
+  assert next(exp.train_batches(0))['video'].shape[1] == 5
+  config['datasets']['more'] = {}
+  with pytest.raises(ValueError, match=r'config.datasets has 2 entries \(mine, more\)'):
+    build.experiment(config, str(data_dir))
+  config['datasets'] = {'mine': {'clip': {'frames': 4}}}
+  with pytest.raises(ValueError, match="config.datasets.mine.clip has the unknown key 'frames'"):
+    parse(config)
+  config['datasets'] = {'mine': {'share': 0.0}}
+  with pytest.raises(ValueError, match='config.datasets.mine.share is 0.0'):
+    parse(config)
