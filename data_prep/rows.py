@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from data_prep.video import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
+from vjax.data.video_file import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 EXTENSIONS = VIDEO_EXTENSIONS + IMAGE_EXTENSIONS
 SPLITS = ('train', 'val', 'test')  # names of sub-folders that are splits, not classes

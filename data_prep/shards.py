@@ -22,7 +22,7 @@ import google_crc32c
 
 from data_prep import rows as rows_lib
 from data_prep.sequence_example import sequence_example, tfrecord
-from data_prep.video import MAX_DURATION_S, VideoError, read_frames
+from vjax.data.video_file import MAX_DURATION_S, VideoError, read_frames
 
 CLIPS_PER_SHARD = 256
 _SAFE = 'nothing is lost, the same command continues once that is mended'

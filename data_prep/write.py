@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from data_prep import dataset, rows, shards
-from data_prep.video import MAX_DURATION_S
+from vjax.data.video_file import MAX_DURATION_S
 
 
 def main(argv: Sequence[str] | None = None) -> None:

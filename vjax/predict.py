@@ -50,20 +50,19 @@ class Loaded:
   def views(self, path: str, *, num_clips: int, num_crops: int) -> np.ndarray:
     """Normalized test views (V, T, H, W, 3) float32 of a video file. Raises ValueError where it
     cannot be decoded."""
-    from data_prep import video
-    from vjax.data import pipeline
+    from vjax.data import pipeline, video_file
 
     augment, data = self.config.augment, self.config.data
     size = augment.size if augment.crop == 'fixed' else None
     clip = ViewsConfig(**vars(self.clip), num_clips=num_clips, num_crops=num_crops)
     try:
       frames, times = [], []
-      for start, _, frame in video.read_frames(
+      for start, _, frame in video_file.read_frames(
         path, short_side=max(clip.short_side, clip.crop_size)
       ):
         frames.append(frame)
         times.append(start)
-    except video.VideoError as error:
+    except video_file.VideoError as error:
       raise ValueError(f'{path}: {error}') from error
     rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
     views = pipeline.test_views(np.stack(frames), rate, clip, size)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep import shards, video, write
-from data_prep.video import VideoError, read_frames
+from data_prep import shards, write
 from tests.data_prep.films import cut, write_sound
-from vjax.data import records, wire
+from vjax.data import records, video_file, wire
+from vjax.data.video_file import VideoError, read_frames
 
 pytestmark = pytest.mark.timeout(120)
 FRAMES, RATE = 12, 12
@@ -350,7 +350,7 @@ def test_shapes_that_no_jpeg_holds(tmp_path):
 
 def test_a_stream_that_grows_while_it_is_read(films, monkeypatch):
   """The bound holds for every frame, not for the header alone."""
-  monkeypatch.setattr(video, '_check_pixels', lambda width, height: None)
-  monkeypatch.setattr(video, 'MOST_PIXELS', 2000)
+  monkeypatch.setattr(video_file, '_check_pixels', lambda width, height: None)
+  monkeypatch.setattr(video_file, 'MOST_PIXELS', 2000)
   with pytest.raises(VideoError, match='truncated: 0 of 12 frames decodable|too large: 64x48'):
     list(read_frames(str(films / 'plain.mp4'), short_side=0))
