@@ -238,7 +238,7 @@ def _finish(
 ) -> dict[str, Any]:
   """Manifest without settings, after failed.csv and the indexes are written. Raises ValueError for
   an empty split."""
-  from vjax.data.records import write_index
+  from vjax.data.index import write_index
 
   failures = [[row.path, row.split, row.line, why] for row, why in aside] + sum(
     (d['failures'] for d in done), []

@@ -21,7 +21,7 @@ from typing import Any
 import google_crc32c
 
 from data_prep import rows as rows_lib
-from data_prep.sequence_example import sequence_example, tfrecord
+from vjax.data import sequence_example, tfrecord
 from vjax.data.video_file import MAX_DURATION_S, VideoError, read_frames
 
 CLIPS_PER_SHARD = 256
@@ -169,7 +169,7 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
         reason = str(e) if isinstance(e, VideoError) else f'error: {type(e).__name__}: {e}'
         done['failures'].append([row.path, row.split, row.line, reason])
       else:
-        record = tfrecord(payload)
+        record = tfrecord.encode(payload)
         file.write(record)
         checksum.update(record)
         done['clips'] += 1
@@ -244,16 +244,16 @@ def encode_clip(
     times, last, shape = [times[0] if times else begin, finish], rgb, rgb.shape
   seconds = times[1] - times[0]
   context = {
-    'clip/media_id': [row.media_id],
-    'clip/start/timestamp': [round(times[0] * 1e6)],
-    'clip/end/timestamp': [round(times[1] * 1e6)],
-    'image/height': [shape[0]],
-    'image/width': [shape[1]],
-    'image/frame_rate': [len(jpegs) / seconds if seconds else 0.0],
-    'video/filename': [row.path],
+    sequence_example.MEDIA_ID: [row.media_id],
+    sequence_example.START_US: [round(times[0] * 1e6)],
+    sequence_example.END_US: [round(times[1] * 1e6)],
+    sequence_example.HEIGHT: [shape[0]],
+    sequence_example.WIDTH: [shape[1]],
+    sequence_example.FRAME_RATE: [len(jpegs) / seconds if seconds else 0.0],
+    sequence_example.FILENAME: [row.path],
   }
-  for view, names in row.labels.items():
-    prefix = f'clip/label/{view}/' if view else 'clip/label/'
-    context[prefix + 'index'] = [classes[view].index(name) for name in names]
-    context[prefix + 'text'] = list(names)
-  return sequence_example(context, {'image/encoded': jpegs}), len(jpegs), seconds
+  for space, names in row.labels.items():
+    indices = [classes[space].index(name) for name in names]
+    context[sequence_example.label_key(space, 'index')] = indices
+    context[sequence_example.label_key(space, 'text')] = list(names)
+  return sequence_example.encode(context, {sequence_example.FRAMES: jpegs}), len(jpegs), seconds

@@ -294,16 +294,15 @@ def render_built_in(config: Any, data_dir: str) -> None:
 def experiment(config: Any, data_dir: str) -> Experiment:
   """The experiment of a config on the data in `data_dir`. Raises an error naming the folder where
   data is missing."""
-  from vjax.data import pipeline, sources
+  from vjax.data import pipeline
+  from vjax.data.split import open_split
 
   config = parse(config)
   clip, data, augment = config.clip, config.data, config.augment
   spec = dataset(config)
-  source = sources.open_split(
-    data_dir, spec, data.split, per_class=data.videos_per_class, seed=config.seed
-  )
+  source = open_split(data_dir, spec, data.split, per_class=data.videos_per_class, seed=config.seed)
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
-  _check_labels(config, source, lambda split: sources.open_split(data_dir, spec, split))
+  _check_labels(config, source, lambda split: open_split(data_dir, spec, split))
   net = model(config, len(source.classes))
   tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
   function, changes = objective(config)
@@ -315,7 +314,7 @@ def experiment(config: Any, data_dir: str) -> Experiment:
     return pipeline.train_batches(source, spec, clip, augment, **settings, **hosts)
 
   def eval_batches(split: str, views: ViewsConfig, batch: int) -> Iterator[Batch]:
-    test = sources.open_split(data_dir, spec, split)
+    test = open_split(data_dir, spec, split)
     # Papers that ignore the aspect in training do in testing.
     size = augment.size if augment.crop == 'fixed' else None
     return pipeline.eval_batches(test, spec, views, batch=batch, size=size, **hosts)

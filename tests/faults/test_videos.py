@@ -12,7 +12,8 @@ import simplejpeg
 
 from data_prep import shards, write
 from tests.data_prep.films import cut, write_sound
-from vjax.data import records, video_file, wire
+from vjax.data import sequence_example, video_file
+from vjax.data.index import open_index, read_record
 from vjax.data.video_file import VideoError, read_frames
 
 pytestmark = pytest.mark.timeout(120)
@@ -168,11 +169,11 @@ def write_png_header(path, width, height):
 @pytest.fixture(scope='module')
 def clips(films):
   """name -> (context, frames) of what was written."""
-  index, out = records.open_index(str(films / 'out'), 'train'), {}
+  index, out = open_index(str(films / 'out'), 'train'), {}
   for i in range(len(index)):
-    payload = records.read(index, i)
-    context, spans = wire.parse(payload)
-    frames = np.stack([simplejpeg.decode_jpeg(wire.frame(payload, s)) for s in spans])
+    payload = read_record(index, i)
+    context, spans = sequence_example.decode(payload)
+    frames = np.stack([simplejpeg.decode_jpeg(sequence_example.frame(payload, s)) for s in spans])
     out[context['video/filename'][0].decode().removeprefix('a/')] = context, frames
   return out
 
@@ -318,7 +319,7 @@ def test_longest_clip_can_be_set(films, tmp_path):
   assert all(
     r.startswith('too long: 1 s by its header') and '--max_duration_s=0.6' in r for _, r in failed
   )
-  index = records.open_index(str(tmp_path / 'out'), 'train')
+  index = open_index(str(tmp_path / 'out'), 'train')
   assert index.frames.tolist() == [6] and index.manifest['settings']['max_duration_s'] == 0.6
 
 
