@@ -77,7 +77,7 @@ class Settings:
 @dataclass(frozen=True)
 class Shard:
   """Everything a worker needs. out, root: folders; file: the shard's name; sizes: bytes of each
-  row's file when the work was planned, -1 = missing; classes: view -> names."""
+  row's file when the work was planned, -1 = missing; classes: names by label space."""
 
   out: str
   root: str
@@ -138,7 +138,7 @@ def finished(shard: Shard) -> dict[str, Any] | None:
 def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[str, Any]:
   """Writes a shard and its description, and returns the latter; `tick` is called after every row.
 
-  Description: clips, frames, duration_s, bytes, crc32c, clips_per_class (view -> counts), failures
+  Description: clips, frames, duration_s, bytes, crc32c, clips_per_class (by label space), failures
   [path, split, row, reason]. Memory: one clip's JPEG frames. No time of day and no path of this
   machine gets in, so that two runs agree.
   Raises OSError, and MemoryError, for what is the machine's fault and no video's: a video that was
@@ -155,7 +155,7 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
     'frames': 0,
   }
   done |= {'duration_s': 0.0, 'bytes': 0, 'failures': []}
-  done['clips_per_class'] = {view: [0] * len(names) for view, names in shard.classes.items()}
+  done['clips_per_class'] = {space: [0] * len(names) for space, names in shard.classes.items()}
   with open(temporary, 'wb') as file:
     for row, planned in zip(shard.rows, shard.sizes, strict=True):
       try:
@@ -176,9 +176,9 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
         done['frames'] += frames
         done['duration_s'] += duration
         done['bytes'] += len(record)
-        for view, names in row.labels.items():
+        for space, names in row.labels.items():
           for name in names:
-            done['clips_per_class'][view][shard.classes[view].index(name)] += 1
+            done['clips_per_class'][space][shard.classes[space].index(name)] += 1
       tick()
     file.flush()
     os.fsync(file.fileno())
@@ -217,8 +217,8 @@ def encode_clip(
   """(serialized SequenceExample, frames, seconds) of a row, with the keys of DMVR (MediaPipe's).
 
   image/frame_rate is the average, frames / seconds, and 0 for an image; the clip's start and end
-  are true times, also where the frame rate varies between them. Further label views are
-  clip/label/VIEW/{index,text}.
+  are true times, also where the frame rate varies between them. Further label spaces are
+  clip/label/NAME/{index,text}.
   """
   import simplejpeg
 

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from data_prep import dataset, rows, shards
+from vjax.data.manifest import Manifest
 from vjax.data.video_file import MAX_DURATION_S
 
 
@@ -65,7 +66,7 @@ def one_message(out: str) -> Iterator[None]:
     ) from e
 
 
-def summary(manifest: dict, out: str) -> str:
+def summary(manifest: Manifest, out: str) -> str:
   """What a data set holds and what was left out, for people."""
   lines = [f'{out}: {len(manifest["classes"])} classes']
   for name, split in manifest['splits'].items():
