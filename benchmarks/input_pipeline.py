@@ -24,8 +24,10 @@ import time
 import numpy as np
 
 from vjax.config import AugmentConfig, ClipConfig
-from vjax.data import pipeline, records, sources
-from vjax.data.manifest import write_manifest
+from vjax.data import image, pipeline
+from vjax.data.index import write_index
+from vjax.data.manifest import write_scanned
+from vjax.data.split import open_split
 from vjax.types import DatasetSpec
 
 SETTINGS = {
@@ -105,8 +107,8 @@ def make_videos(folder: pathlib.Path, videos: int = 32, frames: int = 300) -> li
           jpegs[t % 8]
         )
       writer.write(record.SerializeToString())
-  records.write_index(str(folder), 'train')
-  write_manifest(str(folder))
+  write_index(str(folder), 'train')
+  write_scanned(str(folder))
   return jpegs
 
 
@@ -114,7 +116,7 @@ def decode_rate(jpegs: list[bytes], seconds: float) -> float:
   """Whole frames per CPU-second that are decoded into the same memory, and nothing else."""
   memory = np.empty((256, 340, 3), np.uint8)
   return _rate(
-    (len(sources.decode(jpeg, memory)) // 256 for jpeg in itertools.cycle(jpegs)), seconds, warm=50
+    (len(image.decode(jpeg, memory)) // 256 for jpeg in itertools.cycle(jpegs)), seconds, warm=50
   )
 
 
@@ -198,7 +200,7 @@ def main() -> None:
     folder.mkdir()
     jpegs = make_videos(folder)
     spec = DatasetSpec(name='bench', num_classes=4)
-    source = sources.open_split(root, spec, 'train')
+    source = open_split(root, spec, 'train')
     size = sum(map(len, jpegs)) / len(jpegs) / 1024
     print(f'{os.cpu_count()} cores, frames of 256x340 px and {size:.0f} KiB')
     if args.cores:

@@ -28,8 +28,9 @@ import time
 
 import numpy as np
 
-from data_prep import runners, shards, synthetic, video
+from data_prep import runners, shards, synthetic
 from data_prep.motions_render import FPS, render_clip
+from vjax.data import video_file
 
 SECONDS = 10  # of a large video
 SIDES = {'motions': 96, 'large': 256}  # stored short side, px
@@ -69,7 +70,7 @@ def bare(folder: pathlib.Path, names: list[str], side: int) -> tuple[float, floa
       stream.thread_count = 1
       scaler = VideoReformatter()  # one a video: it is costly to make
       for frame in container.decode(stream):
-        size = video.stored_size(frame.width, frame.height, side)
+        size = video_file.stored_size(frame.width, frame.height, side)
         rgb = scaler.reformat(
           frame, *size, 'rgb24', interpolation='BICUBIC', threads=1
         ).to_ndarray()

@@ -1,5 +1,4 @@
-"""From rows to a finished data set folder: shards by any runner, then failed.csv, indexes,
-manifest.json.
+"""Writes a dataset folder from rows: shards by any runner, then failed.csv, indexes, manifest.json.
 
 The manifest is written last, so its presence means complete. A run that was interrupted continues:
 shards that are finished are described by their own `.done.json`, everything else is written again.
@@ -11,7 +10,6 @@ import contextlib
 import csv
 import glob
 import importlib.metadata
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +19,10 @@ from data_prep import runners
 from data_prep import shards as shards_lib
 from data_prep.rows import Row, list_classes, set_aside
 from data_prep.shards import Settings, Shard
+from vjax.data import manifest as manifests
+from vjax.data.index import write_index
+from vjax.data.manifest import FORMAT, Manifest, SplitEntry
 
-FORMAT = 'vjax-1'
 _LOCK = '.writing.lock'  # there while a folder holds an unfinished data set
 
 
@@ -38,17 +38,27 @@ def write_dataset(
   runner: str = 'pool',
   runner_options: Sequence[str] = (),
   origin: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-  """The manifest of the data set in `out`, which is written, continued or, if complete from the
-  same input, kept.
+) -> Manifest:
+  """Writes the dataset in `out`, continues it or, if it is complete from the same input, keeps it.
 
-  rows: see data_prep.rows; root: the folder their paths start from. shards: per split, 0 = of 256
-  clips or so.
-  classes: a fixed list for the main view; a row with another label fails. runner: 'pool' (of
-  `processes`, 0 = one a core) or the name of a Beam runner with its options. origin: what the
-  videos were made from, for the manifest. Raises ValueError if nothing can be written, `out` holds
-  something else, or shards is negative; OSError if a disk cannot
-  be read or written: then the same call continues once it can.
+  Args:
+    rows: what to write, see data_prep.rows.
+    out: folder of the dataset.
+    root: folder that the rows' paths start from.
+    settings: how clips are stored.
+    shards: per split, 0 = of 256 clips or so.
+    classes: a fixed list for the main label space; a row with another label fails.
+    processes: of the pool, 0 = one a core.
+    runner: 'pool' or the name of a Beam runner.
+    runner_options: its flags.
+    origin: what the videos were made from, for the manifest.
+
+  Returns:
+    The manifest.
+
+  Raises:
+    ValueError: if nothing can be written, `out` holds something else, or shards is negative.
+    OSError: if a disk cannot be read or written: the same call continues once it can.
   """
   if shards < 0:
     raise ValueError(
@@ -57,8 +67,8 @@ def write_dataset(
     )
   kept, aside = set_aside(rows, classes)
   _check_splits(rows, kept, aside)
-  views = sorted({''}.union(*(row.labels for row in kept)))
-  names = {view: list_classes(kept, view) for view in views}
+  spaces = sorted({''}.union(*(row.labels for row in kept)))
+  names = {space: list_classes(kept, space) for space in spaces}
   if classes is not None:
     names[''] = list(classes)
   described = (
@@ -84,11 +94,19 @@ def write_dataset(
     if not manifest:
       plan = _plan(kept, out, root, settings, shards, names, inputs)
       done = _write_shards(plan, out, processes, runner, runner_options)
-      manifest = _finish(out, done, names, kept, aside) | {
-        'settings': described,
-        'fingerprint': mark,
-      }
-      shards_lib.write_json(os.path.join(out, 'manifest.json'), manifest)
+      splits, failures = _finish(out, done, names, kept, aside)
+      manifest = manifests.make(
+        name=os.path.basename(os.path.abspath(out)),
+        classes=names,
+        multi_label=any(len(row.labels.get('', ())) > 1 for row in kept),
+        splits=splits,
+        settings=described,
+        versions=_versions(),
+        failed_by_reason=dict(_kinds(failures)),
+        in_several_splits=_shared(kept),
+        fingerprint=mark,
+      )
+      manifests.write(out, manifest)
     for path in _find(out, '*.tfrecord.done.json'):
       os.remove(path)
     with contextlib.suppress(FileNotFoundError):  # one who waited for the lock may have been here
@@ -111,17 +129,9 @@ def lock(path: str) -> Iterator[None]:
     yield
 
 
-def complete_manifest(out: str) -> dict[str, Any] | None:
-  """The manifest in a folder, None if there is none (yet)."""
-  try:
-    with open(os.path.join(out, 'manifest.json'), encoding='utf-8') as file:
-      return json.load(file)
-  except FileNotFoundError:
-    return None
-  except ValueError as e:
-    raise ValueError(
-      f'{out}/manifest.json is damaged ({e}): delete the folder to write the data set again'
-    ) from e
+def complete_manifest(out: str) -> Manifest | None:
+  """Returns the manifest in a folder, None if there is none (yet)."""
+  return manifests.read(out, 'delete the folder to write the data set again')
 
 
 def _find(folder: str, pattern: str) -> list[str]:
@@ -140,9 +150,9 @@ def _key(row: Row) -> tuple[str, str]:
   return row.split, row.media_id
 
 
-def _check_folder(out: str, mark: str, described: Mapping[str, Any]) -> dict[str, Any] | None:
-  """The manifest if the data set is complete. Raises ValueError if the folder holds another, or
-  records without one."""
+def _check_folder(out: str, mark: str, described: Mapping[str, Any]) -> Manifest | None:
+  """Returns the manifest if the data set is complete. Raises ValueError if the folder holds
+  another, or records without one."""
   manifest = complete_manifest(out)
   if not manifest and not os.path.exists(os.path.join(out, _LOCK)) and _find(out, '*.tfrecord*'):
     raise ValueError(
@@ -235,11 +245,9 @@ def _finish(
   names: Mapping[str, Sequence[str]],
   kept: Sequence[Row],
   aside: Sequence[tuple[Row, str]],
-) -> dict[str, Any]:
-  """Manifest without settings, after failed.csv and the indexes are written. Raises ValueError for
-  an empty split."""
-  from vjax.data.records import write_index
-
+) -> tuple[dict[str, SplitEntry], list[list]]:
+  """Writes failed.csv and the indexes; returns the manifest's splits, and the failures [path,
+  split, row, reason]. Raises ValueError for an empty split."""
   failures = [[row.path, row.split, row.line, why] for row, why in aside] + sum(
     (d['failures'] for d in done), []
   )
@@ -249,7 +257,7 @@ def _finish(
   for split in sorted({row.split for row in kept}):
     parts = [d for d in done if d['file'].startswith(f'{split}-')]
     counts = {
-      view: [sum(c) for c in zip(*(d['clips_per_class'][view] for d in parts))] for view in names
+      space: [sum(c) for c in zip(*(d['clips_per_class'][space] for d in parts))] for space in names
     }
     splits[split] = {key: sum(d[key] for d in parts) for key in ('clips', 'frames', 'duration_s')}
     splits[split]['shards'] = [
@@ -262,18 +270,7 @@ def _finish(
         f'{out}/failed.csv'
       )
     write_index(out, split)
-  return {
-    'format': FORMAT,
-    'name': os.path.basename(os.path.abspath(out)),
-    'classes': list(names['']),
-    'views': {view: list(classes) for view, classes in names.items() if view},
-    'labels': 'many' if any(len(row.labels.get('', ())) > 1 for row in kept) else 'one',
-    'versions': _versions(),
-    'splits': splits,
-    'in_several_splits': _shared(kept),
-    'failed': len(failures),
-    'failed_by_reason': dict(_kinds(failures)),
-  }
+  return splits, failures
 
 
 def _shared(rows: Sequence[Row]) -> int:

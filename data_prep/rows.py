@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from data_prep.video import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
+from vjax.data.video_file import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 EXTENSIONS = VIDEO_EXTENSIONS + IMAGE_EXTENSIONS
 SPLITS = ('train', 'val', 'test')  # names of sub-folders that are splits, not classes
@@ -22,9 +22,16 @@ _LATEST_S = 1e7  # of a segment; 115 days
 
 @dataclass(frozen=True)
 class Row:
-  """One clip to write. path: relative to the video root, '/' between parts. labels: view -> names;
-  '' is the main view, and a view that the clip is not in is absent. line: of its manifest, or place
-  in its folder's listing, from 1.
+  """One clip to write.
+
+  Attributes:
+    path: relative to the video root, '/' between parts.
+    split: name.
+    labels: names by label space; '' is the main one, a label space that the clip is not in is
+      absent.
+    line: of its manifest, or place in its folder's listing, from 1.
+    start_s: of the segment, None = the video's start.
+    end_s: of the segment, None = the video's end.
   """
 
   path: str
@@ -56,7 +63,7 @@ def read_manifest(path: str, split: str, root: str, allow_outside: bool = False)
   accepted.
 
   With a header, columns come in any order; `label` may be left out (unlabelled videos), and every
-  `label:NAME` is a further label view, in which a clip with an empty cell has no part. '|'
+  `label:NAME` is a further label space, in which a clip with an empty cell has no part. '|'
   separates several labels. Videos are under `root` unless allow_outside. Raises ValueError quoting
   file, line, column and value of what it cannot accept.
   """
@@ -150,7 +157,7 @@ def _columns(path: str, first: list[str]) -> list[str]:
     if name not in ('path', 'label', 'start_s', 'end_s') and not re.fullmatch(r'label:\w+', name):
       raise ValueError(
         f'{path}: unknown column {name!r}; use path, label, start_s, end_s, and label:NAME for '
-        'further label views'
+        'further label spaces'
       )
     if names.count(name) > 1:
       raise ValueError(f'{path}: column {name!r} is there {names.count(name)} times; keep one')
@@ -333,9 +340,9 @@ def digest(text: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def list_classes(rows: Sequence[Row], view: str = '') -> list[str]:
-  """Labels of a view over all rows, sorted; by value where all of them are whole numbers."""
-  names = {name for row in rows for name in row.labels.get(view, ())}
+def list_classes(rows: Sequence[Row], label_space: str = '') -> list[str]:
+  """Labels of a label space over all rows, sorted; by value where all of them are whole numbers."""
+  names = {name for row in rows for name in row.labels.get(label_space, ())}
   return sorted(names, key=int) if all(re.fullmatch(r'\d+', n) for n in names) else sorted(names)
 
 
@@ -383,5 +390,6 @@ def set_aside(
 
 def _labels(row: Row) -> str:
   return ', '.join(
-    f'{view}:{"|".join(names)}' if view else '|'.join(names) for view, names in row.labels.items()
+    f'{space}:{"|".join(names)}' if space else '|'.join(names)
+    for space, names in row.labels.items()
   )

@@ -21,8 +21,8 @@ from typing import Any
 import google_crc32c
 
 from data_prep import rows as rows_lib
-from data_prep.sequence_example import sequence_example, tfrecord
-from data_prep.video import MAX_DURATION_S, VideoError, read_frames
+from vjax.data import sequence_example, tfrecord
+from vjax.data.video_file import MAX_DURATION_S, VideoError, read_frames
 
 CLIPS_PER_SHARD = 256
 _SAFE = 'nothing is lost, the same command continues once that is mended'
@@ -77,7 +77,7 @@ class Settings:
 @dataclass(frozen=True)
 class Shard:
   """Everything a worker needs. out, root: folders; file: the shard's name; sizes: bytes of each
-  row's file when the work was planned, -1 = missing; classes: view -> names."""
+  row's file when the work was planned, -1 = missing; classes: names by label space."""
 
   out: str
   root: str
@@ -138,7 +138,7 @@ def finished(shard: Shard) -> dict[str, Any] | None:
 def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[str, Any]:
   """Writes a shard and its description, and returns the latter; `tick` is called after every row.
 
-  Description: clips, frames, duration_s, bytes, crc32c, clips_per_class (view -> counts), failures
+  Description: clips, frames, duration_s, bytes, crc32c, clips_per_class (by label space), failures
   [path, split, row, reason]. Memory: one clip's JPEG frames. No time of day and no path of this
   machine gets in, so that two runs agree.
   Raises OSError, and MemoryError, for what is the machine's fault and no video's: a video that was
@@ -155,7 +155,7 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
     'frames': 0,
   }
   done |= {'duration_s': 0.0, 'bytes': 0, 'failures': []}
-  done['clips_per_class'] = {view: [0] * len(names) for view, names in shard.classes.items()}
+  done['clips_per_class'] = {space: [0] * len(names) for space, names in shard.classes.items()}
   with open(temporary, 'wb') as file:
     for row, planned in zip(shard.rows, shard.sizes, strict=True):
       try:
@@ -169,16 +169,16 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
         reason = str(e) if isinstance(e, VideoError) else f'error: {type(e).__name__}: {e}'
         done['failures'].append([row.path, row.split, row.line, reason])
       else:
-        record = tfrecord(payload)
+        record = tfrecord.encode(payload)
         file.write(record)
         checksum.update(record)
         done['clips'] += 1
         done['frames'] += frames
         done['duration_s'] += duration
         done['bytes'] += len(record)
-        for view, names in row.labels.items():
+        for space, names in row.labels.items():
           for name in names:
-            done['clips_per_class'][view][shard.classes[view].index(name)] += 1
+            done['clips_per_class'][space][shard.classes[space].index(name)] += 1
       tick()
     file.flush()
     os.fsync(file.fileno())
@@ -217,8 +217,8 @@ def encode_clip(
   """(serialized SequenceExample, frames, seconds) of a row, with the keys of DMVR (MediaPipe's).
 
   image/frame_rate is the average, frames / seconds, and 0 for an image; the clip's start and end
-  are true times, also where the frame rate varies between them. Further label views are
-  clip/label/VIEW/{index,text}.
+  are true times, also where the frame rate varies between them. Further label spaces are
+  clip/label/NAME/{index,text}.
   """
   import simplejpeg
 
@@ -244,16 +244,16 @@ def encode_clip(
     times, last, shape = [times[0] if times else begin, finish], rgb, rgb.shape
   seconds = times[1] - times[0]
   context = {
-    'clip/media_id': [row.media_id],
-    'clip/start/timestamp': [round(times[0] * 1e6)],
-    'clip/end/timestamp': [round(times[1] * 1e6)],
-    'image/height': [shape[0]],
-    'image/width': [shape[1]],
-    'image/frame_rate': [len(jpegs) / seconds if seconds else 0.0],
-    'video/filename': [row.path],
+    sequence_example.MEDIA_ID: [row.media_id],
+    sequence_example.START_US: [round(times[0] * 1e6)],
+    sequence_example.END_US: [round(times[1] * 1e6)],
+    sequence_example.HEIGHT: [shape[0]],
+    sequence_example.WIDTH: [shape[1]],
+    sequence_example.FRAME_RATE: [len(jpegs) / seconds if seconds else 0.0],
+    sequence_example.FILENAME: [row.path],
   }
-  for view, names in row.labels.items():
-    prefix = f'clip/label/{view}/' if view else 'clip/label/'
-    context[prefix + 'index'] = [classes[view].index(name) for name in names]
-    context[prefix + 'text'] = list(names)
-  return sequence_example(context, {'image/encoded': jpegs}), len(jpegs), seconds
+  for space, names in row.labels.items():
+    indices = [classes[space].index(name) for name in names]
+    context[sequence_example.label_key(space, 'index')] = indices
+    context[sequence_example.label_key(space, 'text')] = list(names)
+  return sequence_example.encode(context, {sequence_example.FRAMES: jpegs}), len(jpegs), seconds

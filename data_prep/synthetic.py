@@ -3,9 +3,9 @@ like any other.
 
   python -m data_prep.synthetic --out=data/motions [--scale=2] [--train=3000 --test=600] [--seed=0]
 
-Labels: the main view says how the actor moves (12 classes, in pairs that only time tells apart);
-view `appearance` what it looks like (12; one frame suffices); view `action` names some combinations
-(12; other clips are not in it).
+Labels: the main label space says how the actor moves (12 classes, in pairs that only time tells
+apart); label space `appearance` what it looks like (12; one frame suffices); label space `action`
+names some combinations (12; other clips are not in it).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 
 from data_prep import dataset, motions_render, rows, runners, shards, write
 from data_prep.motions_render import render_clip
+from vjax.data.manifest import Manifest
 
 TRAIN_CLIPS, TEST_CLIPS = 3000, 600
 SETTINGS = shards.Settings(short_side_px=96, quality=60, frame_rate=0)
@@ -35,7 +36,7 @@ def prepare(
   test_clips: int = TEST_CLIPS,
   seed: int = 0,
   processes: int = 0,
-) -> dict[str, Any]:
+) -> Manifest:
   """The manifest of `motions` in folder `out`, made unless it is there: videos, CSV manifests,
   records.
 
@@ -70,7 +71,7 @@ def prepare(
   return manifest
 
 
-def _complete(out: str, origin: dict[str, Any]) -> dict[str, Any] | None:
+def _complete(out: str, origin: dict[str, Any]) -> Manifest | None:
   manifest = dataset.complete_manifest(out)
   if manifest and manifest['settings'].get('origin') != origin:
     raise ValueError(

@@ -16,7 +16,8 @@ import os
 from collections.abc import Iterator, Sequence
 
 from data_prep import dataset, rows, shards
-from data_prep.video import MAX_DURATION_S
+from vjax.data.manifest import Manifest
+from vjax.data.video_file import MAX_DURATION_S
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -65,7 +66,7 @@ def one_message(out: str) -> Iterator[None]:
     ) from e
 
 
-def summary(manifest: dict, out: str) -> str:
+def summary(manifest: Manifest, out: str) -> str:
   """What a data set holds and what was left out, for people."""
   lines = [f'{out}: {len(manifest["classes"])} classes']
   for name, split in manifest['splits'].items():

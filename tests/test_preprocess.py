@@ -12,7 +12,8 @@ from tests.data import make
 from tests.experiments import shrunk
 from vjax import build, preprocess, sharding, train_step
 from vjax.config import AugmentConfig, ClipConfig
-from vjax.data import pipeline, sources
+from vjax.data import pipeline
+from vjax.data.split import open_split
 from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
@@ -27,7 +28,7 @@ def toy_dir(tmp_path_factory):
 
 
 def batches(data_dir, augment, clip=CLIP, steps=3):
-  source = sources.open_split(data_dir, SPEC, 'train')
+  source = open_split(data_dir, SPEC, 'train')
   settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1}
   return list(
     itertools.islice(pipeline.train_batches(source, SPEC, clip, augment, **settings), steps)

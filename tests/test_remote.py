@@ -15,7 +15,9 @@ from tests.data import make
 from tests.experiments import shrunk
 from vjax import build, evaluate, remote, train
 from vjax.config import AugmentConfig, ViewsConfig
-from vjax.data import pipeline, records, sources
+from vjax.data import pipeline
+from vjax.data.index import open_index
+from vjax.data.split import open_split
 from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
@@ -84,7 +86,7 @@ def gs():
 
 
 def batches(data_dir, steps=3):
-  source = sources.open_split(str(data_dir), SPEC, 'train')
+  source = open_split(str(data_dir), SPEC, 'train')
   settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1}
   train_batches = pipeline.train_batches(source, SPEC, CLIP, AugmentConfig(), **settings)
   test = pipeline.eval_batches(source, SPEC, CLIP, batch=4, host=0, hosts=1)
@@ -102,7 +104,7 @@ def test_records_are_read_by_range(store, request, tmp_path, monkeypatch):
   for near, far in zip(batches(tmp_path), batches(url), strict=True):
     for name in near:
       np.testing.assert_array_equal(near[name], far[name])
-  index = records.open_index(f'{url}/toy', 'train')
+  index = open_index(f'{url}/toy', 'train')
   assert set(asked) <= {int(n) + 16 for n in index.length}
 
 

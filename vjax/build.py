@@ -312,7 +312,8 @@ def experiment(config: Any, data_dir: str) -> Experiment:
   Raises an error, before hours are spent, that names the folder where data is missing, several
   datasets, labels that objective or evaluations need and lack, and clips that do not fit the model.
   """
-  from vjax.data import pipeline, sources
+  from vjax.data import pipeline
+  from vjax.data.split import Split, open_split
 
   config = parse(config)
   if len(config.datasets) > 1:
@@ -322,14 +323,14 @@ def experiment(config: Any, data_dir: str) -> Experiment:
     )
   (trained,) = config.datasets.values()
   clip, data, spec = trained.clip, config.data, dataset(config)
-  source = sources.open_split(
+  source = open_split(
     data_dir, spec, trained.split, per_class=trained.videos_per_class, seed=config.seed
   )
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
 
-  def open_test(entry: EvalConfig, split: str) -> tuple[DatasetSpec, sources.Source]:
+  def open_test(entry: EvalConfig, split: str) -> tuple[DatasetSpec, Split]:
     test = _spec(config, entry.dataset) if entry.dataset else spec
-    return test, sources.open_split(data_dir, test, split)
+    return test, open_split(data_dir, test, split)
 
   _check_labels(config, source, open_test)
   net = model(config, len(source.classes))
@@ -351,7 +352,7 @@ def experiment(config: Any, data_dir: str) -> Experiment:
 
   def video_names(entry: EvalConfig, split: str, ids: Any) -> list[str]:
     test = open_test(entry, split)[1]
-    return [sources.name_of(test, int(i)) for i in ids]
+    return [test.name_of(int(i)) for i in ids]
 
   return Experiment(
     seed=config.seed,

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import video
 from vjax import inference
 from vjax.config import ViewsConfig
-from vjax.data import pipeline
+from vjax.data import pipeline, video_file
 from vjax.evals.views import averaged
 
 
@@ -57,7 +56,7 @@ class Predictor:
     side, frames, starts = _short_side(self.clip), [], []
     first, last = 0.0, 0.0
     try:
-      for start, end, frame in video.read_frames(
+      for start, end, frame in video_file.read_frames(
         path, short_side=side, max_duration_s=float('inf')
       ):
         if frames and start >= first + seconds:
@@ -66,7 +65,7 @@ class Predictor:
         frames.append(frame)
         starts.append(start)
         last = end
-    except video.VideoError as error:
+    except video_file.VideoError as error:
       raise ValueError(f'{path}: {error}') from error
     yield first, last, self._of_frames(frames, starts)
 
@@ -92,9 +91,9 @@ def views(model: inference.InferenceModel, path: str, clip: ViewsConfig) -> np.n
   not grow with its length. Raises ValueError where it cannot be decoded.
   """
   try:
-    times = video.frame_times(path)
+    times = video_file.frame_times(path)
     orders = pipeline.test_orders(len(times), _rate(times), clip)
-    frames = video.read_frames(
+    frames = video_file.read_frames(
       path,
       short_side=_short_side(clip),
       max_duration_s=float('inf'),
@@ -102,7 +101,7 @@ def views(model: inference.InferenceModel, path: str, clip: ViewsConfig) -> np.n
     )
     shown = (frame for _, _, frame in frames)
     return pipeline.test_views(shown, orders, clip, _size(model))
-  except video.VideoError as error:
+  except video_file.VideoError as error:
     raise ValueError(f'{path}: {error}') from error
 
 

@@ -53,6 +53,13 @@ def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
   return pieces
 
 
+def write_bytes(file: epath.Path, data: bytes) -> None:
+  """Writes a file under a temporary name beside it, then renames it: it is whole or not there."""
+  temporary = file.parent / f'{file.name}.tmp-{os.getpid()}'
+  temporary.write_bytes(data)
+  temporary.replace(file)
+
+
 @functools.cache
 def _package(scheme: str):
   import importlib

@@ -6,8 +6,8 @@ import pathlib
 
 import numpy as np
 
-from vjax.data import records
-from vjax.data.manifest import write_manifest
+from vjax.data.index import write_index
+from vjax.data.manifest import write_scanned
 
 
 def frame(video: int, t: int, height: int, width: int) -> np.ndarray:
@@ -23,7 +23,7 @@ def frame(video: int, t: int, height: int, width: int) -> np.ndarray:
 def example(
   video: int, frames: int, height: int, width: int, labels: dict[str, list[int]], rate: float = 0.0
 ):
-  """A SequenceExample; labels by view, '' is the main one."""
+  """A SequenceExample; labels by label space, '' is the main one."""
   import tensorflow as tf
 
   record = tf.train.SequenceExample()
@@ -31,11 +31,11 @@ def example(
     jpeg = tf.io.encode_jpeg(frame(video, t, height, width), quality=95).numpy()
     record.feature_lists.feature_list['image/encoded'].feature.add().bytes_list.value.append(jpeg)
   context = record.context.feature
-  for view, values in labels.items():
-    key = f'clip/label/{view}/' if view else 'clip/label/'
+  for space, values in labels.items():
+    key = f'clip/label/{space}/' if space else 'clip/label/'
     context[f'{key}index'].int64_list.value.extend(values)
     context[f'{key}text'].bytes_list.value.extend(
-      [f'{view or "class"} {v}'.encode() for v in values]
+      [f'{space or "class"} {v}'.encode() for v in values]
     )
   context['video/filename'].bytes_list.value.append(f'v{video}.mp4'.encode())
   context['clip/start/timestamp'].int64_list.value.append(0)
@@ -55,14 +55,14 @@ def folder(path: pathlib.Path, videos: list, split: str = 'train', shards: int =
     with tf.io.TFRecordWriter(str(path / f'{split}-{s:05}-of-{shards:05}.tfrecord')) as writer:
       for i in part:
         writer.write(videos[i].SerializeToString())
-  records.write_index(str(path), split)
+  write_index(str(path), split)
   (path / 'manifest.json').unlink(missing_ok=True)
-  write_manifest(str(path))
+  write_scanned(str(path))
   return str(path)
 
 
 def dataset(path: pathlib.Path, clips: int = 11, frames: int = 10, shards: int = 3, **sizes) -> str:
-  """`clips` videos of 40x56 px (every third 56x40), label = number modulo 4, views 'even' and the
+  """`clips` videos of 40x56 px (every third 56x40), label = number modulo 4, label spaces 'even' and the
   main one."""
   height, width = sizes.get('height', 40), sizes.get('width', 56)
   videos = []

@@ -11,7 +11,8 @@ import pytest
 
 from tests.data import make
 from vjax.config import AugmentConfig, ViewsConfig
-from vjax.data import pipeline, recordio, sources
+from vjax.data import image, pipeline, tfrecord
+from vjax.data.split import open_split
 from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
@@ -28,7 +29,7 @@ def data_dir(tmp_path_factory):
 
 def train(data_dir, steps=3, spec=SPEC, clip=CLIP, augment=PLAIN, **settings):
   settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1, **settings}
-  source = sources.open_split(data_dir, spec, 'train')
+  source = open_split(data_dir, spec, 'train')
   return list(
     itertools.islice(pipeline.train_batches(source, spec, clip, augment, **settings), steps)
   )
@@ -70,8 +71,9 @@ def test_a_script_ends_whatever_it_left_open(data_dir):
   # there forever.
   script = f"""
 from tests.data import test_pipeline as toy
-from vjax.data import pipeline, sources
-source = sources.open_split({data_dir!r}, toy.SPEC, 'train')
+from vjax.data import pipeline
+from vjax.data.split import open_split
+source = open_split({data_dir!r}, toy.SPEC, 'train')
 batches = pipeline.train_batches(source, toy.SPEC, toy.CLIP, toy.PLAIN, batch=4, seed=7, start_step=0, host=0, hosts=1)
 print(next(batches)['label'].shape)
 """
@@ -118,14 +120,14 @@ def test_only_used_frames_are_read_and_decoded(data_dir, monkeypatch):
   """Of 10 frames each: 4 for a clip; for four clips of the same video those that any of them shows,
   once."""
   decoded, read = [], []
-  whole, pread = sources.decode, recordio.read_ranges
+  whole, pread = image.decode, tfrecord.read_ranges
   monkeypatch.setattr(
-    sources, 'decode', lambda image, into=None: decoded.append(image) or whole(image, into)
+    image, 'decode', lambda jpeg, into=None: decoded.append(jpeg) or whole(jpeg, into)
   )
   monkeypatch.setattr(
-    recordio, 'read_ranges', lambda *args: read.append(sum(args[2])) or pread(*args)
+    tfrecord, 'read_ranges', lambda *args: read.append(sum(args[2])) or pread(*args)
   )
-  source = sources.open_split(data_dir, SPEC, 'train')
+  source = open_split(data_dir, SPEC, 'train')
   video, *_ = pipeline._train_maker(source, SPEC, CLIP, PLAIN, 0)(0, 0)
   assert (
     video.shape == (1, 4, 16, 16, 3)
@@ -140,7 +142,7 @@ def test_only_used_frames_are_read_and_decoded(data_dir, monkeypatch):
 
 
 def evaluate(data_dir, spec=SPEC, clip=CLIP, **settings):
-  source = sources.open_split(data_dir, spec, 'train')
+  source = open_split(data_dir, spec, 'train')
   return list(
     pipeline.eval_batches(source, spec, clip, **{'batch': 4, 'host': 0, 'hosts': 1, **settings})
   )
@@ -181,14 +183,14 @@ def test_eval_fixed_size(data_dir):
   np.testing.assert_allclose(video[:, :, 1].mean(axis=0), columns, atol=3)
 
 
-def test_views_of_labels(data_dir):
+def test_label_spaces(data_dir):
   spec = DatasetSpec(name='other', num_classes=2, folder='toy', label_space='even')
   batch = train(data_dir, 1, spec=spec)[0]
   assert (batch['label'] == batch['video_id'] % 2).all()
-  source = sources.open_split(data_dir, spec, 'train')
+  source = open_split(data_dir, spec, 'train')
   assert source.classes == ('even 0', 'even 1') and source.num_clips == 11
-  with pytest.raises(ValueError, match="view 'odd'.*'even'"):
-    sources.open_split(data_dir, dataclasses.replace(spec, label_space='odd'), 'train')
+  with pytest.raises(ValueError, match="no label space 'odd'.*'even'"):
+    open_split(data_dir, dataclasses.replace(spec, label_space='odd'), 'train')
 
 
 def test_many_labels(tmp_path):
@@ -204,9 +206,9 @@ def test_many_labels(tmp_path):
 
 
 def test_few_clips_per_class(data_dir):
-  source = sources.open_split(data_dir, SPEC, 'train', per_class=2, seed=1)
+  source = open_split(data_dir, SPEC, 'train', per_class=2, seed=1)
   assert np.bincount(source.index.label[source.rows]).tolist() == [2, 2, 2, 2]
-  share = sources.open_split(data_dir, SPEC, 'train', per_class=0.34, seed=1)
+  share = open_split(data_dir, SPEC, 'train', per_class=0.34, seed=1)
   assert np.bincount(share.index.label[share.rows]).tolist() == [1, 1, 1, 1]
   settings = {'batch': 4, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
   batches = itertools.islice(
@@ -249,13 +251,13 @@ def test_missing_data_names_folder_and_command(data_dir, tmp_path):
     FileNotFoundError,
     match=r'kinetics; to prepare it: python -m data_prep.write --out=data/kinetics',
   ):
-    sources.open_split(data_dir, spec, 'train')
+    open_split(data_dir, spec, 'train')
   with pytest.raises(ValueError, match="split 'val' is not in .*toy; it has: train"):
-    sources.open_split(data_dir, SPEC, 'val')
+    open_split(data_dir, SPEC, 'val')
   with pytest.raises(ValueError, match='has 4 classes, dataset toy 5'):
-    sources.open_split(data_dir, dataclasses.replace(SPEC, num_classes=5), 'train')
+    open_split(data_dir, dataclasses.replace(SPEC, num_classes=5), 'train')
   with pytest.raises(ValueError, match="labels='boxes'"):
-    sources.open_split(data_dir, dataclasses.replace(SPEC, labels='boxes'), 'train')
+    open_split(data_dir, dataclasses.replace(SPEC, labels='boxes'), 'train')
 
 
 @pytest.mark.parametrize('crop', ['resized', 'jitter', 'fixed', 'multiscale'])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vjax.config import AugmentConfig, ViewsConfig
-from vjax.data import pipeline, sources
+from vjax.data import pipeline
+from vjax.data.split import open_split
 from vjax.types import DatasetSpec
 
 CLIP = ViewsConfig(
@@ -41,7 +42,7 @@ def prepared(request, tmp_path_factory):
 
 def test_images_become_clips_of_one_frame(prepared):
   root, spec = prepared
-  source = sources.open_split(root, spec, 'train')
+  source = open_split(root, spec, 'train')
   assert source.classes == ('red', 'green', 'blue') and source.num_clips == 9
   settings = {'batch': 3, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
   batches = list(
@@ -57,14 +58,14 @@ def test_images_become_clips_of_one_frame(prepared):
     3,
     3,
   ]
-  assert sources.open_split(root, spec, 'train').num_clips == 9  # now from the cached index
+  assert open_split(root, spec, 'train').num_clips == 9  # now from the cached index
 
 
 def test_errors(prepared, tmp_path):
   root, spec = prepared
   with pytest.raises(ValueError, match="split 'val' is not in"):
-    sources.open_split(root, spec, 'val')
+    open_split(root, spec, 'val')
   with pytest.raises(
     FileNotFoundError, match=r"no TFDS set 'tiny_.*; to prepare it: tfds build tiny_"
   ):
-    sources.open_split(str(tmp_path), spec, 'train')
+    open_split(str(tmp_path), spec, 'train')

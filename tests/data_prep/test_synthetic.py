@@ -11,7 +11,7 @@ import pytest
 from data_prep import motions_render, synthetic
 from data_prep.motions_render import ACTIONS, MOTIONS, SHAPES, TEXTURES, classes_of, render_clip
 from tests.data_prep.test_write import digests, read_records
-from vjax.data import records
+from vjax.data.index import open_index
 
 TINY = {'train_clips': 26, 'test_clips': 12, 'seed': 3}
 
@@ -144,7 +144,7 @@ def test_folder(motions):
     and not list(out.glob('*.json.tmp*'))
     and not (out / 'rendering.json').exists()
   )
-  action = records.open_index(str(out), 'train', view='action')
+  action = open_index(str(out), 'train', label_space='action')
   assert (action.label >= 0).sum() == sum(manifest['splits']['train']['views']['action']) < 26
 
 

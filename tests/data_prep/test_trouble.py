@@ -12,9 +12,9 @@ import shutil
 import pytest
 
 from data_prep import shards, synthetic, write
-from data_prep.video import VideoError
 from tests.data_prep.films import write_video
 from tests.data_prep.test_write import digests, failures
+from vjax.data.video_file import VideoError
 
 
 def eight(tmp_path, name='in'):

@@ -15,7 +15,8 @@ import simplejpeg
 
 from data_prep import write
 from tests.data_prep.films import cut, pictures, write_sound, write_video
-from vjax.data import records, wire
+from vjax.data import sequence_example
+from vjax.data.index import open_index, read_record
 
 
 def digests(folder):
@@ -29,12 +30,14 @@ def digests(folder):
 
 def read_records(folder, split='train'):
   """[(context, frames as arrays)] by the reader that training uses."""
-  index = records.open_index(str(folder), split)
+  index = open_index(str(folder), split)
   out = []
   for i in range(len(index)):
-    payload = records.read(index, i)
-    context, spans = wire.parse(payload)
-    out.append((context, [simplejpeg.decode_jpeg(wire.frame(payload, s)) for s in spans]))
+    payload = read_record(index, i)
+    context, spans = sequence_example.decode(payload)
+    out.append(
+      (context, [simplejpeg.decode_jpeg(sequence_example.frame(payload, s)) for s in spans])
+    )
   return out
 
 
@@ -179,9 +182,9 @@ def test_manifests_views_and_bad_rows(videos, tmp_path):
   assert len(frames) == 3 and context['clip/start/timestamp'] == [250_000]
   assert context['clip/label/index'] == [1, 0] and context['clip/label/look/index'] == [0]
   assert 'clip/label/look/index' not in clips['run/1.mp4'][0]
-  view = records.open_index(str(out), 'train', view='look')
+  view = open_index(str(out), 'train', label_space='look')
   assert sorted(view.label.tolist()) == [-1, 0, 1] and view.classes == ('blue', 'red')
-  assert len(records.open_index(str(out), 'test')) == 2 and manifest['in_several_splits'] == 1
+  assert len(open_index(str(out), 'test')) == 2 and manifest['in_several_splits'] == 1
 
 
 def test_images_are_clips_of_one_frame(tmp_path):

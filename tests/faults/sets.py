@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from data_prep.sequence_example import sequence_example, tfrecord
 from tests.data import make
 from vjax.config import AugmentConfig, ViewsConfig
-from vjax.data import pipeline, records, sources
-from vjax.data.manifest import write_manifest
+from vjax.data import pipeline, sequence_example, tfrecord
+from vjax.data.index import write_index
+from vjax.data.manifest import write_scanned
+from vjax.data.split import open_split
 from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='set', num_classes=0)
@@ -52,10 +53,10 @@ def write_set(path: pathlib.Path, shards: list[list[bytes]]) -> pathlib.Path:
   path.mkdir()
   for s, payloads in enumerate(shards):
     (path / f'train-{s:05}-of-{len(shards):05}.tfrecord').write_bytes(
-      b''.join(map(tfrecord, payloads))
+      b''.join(map(tfrecord.encode, payloads))
     )
-  records.write_index(str(path), 'train')
-  write_manifest(str(path))
+  write_index(str(path), 'train')
+  write_scanned(str(path))
   return path
 
 
@@ -63,7 +64,7 @@ def clip(video: int, frames: list | None = None, **context) -> bytes:
   """A serialized clip of frames of one size; context: more features, '__' for '/'."""
   values = {'clip/label/index': [video % 4], 'video/filename': [f'v{video}.mp4']}
   values |= {key.replace('__', '/'): value for key, value in context.items()}
-  return sequence_example(
+  return sequence_example.encode(
     values, {'image/encoded': [[f] for f in ([jpeg(video)] if frames is None else frames)]}
   )
 
@@ -73,7 +74,7 @@ def shard(folder, number=0, total=2) -> pathlib.Path:
 
 
 def open_set(folder, spec=SPEC):
-  return sources.open_split(str(folder.parent), spec, 'train')
+  return open_split(str(folder.parent), spec, 'train')
 
 
 def flip(path: pathlib.Path, at: int, bit: int = 1) -> bytes:

@@ -22,7 +22,7 @@ from tests.experiments import shrunk
 from tests.faults import commands
 from tests.test_train import arrays, lines, same
 from vjax import build, checkpoint, guards, metrics, sharding, train, train_step
-from vjax.data import recordio
+from vjax.data import tfrecord
 
 FLAGS = ('--config.optim.total_steps=12', '--config.train.save_steps=2')
 
@@ -232,7 +232,7 @@ def test_data_that_vanish_in_the_middle(unbroken, data_dir, tmp_path):
     for i in itertools.count():
       if i == 2:
         os.rename(tmp_path / 'data', tmp_path / 'elsewhere')
-        recordio.FILES.files.clear()
+        tfrecord.forget()
       yield next(source)
 
   with pytest.raises(OSError) as stopped:

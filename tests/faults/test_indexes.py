@@ -9,12 +9,14 @@ import re
 
 import numpy as np
 import pytest
+from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data import make
 from tests.faults.sets import SPEC, change_columns, evaluate, flip, open_set, quick, refused, train
-from vjax.data import clips, records
+from vjax.data import index as index_lib
+from vjax.data.split import open_record
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.timeout(120)
 def test_every_flip_of_a_frame_table_is_found_or_of_no_matter(folder):
   path, rng = folder / 'train.frames', np.random.default_rng(0)
   frames = lambda: [
-    [clips.read(open_set(folder).index, i).frame(t) for t in range(2)] for i in range(4)
+    [open_record(open_set(folder).index, i).frame(t) for t in range(2)] for i in range(4)
   ]
   clean, found = frames(), 0
   for place in rng.integers(0, path.stat().st_size, 100):
@@ -32,7 +34,7 @@ def test_every_flip_of_a_frame_table_is_found_or_of_no_matter(folder):
     except ValueError as e:
       found += 1
       assert re.search(
-        r'tfrecord: record \d at byte \d+: .*frame \d at byte \d+.*run: python -m vjax.data.records',
+        r'tfrecord: record \d at byte \d+: .*frame \d at byte \d+.*run: python -m vjax.data.index',
         str(e),
       )
     path.write_bytes(whole)
@@ -52,7 +54,7 @@ def test_frame_tables_that_do_not_fit(folder, damage):
     path.write_bytes(content)
   for read in (train, evaluate):
     with pytest.raises(
-      (ValueError, FileNotFoundError), match=f'{path} .*run: python -m vjax.data.records'
+      (ValueError, FileNotFoundError), match=f'{path} .*run: python -m vjax.data.index'
     ):
       read(open_set(folder))
 
@@ -74,8 +76,7 @@ def test_indexes_that_claim_what_is_not_there(folder, column, value):
   np.savez(path, **columns)
   refused(
     folder,
-    f'{path} is damaged (a record outside its shard); to build it again: python -m '
-    'vjax.data.records',
+    f'{path} is damaged (a record outside its shard); to build it again: python -m vjax.data.index',
   )
 
 
@@ -88,7 +89,7 @@ def test_every_flip_of_an_index_is_found_or_without_effect(folder):
       index = open_set(folder).index
     except ValueError as e:
       found += 1
-      assert str(path) in str(e) and 'to build it again: python -m vjax.data.records' in str(e)
+      assert str(path) in str(e) and 'to build it again: python -m vjax.data.index' in str(e)
     else:
       for name in ('shard', 'offset', 'length', 'frames', 'label', 'crc'):
         np.testing.assert_array_equal(getattr(index, name), getattr(clean, name))
@@ -110,7 +111,7 @@ def test_manifests_that_count_otherwise(folder, clips):
   refused(
     folder,
     f'{folder}: manifest.json counts {clips} clips of train, train.index.npz 4',
-    'vjax.data.records',
+    'vjax.data.index',
   )
 
 
@@ -140,10 +141,10 @@ def test_manifests_of_other_types(folder, change, words):
   refused(folder, words, 'prepare')
 
 
-def test_a_view_that_the_manifest_lacks(folder):
+def test_a_label_space_that_the_manifest_lacks(folder):
   (folder / 'manifest.json').write_text(json.dumps(make.manifest(folder) | {'views': {}}))
   spec = dataclasses.replace(SPEC, label_space='even')
-  refused(folder, "has no view 'even'", 'delete manifest.json', spec=spec)
+  refused(folder, "has no label space 'even'", 'delete manifest.json', spec=spec)
 
 
 values = st.recursive(
@@ -181,10 +182,10 @@ def test_index_columns_of_other_kinds(folder, column, value):
 @quick
 @given(st.binary(max_size=400))
 def test_any_bytes_are_an_index_or_a_value_error(tmp_path_factory, data):
-  path = records.epath.Path(tmp_path_factory.mktemp('any')) / 'train.index.npz'
+  path = epath.Path(tmp_path_factory.mktemp('any')) / 'train.index.npz'
   buffer = io.BytesIO()
   np.savez(buffer, shard=np.zeros(2, np.int32))
   for content in (data, buffer.getvalue() + data, buffer.getvalue()[: len(data)]):
     path.write_bytes(content)
     with pytest.raises(ValueError, match='train.index.npz is damaged'):
-      records._columns(path, 'again')
+      index_lib._columns(path, 'again')

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.sequence_example import tfrecord
 from tests.data import make
 from tests.faults.sets import (
   CLIP,
@@ -35,7 +34,9 @@ from tests.faults.sets import (
   train,
   write_set,
 )
-from vjax.data import clips, recordio, records, sample, sources, wire
+from vjax.data import image, sample, sequence_example, tfrecord
+from vjax.data.index import read_record, scan, write_index
+from vjax.data.split import open_record
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -44,7 +45,7 @@ def test_every_flip_is_found_where_it_is(folder):
   """All bytes of headers and checksums, and many of the payloads: the record is named, its
   neighbors read as before."""
   index, path, rng = open_set(folder).index, shard(folder), np.random.default_rng(0)
-  clean = [records.read(index, i) for i in range(len(index))]
+  clean = [read_record(index, i) for i in range(len(index))]
   starts = [int(index.offset[i]) - HEADER for i in (0, 1)]
   places = rng.integers(0, path.stat().st_size, 300).tolist()
   for start, length in zip(starts, index.length):
@@ -57,11 +58,11 @@ def test_every_flip_is_found_where_it_is(folder):
         with pytest.raises(
           ValueError, match=re.escape(f'{path}: record {i} at byte {index.offset[i]}: ')
         ):
-          records.read(index, i)
+          read_record(index, i)
       else:
-        assert records.read(index, i) == clean[i]
+        assert read_record(index, i) == clean[i]
     with pytest.raises(ValueError, match=re.escape(f'{path}')):
-      records.scan([path])
+      scan([path])
     path.write_bytes(whole)
 
 
@@ -101,25 +102,25 @@ def test_frames_out_of_use_may_be_damaged(folder):
   (old,), (new,) = before, evaluate(source, clip=clip)
   assert all((old[k] == new[k]).all() for k in old)
   with pytest.raises(ValueError, match='record 1 at byte .*: wrong checksum of frame 2 at byte'):
-    sources.check(source, 1)
+    source.check(1)
   with pytest.raises(
     ValueError, match='record 1 at byte .*: wrong checksum, the record is damaged'
   ):
-    records.read(source.index, 1)
+    read_record(source.index, 1)
 
 
 def test_records_with_labels_behind_their_frames(tmp_path):
   """Another writer may put the context last: such records are read whole."""
   payload = clip(2)
-  size = wire._fields(payload, 0, len(payload))
+  size = sequence_example._fields(payload, 0, len(payload))
   (_, _, end), _ = size
   folder = write_set(tmp_path / 'set', [[payload[end:] + payload[:end], clip(3)]])
   index = open_set(folder).index
   assert index.head[0] == 0 < index.head[1]
-  assert clips.read(index, 0).context == clips.read(index, 1).context | {
+  assert open_record(index, 0).context == open_record(index, 1).context | {
     'clip/label/index': [2], 'video/filename': [b'v2.mp4']
   }  # fmt: skip
-  assert clips.read(index, 0).frame(0) == jpeg(2)
+  assert open_record(index, 0).frame(0) == jpeg(2)
 
 
 def test_a_record_out_of_use_may_be_damaged(folder):
@@ -140,7 +141,7 @@ def test_shards_cut_short(folder, keep):
   source, path = open_set(folder), shard(folder, 1)
   path.write_bytes(path.read_bytes()[:keep])
   with pytest.raises(
-    ValueError, match=f'{path}.*cut short.*copy it again, or run: python -m vjax.data.records'
+    ValueError, match=f'{path}.*cut short.*copy it again, or run: python -m vjax.data.index'
   ):
     open_set(folder)
   named = re.escape(str(path)) + r': record [23] at byte \d+: the file ends inside'
@@ -152,7 +153,7 @@ def test_shards_cut_short(folder, keep):
 def test_a_shard_without_bytes_is_told_while_indexing(folder):
   shard(folder, 1).write_bytes(b'')
   (folder / 'manifest.json').unlink()
-  command = [sys.executable, '-m', 'vjax.data.records', f'--folder={folder}']
+  command = [sys.executable, '-m', 'vjax.data.index', f'--folder={folder}']
   done = subprocess.run(command, check=True, capture_output=True, text=True)
   assert 'careful: train-00001-of-00002.tfrecord has 0 bytes' in done.stdout
 
@@ -178,7 +179,7 @@ def test_swapped_shards(tmp_path, kind):
     word = {'equal records': 'not the record that was indexed', 'equal files': 'another shard'}[
       kind
     ]
-    refused(folder, 'tfrecord: record ', word, 'run: python -m vjax.data.records')
+    refused(folder, 'tfrecord: record ', word, 'run: python -m vjax.data.index')
 
 
 def test_a_shard_written_again_in_another_order(tmp_path):
@@ -187,19 +188,19 @@ def test_a_shard_written_again_in_another_order(tmp_path):
   a, b = clip(0, [jpeg(0)]), clip(1, [jpeg(0)])
   assert len(a) == len(b)
   folder = write_set(tmp_path / 'set', [[a, b]])
-  shard(folder, 0, 1).write_bytes(tfrecord(b) + tfrecord(a))
+  shard(folder, 0, 1).write_bytes(tfrecord.encode(b) + tfrecord.encode(a))
   refused(folder, 'train-00000-of-00001.tfrecord: record ', 'not the record that was indexed')
 
 
 def test_a_data_set_prepared_again_in_the_same_process(tmp_path):
   """Shards replaced since they were last read are opened anew."""
   folder = write_set(tmp_path / 'set', [[clip(0), clip(1)]])
-  before = records.read(open_set(folder).index, 0)
+  before = read_record(open_set(folder).index, 0)
   new = folder / 'new'
-  new.write_bytes(tfrecord(clip(1)) + tfrecord(clip(0)))
+  new.write_bytes(tfrecord.encode(clip(1)) + tfrecord.encode(clip(0)))
   new.rename(shard(folder, 0, 1))
-  records.write_index(str(folder), 'train')
-  assert records.read(open_set(folder).index, 0) == clip(1) != before
+  write_index(str(folder), 'train')
+  assert read_record(open_set(folder).index, 0) == clip(1) != before
 
 
 @pytest.mark.parametrize('claim', [1 << 32, (1 << 63) + 5, 0])
@@ -209,19 +210,19 @@ def test_headers_that_claim_what_is_not_there(folder, claim):
   source, path = open_set(folder), shard(folder)
   start = int(source.index.offset[1])
   length = struct.pack('<Q', claim)
-  header = length + struct.pack('<I', recordio.masked_crc(length))
+  header = length + struct.pack('<I', tfrecord.masked_crc(length))
   data = path.read_bytes()
   path.write_bytes(data[: start - HEADER] + header + data[start:])
   tracemalloc.start()
   with pytest.raises(
     ValueError, match=f'record 1 at byte {start}: {claim} bytes where the index has'
   ):
-    records.read(source.index, 1)
+    read_record(source.index, 1)
   with pytest.raises(
     ValueError,
     match=f'needs {claim} bytes, beyond the end' if claim else 'wrong checksum of the record',
   ):
-    records.scan([path])
+    scan([path])
   assert tracemalloc.get_traced_memory()[1] < 2e6
   tracemalloc.stop()
   refused(folder, f'{path}: record 1 at byte {start}: ')
@@ -233,9 +234,9 @@ def test_labels_that_are_no_class(tmp_path, label):
   classes = ['a', 'b', 'c', 'd']
   for name, spec, labels in (('one', SPEC, [label]), ('many', MANY, [0, label])):
     folder = write_set(tmp_path / name, [[clip(0), clip(1)], [clip(2)]])
-    payloads = [tfrecord(clip(0)), tfrecord(clip(1, clip__label__index=labels))]
+    payloads = [tfrecord.encode(clip(0)), tfrecord.encode(clip(1, clip__label__index=labels))]
     shard(folder).write_bytes(b''.join(payloads))
-    records.write_index(str(folder), 'train')
+    write_index(str(folder), 'train')
     manifest = make.manifest(folder)
     (folder / 'manifest.json').write_text(json.dumps(manifest | {'classes': classes}))
     spec = dataclasses.replace(spec, name=name)
@@ -328,11 +329,11 @@ def test_batches_of_clips_of_one_frame(tmp_path):
 def parsed(data: bytes) -> None:
   """Reads a payload as training does; a ValueError is an answer, anything else is not."""
   with contextlib.suppress(ValueError):
-    context, spans = wire.parse(data)
-    records.label_views(context)
+    context, spans = sequence_example.decode(data)
+    sequence_example.labels_by_space(context)
     for span in spans[:20]:
       with contextlib.suppress(ValueError):
-        wire.image_size(wire.frame(data, span))
+        image.image_size(sequence_example.frame(data, span))
 
 
 @quick
@@ -359,12 +360,12 @@ def test_numbers_without_end_are_refused_at_once():
   digits = b'\xff' * 1_000_000
   for message in (digits, b'\x0a' + digits, b'\x12' + digits):
     with pytest.raises(ValueError, match='more than 10 bytes'):
-      wire.parse(message)
+      sequence_example.decode(message)
   frames = b'\x0a' + digits
   lists = b'\x0a\x0dimage/encoded\x12' + wire_length(len(frames)) + frames
   entry = b'\x0a' + wire_length(len(lists)) + lists
   with pytest.raises(ValueError, match='more than 10 bytes'):
-    wire.parse(b'\x12' + wire_length(len(entry)) + entry)
+    sequence_example.decode(b'\x12' + wire_length(len(entry)) + entry)
 
 
 def wire_length(n: int) -> bytes:
@@ -387,15 +388,17 @@ def test_any_bytes_are_records_or_a_value_error(tmp_path_factory, content, place
   path = tmp_path_factory.mktemp('any') / 'x.tfrecord'
   data, payloads = content, None
   if isinstance(content, list):
-    payloads, data = content, bytearray(b''.join(map(tfrecord, content)))
+    payloads, data = content, bytearray(b''.join(map(tfrecord.encode, content)))
     if data and not cut:
       data[place % len(data)] ^= 1 + place % 255
     data = data[: len(data) - cut]
   path.write_bytes(data)
   try:
-    read = [bytes(payload) for _, payload, _ in recordio.payloads(path)]
+    read = [bytes(payload) for _, payload, _ in tfrecord.payloads(path)]
   except ValueError as e:
     assert str(path) in str(e) and 'byte' in str(e)
   else:
     if payloads is not None:
-      assert read == payloads[: len(read)] and len(b''.join(map(tfrecord, read))) == len(data)
+      assert read == payloads[: len(read)] and len(b''.join(map(tfrecord.encode, read))) == len(
+        data
+      )

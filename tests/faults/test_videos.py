@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep import shards, video, write
-from data_prep.video import VideoError, read_frames
+from data_prep import shards, write
 from tests.data_prep.films import cut, write_sound
-from vjax.data import records, wire
+from vjax.data import sequence_example, video_file
+from vjax.data.index import open_index, read_record
+from vjax.data.video_file import VideoError, read_frames
 
 pytestmark = pytest.mark.timeout(120)
 FRAMES, RATE = 12, 12
@@ -168,11 +169,11 @@ def write_png_header(path, width, height):
 @pytest.fixture(scope='module')
 def clips(films):
   """name -> (context, frames) of what was written."""
-  index, out = records.open_index(str(films / 'out'), 'train'), {}
+  index, out = open_index(str(films / 'out'), 'train'), {}
   for i in range(len(index)):
-    payload = records.read(index, i)
-    context, spans = wire.parse(payload)
-    frames = np.stack([simplejpeg.decode_jpeg(wire.frame(payload, s)) for s in spans])
+    payload = read_record(index, i)
+    context, spans = sequence_example.decode(payload)
+    frames = np.stack([simplejpeg.decode_jpeg(sequence_example.frame(payload, s)) for s in spans])
     out[context['video/filename'][0].decode().removeprefix('a/')] = context, frames
   return out
 
@@ -318,7 +319,7 @@ def test_longest_clip_can_be_set(films, tmp_path):
   assert all(
     r.startswith('too long: 1 s by its header') and '--max_duration_s=0.6' in r for _, r in failed
   )
-  index = records.open_index(str(tmp_path / 'out'), 'train')
+  index = open_index(str(tmp_path / 'out'), 'train')
   assert index.frames.tolist() == [6] and index.manifest['settings']['max_duration_s'] == 0.6
 
 
@@ -350,7 +351,7 @@ def test_shapes_that_no_jpeg_holds(tmp_path):
 
 def test_a_stream_that_grows_while_it_is_read(films, monkeypatch):
   """The bound holds for every frame, not for the header alone."""
-  monkeypatch.setattr(video, '_check_pixels', lambda width, height: None)
-  monkeypatch.setattr(video, 'MOST_PIXELS', 2000)
+  monkeypatch.setattr(video_file, '_check_pixels', lambda width, height: None)
+  monkeypatch.setattr(video_file, 'MOST_PIXELS', 2000)
   with pytest.raises(VideoError, match='truncated: 0 of 12 frames decodable|too large: 64x48'):
     list(read_frames(str(films / 'plain.mp4'), short_side=0))

@@ -18,13 +18,13 @@ import numpy as np
 
 from vjax.config import FULL_FRAME, AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
-from vjax.data import clips, records, sample, sources
-from vjax.data.sources import Source
+from vjax.data import image, sample
+from vjax.data.split import Record, Split
 from vjax.types import DatasetSpec
 
 
 def train_batches(
-  source: Source,
+  split: Split,
   spec: DatasetSpec,
   clip: ClipConfig,
   augment: AugmentConfig,
@@ -45,25 +45,25 @@ def train_batches(
   lie across two. Raises ValueError if hosts do not divide `batch`.
   """
   tf = _tensorflow()
-  k, n, many = _share(batch, hosts), source.num_clips, source.labels == 'multi_label'
+  k, n, many = _share(batch, hosts), split.num_clips, split.labels == 'multi_label'
   place = lambda i: (i // k) * batch + host * k + i % k
   at = lambda p: _shuffled(tf, p % n, seed, p // n, n)
   r, canvas = clip.num_repeats, augment.device_frame_size
   frame = list(canvas or (clip.crop_size, clip.crop_size))
-  outputs = {'video': (tf.uint8, [r, clip.num_frames, *frame, 3]), 'label': _label_type(tf, source)}
+  outputs = {'video': (tf.uint8, [r, clip.num_frames, *frame, 3]), 'label': _label_type(tf, split)}
   if canvas:
     outputs |= {'window': (tf.int32, [r, 4]), 'mirror': (tf.bool, [r])}
     outputs |= {'color': (tf.float32, [r, 3])} if any(augment.color_jitter) else {}
-  make = _train_maker(source, spec, clip, augment, seed)
+  make = _train_maker(split, spec, clip, augment, seed)
 
   def item(i):
     p = place(i)
-    row = tf.gather(source.rows, at(p))
+    row = tf.gather(split.rows, at(p))
     return {**_call(tf, make, [row, p // n], outputs), 'video_id': row, 'epoch': p // n}
 
   data = tf.data.Dataset.range(start_step * k, np.iinfo(np.int64).max)
-  row_of = lambda i: source.rows[int(at(tf.constant(place(i), tf.int64)))]
-  for value in _readable(tf, _batched(tf, data, item, k), source, row_of, k, start_step):
+  row_of = lambda i: split.rows[int(at(tf.constant(place(i), tf.int64)))]
+  for value in _readable(tf, _batched(tf, data, item, k), split, row_of, k, start_step):
     label, video_id, epoch = (
       np.repeat(value.pop(name), r, axis=0) for name in ('label', 'video_id', 'epoch')
     )
@@ -77,7 +77,7 @@ def train_batches(
 
 
 def eval_batches(
-  source: Source,
+  split: Split,
   spec: DatasetSpec,
   clip: ViewsConfig,
   *,
@@ -94,34 +94,33 @@ def eval_batches(
   to, instead of clip.short_side.
   """
   tf = _tensorflow()
-  k, n, many = _share(batch, hosts), source.num_clips, source.labels == 'multi_label'
+  k, n, many = _share(batch, hosts), split.num_clips, split.labels == 'multi_label'
   real = (n // batch) * k + min(
     max(n % batch - host * k, 0), k
   )  # places of this host that hold a clip
   place = lambda i: (i // k) * batch + host * k + i % k
   full = clip.crop_size == FULL_FRAME
-  clip = _whole(source, clip, size) if full else clip
+  clip = _whole(split, clip, size) if full else clip
   shape = [clip.num_crops * clip.num_clips, clip.num_frames, *clip.crop, 3]
-  outputs = {'video': (tf.uint8, shape), 'label': _label_type(tf, source)}
-  make = _eval_maker(source, spec, clip, size, full)
+  outputs = {'video': (tf.uint8, shape), 'label': _label_type(tf, split)}
+  make = _eval_maker(split, spec, clip, size, full)
 
   def item(i):
-    row = tf.gather(source.rows, place(i))
+    row = tf.gather(split.rows, place(i))
     return {**_call(tf, make, [row], outputs), 'video_id': row}
 
   data = _batched(tf, tf.data.Dataset.range(real), item, k)
-  batches = _readable(tf, data, source, lambda i: source.rows[place(i) % n], k, 0)
+  batches = _readable(tf, data, split, lambda i: split.rows[place(i) % n], k, 0)
   nothing = {'video': np.zeros((0, *shape), np.uint8), 'video_id': np.zeros(0)}
-  nothing['label'] = np.zeros((0, len(source.classes))[: 1 + many])
+  nothing['label'] = np.zeros((0, len(split.classes))[: 1 + many])
   for _ in range(-(-n // batch)):
     yield _padded(next(batches, nothing), k, np.float32 if many else np.int32)
 
 
-def _whole(source: Source, clip: ViewsConfig, size: tuple[int, int] | None) -> ViewsConfig:
+def _whole(split: Split, clip: ViewsConfig, size: tuple[int, int] | None) -> ViewsConfig:
   """The clip with the scaled frame of the first record as its crop."""
-  row = int(source.rows[0])
-  record, _ = sources.read(source, row)
-  height, width = sources.size(source, row, [record.frame(0)])
+  row = int(split.rows[0])
+  height, width = split.frame_size(row, [split.read(row).frame(0)])
   return replace(clip, crop_size=augments.test_size(clip, height, width, size))
 
 
@@ -140,7 +139,7 @@ def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, n
 
 
 def _train_maker(
-  source: Source, spec: DatasetSpec, clip: ClipConfig, augment: AugmentConfig, seed: int
+  split: Split, spec: DatasetSpec, clip: ClipConfig, augment: AugmentConfig, seed: int
 ) -> Callable:
   """A function (record, epoch) -> video (repeats, T, h, w, 3) and label; with a canvas window,
   mirror and color too."""
@@ -148,13 +147,14 @@ def _train_maker(
   height, width = augment.device_frame_size or (clip.crop_size, clip.crop_size)
 
   def make(row, epoch):
-    record, rate = sources.read(source, row)
+    record = split.read(row)
+    rate = record.frame_rate
     orders, plans = [], []
     for repeat in range(clip.num_repeats):
       time = repeat if augment.repeat_window == 'new' else 0
       rng = np.random.default_rng([seed, int(epoch), int(row), time])
-      orders.append(rule(rng, record.count, clip, rate))
-    frames = _Frames(source, row, record, np.stack(orders))
+      orders.append(rule(rng, record.num_frames, clip, rate))
+    frames = _Frames(split, row, record, np.stack(orders))
     for repeat in range(clip.num_repeats):
       rng = np.random.default_rng([seed, int(epoch), int(row), repeat, 1])
       plans.append(augments.draw(rng, augment, clip, *frames.size, spec.flip))
@@ -172,29 +172,30 @@ def _train_maker(
       if augment.device_frame_size and any(augment.color_jitter)
       else []
     )
-    return video, _label(source, row, record.context), *todo
+    return video, _label(split, row, record), *todo
 
   return make
 
 
 def _eval_maker(
-  source: Source, spec: DatasetSpec, clip: ViewsConfig, size: tuple[int, int] | None, full: bool
+  split: Split, spec: DatasetSpec, clip: ViewsConfig, size: tuple[int, int] | None, full: bool
 ) -> Callable:
   """A function record -> views (crops * clips, T, height, width, 3) and label. full: raises
   ValueError for a record whose scaled frames are of another size than the crop."""
   rule = sample.rule(clip.sampling).test
 
   def make(row):
-    record, rate = sources.read(source, row)
-    orders = np.stack([rule(record.count, clip, view, rate) for view in range(clip.num_clips)])
-    frames = _Frames(source, row, record, orders)
+    record = split.read(row)
+    rate = record.frame_rate
+    orders = np.stack([rule(record.num_frames, clip, view, rate) for view in range(clip.num_clips)])
+    frames = _Frames(split, row, record, orders)
     if full and augments.test_size(clip, *frames.size, size) != clip.crop:
       raise ValueError(
-        f'{source.index.where(row)}: crop_size={FULL_FRAME!r} needs videos of one shape, but '
+        f'{split.index.where(row)}: crop_size={FULL_FRAME!r} needs videos of one shape, but '
         f'frames of {frames.size} do not scale to {clip.crop} (height, width) like those of the '
         'first video: give crop_size in pixels'
       )
-    return _views(frames.decoded(), frames.size, clip, size), _label(source, row, record.context)
+    return _views(frames.decoded(), frames.size, clip, size), _label(split, row, record)
 
   return make
 
@@ -218,11 +219,11 @@ def _views(
 class _Frames:
   """The distinct frames of a record among `orders` (clips, T)."""
 
-  def __init__(self, source: Source, row: int, record: clips.Clip, orders: np.ndarray):
+  def __init__(self, split: Split, row: int, record: Record, orders: np.ndarray):
     self._orders, self._needed = orders, np.unique(orders)
     self._jpegs = [record.frame(int(t)) for t in self._needed]
-    self._whole = lambda: sources.size(source, row, self._jpegs)
-    self.size = sources.size(source, row, self._jpegs[:1])
+    self._whole = lambda: split.frame_size(row, self._jpegs)
+    self.size = split.frame_size(row, self._jpegs[:1])
 
   def decoded(
     self, video: np.ndarray | None = None
@@ -234,7 +235,7 @@ class _Frames:
     direct = video is not None and video.shape[2:] == shape
     for t, jpeg in zip(self._needed, self._jpegs):
       places = list(zip(*np.nonzero(self._orders == t)))
-      pixels = sources.decode(jpeg, video[places[0]] if direct else memory)
+      pixels = image.decode(jpeg, video[places[0]] if direct else memory)
       if pixels.shape != shape:
         self._whole()  # says which sizes there are
       yield pixels, places
@@ -249,12 +250,11 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
   return memory[start : start + count].reshape(shape)
 
 
-def _label(source: Source, row: int, context: dict[str, list]) -> np.ndarray:
-  if source.labels == 'single_label':
-    return np.float32(source.index.label[row])
-  view = source.index.view
-  hot = np.zeros(len(source.classes), np.float32)
-  hot[records.label_views(context).get(view, [])] = 1
+def _label(split: Split, row: int, record: Record) -> np.ndarray:
+  if split.labels == 'single_label':
+    return np.float32(split.index.label[row])
+  hot = np.zeros(len(split.classes), np.float32)
+  hot[split.labels_of(record)] = 1
   return hot
 
 
@@ -280,8 +280,8 @@ def _shuffled(tf, place, seed: int, epoch, n: int):
   return tf.random.experimental.index_shuffle(place, key, tf.constant(n - 1, tf.int64))
 
 
-def _label_type(tf, source: Source):
-  return tf.float32, [len(source.classes)] if source.labels == 'multi_label' else []
+def _label_type(tf, split: Split):
+  return tf.float32, [len(split.classes)] if split.labels == 'multi_label' else []
 
 
 def _call(tf, function: Callable, inputs: list, outputs: dict) -> dict:
@@ -308,7 +308,7 @@ def _batched(tf, places, item: Callable, rows: int):
 
 
 def _readable(
-  tf, data, source: Source, row_of: Callable, rows: int, step: int
+  tf, data, split: Split, row_of: Callable, rows: int, step: int
 ) -> Iterator[dict[str, np.ndarray]]:
   """The data set's batches as numpy; a failure inside tf.data becomes a ValueError that names the
   record."""
@@ -324,9 +324,9 @@ def _readable(
         return
       except tf.errors.OpError as e:
         for i in range(step * rows, (step + 1) * rows):
-          sources.check(source, row_of(i))
+          split.check(row_of(i))
         raise ValueError(
-          f'batch {step} of {source.name} failed, though its records decode: {e.message}'
+          f'batch {step} of {split.name} failed, though its records decode: {e.message}'
         ) from e
       yield dict(value)
       step += 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from etils import epath
 
-from vjax.data import records
+from vjax.data import index as index_lib
+from vjax.data.index import Index
 
 
-def open_index(name: str, data_dir: str, split: str) -> records.Index:
-  """Index of a split of the TFDS image set `name` under data_dir, built on first use by scanning
-  the files.
+def open_index(name: str, data_dir: str, split: str) -> Index:
+  """Returns the index of a split of the TFDS image set `name` under data_dir, built on first use by
+  scanning the files.
 
   Raises FileNotFoundError with the command that prepares the set, ValueError for an unknown split,
   or a set whose features are not `image` and `label`, or whose files are not TFRecords.
@@ -39,9 +40,9 @@ def open_index(name: str, data_dir: str, split: str) -> records.Index:
   classes = list(info.features['label'].names)
   path = folder / f'vjax-{split}.index.npz'
   if not path.exists():
-    records.save_index(
-      path, [f.name for f in files], [f.stat().length for f in files], records.scan(files)
+    index_lib.save_index(
+      path, [f.name for f in files], [f.stat().length for f in files], index_lib.scan(files)
     )
   manifest = {'format': 'tfds', 'name': info.full_name, 'classes': classes, 'labels': 'one'}
   manifest['splits'] = {s: {'clips': info.splits[s].num_examples} for s in info.splits}
-  return records.load_index(path, folder, manifest, '', f'rm {path}')
+  return index_lib.load_index(path, folder, manifest, '', f'rm {path}')

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.data import make
-from vjax.data import recordio, records, wire
+from vjax.data import image, sequence_example, tfrecord
+from vjax.data.index import open_index, read_record, write_index
 
 
 @pytest.fixture
@@ -39,50 +40,25 @@ def test_index_columns(toy):
 def test_records_are_what_tensorflow_wrote(toy):
   import tensorflow as tf
 
-  index = records.open_index(str(toy), 'train')
+  index = open_index(str(toy), 'train')
   for i, shard in enumerate(
-    tf.data.TFRecordDataset([str(toy / f) for f in records.shard_files(toy, 'train')])
+    tf.data.TFRecordDataset([str(toy / f) for f in tfrecord.shard_files(toy, 'train')])
   ):
-    payload = records.read(index, i)
+    payload = read_record(index, i)
     assert payload == shard.numpy()
-    context, spans = wire.parse(payload)
+    context, spans = sequence_example.decode(payload)
     message = tf.train.SequenceExample.FromString(payload)
     frames = message.feature_lists.feature_list['image/encoded'].feature
-    assert [wire.frame(payload, s) for s in spans] == [f.bytes_list.value[0] for f in frames]
+    assert [sequence_example.frame(payload, s) for s in spans] == [
+      f.bytes_list.value[0] for f in frames
+    ]
     assert context['video/filename'] == [f'v{i}.mp4'.encode()] and context[
       'clip/end/timestamp'
     ] == [2_000_000]
     assert context['image/frame_rate'] == [30.0] and context['clip/label/index'] == [i % 4]
-    assert wire.image_size(wire.frame(payload, spans[0])) == ((56, 40) if i % 3 == 2 else (40, 56))
-
-
-def test_values_of_every_kind():
-  import tensorflow as tf
-
-  example = tf.train.Example()
-  example.features.feature['image'].bytes_list.value.append(b'abc')
-  example.features.feature['numbers'].int64_list.value.extend([-1, 0, 2**40])
-  example.features.feature['floats'].float_list.value.extend([0.5, -2.0])
-  example.features.feature['nothing'].int64_list.value.extend([])
-  context, spans = wire.parse(example.SerializeToString())
-  assert (
-    context == {'image': [b'abc'], 'numbers': [-1, 0, 2**40], 'floats': [0.5, -2.0], 'nothing': []}
-    and spans == []
-  )
-  with pytest.raises(ValueError, match='wire type|ends'):
-    wire.parse(b'\xff\xff\xff\xff not a message')
-
-
-def test_image_size_of_png_and_rubbish():
-  import tensorflow as tf
-
-  assert wire.image_size(tf.io.encode_png(np.zeros((5, 9, 3), np.uint8)).numpy()) == (5, 9)
-  with pytest.raises(ValueError, match='neither a JPEG nor a PNG'):
-    wire.image_size(b'GIF89a' + bytes(30))
-
-
-def test_checksum_is_crc32c():
-  assert recordio.crc32c(b'123456789') == 0xE3069283
+    assert image.image_size(sequence_example.frame(payload, spans[0])) == (
+      (56, 40) if i % 3 == 2 else (40, 56)
+    )
 
 
 def test_manifest_from_scanning(toy):
@@ -105,17 +81,17 @@ def test_command_builds_index_and_manifest(toy):
   command = [
     sys.executable,
     '-m',
-    'vjax.data.records',
+    'vjax.data.index',
     f'--folder={toy}',
     f'--classes={toy / "names.txt"}',
   ]
   subprocess.run(command, check=True, capture_output=True)
-  index = records.open_index(str(toy), 'train')
+  index = open_index(str(toy), 'train')
   assert index.classes == ('a', 'b', 'c', 'd') and len(index) == 5
 
 
 def test_reading_needs_neither_tensorflow_nor_jax():
-  check = "import sys, vjax.data.records; assert not {'tensorflow', 'jax'} & set(sys.modules)"
+  check = "import sys, vjax.data.index; assert not {'tensorflow', 'jax'} & set(sys.modules)"
   subprocess.run([sys.executable, '-c', check], check=True)
 
 
@@ -124,40 +100,40 @@ def test_missing_shards_are_named(toy):
   with pytest.raises(
     ValueError, match='1 of 2 shards of train are missing: train-00000-of-00002.tfrecord'
   ):
-    records.write_index(str(toy), 'train')
+    write_index(str(toy), 'train')
   with pytest.raises(FileNotFoundError, match='train-00000-of-00002.tfrecord is gone'):
-    records.open_index(str(toy), 'train')
+    open_index(str(toy), 'train')
   with pytest.raises(ValueError, match="no val-.*splits there: .*'train'"):
-    records.write_index(str(toy), 'val')
+    write_index(str(toy), 'val')
 
 
 def test_two_series_of_shards(toy):
   (toy / 'train-00002-of-00003.tfrecord').write_bytes(b'')
   with pytest.raises(ValueError, match=r'series of \[2, 3\]'):
-    records.write_index(str(toy), 'train')
+    write_index(str(toy), 'train')
 
 
 def test_incomplete_folders(toy, tmp_path):
   with pytest.raises(FileNotFoundError, match='no data set in .*nowhere; to prepare it: make it'):
-    records.open_index(str(tmp_path / 'nowhere'), 'train', prepare='make it')
+    open_index(str(tmp_path / 'nowhere'), 'train', prepare='make it')
   (toy / 'train.index.npz').rename(toy / 'elsewhere')
   with pytest.raises(
     FileNotFoundError,
-    match='no train.index.npz; to build it: python -m vjax.data.records --folder=',
+    match='no train.index.npz; to build it: python -m vjax.data.index --folder=',
   ):
-    records.open_index(str(toy), 'train')
+    open_index(str(toy), 'train')
   (toy / 'manifest.json').unlink()
   with pytest.raises(FileNotFoundError, match='no manifest.json, so it is not complete'):
-    records.open_index(str(toy), 'train')
+    open_index(str(toy), 'train')
 
 
 def test_index_older_than_its_shard(toy):
   with open(toy / 'train-00001-of-00002.tfrecord', 'ab') as f:
     f.write(bytes(8))
   with pytest.raises(
-    ValueError, match='train-00001-of-00002.tfrecord: index older than its shard.*vjax.data.records'
+    ValueError, match='train-00001-of-00002.tfrecord: index older than its shard.*vjax.data.index'
   ):
-    records.open_index(str(toy), 'train')
+    open_index(str(toy), 'train')
 
 
 def test_shard_cut_short(toy):
@@ -169,37 +145,29 @@ def test_shard_cut_short(toy):
   ):
     shard.write_bytes(whole[:keep])
     with pytest.raises(ValueError, match=f'train-00001-of-00002.tfrecord.*{message}'):
-      records.write_index(str(toy), 'train')
+      write_index(str(toy), 'train')
   shard.write_bytes(b'\0' + whole[1:])
   with pytest.raises(ValueError, match='wrong length checksum at byte 0'):
-    records.write_index(str(toy), 'train')
+    write_index(str(toy), 'train')
 
 
 def test_damaged_payload(toy):
-  index = records.open_index(str(toy), 'train')
+  index = open_index(str(toy), 'train')
   path = pathlib.Path(index.files[0])
   data = bytearray(path.read_bytes())
   data[index.offset[1] + 100] ^= 1
   path.write_bytes(data)
-  records.read(index, 0)
+  read_record(index, 0)
   with pytest.raises(
     ValueError, match=f'00000-of-00002.tfrecord: record 1 at byte {index.offset[1]}: wrong checksum'
   ):
-    records.read(index, 1)
+    read_record(index, 1)
 
 
 def test_not_an_example(tmp_path):
   payload = b'\xff\xff\xff'
   length = struct.pack('<Q', len(payload))
-  crc, checksum = (struct.pack('<I', recordio.masked_crc(b)) for b in (length, payload))
+  crc, checksum = (struct.pack('<I', tfrecord.masked_crc(b)) for b in (length, payload))
   (tmp_path / 'train-00000-of-00001.tfrecord').write_bytes(length + crc + payload + checksum)
   with pytest.raises(ValueError, match='the record at byte 12 cannot be read'):
-    records.write_index(str(tmp_path), 'train')
-
-
-def test_few_files_stay_open(toy, monkeypatch):
-  index = records.open_index(str(toy), 'train')
-  files = recordio.Files(limit=1)
-  monkeypatch.setattr(recordio, 'FILES', files)
-  first = [records.read(index, i) for i in (0, 4, 0, 4)]
-  assert first[0] == first[2] and first[1] == first[3] and len(files.files) == 1
+    write_index(str(tmp_path), 'train')

@@ -1,7 +1,8 @@
-"""Frames of one video file: upright, square pixels, at a stored size, with true times; or the
-reason why not.
+"""Decoding of one video file or image (PyAV, Pillow), for data_prep and vjax.predict alike.
 
-Anything short of the whole video (or segment) is a failure with a reason, never a shorter clip.
+Frames are upright, have square pixels and the asked short side, and carry their true times. A video
+(or segment) that cannot be decoded whole raises VideoError with the reason; it never becomes a
+shorter clip.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.video import VideoError, read_frames, stored_size
 from tests.data_prep.films import CORNERS, cut, pictures, write_sound, write_video
+from vjax.data.video_file import VideoError, read_frames, stored_size
 
 
 def read(path, short_side=0, **kwargs):

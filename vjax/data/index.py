@@ -1,0 +1,398 @@
+"""The index of a split: where its records are in the shards. Needs neither JAX nor TensorFlow.
+
+  python -m vjax.data.index --folder=data/foreign [--classes=names.txt]
+
+builds index and manifest for records that DMVR, Scenic or another tool wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import struct
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from etils import epath
+
+from vjax import remote
+from vjax.data import manifest as manifests
+from vjax.data import sequence_example, tfrecord
+from vjax.data.manifest import Manifest
+
+TABLE = np.dtype(
+  [('start', '<u4'), ('length', '<u4'), ('crc', '<u4')]
+)  # a frame's bytes in the payload
+
+
+@dataclass(frozen=True)
+class Index:
+  """The records of a split and where they are.
+
+  Attributes:
+    folder: of the dataset.
+    files: absolute paths of the shards.
+    shard: (N,) number of each record's shard.
+    offset: (N,) first byte of the payload in its shard.
+    length: (N,) bytes of the payload.
+    frames: (N,) frames of the record.
+    label: (N,) first label, -1 = none.
+    manifest: of the folder.
+    label_space: that `label` and `classes` are of, '' = the main one.
+    classes: names in label order.
+    crc: (N,) masked CRCs of the payloads; None in indexes made before they were kept.
+    rebuild: command that makes the index again, for errors.
+    head: (N,) bytes before the first frame, 0 = read the record whole. This and the following are
+      None where only whole records can be read.
+    head_crc: (N,) masked CRCs of those bytes.
+    first: (N,) row of `table` of the record's first frame.
+    table: (frames,) of TABLE.
+  """
+
+  folder: str
+  files: tuple[str, ...]
+  shard: np.ndarray
+  offset: np.ndarray
+  length: np.ndarray
+  frames: np.ndarray
+  label: np.ndarray
+  manifest: Manifest
+  label_space: str
+  classes: tuple[str, ...]
+  crc: np.ndarray | None
+  rebuild: str
+  head: np.ndarray | None = None
+  head_crc: np.ndarray | None = None
+  first: np.ndarray | None = None
+  table: np.ndarray | None = None
+
+  def __len__(self) -> int:
+    return len(self.offset)
+
+  def where(self, i: int) -> str:
+    """Returns 'file: record i at byte b', for errors."""
+    return f'{self.files[self.shard[i]]}: record {i} at byte {self.offset[i]}'
+
+
+def write_index(folder: str, split: str) -> str:
+  """Writes the index of a split beside its shards, and returns its path.
+
+  `<split>.index.npz` has one entry a record, in shard order:
+    shard (int32), offset and length of the payload (int64), frames (int32);
+    label (int32): the first of `clip/label/index`, -1 = none; and label_NAME for the label space
+      of every `clip/label/NAME/index`;
+    crc (uint32) of the payload as it stands in the file;
+    head (int32), head_crc (uint32): the bytes before its first frame;
+  and of the shards it describes their names and sizes, shard_files and shard_bytes.
+  `<split>.frames` has a row of TABLE for every frame.
+
+  Raises:
+    ValueError: for missing shards and damaged files.
+  """
+  folder = epath.Path(folder)
+  files = tfrecord.shard_files(folder, split)
+  path = folder / f'{split}.index.npz'
+  temporary = folder / f'{table_path(path).name}.tmp-{os.getpid()}'
+  with temporary.open('wb') as table:
+    columns = scan([folder / f for f in files], table)
+  temporary.replace(table_path(path))
+  save_index(path, files, [(folder / f).stat().length for f in files], columns)
+  return str(path)
+
+
+def table_path(index: epath.Path) -> epath.Path:
+  """Returns the path of the frame table of an index."""
+  return index.parent / f'{index.name.removesuffix(".index.npz")}.frames'
+
+
+def save_index(
+  path: epath.Path, files: Sequence[str], sizes: Sequence[int], columns: dict[str, np.ndarray]
+) -> None:
+  """Writes an index of these shards."""
+  buffer = io.BytesIO()
+  np.savez(
+    buffer,
+    shard_files=np.array(files, dtype=np.str_),
+    shard_bytes=np.array(sizes, np.int64),
+    **columns,
+  )
+  remote.write_bytes(path, buffer.getvalue())
+
+
+def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> dict[str, np.ndarray]:
+  """Returns the index columns (see `write_index`) of TFRecord files of (Sequence)Examples.
+
+  A row of TABLE for each of their frames is appended to the file `table`, if there is one.
+  """
+  rows, labels, heads = [], [], []
+  for number, file in enumerate(files):
+    for offset, payload, crc in tfrecord.payloads(epath.Path(file)):
+      context, spans, spaces = sequence_example.decode_at(payload, file, offset)
+      # An Example is a video of one frame.
+      frames = len(spans) or len(context.get(sequence_example.IMAGE, []))
+      rows.append((number, offset, len(payload), frames, crc))
+      if table is not None:
+        heads.append(_tabulate(payload, context, spans, frames, table))
+      labels.append({space: values[0] if values else -1 for space, values in spaces.items()})
+  shard, offset, length, frames, crc = np.array(rows, np.int64).reshape(-1, 5).T
+  columns = {'shard': shard.astype(np.int32), 'offset': offset, 'length': length}
+  columns |= {'frames': frames.astype(np.int32), 'crc': crc.astype(np.uint32)}
+  if table is not None:
+    head, head_crc = np.array(heads, np.int64).reshape(-1, 2).T
+    columns |= {'head': head.astype(np.int32), 'head_crc': head_crc.astype(np.uint32)}
+  for space in sorted({''}.union(*labels)):
+    name = f'label_{space}' if space else 'label'
+    columns[name] = np.array([row.get(space, -1) for row in labels], np.int32)
+  return columns
+
+
+def _tabulate(
+  payload: bytes, context: dict, spans: list, frames: int, table: BinaryIO
+) -> tuple[int, int]:
+  """Appends the frames' rows to the table; returns the bytes before the first frame, and their CRC.
+
+  0 bytes: the context is not whole there, or a frame is damaged, so that the record must be read
+  whole; its rows are zeros.
+  """
+  rows, head = np.zeros(frames, TABLE), spans[0][0] if spans else 0
+  try:
+    if head and sequence_example.decode_context(payload[:head]) == context:
+      places = [sequence_example.frame_span(payload, span) for span in spans]
+      rows[:] = [(a, b - a, tfrecord.masked_crc(payload[a:b])) for a, b in places]
+    else:
+      head = 0
+  except ValueError:  # said when the frame is read
+    head = 0
+  table.write(rows.tobytes())
+  return head, tfrecord.masked_crc(payload[:head])
+
+
+def open_index(folder: str, split: str, label_space: str = '', prepare: str = '') -> Index:
+  """Reads the index of a split and checks it against its shards.
+
+  Args:
+    folder: of the dataset.
+    split: name.
+    label_space: whose labels and classes are wanted, '' = the main one.
+    prepare: command that prepares the dataset, for the error where it is missing.
+
+  Raises:
+    FileNotFoundError: naming the folder looked in and the command that prepares it.
+    ValueError: for an index that does not fit its shards, an unknown split or label space.
+  """
+  folder = epath.Path(folder)
+  rebuild = f'python -m vjax.data.index --folder={folder}'
+  prepare = (
+    prepare
+    or f'python -m data_prep.write --out={folder} (your own videos) or {rebuild} (records from '
+    'elsewhere)'
+  )
+  if not folder.exists():
+    raise FileNotFoundError(f'no data set in {folder}; to prepare it: {prepare}')
+  remedy = f'copy it from where it was made, or prepare again: {prepare}'
+  manifest = manifests.read(folder, remedy)
+  if manifest is None:
+    raise FileNotFoundError(
+      f'{folder} has no manifest.json, so it is not complete; to prepare or finish it: {prepare}'
+    )
+  if split not in manifest['splits']:
+    raise ValueError(
+      f'split {split!r} is not in {folder}; it has: {", ".join(sorted(manifest["splits"]))}'
+    )
+  path = folder / f'{split}.index.npz'
+  if not path.exists():
+    raise FileNotFoundError(f'{folder} has no {path.name}; to build it: {rebuild}')
+  index = load_index(path, folder, manifest, label_space, rebuild)
+  clips = manifest['splits'][split].get('clips', len(index))
+  if clips != len(index):
+    raise ValueError(
+      f'{folder}: manifest.json counts {clips} clips of {split}, {path.name} {len(index)}: they '
+      'are not of one making; copy both from where they were made, or delete manifest.json and '
+      f'run: {rebuild}'
+    )
+  return index
+
+
+def load_index(
+  path: epath.Path, folder: epath.Path, manifest: Manifest, label_space: str, rebuild: str
+) -> Index:
+  """Reads an index file and compares it with the sizes of its shards; `rebuild` is the command that
+  its errors recommend."""
+  columns = _columns(path, rebuild)
+  names, sizes = columns.pop('shard_files'), columns.pop('shard_bytes')
+  for name, size in zip(names, sizes):
+    if not (folder / str(name)).exists():
+      raise FileNotFoundError(
+        f'{folder / str(name)} is gone, but {path.name} lists it; copy it back, or run: {rebuild}'
+      )
+    found = (folder / str(name)).stat().length
+    if found != size:
+      raise ValueError(
+        f'{folder / str(name)}: index older than its shard, or the shard cut short or swapped with '
+        f'another ({size} bytes '
+        f'expected, {found} found); copy it again, or run: {rebuild}'
+      )
+  tfrecord.forget([str(folder / str(name)) for name in names])
+  labels = {
+    k.removeprefix('label').removeprefix('_'): v
+    for k, v in columns.items()
+    if k.startswith('label')
+  }
+  if label_space not in labels:
+    raise ValueError(f'{folder} has no label space {label_space!r}; it has: {sorted(labels)}')
+  return Index(
+    folder=str(folder),
+    files=tuple(str(folder / str(n)) for n in names),
+    label=labels[label_space],
+    manifest=manifest,
+    label_space=label_space,
+    classes=tuple(_classes(manifest, label_space, path, rebuild)),
+    crc=columns.get('crc'),
+    rebuild=rebuild,
+    **_frame_columns(path, columns, rebuild),
+    **{k: columns[k] for k in ('shard', 'offset', 'length', 'frames')},
+  )
+
+
+def _frame_columns(
+  path: epath.Path, columns: dict[str, np.ndarray], rebuild: str
+) -> dict[str, np.ndarray]:
+  """Returns the fields of Index that find single frames: none for indexes made before there were
+  any, and on object stores, where a record is one request."""
+  file = table_path(path)
+  if 'head' not in columns or remote.is_remote(file):
+    return {}
+  if not file.exists():
+    raise FileNotFoundError(
+      f'{file} is gone, but belongs to {path.name}; copy it back, or run: {rebuild}'
+    )
+  ends = np.cumsum(columns['frames'], dtype=np.int64)
+  rows, size = int(ends[-1]) if len(ends) else 0, file.stat().length
+  if size != rows * TABLE.itemsize:
+    raise ValueError(
+      f'{file} has {size} bytes, {rows * TABLE.itemsize} by {path.name}: they are not of one '
+      'making; copy both from '
+      f'where they were made, or run: {rebuild}'
+    )
+  table = np.memmap(file, TABLE, mode='r') if rows else np.zeros(0, TABLE)
+  return {
+    'head': columns['head'],
+    'head_crc': columns['head_crc'],
+    'first': ends - columns['frames'],
+    'table': table,
+  }
+
+
+def _classes(manifest: Manifest, label_space: str, path: epath.Path, rebuild: str) -> list[str]:
+  if label_space and label_space not in manifest['views']:
+    raise ValueError(
+      f'manifest.json beside {path} has no label space {label_space!r}, {path.name} has: they are '
+      'not of one making; copy both from where they were made, or delete manifest.json and '
+      f'run: {rebuild}'
+    )
+  return manifest['views'][label_space] if label_space else manifest['classes']
+
+
+def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
+  """Returns the arrays of an index file. Raises ValueError if it is damaged, or lists what its
+  shards cannot hold."""
+  data = io.BytesIO(path.read_bytes())
+  try:
+    wrong = zipfile.ZipFile(data).testzip()  # numpy leaves checksums of what it reads in part alone
+    if wrong:
+      raise ValueError(f'wrong checksum of {wrong}')
+    data.seek(0)
+    with np.load(data, allow_pickle=False) as arrays:
+      columns = {k: arrays[k] for k in arrays.files}
+    rows = {k: columns[k] for k in columns if not k.startswith('shard_')}
+    shard, offset, length = (columns[k] for k in ('shard', 'offset', 'length'))
+    kinds = {k: 'U' if k == 'shard_files' else 'iu' for k in columns}
+    odd = [k for k, v in columns.items() if v.ndim != 1 or v.dtype.kind not in kinds[k]]
+    if odd or len(columns['shard_files']) != len(columns['shard_bytes']):
+      raise ValueError(f'columns of other kinds: {odd}')
+    if {len(v) for v in rows.values()} != {len(columns['frames'])} or 'label' not in rows:
+      raise ValueError(f'columns of lengths { {k: len(v) for k, v in rows.items()} }')
+    sizes = columns['shard_bytes']
+    inside = (shard >= 0) & (shard < len(sizes)) & (offset >= tfrecord.HEADER.size) & (length >= 0)
+    if not inside.all() or (length + 4 > sizes[shard] - offset).any():
+      raise ValueError('a record outside its shard')
+  except Exception as e:  # whatever zipfile and numpy make of damage
+    raise ValueError(f'{path} is damaged ({e}); to build it again: {rebuild}') from e
+  return columns
+
+
+def read_record(index: Index, i: int) -> bytes:
+  """Returns the payload of record i, in one read of exactly its bytes. Raises ValueError naming
+  file, record and byte if it is damaged, or not the one that was indexed."""
+  path, offset, length = index.files[index.shard[i]], int(index.offset[i]), int(index.length[i])
+  header, payload, crc = tfrecord.read_ranges(
+    path, offset - tfrecord.HEADER.size, (tfrecord.HEADER.size, length, 4)
+  )
+  check_framing(index, i, header, crc)
+  if tfrecord.masked_crc(payload) != struct.unpack('<I', crc)[0]:
+    raise ValueError(
+      f'{index.where(i)}: wrong checksum, the record is damaged; write the shard again'
+    )
+  return payload
+
+
+def check_framing(index: Index, i: int, header: bytes, crc: bytes) -> None:
+  """Raises ValueError unless the bytes before and after record i's payload are those of the record
+  that was indexed."""
+  length = int(index.length[i])
+  if len(crc) < 4:
+    raise ValueError(
+      f'{index.where(i)}: the file ends inside its {length} bytes; write the shard again'
+    )
+  found, header_crc = tfrecord.HEADER.unpack(header)
+  other = f'copy the shard again that the index was made of, or run: {index.rebuild}'
+  if tfrecord.masked_crc(header[:8]) != header_crc:
+    raise ValueError(
+      f'{index.where(i)}: no record begins there: the shard is damaged, or another one; {other}'
+    )
+  if found != length:
+    raise ValueError(
+      f'{index.where(i)}: {found} bytes where the index has {length}: another shard; {other}'
+    )
+  if index.crc is not None and index.crc[i] != struct.unpack('<I', crc)[0]:
+    raise ValueError(
+      f'{index.where(i)}: not the record that was indexed: the shard is another one; {other}'
+    )
+
+
+def main() -> None:
+  """Builds index and manifest of a folder of foreign records."""
+  parser = argparse.ArgumentParser(
+    description='Index and manifest for TFRecords that DMVR or another tool wrote.'
+  )
+  parser.add_argument('--folder', required=True, help='holds <split>-00000-of-00008.tfrecord, ...')
+  parser.add_argument('--classes', help='text file, one class name a line, in label order')
+  args = parser.parse_args()
+  if not tfrecord.splits(args.folder):
+    raise SystemExit(f'no <split>-?????-of-?????.tfrecord in {args.folder}')
+  try:
+    classes = (
+      epath.Path(args.classes).read_bytes().decode('utf-8-sig').splitlines() if args.classes else []
+    )
+    for split in tfrecord.splits(args.folder):
+      print(write_index(args.folder, split), flush=True)
+      for file in tfrecord.shard_files(args.folder, split):
+        if not (epath.Path(args.folder) / file).stat().length:
+          print(
+            f'careful: {file} has 0 bytes, so no clip; if it should have some, copy it again',
+            flush=True,
+          )
+    if (epath.Path(args.folder) / 'manifest.json').exists():
+      print('manifest.json is there and stays as it is')
+    else:
+      print(manifests.write_scanned(args.folder, [c for c in classes if c]))
+  except (ValueError, FileNotFoundError) as e:
+    raise SystemExit(f'error: {e}') from e
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,285 @@
+"""A split of a dataset, opened: its records in use, what is in one of them, and what is wrong with
+a broken one.
+
+A clip of 16 frames needs a twentieth of a video of 300. The index says where each frame is and what
+its checksum is (index.TABLE), so the others are neither read nor checked. Records without such a
+table, and those on object stores, are read whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vjax.data import image, manifest, sequence_example, tfds_images, tfrecord
+from vjax.data import index as index_lib
+from vjax.data.index import Index
+from vjax.data.manifest import Manifest
+from vjax.types import DatasetSpec
+
+
+@dataclass(frozen=True)
+class Record:
+  """A stored video (or image).
+
+  Attributes:
+    context: its features by name.
+    num_frames: that there are.
+    frame_rate: frames per second, 0 = unknown.
+    frame: returns the encoded frame t. Raises ValueError naming file, record and byte of what is
+      damaged.
+  """
+
+  context: dict[str, list]
+  num_frames: int
+  frame_rate: float
+  frame: Callable[[int], bytes]
+
+
+@dataclass(frozen=True)
+class Split:
+  """A split ready to be read.
+
+  Attributes:
+    name: of the dataset.
+    index: of its records.
+    rows: the records in use, by number.
+    images: TFDS images, in any format that TensorFlow decodes.
+    labels: 'single_label' or 'multi_label'.
+  """
+
+  name: str
+  index: Index
+  rows: np.ndarray
+  images: bool
+  labels: str
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    """Class names in label order."""
+    return self.index.classes
+
+  @property
+  def num_clips(self) -> int:
+    """Number of records in use."""
+    return len(self.rows)
+
+  @property
+  def manifest(self) -> Manifest:
+    """The manifest of the whole dataset."""
+    return self.index.manifest
+
+  def read(self, row: int) -> Record:
+    """Returns a record, checked. Raises ValueError naming file, record and byte where it cannot be
+    read."""
+    try:
+      record = open_record(self.index, row, sequence_example.IMAGE if self.images else '')
+      if not record.num_frames or self.images and not isinstance(record.frame(0), bytes):
+        raise ValueError(
+          f'it has no {sequence_example.IMAGE if self.images else sequence_example.FRAMES}'
+        )
+      labels = self.labels_of(record)
+      if self.classes and not all(0 <= label < len(self.classes) for label in labels):
+        raise ValueError(f'labels {labels} are not all of the {len(self.classes)} classes')
+    except ValueError as e:
+      if str(e).startswith(self.index.where(row)):
+        raise
+      raise ValueError(f'{self.index.where(row)} cannot be read: {e}; write the shard again') from e
+    return record
+
+  def labels_of(self, record: Record) -> list[int]:
+    """Returns the label indices of a record in the split's label space."""
+    return sequence_example.labels_by_space(record.context).get(self.index.label_space, [])
+
+  def name_of(self, row: int) -> str:
+    """Returns a video's name in its list, or the record's number where it has none."""
+    names = self.read(row).context.get(sequence_example.MEDIA_ID, [])
+    return names[0].decode() if names and isinstance(names[0], bytes) else str(row)
+
+  def frame_size(self, row: int, frames: Sequence[bytes]) -> tuple[int, int]:
+    """Returns the (height, width) of a record's encoded frames. Raises ValueError where they
+    differ, or one is no image."""
+    try:
+      sizes = {image.image_size(frame) for frame in frames}
+      if len(sizes) > 1:
+        raise ValueError(
+          f'frames of (height, width) {" and ".join(map(str, sorted(sizes)))}; a clip has one'
+        )
+    except ValueError as e:
+      raise ValueError(
+        f'{self.index.where(row)} cannot be read: {e}; prepare the video again'
+      ) from e
+    return sizes.pop()
+
+  def check(self, row: int) -> None:
+    """Reads a record and decodes all its frames. Raises ValueError naming file, record, byte, video
+    and frame."""
+    record = self.read(row)
+    names = record.context.get(sequence_example.FILENAME, [])
+    names += record.context.get(sequence_example.MEDIA_ID, [])
+    name = next((n for n in names if isinstance(n, bytes)), b'unnamed')
+    frames = []
+    for t in range(record.num_frames):
+      try:
+        frames.append(record.frame(t))
+        image.image_size(frames[-1])
+        image.decode(frames[-1])
+      except ValueError as e:
+        if str(e).startswith(self.index.where(row)):
+          raise
+        where = f'{self.index.where(row)} (video {name.decode(errors="replace")})'
+        raise ValueError(
+          f'{where}: frame {t} cannot be decoded: {e}; prepare the video again'
+        ) from None
+    self.frame_size(row, frames)
+
+
+def open_split(
+  data_dir: str, spec: DatasetSpec, split: str, *, per_class: float | None = None, seed: int = 0
+) -> Split:
+  """Opens a split of the dataset under data_dir/<spec.folder or spec.name>; folder 'tfds:NAME'
+  reads what TFDS prepared there.
+
+  Args:
+    data_dir: folder of prepared datasets.
+    spec: facts of the dataset.
+    split: name.
+    per_class: use only this many clips of each class (a whole number), or this share of them (below
+      1), chosen by `seed`.
+    seed: of that choice.
+
+  Raises:
+    FileNotFoundError: naming the folder looked in and the command that prepares it.
+    ValueError: where records and spec disagree.
+  """
+  folder = spec.folder or spec.name
+  images = folder.startswith('tfds:')
+  if images:
+    index = tfds_images.open_index(folder.removeprefix('tfds:'), data_dir, split)
+  else:
+    index = index_lib.open_index(f'{data_dir}/{folder}', split, spec.label_space, spec.prepare)
+  labels = _label_kind(spec, index)
+  if spec.num_classes not in (0, len(index.classes)):
+    raise ValueError(
+      f'{index.folder} has {len(index.classes)} classes, dataset {spec.name} {spec.num_classes}'
+    )
+  if len(index) == 0:
+    raise ValueError(f'split {split!r} of {index.folder} is empty')
+  if not index.classes and (index.label >= 0).any():
+    raise ValueError(
+      f'{index.folder}: clips have labels, but manifest.json names no classes; prepare the set '
+      'again'
+    )
+  hidden = labels == 'multi_label' or (index.label == -1).all()  # test labels that nobody tells
+  wrong = np.flatnonzero(
+    (index.label >= len(index.classes)) | (index.label < (-1 if hidden else 0))
+  )
+  if index.classes and len(wrong):
+    label = index.label[wrong[0]]
+    raise ValueError(
+      f'{index.where(wrong[0])}: label {label} is not one of {len(index.classes)} classes'
+    )
+  empty = np.flatnonzero(index.frames < 1)
+  if len(empty):
+    raise ValueError(
+      f'{index.where(empty[0])}: a clip without frames; write the shard again without it'
+    )
+  rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
+  return Split(spec.name, index, rows, images, labels)
+
+
+def _label_kind(spec: DatasetSpec, index: Index) -> str:
+  """Returns 'single_label' or 'multi_label', by the dataset's facts and its manifest. Raises
+  ValueError where they disagree."""
+  # The manifest speaks of the main label space.
+  said = '' if spec.label_space else manifest.label_kind(index.manifest)
+  labels = spec.labels or said or 'single_label'
+  if labels not in ('single_label', 'multi_label'):
+    raise ValueError(
+      f"labels={labels!r} of dataset {spec.name}: this pipeline reads 'single_label' or "
+      "'multi_label'"
+    )
+  if labels == 'single_label' and said == 'multi_label':
+    raise ValueError(
+      f'{index.folder}: some clips have several labels by manifest.json, but dataset {spec.name} '
+      "has one a clip: use config.data.name='custom' with this folder, or prepare it with one "
+      'label a clip'
+    )
+  return labels
+
+
+def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
+  """Returns sorted record numbers: of every class `per_class` clips, or (below 1) that share, at
+  least one."""
+  if per_class <= 0:
+    raise ValueError(
+      f'per_class={per_class}; needed: a share between 0 and 1, or a whole number of clips'
+    )
+  chosen = []
+  for c in np.unique(label):
+    of_class = np.random.default_rng([seed, int(c) + 1]).permutation(np.flatnonzero(label == c))
+    count = max(1, round(per_class * len(of_class))) if per_class < 1 else int(per_class)
+    chosen.append(of_class[:count])
+  return np.sort(np.concatenate(chosen))
+
+
+def open_record(index: Index, i: int, feature: str = '') -> Record:
+  """Returns record i; only its context is read yet where the index has a frame table.
+
+  Args:
+    index: of the split.
+    i: number of the record.
+    feature: list of the context that holds the frames (of Examples); '' = the frames of a
+      SequenceExample.
+
+  Raises:
+    ValueError: for damage, and for a frame rate that is none.
+  """
+  if index.head is not None and index.head[i] and not feature:
+    return _open_by_frames(index, i)
+  payload = index_lib.read_record(index, i)
+  context, spans = sequence_example.decode(payload)
+  if feature:
+    values = context.get(feature, [])
+    return Record(context, len(values), _frame_rate(context), lambda t: values[t])
+  frame = lambda t: sequence_example.frame(payload, spans[t])
+  return Record(context, len(spans), _frame_rate(context), frame)
+
+
+def _open_by_frames(index: Index, i: int) -> Record:
+  path, offset, head = index.files[index.shard[i]], int(index.offset[i]), int(index.head[i])
+  header, begin = tfrecord.read_ranges(
+    path, offset - tfrecord.HEADER.size, (tfrecord.HEADER.size, head)
+  )
+  (crc,) = tfrecord.read_ranges(path, offset + int(index.length[i]), (4,))
+  index_lib.check_framing(index, i, header, crc)
+  if tfrecord.masked_crc(begin) != index.head_crc[i]:
+    raise ValueError(
+      f'{index.where(i)}: wrong checksum of its first {head} bytes, {_damaged(index)}'
+    )
+  table = index.table[index.first[i] : index.first[i] + index.frames[i]]
+
+  def frame(t: int) -> bytes:
+    start, length, crc = table[t].tolist()
+    (encoded,) = tfrecord.read_ranges(path, offset + start, (length,))
+    if tfrecord.masked_crc(encoded) != crc:
+      raise ValueError(
+        f'{index.where(i)}: wrong checksum of frame {t} at byte {offset + start}, {_damaged(index)}'
+      )
+    return encoded
+
+  context = sequence_example.decode_context(begin)
+  return Record(context, len(table), _frame_rate(context), frame)
+
+
+def _frame_rate(context: dict[str, list]) -> float:
+  rate = sequence_example.number(context, sequence_example.FRAME_RATE)
+  if rate < 0:
+    raise ValueError(f'{sequence_example.FRAME_RATE} is {rate}; it must be 0 (unknown) or more')
+  return float(rate)
+
+
+def _damaged(index: Index) -> str:
+  return f'the record or its index is damaged; write the shard again, or run: {index.rebuild}'

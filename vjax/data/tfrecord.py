@@ -1,0 +1,175 @@
+"""The TFRecord format: names of shards, framing, and ranges of bytes read from them.
+
+A record is its length (uint64), the length's masked CRC-32C, the payload, and the payload's masked
+CRC-32C (tensorflow/core/lib/io/record_writer.h).
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import mmap
+import os
+import re
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+from etils import epath
+from google_crc32c import Checksum
+from google_crc32c import value as crc32c
+
+from vjax import remote
+
+HEADER = struct.Struct('<QI')  # length, masked CRC of its 8 bytes
+_CRC = struct.Struct('<I')
+_SHARD = re.compile(r'(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.tfrecord')
+_OPEN_FILES = 64
+_CHUNK = 1 << 20
+
+
+def masked_crc(data: bytes) -> int:
+  """Returns the CRC-32C of `data`, rotated and shifted as TFRecord files store it."""
+  crc = crc32c(data)
+  return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def encode(payload: bytes) -> bytes:
+  """Returns the payload in TFRecord framing."""
+  length = struct.pack('<Q', len(payload))
+  return b''.join((length, _CRC.pack(masked_crc(length)), payload, _CRC.pack(masked_crc(payload))))
+
+
+def shard_files(folder: str | epath.Path, split: str) -> list[str]:
+  """Returns the names of the shards of a split, in order. Raises ValueError naming those missing
+  from the series."""
+  names = sorted(p.name for p in epath.Path(folder).glob(f'{split}-*-of-*.tfrecord'))
+  matches = [m for m in map(_SHARD.fullmatch, names) if m and m['split'] == split]
+  if not matches:
+    raise ValueError(
+      f'no {split}-?????-of-?????.tfrecord in {folder}; splits there: {splits(folder) or "none"}'
+    )
+  totals = sorted({int(m['total']) for m in matches})
+  if len(totals) > 1:
+    raise ValueError(
+      f'{folder}: shards of {split} belong to series of {totals}: delete those of the wrong one'
+    )
+  missing = sorted(set(range(totals[0])) - {int(m['number']) for m in matches})
+  if missing:
+    first = ', '.join(f'{split}-{i:05}-of-{totals[0]:05}.tfrecord' for i in missing[:5])
+    raise ValueError(
+      f'{folder}: {len(missing)} of {totals[0]} shards of {split} are missing: {first}'
+    )
+  return [m[0] for m in matches]
+
+
+def splits(folder: str | epath.Path) -> list[str]:
+  """Returns the names of the splits that have shards in the folder, sorted."""
+  matches = (_SHARD.fullmatch(p.name) for p in epath.Path(folder).glob('*.tfrecord'))
+  return sorted({m['split'] for m in matches if m})
+
+
+def payloads(file: epath.Path) -> Iterator[tuple[int, bytes, int]]:
+  """Yields (byte offset, payload, its masked CRC) of every record of a file.
+
+  Raises ValueError naming file and offset of damage.
+  """
+  buffer, at = contents(file), 0
+  while at < len(buffer):
+    if at + 12 > len(buffer):
+      raise ValueError(
+        f'{file}: ends inside a record header at byte {at}: it was cut short; write the shard again'
+      )
+    length, crc = HEADER.unpack(buffer[at : at + 12])
+    if masked_crc(bytes(buffer[at : at + 8])) != crc:
+      raise ValueError(
+        f'{file}: wrong length checksum at byte {at}: not a TFRecord file, or damaged; write it '
+        'again'
+      )
+    if at + 16 + length > len(buffer):
+      raise ValueError(
+        f'{file}: the record at byte {at} needs {length} bytes, beyond the end of the file; write '
+        'it again'
+      )
+    payload = bytes(buffer[at + 12 : at + 12 + length])
+    (crc,) = _CRC.unpack(buffer[at + 12 + length : at + 16 + length])
+    if masked_crc(payload) != crc:
+      raise ValueError(
+        f'{file}: wrong checksum of the record at byte {at + 12}: it is damaged; write the shard '
+        'again'
+      )
+    yield at + 12, payload, crc
+    at += 16 + length
+
+
+def contents(file: epath.Path) -> memoryview:
+  """Returns the bytes of a shard, mapped into memory where it is a local file."""
+  if remote.is_remote(file):
+    return memoryview(file.read_bytes())
+  with open(file, 'rb') as f:
+    size = os.fstat(f.fileno()).st_size
+    return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) if size else b'')
+
+
+def size_and_crc(file: epath.Path) -> tuple[int, str]:
+  """Returns the bytes of a shard, and the CRC-32C (not masked) of all of them, 8 hex digits."""
+  buffer, checksum = contents(file), Checksum()
+  for start in range(0, len(buffer), _CHUNK):
+    checksum.update(bytes(buffer[start : start + _CHUNK]))
+  return len(buffer), checksum.digest().hex()
+
+
+class OpenFiles:
+  """Keeps the last `limit` files that were read open; a file is closed once nobody reads it."""
+
+  def __init__(self, limit: int):
+    self._limit, self._lock = limit, threading.Lock()
+    self._files: OrderedDict[str, io.FileIO] = OrderedDict()
+
+  def __len__(self) -> int:
+    return len(self._files)
+
+  def forget(self, paths: Sequence[str] | None = None) -> None:
+    """Lets go of these files, or of all: they are opened anew when they are read next."""
+    with self._lock:
+      for path in list(self._files) if paths is None else paths:
+        self._files.pop(path, None)
+
+  def read(self, path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
+    """Returns consecutive pieces of the file; threads read side by side.
+
+    Raises OSError naming file and byte.
+    """
+    try:
+      with self._lock:
+        file = self._files.pop(path, None) or io.FileIO(path)
+        self._files[path] = file
+        if len(self._files) > self._limit:
+          self._files.popitem(last=False)  # closed when its last reader lets go of it
+      starts = itertools.accumulate(lengths, initial=offset)
+      return [os.pread(file.fileno(), n, start) for n, start in zip(lengths, starts)]
+    except OSError as e:
+      raise OSError(
+        e.errno, f'{path} cannot be read at byte {offset}: {os.strerror(e.errno)}'
+      ) from e
+
+
+_FILES = OpenFiles(_OPEN_FILES)
+
+
+def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
+  """Returns pieces of these lengths that follow each other in a file from `offset`; shorter at its
+  end.
+
+  The one place that reads records by position: local files through descriptors kept open, object
+  stores by one ranged request.
+  """
+  if remote.is_remote(path):
+    return remote.read_ranges(path, offset, lengths)
+  return _FILES.read(path, offset, lengths)
+
+
+def forget(paths: Sequence[str] | None = None) -> None:
+  """Closes these files, or all: call it for files that may have been replaced or moved."""
+  _FILES.forget(paths)
