@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 
-from vjax.convert import _pickle
+from vjax.convert import _pickle, _placeholders
 
 
 class Stored:
@@ -34,7 +34,7 @@ class Standins:
       '_rebuild_tensor_v2',
     )
     utils._rebuild_tensor_v2, torch._utils = _rebuild_tensor_v2, utils
-    for name in _pickle.DTYPES:
+    for name in _placeholders.DTYPES:
       setattr(torch, f'{name}Storage', type(f'{name}Storage', (), {'__module__': 'torch'}))
     monkeypatch.setitem(sys.modules, 'torch', torch)
     monkeypatch.setitem(sys.modules, 'torch._utils', utils)

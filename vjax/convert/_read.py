@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from vjax.convert import _pickle
+from vjax.convert import _pickle, _placeholders
 
 # Where training scripts keep the weights among optimizer state, epoch and arguments; looked for in
 # this order.
@@ -35,28 +35,34 @@ SAFE_DTYPES = {
 
 
 def tensors(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """{name: array} of a path (.pth, .pyth, .pt, .pkl, .safetensors, .npz) or of a mapping of names
-  to arrays.
+  """Returns {name: array} of a path (.pth, .pyth, .pt, .pkl, .safetensors, .npz) or of a mapping of
+  names to arrays.
 
   The prefix 'module.' of data-parallel training and '_checkpoint_wrapped_module.' of rematerialised
   blocks are taken off. Raises ValueError for files without weights, and for files that ask to run
   something.
   """
   if isinstance(weights, Mapping):
-    found = weights
+    return _named_arrays(weights)
+  path = os.fspath(weights)
+  if not os.path.isfile(path):
+    raise ValueError(f'weights={path!r}: no such file')
+  if path.endswith(('.safetensors', '.npz')):
+    try:
+      found = _safetensors(path) if path.endswith('.safetensors') else _npz(path)
+    except Exception as error:
+      raise ValueError(
+        f'{path} is damaged, or holds more than arrays of numbers: {error}'
+      ) from error
   else:
-    path = os.fspath(weights)
-    if not os.path.isfile(path):
-      raise ValueError(f'weights={path!r}: no such file')
-    if path.endswith(('.safetensors', '.npz')):
-      try:
-        found = _safetensors(path) if path.endswith('.safetensors') else _arrays(path)
-      except Exception as error:
-        raise ValueError(
-          f'{path} is damaged, or holds more than arrays of numbers: {error}'
-        ) from error
-    else:
-      found = _pickle.read(path)
+    found = _pickle.read(path)
+  try:
+    return _named_arrays(found)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+
+
+def _named_arrays(found: Any) -> dict[str, np.ndarray]:
   section = _section(found)
   arrays = {str(name).replace(_WRAPPED, ''): _array(name, value) for name, value in section.items()}
   if len(arrays) < len(section):
@@ -85,7 +91,7 @@ def _safetensors(path: str) -> dict[str, np.ndarray]:
   }
 
 
-def _arrays(path: str) -> dict[str, np.ndarray]:
+def _npz(path: str) -> dict[str, np.ndarray]:
   headers = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -127,10 +133,8 @@ def _section(found: Any) -> Mapping[str, Any]:
 
 
 def _array(name: str, value: Any) -> np.ndarray:
-  if isinstance(value, _pickle.Tensor):
+  if isinstance(value, (_placeholders.Tensor, _placeholders.Array)):
     value = value.array()
-  elif isinstance(value, _pickle.Array):
-    value = value.array
   # np.asarray follows an object's own words to any place in memory, and unfolds shared lists
   # without end: what may go there is listed. Files hold no objects of PyTorch or JAX; mappings may.
   foreign = type(value).__module__.partition('.')[0] in ('torch', 'jax', 'jaxlib')
@@ -141,9 +145,8 @@ def _array(name: str, value: Any) -> np.ndarray:
   )
   if array is None or not _numeric(array.dtype):
     raise ValueError(
-      f'{_pickle._say(name)} is a {type(value).__name__}, not an array of numbers: give the '
-      'mapping that holds '
-      f'weights only; looked for it under {SECTIONS}'
+      f'{_placeholders.say(name)} is a {type(value).__name__}, not an array of numbers: give the '
+      f'mapping that holds weights only; looked for it under {SECTIONS}'
     )
   return array
 
