@@ -1,7 +1,7 @@
 """Tells what vjax does on a GPU: one command, most important results first, nothing lost when time
 ends.
 
-  python -m benchmarks.gpu --budget=480 --out=gpu_results [--skip-done FILE ...] [--wheels=FOLDER] [--only=GLOB]
+  python -m benchmarks.gpu --budget=480 --out=gpu_results [--skip-done FILE ...] [--wheels=FOLDER] [--only=GLOBS]
   python -m benchmarks.gpu --device=cpu --budget=240 --out=FOLDER     the same code, small
   python -m benchmarks.gpu --list                                     cases, with seconds on a GPU
   python -m benchmarks.gpu --report FILE ...                          writes benchmarks/RESULTS-GPU.md
@@ -264,6 +264,11 @@ def environment(args: argparse.Namespace) -> dict[str, str]:
   }
 
 
+def chosen(globs: str) -> list[str]:
+  """Returns the names of the cases that match one of the globs, which commas separate."""
+  return [name for name in BY_NAME if any(fnmatch.fnmatch(name, g) for g in globs.split(','))]
+
+
 def measure(args: argparse.Namespace) -> Run:
   """Runs the cases that fit into the budget, in order."""
   out = Path(args.out)
@@ -287,7 +292,8 @@ def measure(args: argparse.Namespace) -> Run:
     run.kind, run.full = kinds[0], kinds[0] != 'cpu'
     if args.device == 'gpu' and not run.full:
       raise SystemExit('error: --device=gpu, but JAX sees no GPU: install jax with CUDA')
-    cases = [case for case in CASES[1:] if fnmatch.fnmatch(case.name, args.only)]
+    wanted = set(chosen(args.only))
+    cases = [case for case in CASES[1:] if case.name in wanted]
     cases = [
       case for case in cases if (run.full or case.small is not None) and not run.is_done(case)
     ]
@@ -337,8 +343,8 @@ def main() -> None:
   parser.add_argument(
     '--only',
     default='*',
-    metavar='GLOB',
-    help="cases, e.g. 'kernels/*'; the machine is always measured",
+    metavar='GLOBS',
+    help="cases, e.g. 'kernels/*,size/vit_l'; the machine is always measured",
   )
   parser.add_argument('--list', action='store_true', help='print the cases and end')
   parser.add_argument(
@@ -366,7 +372,7 @@ def main() -> None:
     elif args.apply:
       print(gpu_report.apply(read(args.apply), ROOT / 'vjax' / 'kernels' / 'table.py'))
     else:
-      if args.only != '*' and not fnmatch.filter(BY_NAME, args.only):
+      if not chosen(args.only):
         raise ValueError(f'--only={args.only} matches no case: see --list')
       measure(args)
   except (OSError, ValueError) as error:

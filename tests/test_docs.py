@@ -1,57 +1,53 @@
-"""What the documents tell people to type and to apply is what the code and the clusters take."""
+"""The worked examples of docs/add_*.md run as they stand."""
 
-import importlib.util
+import importlib
 import pathlib
 import re
-import textwrap
+import sys
 
 import pytest
-import yaml
 
-ROOT = pathlib.Path(__file__).parents[1]
-DOCS = (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
-
-
-def yaml_documents() -> dict[str, dict]:
-  """kind -> object, of the indented blocks of docs/scaling.md that Kubernetes would take."""
-  blocks = re.findall(r'(?:^(?: {4}.*)?\n)+', (ROOT / 'docs' / 'scaling.md').read_text(), re.M)
-  found = [
-    d
-    for block in blocks
-    if 'apiVersion:' in block
-    for d in yaml.safe_load_all(textwrap.dedent(block))
-  ]
-  return {document['kind']: document for document in found}
+DOCS = pathlib.Path(__file__).parent.parent / 'docs'
+PAGES = sorted(DOCS.glob('add_*.md'))
 
 
-def test_the_kubernetes_job_is_one_that_kubernetes_takes():
-  """backoffLimitPerIndex is refused without restartPolicy Never; pods find each other by the
-  headless service alone."""
-  found = yaml_documents()
-  service, job = found['Service'], found['Job']
-  pod = job['spec']['template']['spec']
-  assert service['apiVersion'] == 'v1' and service['spec']['clusterIP'] == 'None'
-  assert service['metadata']['name'] == pod['subdomain']
-  assert service['spec']['selector'] == {'job-name': job['metadata']['name']}
-  assert job['apiVersion'] == 'batch/v1' and job['spec']['completionMode'] == 'Indexed'
-  assert job['spec']['completions'] == job['spec']['parallelism']
-  assert job['spec']['backoffLimitPerIndex'] > 0 and pod['restartPolicy'] == 'Never'
-  command = pod['containers'][0]['command'][-1]
-  assert f'--num_processes={job["spec"]["completions"]} ' in command
-  assert f'--coordinator={job["metadata"]["name"]}-0.{pod["subdomain"]}:' in command
+def blocks(page: pathlib.Path) -> list[str]:
+  """The Python of a page, in order."""
+  return re.findall(r'```python\n(.*?)```', page.read_text(), re.S)
 
 
-def test_srun_is_told_the_cores():
-  """It takes them from the job no longer, since SLURM 22.05."""
-  text = (ROOT / 'docs' / 'scaling.md').read_text()
-  cores = re.search(r'#SBATCH .*--cpus-per-task=(\d+)', text)[1]
-  assert f'srun --cpus-per-task={cores} ' in text and 'scontrol requeue $SLURM_JOB_ID' in text
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_worked_example_runs(page, tmp_path, monkeypatch):
+  """Blocks that begin with a file's name are that file; the others are run."""
+  files = [text for text in blocks(page) if text.startswith('# ')]
+  assert files and len(blocks(page)) > len(files)
+  for text in files:
+    path = pathlib.PurePath(text.splitlines()[0].removeprefix('# '))
+    (tmp_path / path.parent).mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(text)
+    package = importlib.import_module('.'.join(path.parent.parts))
+    places = [*package.__path__, str(tmp_path / path.parent)]
+    monkeypatch.setattr(package, '__path__', places)
+    monkeypatch.delitem(sys.modules, '.'.join(path.with_suffix('').parts), raising=False)
+  monkeypatch.chdir(tmp_path)
+  scope: dict = {}
+  for text in blocks(page):
+    if text not in files:
+      exec(compile(text, str(page), 'exec'), scope)
+  for name in [
+    n for n in sys.modules if str(tmp_path) in str(getattr(sys.modules[n], '__file__', ''))
+  ]:
+    del sys.modules[name]
 
 
-@pytest.mark.parametrize('path', DOCS, ids=lambda path: path.name)
-def test_commands_name_modules_and_files_that_exist(path):
-  text = path.read_text()
-  modules = set(re.findall(r'python3? -m ([\w.]+)', text)) - {'venv'}
-  assert modules and [m for m in modules if importlib.util.find_spec(m) is None] == []
-  configs = set(re.findall(r'configs/\w+(?:/\w+)*\.py', text))
-  assert configs and [c for c in configs if not (ROOT / c).is_file()] == []
+def test_each_kind_of_file_has_a_page():
+  kinds = {'dataset', 'evaluation', 'model', 'objective', 'study', 'converter'}
+  assert {re.sub('^add_an?_', '', page.stem) for page in PAGES} == kinds
+
+
+def test_the_reference_of_config_keys_is_current():
+  from vjax import config_docs
+
+  assert (DOCS / 'config.md').read_text() == config_docs.reference(), (
+    'run python -m vjax.config_docs and commit docs/config.md'
+  )

@@ -89,22 +89,42 @@ def summed(workdir) -> None:
   ].keys() and sums['optimizer']
 
 
+@pytest.fixture(scope='module')
+def pair(data_dir, tmp_path_factory):
+  """(workdir, flags, outputs) of two processes whose run ended, warm started from another run, with
+  an average of parameters."""
+  root = tmp_path_factory.mktemp('pair')
+  exp = build.experiment(plain(tiny.get_config('mae')), str(data_dir))
+  state = train_step.init_state(exp.update, sharding.mesh(), jax.random.key(0))[0]()
+  checkpoint.save_params(root / 'mae', {'params': state.params, **state.stats}, exp.meta)
+  flags = (
+    *FLAGS,
+    f'--config.init.path={root}/mae',
+    "--config.init.skip=('head/.*',)",
+    '--config.train.save_steps=3',
+  )
+  runs = commands.train_on(2, 'classify', root / 'two', data_dir, *flags, devices=4)
+  return root / 'two', flags, ended(runs)
+
+
 @pytest.mark.slow
-def test_two_processes_equal_one(data_dir, tmp_path):
+def test_two_processes_equal_one(pair, data_dir, tmp_path):
   """Also: each of 36 test clips counts once though hosts have 20 and 16 of them, in the middle and
   at the end; and everything is written once."""
-  pair = commands.train_on(2, 'classify', tmp_path / 'two', data_dir, *FLAGS, devices=4)
-  one = reference('classify', data_dir, tmp_path / 'one')
-  outputs = ended(pair)
-  agree(one, tmp_path / 'two')
-  assert [r['count'] for r in lines(tmp_path / 'two') if r['split'] == 'test'] == [36.0, 36.0]
-  written = sorted(p.name.split('.')[0] for p in (tmp_path / 'two').iterdir())
-  assert written == ['checkpoints', 'events', 'log', 'log-1', 'meta', 'metrics', 'result']
-  assert (
-    not any('Traceback' in text for text in outputs)
-    and commands.temporaries(tmp_path / 'two') == []
+  two, _, outputs = pair
+  one = reference(
+    'classify',
+    data_dir,
+    tmp_path / 'one',
+    **{'init.path': f'{two.parent}/mae', 'init.skip': ('head/.*',), 'train.save_steps': 3},
   )
-  summed(tmp_path / 'two')
+  agree(one, two)
+  assert [r['count'] for r in lines(two) if r['split'] == 'test'] == [36.0, 36.0]
+  written = sorted(p.name.split('.')[0] for p in two.iterdir())
+  assert written == ['checkpoints', 'events', 'log', 'log-1', 'meta', 'metrics', 'result']
+  assert not any('Traceback' in text for text in outputs)
+  assert commands.temporaries(two) == []
+  summed(two)
 
 
 @pytest.mark.slow
@@ -175,28 +195,18 @@ def test_checkpoints_travel_between_process_counts(data_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_resume_bit_identically(data_dir, tmp_path):
-  """Killed both, in the middle of a logging interval; warm started from another run, with an
-  average of parameters."""
-  exp = build.experiment(plain(tiny.get_config('mae')), str(data_dir))
-  state = train_step.init_state(exp.update, sharding.mesh(), jax.random.key(0))[0]()
-  checkpoint.save_params(tmp_path / 'mae', {'params': state.params, **state.stats}, exp.meta)
-  more = (
-    *FLAGS,
-    f'--config.init.path={tmp_path}/mae',
-    "--config.init.skip=('head/.*',)",
-    '--config.train.save_steps=3',
-  )
-  ended(commands.train_on(2, 'classify', tmp_path / 'a', data_dir, *more, devices=4))
-  pair = commands.train_on(2, 'classify', tmp_path / 'b', data_dir, *more, devices=4)
-  commands.wait_for(lambda: bool(commands.saved_steps(tmp_path / 'b')), pair[0], 'a save')
-  for run in pair:
+def test_two_processes_resume_bit_identically(pair, data_dir, tmp_path):
+  """Killed both, in the middle of a logging interval."""
+  unbroken, flags, _ = pair
+  workdir = tmp_path / 'b'
+  runs = commands.train_on(2, 'classify', workdir, data_dir, *flags, devices=4)
+  commands.wait_for(lambda: bool(commands.saved_steps(workdir)), runs[0], 'a save')
+  for run in runs:
     run.kill()
-  ended(pair, -signal.SIGKILL)
-  ended(commands.train_on(2, 'classify', tmp_path / 'b', data_dir, *more, devices=4))
-  assert same(arrays(tmp_path / 'a', 6), arrays(tmp_path / 'b', 6)) and lines(
-    tmp_path / 'a'
-  ) == lines(tmp_path / 'b')
+  ended(runs, -signal.SIGKILL)
+  ended(commands.train_on(2, 'classify', workdir, data_dir, *flags, devices=4))
+  assert same(arrays(unbroken, 6), arrays(workdir, 6))
+  assert lines(unbroken) == lines(workdir)
 
 
 @pytest.mark.slow
@@ -213,23 +223,21 @@ def test_an_error_on_one_host_ends_it_at_once_in_words(data_dir, tmp_path):
   assert 'nothing/motions' in output and 'Traceback' not in output
 
 
-@pytest.mark.slow
 def test_slurms_variables_are_enough(data_dir, tmp_path):
-  """`--coordinator=auto` under what `srun` sets, two tasks on one node."""
+  """`--coordinator=auto` under what `srun` sets, two tasks on one node: both know of each other, by
+  their logs, and say alike that there is nothing to evaluate."""
   node = dict(
     SLURM_JOB_ID=str(os.getpid()),
     SLURM_STEP_NODELIST='localhost',
     SLURM_STEP_NUM_NODES='1',
     SLURM_NTASKS='2',
   )
-  pair = [
+  runs = [
     commands.train(
-      'classify', tmp_path / 'two', data_dir, *FLAGS, '--coordinator=auto', devices=4,
-      variables={**node, 'SLURM_PROCID': str(i), 'SLURM_LOCALID': str(i)},
+      'classify', tmp_path / 'two', data_dir, *FLAGS, '--coordinator=auto', '--mode=evaluate',
+      devices=4, variables={**node, 'SLURM_PROCID': str(i), 'SLURM_LOCALID': str(i)},
     )
     for i in (0, 1)
   ]  # fmt: skip
-  ended(pair)
-  result = json.loads((tmp_path / 'two' / 'result.json').read_text())
-  assert result['step'] == 6 and result['test']['count'] == 36
+  assert all('no meta.json in' in text for text in ended(runs, 1))
   assert (tmp_path / 'two' / 'log-1.txt').exists()

@@ -30,18 +30,21 @@ def test_heads_of_several_data_sets(name):
   fixture = golden_files.load(name)
   weights = golden_files.weights(fixture)
   video = zoo.channels_last(golden_files.model_input(fixture['inputs'][0]['shape']))
-  scores = []
+  scores, features = [], None
   with jax.enable_x64(True):
     for dataset in ('kinetics', 'ssv2'):
       model, variables = convert.load(
         'multitrain', weights, variant='b_16x4', dataset=dataset, dtype=jnp.float64
       )
       variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
-      scores.append(
-        jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(
-          variables, jnp.asarray(video, jnp.float64)
-        )
+      if features is None:  # one network under all heads
+        run = jax.jit(lambda v, x, m=model: m.apply(v, x, train=False, method='features'))
+        features, body = run(variables, jnp.asarray(video, jnp.float64)), variables
+      jax.tree.map(
+        np.testing.assert_array_equal, body['params']['backbone'], variables['params']['backbone']
       )
+      head = {'params': variables['params']['head']}
+      scores.append(model.head.apply(head, features, train=False))
   exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
   np.testing.assert_allclose(np.concatenate(scores, axis=1), exact, atol=1e-9)
 
