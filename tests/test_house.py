@@ -16,6 +16,7 @@ FLOORS = {
   'train': 6,  # evaluates on the way
   'evaluate': 5,
   **dict.fromkeys(['build', 'convert'], 4),  # both make whole models of what lies below
+  'factory': 3.5,  # models with their heads
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs', 'train_step'], 3),
   **dict.fromkeys(
     ['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures', 'inflate'], 2

@@ -17,11 +17,15 @@ from vjax.layers.residual import Parts, Stage, parts_of
 from vjax.layers.temporal import TAM
 from vjax.types import Features, Mask
 
-VARIANTS = {
-  '50': dict(depths=(3, 4, 6, 3)),
-  '101': dict(depths=(4, 8, 18, 3)),
-  '152': dict(depths=(5, 12, 30, 3)),
-}
+MODELS: dict[str, dict[str, Any]] = {
+  # Fan et al. 2019, table 1; the authors' repository.
+  'blresnet_50': dict(depths=(3, 4, 6, 3)),
+  'blresnet_101': dict(depths=(4, 8, 18, 3)),
+  'blresnet_152': dict(depths=(5, 12, 30, 3)),
+}  # fmt: skip
+VARIANTS = {name.removeprefix('blresnet_'): row for name, row in MODELS.items()}
+HEAD: dict[str, Any] = {}
+CLIP = (8, 224)
 
 
 class BigLittle(nn.Module):

@@ -56,24 +56,33 @@ FLAVORS = {
   'multitrain_half': Flavor('separable', '', 'attention', True, False, False, 1e-5, False),
 }
 
-# Of the papers' model zoos. 'v1_b_32x3' of the zoo has 24 blocks, unlike the 16 of Fan et al. 2021,
-# table 4.
-_S, _B = (1, 2, 11, 2), (2, 3, 16, 3)
-_MULTITRAIN = dict(flavor='multitrain', class_token=False)
-VARIANTS: dict[str, dict] = {
-  'v1_b_16x4': dict(flavor='v1', depths=_S, frames=16),
-  'v1_b_32x3': dict(flavor='v1', depths=_B, frames=32, kernel=None),
-  'v1_b16_32x3': dict(flavor='v1', depths=_S, frames=32),
-  'v1_b16_64x3': dict(flavor='v1', depths=_S, frames=64),
-  'v2_s_16x4': dict(flavor='v2', depths=_S, frames=16),
-  'v2_b_32x3': dict(flavor='v2', depths=_B, frames=32),
-  'v2_l_40x3': dict(flavor='v2', depths=(2, 6, 36, 4), frames=40, crop=312, width=144, heads=2),
-  'multitrain_b_16x4': dict(depths=_S, frames=16, **_MULTITRAIN),
-  'multitrain_b_32x3': dict(depths=_B, frames=32, **_MULTITRAIN),
-  'multitrain_half_b_16x4': dict(
-    depths=_S, frames=16, **{**_MULTITRAIN, 'flavor': 'multitrain_half'}
+MODELS: dict[str, dict[str, Any]] = {
+  # Fan et al. 2021, table 4; PySlowFast's model zoo, whose 32x3 has 24 blocks, unlike the paper's
+  # 16.
+  'mvit_v1_b_16x4': dict(flavor='v1', depths=(1, 2, 11, 2), frames=16),
+  'mvit_v1_b_32x3': dict(flavor='v1', depths=(2, 3, 16, 3), frames=32, kernel=None),
+  'mvit_v1_b16_32x3': dict(flavor='v1', depths=(1, 2, 11, 2), frames=32),
+  'mvit_v1_b16_64x3': dict(flavor='v1', depths=(1, 2, 11, 2), frames=64),
+  # Li et al. 2022, table 4; PySlowFast's model zoo.
+  'mvit_v2_s_16x4': dict(flavor='v2', depths=(1, 2, 11, 2), frames=16),
+  'mvit_v2_b_32x3': dict(flavor='v2', depths=(2, 3, 16, 3), frames=32),
+  'mvit_v2_l_40x3': dict(
+    flavor='v2', depths=(2, 6, 36, 4), frames=40, crop=312, width=144, heads=2,
   ),
-}
+  # Liang et al. 2022, table 1, and the released configs.
+  'mvit_multitrain_b_16x4': dict(
+    depths=(1, 2, 11, 2), frames=16, flavor='multitrain', class_token=False,
+  ),
+  'mvit_multitrain_b_32x3': dict(
+    depths=(2, 3, 16, 3), frames=32, flavor='multitrain', class_token=False,
+  ),
+  'mvit_multitrain_half_b_16x4': dict(
+    depths=(1, 2, 11, 2), frames=16, flavor='multitrain_half', class_token=False,
+  ),
+}  # fmt: skip
+VARIANTS = {name.removeprefix('mvit_'): row for name, row in MODELS.items()}
+HEAD: dict[str, Any] = {}
+CLIP = (16, 224)
 
 
 @dataclass(frozen=True)

@@ -14,118 +14,528 @@ from vjax.layers.pool import max_pool
 from vjax.layers.residual import KINDS, Parts, Stage, Stem, parts_of
 from vjax.types import Features, Mask
 
-_DEPTHS = {
-  18: (2, 2, 2, 2),
-  34: (3, 4, 6, 3),
-  50: (3, 4, 6, 3),
-  101: (3, 4, 23, 3),
-  152: (3, 8, 36, 3),
-}
-
-
-def _size(depth: int, **settings: Any) -> dict[str, Any]:
-  return {'depths': _DEPTHS[depth], 'bottleneck': depth >= 50, **settings}
-
-
-# VMZ's Caffe2 and PyTorch releases (Ghadiyaram et al. 2019, table 2), and torchvision's.
-_VMZ = dict(eps=1e-3, time_strides=(1, 2, 2, 2))
-_TORCHVISION = dict(middle='block', time_strides=(1, 2, 2, 2))
-VARIANTS = {
-  'r2d_18': _size(18, **_VMZ),
-  **{f'r3d_{d}': _size(d, **_VMZ, stem=3, convs=('3d',) * 4) for d in (18, 34, 101, 152)},
-  **{
-    f'r2plus1d_{d}': _size(d, **_VMZ, stem='2plus1d', convs=('2plus1d',) * 4)
-    for d in (18, 34, 101, 152)
-  },
-  'tv_r3d_18': _size(18, **_TORCHVISION, stem=3, convs=('3d',) * 4),
-  'tv_mc3_18': _size(18, **_TORCHVISION, stem=3, convs=('3d', '2d', '2d', '2d')),
-  'tv_r2plus1d_18': _size(18, **_TORCHVISION, stem='2plus1d', convs=('2plus1d',) * 4),
-}
-# PySlowFast's and PyTorchVideo's zoo (Feichtenhofer et al. 2019; Wang et al. 2018; Tran et al.
-# 2019).
-_ZOO = dict(pool1=True, zero_last=True)
-for _d in (50, 101, 152):
-  _long = (3,) * 6 + (1,) * (
-    _DEPTHS[_d][2] - 6
-  )  # PySlowFast's "50_50": the first six blocks of res4
-  _nln = dict(nonlocals=((), (1, 3), (1, 3, 5), ()))
-  _i3d = dict(stem=5, first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''))
-  VARIANTS |= {
-    f'c2d_r{_d}': _size(_d, **_ZOO, pools=('half', '', '', '')),
-    f'c2d_nln_r{_d}': _size(_d, **_ZOO, pools=('half', '', '', ''), **_nln),
-    f'c2d_nopool_r{_d}': _size(_d, **_ZOO),
-    f'i3d_3x1x1_r{_d}': _size(_d, **_ZOO, **_i3d),
-    f'i3d_nln_r{_d}': _size(_d, **_ZOO, **_i3d, **_nln),
-    f'slow_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), (3,), (3,))),
-    f'slow_nln_r{_d}': _size(
-      _d, **_ZOO, first=((1,), (1,), (3,), (3,)), **_nln, nonlocal_kind='dot'
-    ),
-    f'slow_50_50_r{_d}': _size(_d, **_ZOO, first=((1,), (1,), _long, (3,))),
-  }
-  for _kind in ('ir', 'ip'):  # eps: PyTorchVideo's; VMZ's, whose weights MMAction's are
-    _csn = dict(stem=3, convs=(_kind,) * 4, time_strides=(1, 2, 2, 2), pool1=True)
-    VARIANTS |= {
-      f'{_kind}_csn_r{_d}': _size(_d, **_csn),
-      f'vmz_{_kind}_csn_r{_d}': _size(_d, **_csn, eps=1e-3),
-    }
-VARIANTS['ptv_r2plus1d_r50'] = _size(
-  50,
-  convs=('2plus1d',) * 4,
-  middle='same',
-  time_first=True,
-  time_strides=(1, 1, 2, 2),
-  space_strides=(2, 2, 2, 2),
-)
-# The unified framework (Chen et al. 2021, sec. 3); _tp: pooling through time. Its I3D inflates the
-# 3x3 convolutions.
-for _d in (18, 34, 50, 101, 152):
-  _frames = dict(pool1=True)
-  _space = dict(pool1=True, stem=3, convs=('3d',) * 4)
-  _split = dict(pool1=True, stem=3, convs=('2plus1d',) * 4, middle='same')
-  _2d = {
-    'tsn': {}, 'tam': dict(temporal='tam'), 'tsm': dict(temporal='tsm'),
-    'tam_dense': dict(temporal='tam', tam_dense=True),
-    'nln': dict(nonlocals=((), (1, 3), (1, 3, 5), ())),
-  }  # fmt: skip
-  VARIANTS |= {f'{name}_r{_d}': _size(_d, **_frames, **settings) for name, settings in _2d.items()}
-  VARIANTS |= {
-    f'{name}_tp_r{_d}': _size(_d, **_frames, **settings, pools=('max', 'max', 'max', ''))
-    for name, settings in _2d.items()
-  }
-  for _name, _settings in {
-    'i3d': _space,
-    's3d': _split,
-    's3d_dw': dict(_split, depthwise=True),
-  }.items():
-    VARIANTS[f'{_name}_r{_d}'] = _size(_d, **_settings)
-    VARIANTS[f'{_name}_tp_r{_d}'] = _size(_d, **_settings, time_strides=(1, 2, 2, 2))
-  VARIANTS[f'i3d_se_r{_d}'] = _size(_d, **_space, se=16)
-# MMAction's non-local blocks, pooled and scaled in its way.
-_NL = dict(nonlocals=((), (0, 2), (0, 2, 4), ()), nonlocal_pool='after')
-VARIANTS |= {
-  'tsm_nl_r50': dict(VARIANTS['tsm_r50'], **_NL, nonlocal_scaled=False),
-  'slow_nl_r50': dict(VARIANTS['slow_r50'], **_NL),
-}
-# Image pre-training (ECCV 2022, table 5); with sts='sts' its convolution. No temporal stride.
-_PLAIN = dict(pool1=True)
-VARIANTS |= {
-  'sts_slow_r50': _size(50, **_PLAIN, first=((1,), (1,), (3,), (3,)), zero_last=True, sts='sts'),
-  'sts_3x1x1_r50': _size(50, **_PLAIN, stem=3, first=((3,),) * 4, sts='sts'),
-  'sts_3x3x3_r50': _size(50, **_PLAIN, stem=3, convs=('3d',) * 4, sts='sts'),
-  'sts_ir_csn_r50': _size(50, **_PLAIN, stem=3, convs=('ir',) * 4, eps=1e-3, sts='sts'),
-  'sts_r2plus1d_r34': _size(
-    34,
-    **_PLAIN,
-    stem='2plus1d',
-    stem_middle=83,
-    convs=('2plus1d',) * 4,
-    split_shortcut=True,
-    eps=1e-3,
-    inner_eps=1e-5,
+MODELS: dict[str, dict[str, Any]] = {
+  # VMZ's Caffe2 and PyTorch releases (Ghadiyaram et al. 2019, table 2).
+  'r2d_18': dict(depths=(2, 2, 2, 2), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2)),
+  'r3d_18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2), stem=3,
+    convs=('3d', '3d', '3d', '3d'),
+  ),
+  'r3d_34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2), stem=3,
+    convs=('3d', '3d', '3d', '3d'),
+  ),
+  'r3d_101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, eps=1e-3, time_strides=(1, 2, 2, 2), stem=3,
+    convs=('3d', '3d', '3d', '3d'),
+  ),
+  'r3d_152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, eps=1e-3, time_strides=(1, 2, 2, 2), stem=3,
+    convs=('3d', '3d', '3d', '3d'),
+  ),
+  'r2plus1d_18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2), stem='2plus1d',
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+  ),
+  'r2plus1d_34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2), stem='2plus1d',
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+  ),
+  'r2plus1d_101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, eps=1e-3, time_strides=(1, 2, 2, 2), stem='2plus1d',
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+  ),
+  'r2plus1d_152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, eps=1e-3, time_strides=(1, 2, 2, 2), stem='2plus1d',
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+  ),
+  # torchvision (Tran et al. 2018).
+  'tv_r3d_18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, middle='block', time_strides=(1, 2, 2, 2), stem=3,
+    convs=('3d', '3d', '3d', '3d'),
+  ),
+  'tv_mc3_18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, middle='block', time_strides=(1, 2, 2, 2), stem=3,
+    convs=('3d', '2d', '2d', '2d'),
+  ),
+  'tv_r2plus1d_18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, middle='block', time_strides=(1, 2, 2, 2),
+    stem='2plus1d', convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+  ),
+  # PyTorchVideo.
+  'ptv_r2plus1d_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+    middle='same', time_first=True, time_strides=(1, 1, 2, 2), space_strides=(2, 2, 2, 2),
+  ),
+  # MMAction.
+  'mm_r2plus1d_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem='2plus1d', stem_middle=83,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), split_shortcut=True, eps=1e-3,
+    inner_eps=1e-5, time_strides=(1, 2, 2, 2),
+  ),
+  # Image pre-training (ECCV 2022, table 5): MMAction's without stride in time, with its
+  # convolution.
+  'sts_r2plus1d_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem='2plus1d', stem_middle=83,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), split_shortcut=True, eps=1e-3,
+    inner_eps=1e-5, sts='sts',
+  ),
+  # PyTorchVideo (Tran et al. 2019).
+  'ir_csn_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, stem=3, convs=('ir', 'ir', 'ir', 'ir'),
+    time_strides=(1, 2, 2, 2), pool1=True,
+  ),
+  'ir_csn_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, stem=3, convs=('ir', 'ir', 'ir', 'ir'),
+    time_strides=(1, 2, 2, 2), pool1=True,
+  ),
+  'ir_csn_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, stem=3, convs=('ir', 'ir', 'ir', 'ir'),
+    time_strides=(1, 2, 2, 2), pool1=True,
+  ),
+  'ip_csn_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, stem=3, convs=('ip', 'ip', 'ip', 'ip'),
+    time_strides=(1, 2, 2, 2), pool1=True,
+  ),
+  'ip_csn_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, stem=3, convs=('ip', 'ip', 'ip', 'ip'),
+    time_strides=(1, 2, 2, 2), pool1=True,
+  ),
+  'ip_csn_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, stem=3, convs=('ip', 'ip', 'ip', 'ip'),
+    time_strides=(1, 2, 2, 2), pool1=True,
+  ),
+  # VMZ's, whose weights MMAction's are: another eps.
+  'vmz_ir_csn_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, stem=3, convs=('ir', 'ir', 'ir', 'ir'),
+    time_strides=(1, 2, 2, 2), pool1=True, eps=1e-3,
+  ),
+  'vmz_ir_csn_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, stem=3, convs=('ir', 'ir', 'ir', 'ir'),
+    time_strides=(1, 2, 2, 2), pool1=True, eps=1e-3,
+  ),
+  'vmz_ir_csn_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, stem=3, convs=('ir', 'ir', 'ir', 'ir'),
+    time_strides=(1, 2, 2, 2), pool1=True, eps=1e-3,
+  ),
+  'vmz_ip_csn_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, stem=3, convs=('ip', 'ip', 'ip', 'ip'),
+    time_strides=(1, 2, 2, 2), pool1=True, eps=1e-3,
+  ),
+  'vmz_ip_csn_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, stem=3, convs=('ip', 'ip', 'ip', 'ip'),
+    time_strides=(1, 2, 2, 2), pool1=True, eps=1e-3,
+  ),
+  'vmz_ip_csn_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, stem=3, convs=('ip', 'ip', 'ip', 'ip'),
+    time_strides=(1, 2, 2, 2), pool1=True, eps=1e-3,
+  ),
+  # Image pre-training (ECCV 2022, table 5): no stride in time, STS convolution.
+  'sts_ir_csn_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3, convs=('ir', 'ir', 'ir', 'ir'),
+    eps=1e-3, sts='sts',
+  ),
+  # PySlowFast and PyTorchVideo (Wang et al. 2018; Feichtenhofer et al. 2019).
+  'c2d_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True, pools=('half', '', '', ''),
+  ),
+  'c2d_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, zero_last=True, pools=('half', '', '', ''),
+  ),
+  'c2d_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True, pools=('half', '', '', ''),
+  ),
+  'c2d_nln_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True, pools=('half', '', '', ''),
+    nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'c2d_nln_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, zero_last=True, pools=('half', '', '', ''),
+    nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'c2d_nln_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True, pools=('half', '', '', ''),
+    nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'c2d_nopool_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True),
+  'c2d_nopool_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True, zero_last=True),
+  'c2d_nopool_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True),
+  'i3d_3x1x1_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True, stem=5,
+    first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''),
+  ),
+  'i3d_3x1x1_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, zero_last=True, stem=5,
+    first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''),
+  ),
+  'i3d_3x1x1_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True, stem=5,
+    first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''),
+  ),
+  'i3d_nln_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True, stem=5,
+    first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''),
+    nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'i3d_nln_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, zero_last=True, stem=5,
+    first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''),
+    nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'i3d_nln_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True, stem=5,
+    first=((3,), (3, 1), (3, 1), (1, 3)), pools=('half', '', '', ''),
+    nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'slow_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,), (3,)),
+  ),
+  'slow_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,), (3,)),
+  ),
+  'slow_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,), (3,)),
+  ),
+  'slow_nln_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,), (3,)), nonlocals=((), (1, 3), (1, 3, 5), ()), nonlocal_kind='dot',
+  ),
+  'slow_nln_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,), (3,)), nonlocals=((), (1, 3), (1, 3, 5), ()), nonlocal_kind='dot',
+  ),
+  'slow_nln_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,), (3,)), nonlocals=((), (1, 3), (1, 3, 5), ()), nonlocal_kind='dot',
+  ),
+  # PySlowFast's "50_50": the first six blocks of res4 look through time.
+  'slow_50_50_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,) * 6, (3,)),
+  ),
+  'slow_50_50_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,) * 6 + (1,) * 17, (3,)),
+  ),
+  'slow_50_50_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,) * 6 + (1,) * 30, (3,)),
+  ),
+  # MMAction: non-local blocks pooled in its way.
+  'slow_nl_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True,
+    first=((1,), (1,), (3,), (3,)), nonlocals=((), (0, 2), (0, 2, 4), ()), nonlocal_pool='after',
+  ),
+  # Image pre-training (ECCV 2022, table 5): STS convolution.
+  'sts_slow_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, first=((1,), (1,), (3,), (3,)),
+    zero_last=True, sts='sts',
+  ),
+  'sts_3x1x1_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3, first=((3,), (3,), (3,), (3,)),
     sts='sts',
   ),
-}
-VARIANTS['mm_r2plus1d_r34'] = dict(VARIANTS['sts_r2plus1d_r34'], sts='', time_strides=(1, 2, 2, 2))
+  'sts_3x3x3_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    sts='sts',
+  ),
+  # The unified framework (Chen et al. 2021, sec. 3). Its I3D inflates the 3x3 convolutions.
+  'tsn_r18': dict(depths=(2, 2, 2, 2), bottleneck=False, pool1=True),
+  'tsn_r34': dict(depths=(3, 4, 6, 3), bottleneck=False, pool1=True),
+  'tsn_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True),
+  'tsn_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True),
+  'tsn_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True),
+  'tam_r18': dict(depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam'),
+  'tam_r34': dict(depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam'),
+  'tam_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam'),
+  'tam_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam'),
+  'tam_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam'),
+  'tam_dense_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tam_dense_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tam_dense_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tam_dense_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tam_dense_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tsm_r18': dict(depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tsm'),
+  'tsm_r34': dict(depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tsm'),
+  'tsm_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm'),
+  'tsm_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tsm'),
+  'tsm_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tsm'),
+  'nln_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'nln_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'nln_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'nln_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'nln_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'i3d_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  'i3d_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  'i3d_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  'i3d_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  'i3d_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  's3d_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_dw_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  's3d_dw_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  's3d_dw_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  's3d_dw_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  's3d_dw_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  # Squeeze-and-excitation at the end of each branch.
+  'i3d_se_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    se=16,
+  ),
+  'i3d_se_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    se=16,
+  ),
+  'i3d_se_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'), se=16,
+  ),
+  'i3d_se_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    se=16,
+  ),
+  'i3d_se_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    se=16,
+  ),
+  # With pooling through time.
+  'tsn_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tsn_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tsn_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tsn_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tsn_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'i3d_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  'i3d_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  'i3d_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  'i3d_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  'i3d_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  # MMAction: one pool through time, after res2; non-local blocks pooled and scaled in its way.
+  'mm_tsm_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm', pools=('max', '', '', ''),
+  ),
+  'tsm_nl_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm',
+    nonlocals=((), (0, 2), (0, 2, 4), ()), nonlocal_pool='after', nonlocal_scaled=False,
+  ),
+}  # fmt: skip
+VARIANTS = {name: row for name, row in MODELS.items() if name != 'mm_tsm_tp_r50'}
+HEAD: dict[str, Any] = {}  # of heads.linear, beside the number of classes
+CLIP = (8, 224)  # frames and side of the clips that the size table measures by default
 
 
 class Backbone(nn.Module):

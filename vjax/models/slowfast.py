@@ -16,37 +16,59 @@ from vjax.layers.temporal import NonLocal
 from vjax.models.resnet import check_nonlocals
 from vjax.types import Features, Mask
 
-_R50, _R101 = dict(depths=(3, 4, 6, 3)), dict(depths=(3, 4, 23, 3))
 # Names: slow frames x stride of the slow pathway. R101: with `long=6` only the first six blocks of
 # res4 look through time ("50_50" of PySlowFast's files; "50_101": of the slow pathway only), with 0
 # all 23 do. nln: non-local blocks on the slow pathway; ava: with keys and values pooled in time
 # too, and res5 at the resolution of res4, for detection.
-_NLN = dict(fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()), nonlocal_kind='dot')
-_LATE = dict(_NLN, nonlocals=((), (), (6, 13, 20), ()), alpha=4, long=6)
-VARIANTS = {
-  'r50_4x16': dict(_R50, alpha=8, fusion=5),
-  'r50_8x8': dict(_R50, alpha=4, fusion=7),
-  'r50_16x8': dict(_R50, alpha=4, fusion=7),
-  'r101_8x8': dict(_R101, alpha=4, fusion=5),
-  'r101_8x8_50_50': dict(_R101, alpha=4, fusion=5, long=6),
-  'r101_8x8_50_101': dict(_R101, alpha=4, fusion=5, long=(6, 0)),
-  'r101_16x8': dict(_R101, alpha=4, fusion=5),
-  'r101_16x8_50_50': dict(_R101, alpha=4, fusion=5, long=6),
-  'nln_r50_4x16': dict(_R50, alpha=8, **_NLN),
-  'nln_r50_8x8': dict(_R50, alpha=4, **_NLN),
-  'nln_r101_16x8_50_50': dict(_R101, **_LATE),
-  'ava_nln_r101_50_50': dict(
-    _R101, **_LATE, nonlocal_size=(2, 2, 2), space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)
+MODELS: dict[str, dict[str, Any]] = {
+  # Feichtenhofer et al. 2019, table 5; PySlowFast's model zoo.
+  'slowfast_r50_4x16': dict(depths=(3, 4, 6, 3), alpha=8, fusion=5),
+  'slowfast_r50_8x8': dict(depths=(3, 4, 6, 3), alpha=4, fusion=7),
+  'slowfast_r50_16x8': dict(depths=(3, 4, 6, 3), alpha=4, fusion=7),
+  'slowfast_r101_8x8': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5),
+  'slowfast_r101_8x8_50_50': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5, long=6),
+  'slowfast_r101_8x8_50_101': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5, long=(6, 0)),
+  'slowfast_r101_16x8': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5),
+  'slowfast_r101_16x8_50_50': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5, long=6),
+  # PySlowFast's, with non-local blocks.
+  'slowfast_nln_r50_4x16': dict(
+    depths=(3, 4, 6, 3), alpha=8, fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    nonlocal_kind='dot',
   ),
-}
-_MM = dict(
-  fusion_norm=False, slow_frames='stride', fast_first=True
-)  # MMAction; with sts='sts' Li et al. 2022
-for _name, _sts in {'mm': '', 'sts': 'sts'}.items():
-  VARIANTS |= {
-    f'{_name}_r50_4x16': dict(_R50, alpha=8, fusion=5, **_MM, sts=_sts),
-    f'{_name}_r50_8x8': dict(_R50, alpha=4, fusion=7, **_MM, sts=_sts),
-  }
+  'slowfast_nln_r50_8x8': dict(
+    depths=(3, 4, 6, 3), alpha=4, fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    nonlocal_kind='dot',
+  ),
+  'slowfast_nln_r101_16x8_50_50': dict(
+    depths=(3, 4, 23, 3), fusion=5, nonlocals=((), (), (6, 13, 20), ()), nonlocal_kind='dot',
+    alpha=4, long=6,
+  ),
+  'slowfast_ava_nln_r101_50_50': dict(
+    depths=(3, 4, 23, 3), fusion=5, nonlocals=((), (), (6, 13, 20), ()), nonlocal_kind='dot',
+    alpha=4, long=6, nonlocal_size=(2, 2, 2), space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2),
+  ),
+  # MMAction.
+  'mm_slowfast_r50_4x16': dict(
+    depths=(3, 4, 6, 3), alpha=8, fusion=5, fusion_norm=False, slow_frames='stride',
+    fast_first=True,
+  ),
+  'mm_slowfast_r50_8x8': dict(
+    depths=(3, 4, 6, 3), alpha=4, fusion=7, fusion_norm=False, slow_frames='stride',
+    fast_first=True,
+  ),
+  # Image pre-training (ECCV 2022, table 5): MMAction's with STS convolution.
+  'sts_slowfast_r50_4x16': dict(
+    depths=(3, 4, 6, 3), alpha=8, fusion=5, fusion_norm=False, slow_frames='stride',
+    fast_first=True, sts='sts',
+  ),
+  'sts_slowfast_r50_8x8': dict(
+    depths=(3, 4, 6, 3), alpha=4, fusion=7, fusion_norm=False, slow_frames='stride',
+    fast_first=True, sts='sts',
+  ),
+}  # fmt: skip
+VARIANTS = {name.replace('slowfast_', ''): row for name, row in MODELS.items()}
+HEAD: dict[str, Any] = {}
+CLIP = (32, 224)
 RATIO = 8  # of slow to fast channels
 
 

@@ -13,14 +13,27 @@ from vjax.layers.temporal import SqueezeExcite
 from vjax.types import Features, Mask
 
 # Frames, stride and crop, which the network does not depend on, stand in the configs.
+MODELS: dict[str, dict[str, Any]] = {
+  # Feichtenhofer 2020, table 4; PySlowFast's model zoo.
+  'x3d_xs': dict(wide=2.0, deep=2.2),
+  'x3d_s': dict(wide=2.0, deep=2.2),
+  'x3d_m': dict(wide=2.0, deep=2.2),
+  'x3d_l': dict(wide=2.0, deep=5.0),
+  'x3d_xl': dict(wide=2.9, deep=5.0),
+  # PyTorchVideo's model zoo.
+  'ptv_x3d_xs': dict(wide=2.0, deep=2.2, shortcut_norm=False),
+  'ptv_x3d_s': dict(wide=2.0, deep=2.2, shortcut_norm=False),
+  'ptv_x3d_m': dict(wide=2.0, deep=2.2, shortcut_norm=False),
+  'ptv_x3d_l': dict(wide=2.0, deep=5.0, shortcut_norm=False),
+  'ptv_x3d_xl': dict(wide=2.9, deep=5.0, shortcut_norm=False),
+  # Image pre-training (ECCV 2022, table 5): STS convolution.
+  'sts_x3d_s': dict(wide=2.0, deep=2.2, sts='sts'),
+}  # fmt: skip
 VARIANTS = {
-  'xs': dict(wide=2.0, deep=2.2),
-  's': dict(wide=2.0, deep=2.2),
-  'm': dict(wide=2.0, deep=2.2),
-  'l': dict(wide=2.0, deep=5.0),
-  'xl': dict(wide=2.9, deep=5.0),
-  'sts_s': dict(wide=2.0, deep=2.2, sts='sts'),
+  name.replace('x3d_', ''): row for name, row in MODELS.items() if not name.startswith('ptv')
 }
+HEAD: dict[str, Any] = {'hidden': 2048}  # width of the layer before the classifier
+CLIP = (8, 224)
 DEPTHS, BASE = (1, 2, 5, 3), 12
 HIDDEN = 2048  # of the head's layer before the classifier
 SQUEEZE = 1 / 16  # of the inner width, rounded to eights
