@@ -22,6 +22,7 @@ FLOORS = {
     ['data', 'layers', 'optim', 'shard', 'ckpt', 'metrics', 'pictures', 'inflate'], 2
   ),
   'config': 1,
+  'old_models': 0.5,  # reads old configs
   **dict.fromkeys(['types', 'registry', 'tree', 'remote', 'kernels'], 0),
 }
 FILES = sorted(

@@ -46,13 +46,21 @@ def create_model(
 def create_backbone(name: str, **overrides: Any) -> nn.Module:
   """Returns the backbone of a name; arguments and errors are those of `create_model`."""
   family, row = find_model(name)
-  known = [f.name for f in dataclasses.fields(family.Backbone) if f.name not in ('parent', 'name')]
+  return backbone_of(family.Backbone, row, overrides)
+
+
+def backbone_of(
+  kind: type[nn.Module], row: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> nn.Module:
+  """Returns kind(**row) with overrides. Raises ValueError, with the nearest name and all there are,
+  for one that the kind does not take; frames and crop it need not take."""
+  known = [f.name for f in dataclasses.fields(kind) if f.name not in ('parent', 'name')]
   given = {k: v for k, v in overrides.items() if k in known or k not in _OF_CLIPS}
   for key, value in given.items():
     if key not in known:
       close = difflib.get_close_matches(key, known, n=1)
       hint = f'did you mean {close[0]!r}? ' if close else ''
       raise ValueError(
-        f'override {key}={value!r} is unknown: {hint}{name} takes {", ".join(sorted(known))}'
+        f'override {key}={value!r} is unknown: {hint}there are {", ".join(sorted(known))}'
       )
-  return family.Backbone(**{**row, **given})
+  return kind(**{**row, **given})

@@ -31,9 +31,9 @@ def weights(**settings) -> dict[str, np.ndarray]:
   return {name: golden_files.weight(name, x.shape) for name, x in _table.join_qkv(names).items()}
 
 
-def load(tensors, settings=TINY, **overrides):
+def load(tensors, row=TINY, **overrides):
   """(the network, its parameters) of tensors."""
-  net, tensors = _mvit.backbone(tensors, settings, overrides)
+  net, tensors = _mvit.backbone(tensors, row, overrides)
   model = VideoModel(net, linear.Head(3))
   video = jnp.zeros((1, net.frames, net.crop, net.crop, 3))
   shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), video)
@@ -69,7 +69,7 @@ def test_what_they_do_not_tell_must_be_said():
   tensors = weights(pool_all=False, add_query=False)
   with pytest.raises(
     ValueError,
-    match='blocks that lose resolution only, unlike the variant.*add_query=True or False',
+    match='blocks that lose resolution only, unlike the model.*add_query=True or False',
   ):
     load(tensors)
   assert not load(tensors, add_query=False)[0].settled().add_query
@@ -190,12 +190,12 @@ def test_image_weights_are_inflated():
   )
 
 
-@pytest.mark.parametrize('variant', ['v1_b_32x3', 'v2_b_32x3', 'v2_l_40x3'])
-def test_published_variants_in_small(variant):
+@pytest.mark.parametrize('name', ['mvit_v1_b_32x3', 'mvit_v2_b_32x3', 'mvit_v2_l_40x3'])
+def test_published_models_in_small(name):
   """Poolings by stride + 1, and the strides of B and L, at an eighth of the width: shapes of what
   comes out."""
   settings = {
-    **mvit.VARIANTS[variant],
+    **mvit.MODELS[name],
     'depths': (1, 1, 1, 1),
     'width': 8,
     'heads': 1,

@@ -23,7 +23,6 @@ MODELS: dict[str, dict[str, Any]] = {
   'blresnet_101': dict(depths=(4, 8, 18, 3)),
   'blresnet_152': dict(depths=(5, 12, 30, 3)),
 }  # fmt: skip
-VARIANTS = {name.removeprefix('blresnet_'): row for name, row in MODELS.items()}
 HEAD: dict[str, Any] = {}
 CLIP = (8, 224)
 

@@ -48,7 +48,6 @@ MODELS: dict[str, dict[str, Any]] = {
   's3d_tp_inception': dict(kind='s3d', pool_time='max'),
   's3d_dw_tp_inception': dict(kind='s3d', depthwise=True, pool_time='max'),
 }  # fmt: skip
-VARIANTS = {name.removesuffix('_inception'): row for name, row in MODELS.items()}
 HEAD: dict[str, Any] = {}
 CLIP = (8, 224)
 

@@ -80,9 +80,21 @@ MODELS: dict[str, dict[str, Any]] = {
     depths=(1, 2, 11, 2), frames=16, flavor='multitrain_half', class_token=False,
   ),
 }  # fmt: skip
-VARIANTS = {name.removeprefix('mvit_'): row for name, row in MODELS.items()}
 HEAD: dict[str, Any] = {}
 CLIP = (16, 224)
+# Distance of a clip's frames in the source, in frames, that the published weights are for.
+FRAME_STRIDES = {
+  'mvit_v1_b_16x4': 4,
+  'mvit_v1_b_32x3': 3,
+  'mvit_v1_b16_32x3': 3,
+  'mvit_v1_b16_64x3': 3,
+  'mvit_v2_s_16x4': 4,
+  'mvit_v2_b_32x3': 3,
+  'mvit_v2_l_40x3': 3,
+  'mvit_multitrain_b_16x4': 4,
+  'mvit_multitrain_b_32x3': 3,
+  'mvit_multitrain_half_b_16x4': 4,
+}
 
 
 @dataclass(frozen=True)

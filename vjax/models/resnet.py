@@ -533,7 +533,6 @@ MODELS: dict[str, dict[str, Any]] = {
     nonlocals=((), (0, 2), (0, 2, 4), ()), nonlocal_pool='after', nonlocal_scaled=False,
   ),
 }  # fmt: skip
-VARIANTS = {name: row for name, row in MODELS.items() if name != 'mm_tsm_tp_r50'}
 HEAD: dict[str, Any] = {}  # of heads.linear, beside the number of classes
 CLIP = (8, 224)  # frames and side of the clips that the size table measures by default
 

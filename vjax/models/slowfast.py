@@ -66,7 +66,6 @@ MODELS: dict[str, dict[str, Any]] = {
     fast_first=True, sts='sts',
   ),
 }  # fmt: skip
-VARIANTS = {name.replace('slowfast_', ''): row for name, row in MODELS.items()}
 HEAD: dict[str, Any] = {}
 CLIP = (32, 224)
 RATIO = 8  # of slow to fast channels

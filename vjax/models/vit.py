@@ -24,10 +24,6 @@ MODELS: dict[str, dict[str, Any]] = {
   'vit_large': dict(width=1024, depth=24, heads=16),
   'vit_huge': dict(width=1280, depth=32, heads=16),
 }  # fmt: skip
-VARIANTS = {
-  old: MODELS[f'vit_{new}']
-  for old, new in zip(('Ti', 'S', 'B', 'L', 'H'), ('tiny', 'small', 'base', 'large', 'huge'))
-}
 HEAD: dict[str, Any] = {}
 CLIP = (16, 224)
 

@@ -29,13 +29,9 @@ MODELS: dict[str, dict[str, Any]] = {
   # Image pre-training (ECCV 2022, table 5): STS convolution.
   'sts_x3d_s': dict(wide=2.0, deep=2.2, sts='sts'),
 }  # fmt: skip
-VARIANTS = {
-  name.replace('x3d_', ''): row for name, row in MODELS.items() if not name.startswith('ptv')
-}
 HEAD: dict[str, Any] = {'hidden': 2048}  # width of the layer before the classifier
 CLIP = (8, 224)
 DEPTHS, BASE = (1, 2, 5, 3), 12
-HIDDEN = 2048  # of the head's layer before the classifier
 SQUEEZE = 1 / 16  # of the inner width, rounded to eights
 
 
