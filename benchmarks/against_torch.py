@@ -49,6 +49,7 @@ DOUBLE_TOLERANCE = {
   'loss': 1e-6,
   'step': 1e-5,
 }  # of float64; losses and compared parameters are float32
+VITS = {'ti': 'vit_tiny', 's': 'vit_small', 'b': 'vit_base', 'l': 'vit_large', 'h': 'vit_huge'}
 
 
 @dataclass
@@ -91,7 +92,16 @@ def case(name: str, **sizes: Any) -> Case:
     rule = dict(name='sgd', momentum=0.9, nesterov=False, weight_decay=1e-4)
     peer = peers.randomise(peers.R2Plus1D18())
     return Case(
-      name, peer, 'torchvision', 'r2plus1d_18', classify.loss, rule, None, 1.3, {}, (16, 112)
+      name,
+      peer,
+      'torchvision',
+      'tv_r2plus1d_18',
+      classify.loss,
+      rule,
+      None,
+      1.3,
+      {},
+      (16, 112),
     )
   from benchmarks import cnn_peers
 
@@ -109,12 +119,11 @@ def case(name: str, **sizes: Any) -> Case:
     peer = peers.randomise(mvit_peer.MViT(depths, frames))
     return Case(name, peer, 'slowfast', variant, classify.loss, adamw, None, 1.0, {}, (frames, 224))
   kind, _, rest = name.partition('_')
-  if kind == 'vit' and rest.capitalize() in vit.VARIANTS:
-    peer = peers.randomise(peers.ViT(**vit.VARIANTS[rest.capitalize()]))
-    return Case(name, peer, 'mae_st', rest.capitalize(), classify.loss, adamw, None, 1.0, {})
+  if kind == 'vit' and rest in VITS:
+    peer = peers.randomise(peers.ViT(**vit.MODELS[VITS[rest]]))
+    return Case(name, peer, 'mae_st', VITS[rest], classify.loss, adamw, None, 1.0, {})
   size, _, ratio = rest.partition('_')
-  size = size.capitalize()
-  if kind != 'mae' or size not in vit.VARIANTS or ratio not in RATIOS:
+  if kind != 'mae' or size not in VITS or ratio not in RATIOS:
     cnns = ', '.join(('r2plus1d_18', *cnn_peers.SETTINGS))
     raise ValueError(
       f'--models: {name!r} is none of {cnns}, mvit_s, mvit_b, nor vit_SIZE, mae_SIZE_RATIO, e.g. '
@@ -122,11 +131,20 @@ def case(name: str, **sizes: Any) -> Case:
     )
   share = RATIOS[ratio]
   rule = dict(name='adamw', b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05)
-  sizes = {**vit.VARIANTS[size], **sizes}
-  backbone = {key: sizes[key] for key in vit.VARIANTS[size]}
+  row = vit.MODELS[VITS[size]]
+  sizes = {**row, **sizes}
+  backbone = {key: sizes[key] for key in row}
   peer = peers.randomise(peers.MAE(**sizes, ratio=share, dense=ratio == 'dense'))
   return Case(
-    name, peer, 'mae_st', size, partial(mae.loss, ratio=share), rule, share, 1.0, backbone
+    name,
+    peer,
+    'mae_st',
+    VITS[size],
+    partial(mae.loss, ratio=share),
+    rule,
+    share,
+    1.0,
+    backbone,
   )
 
 

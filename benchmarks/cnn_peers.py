@@ -28,8 +28,8 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-  'x3d_s': Setting('pytorchvideo', 'x3d_s', (13, 160), 1.0),
-  'x3d_m': Setting('pytorchvideo', 'x3d_m', (16, 224), 1.0),
+  'x3d_s': Setting('pytorchvideo', 'ptv_x3d_s', (13, 160), 1.0),
+  'x3d_m': Setting('pytorchvideo', 'ptv_x3d_m', (16, 224), 1.0),
   'csn_50': Setting('pytorchvideo', 'ir_csn_r50', (8, 224), 1.0),
   'tam_r50': Setting('ibm', 'tam_r50', (8, 224), 1.0),
   'slow_r50': Setting('pytorchvideo', 'slow_r50', (8, 224), 1.3),

@@ -1,6 +1,6 @@
 """Time of a masked-autoencoder training step at several mask ratios, and how much masking saves.
 
-  python benchmarks/mae_step.py [--variant=S] [--batch=2] [--steps=3] [--dtype=float32]
+  python benchmarks/mae_step.py [--model=vit_small] [--batch=2] [--steps=3] [--dtype=float32]
 
 A step is forward and backward at 16 x 224 x 224, decoder 512 x 4. Dense: the encoder sees every
 token, masked ones as a learned token. The paper's figure for ViT-L: 7.7 times fewer operations at
@@ -31,9 +31,9 @@ def macs(tokens: int, width: int, depth: int) -> int:
   return depth * (12 * tokens * width**2 + 2 * tokens**2 * width)
 
 
-def step_macs(variant: str, kept: int, tokens: int) -> int:
+def step_macs(name: str, kept: int, tokens: int) -> int:
   """Multiply-adds of one clip, forward."""
-  size = vit.VARIANTS[variant]
+  size = vit.MODELS[name]
   embed = kept * 1536 * size['width']
   decoder = (kept + 1) * size['width'] * 512 + macs(tokens + 1, 512, 4) + tokens * 512 * 768
   return embed + macs(kept + 1, size['width'], size['depth']) + decoder
@@ -61,7 +61,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--variant', choices=vit.VARIANTS, default='S')
+  parser.add_argument('--model', choices=vit.MODELS, default='vit_small')
   parser.add_argument('--batch', type=int, default=2)
   parser.add_argument('--steps', type=int, default=3)
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
@@ -74,16 +74,14 @@ def main() -> None:
     'rng': jax.random.split(jax.random.key(1), args.batch),
   }
   device = jax.devices()[0]
-  print(
-    f'ViT-{args.variant}, {args.batch} clips, {args.dtype}, {device.platform} {device.device_kind}'
-  )
+  print(f'{args.model}, {args.batch} clips, {args.dtype}, {device.platform} {device.device_kind}')
   print(f'{"mask":>6} {"s/step":>8} {"clips/s":>8} {"faster":>7} {"by MACs":>8} {"GMAC/s":>8}')
   first = None
   for ratio in RATIOS:
-    backbone = vit.Backbone(**vit.VARIANTS[args.variant], keep_mask_tokens=ratio is None, **shared)
+    backbone = vit.Backbone(**vit.MODELS[args.model], keep_mask_tokens=ratio is None, **shared)
     tokens = 8 * 14 * 14
     kept = tokens if ratio is None else int(tokens * (1 - ratio))
-    cost = 3 * args.batch * step_macs(args.variant, kept, tokens)
+    cost = 3 * args.batch * step_macs(args.model, kept, tokens)
     took = seconds(
       VideoModel(backbone, mae_head.Head(**shared)),
       batch,

@@ -19,9 +19,10 @@ VMZ_PIXELS = dict(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.21
 TINY_DATA = dict(name='motions', split='train', **KINETICS_PIXELS)
 TINY_CLIP = dict(num_frames=8, frame_stride=1, crop_size=48, short_side=54, sampling='uniform')
 TINY_AUGMENT = dict(crop='fixed', size=(54, 54), flip=0.0)
+VITS = {'B': 'vit_base', 'L': 'vit_large', 'H': 'vit_huge'}  # of the axis `variant`
 # The transformers of masked pre-training see 32 x 32 px: 32 tokens, not 72, and pre-training needs
 # many steps. Fixed positions: learned ones are faint at first, and the loss stays high for longer.
-TINY_VIT = dict(name='vit', width=96, depth=4, heads=3, patch=(4, 8, 8), positions='sincos')
+TINY_VIT = dict(name='vit_tiny', width=96, depth=4, heads=3, patch=(4, 8, 8), positions='sincos')
 TINY_VIT_CLIP = {**TINY_CLIP, 'crop_size': 32, 'short_side': 36}
 TINY_VIT_AUGMENT = {**TINY_AUGMENT, 'size': (36, 36)}
 TINY_VIEWS = dict(name='views', split='test', num_clips=2, num_crops=1, batch_size=64)

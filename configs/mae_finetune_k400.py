@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     rate, epochs, drop_path = common.choose('variant', arg.variant, INTERMEDIATE)
   config = ConfigDict()
   config.seed = 0
-  config.model = dict(name='vit', variant=arg.variant, drop_path=drop_path)
+  config.model = dict(name=common.VITS[arg.variant], drop_path=drop_path)
   config.head = dict(name='linear', dropout=dropout, kernel_std=2e-5)
   config.objective = dict(name='classify', label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
   config.data = dict(name='k400', split='train', batch_size=batch, **common.KINETICS_PIXELS)

@@ -24,7 +24,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   rate, layer_decay = common.choose('variant', arg.variant, RECIPES)
   config = ConfigDict()
   config.seed = 0
-  config.model = dict(name='vit', variant=arg.variant, drop_path=0.2)
+  config.model = dict(name=common.VITS[arg.variant], drop_path=0.2)
   config.head = dict(name='linear', dropout=0.5, kernel_std=2e-5)
   config.objective = dict(name='classify', label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
   config.data = dict(name='ssv2', split='train', batch_size=256, **common.KINETICS_PIXELS)

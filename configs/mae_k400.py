@@ -23,9 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   arg = common.parse_arg(arg, variant='L', epochs=800.0, data='')
   config = ConfigDict()
   config.seed = 0
-  config.model = dict(
-    name='vit', variant=common.choose('variant', arg.variant, {v: v for v in 'BLH'})
-  )
+  config.model = dict(name=common.choose('variant', arg.variant, common.VITS))
   config.head = dict(name='mae', preset='released', width=512, depth=4)
   config.objective = dict(name='mae', ratio=0.9, kind='random', normalize=True, target='stride')
   config.data = dict(name='k400', split='train', batch_size=512, **common.KINETICS_PIXELS)

@@ -17,6 +17,7 @@ Epochs count clips: with two repeats 200 passes over the videos are 400 epochs.
 from ml_collections import ConfigDict
 
 from configs import common
+from vjax import registry
 from vjax.config import complete
 
 RECIPES = {  # drop path, learning rate for 256 videos a step (512 clips), passes over the videos
@@ -33,11 +34,17 @@ RECIPES = {  # drop path, learning rate for 256 videos a step (512 clips), passe
   'multitrain_half_b_16x4': (0.2, 8e-4, 150.0),
 }
 REPEATS = 2
+TINY = {  # flavor: the model of which `tiny` is a small form
+  'v1': 'mvit_v1_b_16x4',
+  'v2': 'mvit_v2_s_16x4',
+  'multitrain': 'mvit_multitrain_b_16x4',
+  'multitrain_half': 'mvit_multitrain_b_16x4',
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant of models/mvit.py; init = checkpoint to start from; data = k600, k700 or a folder
-  of your own; tiny."""
+  """Axes: variant = a key of RECIPES, for the model mvit_<variant>; init = checkpoint to start
+  from; data = k600, k700 or a folder of your own; tiny."""
   arg = common.parse_arg(arg, variant='v2_s_16x4', init='', data='')
   config = recipe(arg.variant, arg.init)
   common.use_data(config, arg.data)
@@ -47,12 +54,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def recipe(variant: str, init: str) -> ConfigDict:
   """The recipe for Kinetics-400, which mvit_ssv2 shares in parts."""
   drop_path, learning_rate, epochs = common.choose('variant', variant, RECIPES)
-  frames, stride = (int(n) for n in variant.rpartition('_')[2].split('x'))
-  large, official = variant.startswith('v2_l'), not variant.startswith('multitrain')
-  crop = 312 if large else 224
+  name = f'mvit_{variant}'
+  family, row = registry.find_model(name)
+  large, crop = variant == 'v2_l_40x3', row.get('crop', 224)
+  official = family.FLAVORS[row['flavor']].official
   config = ConfigDict()
   config.seed = 0
-  config.model = dict(name='mvit', variant=variant, drop_path=drop_path)
+  config.model = dict(name=name, drop_path=drop_path)
   config.head = dict(
     name='linear', dropout=0.5, kernel_std=0.02, bias_start=0.02 if official else 0.0
   )
@@ -60,8 +68,8 @@ def recipe(variant: str, init: str) -> ConfigDict:
   pixels = common.IMAGENET_PIXELS if large else common.KINETICS_PIXELS
   config.data = dict(name='k400', split='train', batch_size=256, **pixels)
   config.clip = dict(
-    num_frames=frames,
-    frame_stride=stride,
+    num_frames=row['frames'],
+    frame_stride=family.FRAME_STRIDES[name],
     crop_size=crop,
     short_side=crop * 8 // 7,
     sampling='linspace',
@@ -81,7 +89,7 @@ def recipe(variant: str, init: str) -> ConfigDict:
     schedule='cosine', warmup_start_lr=learning_rate / 100, end_lr=learning_rate / 100,
     total_epochs=epochs * REPEATS, warmup_epochs=30.0 * REPEATS,
   )  # fmt: skip
-  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500, remat='_l_' in variant)
+  config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500, remat=large)
   config.init = common.warm_start(init)
   # DIFFERS(paper): MultiTrain tests 3 crops x 3 clips; 1 x 5 is that of its released baseline and
   # of MViTv2.
@@ -96,14 +104,8 @@ def recipe(variant: str, init: str) -> ConfigDict:
 def tiny(config: ConfigDict) -> ConfigDict:
   """Two stages of a small network of the same flavor, without the heaviest augmentation, for few
   steps."""
-  flavor = {'v1': 'v1', 'v2': 'v2'}.get(config.model.variant[:2], 'multitrain')
-  config.model = dict(
-    name='mvit',
-    flavor=flavor,
-    depths=(1, 2),
-    width=48,
-    key_stride=4,
-    class_token=flavor != 'multitrain',
-  )
+  flavor = registry.find_model(config.model.name)[1]['flavor']
+  config.model = dict(name=TINY[flavor], depths=(1, 2), width=48, key_stride=4)
+  config.model.update(frames=common.TINY_CLIP['num_frames'], crop=common.TINY_CLIP['crop_size'])
   config.head = dict(name='linear', dropout=0.0, kernel_std=0.02)
   return common.tiny_classifier(config, rate=2e-3)

@@ -27,14 +27,14 @@ GROUPS = {8: 16, 32: 6}  # frames -> clips a GPU, which share BatchNorm statisti
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant of models/resnet.py; frames = 8 or 32; init = checkpoint to fine-tune; data = a
-  folder of your own under data_dir; tiny."""
+  """Axes: variant = a model of vjax.list_models(); frames = 8 or 32; init = checkpoint to
+  fine-tune; data = a folder of your own under data_dir; tiny."""
   arg = common.parse_arg(arg, variant='r2plus1d_34', frames=32, init='', data='')
   group = common.choose('frames', arg.frames, GROUPS)
   batch = GPUS * group
   config = ConfigDict()
   config.seed = 0
-  config.model = dict(name='resnet', variant=arg.variant, bn_group_size=group)
+  config.model = dict(name=arg.variant, bn_group_size=group)
   config.head = dict(name='linear')
   config.objective = dict(name='classify')
   config.data = dict(name='k400', split='train', batch_size=batch, **common.VMZ_PIXELS)
@@ -69,7 +69,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
   """An eighth of the width of the 18-layer network, 8 frames, the same rules."""
-  config.model.update(variant='r2plus1d_18', width=0.125, bn_group_size=16)
+  config.model.update(name='r2plus1d_18', width=0.125, bn_group_size=16)
   data = dict(name=config.data.name, folder=config.data.folder) if own_data else {}
   config.data = {**common.TINY_DATA, 'batch_size': 32, **common.VMZ_PIXELS, **data}
   config.clip = dict(common.TINY_CLIP)

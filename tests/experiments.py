@@ -3,13 +3,14 @@
 import importlib
 
 from vjax.config import plain
+from vjax.models import vit
 
 
 def shrunk(name: str, arg: str = 'tiny', **updates):
   """The plain config configs/<name>.py:<arg>, smallest network, batch 8, six steps; updates:
   {'section.key': value}."""
   config = plain(importlib.import_module(f'configs.{name}').get_config(arg))
-  if config['model']['name'] == 'vit':
+  if config['model']['name'] in vit.MODELS:
     config['model'] |= {
       'width': 32,
       'depth': 2,

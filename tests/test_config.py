@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from tests.data import make
 from tests.experiments import shrunk
-from vjax import build, checkpoint, config, main, registry, train_step
+from vjax import build, checkpoint, config, main, train_step
+from vjax.models import mvit
 
 CONFIGS = (
   'mae_k400',
@@ -60,9 +61,65 @@ def test_a_config_of_the_first_edition_is_translated(tmp_path):
   assert (found.train.grad_accumulation, found.train.ema_decay) == (2, 0.5)
   assert (found.augment.rand_augment, found.augment.random_erasing) == (2, 0.25)
   assert found.augment.color_jitter == (0.1, 0.1, 0.1) and found.data.batch_size == 8
-  assert found.init.inflate == 'center' and found.model.settings['flavor'] == 'v2'
+  assert found.init.inflate == 'center'
+  assert found.model.name == 'mvit_v2_s_16x4'
+  assert found.model.settings == {'depths': (1, 1), 'frames': 4}
   assert found.objective.settings == {'multi_label': False}
   assert (found.evals['test'].clip.num_clips, found.evals['test'].batch_size) == (3, 4)
+
+
+OLD_MODELS = [  # config.model of schemas 1 and 2: the name that it has today, and what stays
+  ({'name': 'vit', 'variant': 'L', 'drop_path': 0.2}, 'vit_large', {'drop_path': 0.2}),
+  ({'name': 'resnet', 'variant': 'tam_r50'}, 'tam_r50', {}),
+  ({'name': 'inception', 'variant': 'tam_tp'}, 'tam_tp_inception', {}),
+  ({'name': 'blresnet', 'variant': '50'}, 'blresnet_50', {}),
+  ({'name': 'slowfast', 'variant': 'r50_8x8'}, 'slowfast_r50_8x8', {}),
+  ({'name': 'slowfast', 'variant': 'mm_r50_8x8'}, 'mm_slowfast_r50_8x8', {}),
+  ({'name': 'x3d', 'variant': 'sts_s'}, 'sts_x3d_s', {}),
+  ({'name': 'mvit', 'variant': 'multitrain_b_16x4'}, 'mvit_multitrain_b_16x4', {}),
+  # Without a variant, all settings: the row that is nearest, and the differences.
+  ({'name': 'vit', 'width': 96, 'depth': 4, 'heads': 3}, 'vit_tiny', {'width': 96, 'depth': 4}),
+  ({'name': 'mvit', 'flavor': 'v2', 'depths': [1, 2, 11, 2], 'frames': 16}, 'mvit_v2_s_16x4', {}),
+  ({'name': 'x3d', 'deep': 5.0, 'shortcut_norm': False}, 'ptv_x3d_l', {}),
+  (
+    {'name': 'resnet', 'depths': [3, 4, 6, 3], 'bottleneck': True, 'pool1': True, 'stem': 3,
+     'convs': ['ir'] * 4, 'time_strides': [1, 2, 2, 2], 'eps': 1e-3},
+    'vmz_ir_csn_r50', {},
+  ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('old', 'name', 'settings'), OLD_MODELS)
+def test_a_model_of_an_older_schema_gets_its_name(old, name, settings, tmp_path):
+  given = {**config.plain(recipe('mae_k400')), 'model': old}
+  given['clip'] = {**given['clip'], 'num_frames': 16, 'crop_size': 224}
+  (tmp_path / 'meta.json').write_text(json.dumps({'schema': 2, 'config': given, 'classes': []}))
+  found = config.parse(checkpoint.read_meta(tmp_path)['config']).model
+  assert (found.name, found.settings) == (name, settings)
+
+
+def test_translated_settings_build_the_same_model():
+  """Two stages of an MViT with everything written out, as `tiny` had it before."""
+  old = {'name': 'mvit', 'flavor': 'multitrain', 'depths': [1, 2], 'width': 48, 'key_stride': 4}
+  given = config.plain(recipe('mvit_k400', 'tiny'))
+  given = config.translate({**given, 'model': {**old, 'class_token': False}})
+  assert given['model']['name'] == 'mvit_multitrain_b_16x4'
+  wanted = mvit.Backbone(
+    flavor='multitrain', depths=(1, 2), width=48, key_stride=4, class_token=False, frames=8, crop=48
+  )
+  assert build.model(given, 5).backbone == wanted
+
+
+def test_a_variant_is_refused_with_the_models_name():
+  given = config.plain(recipe('mae_k400'))
+  for model, message in (
+    ({'name': 'vit', 'variant': 'L'}, "write config.model.name='vit_large'"),
+    ({'name': 'vit', 'variant': 'XL'}, 'vjax.list_models'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      config.parse({**given, 'model': model})
+  with pytest.raises(ValueError, match="no model 'vit_lage': did you mean 'vit_large'"):
+    build.model({**given, 'model': {'name': 'vit_lage'}}, 5)
 
 
 def test_a_config_of_today_is_not_translated(tmp_path):
@@ -94,6 +151,7 @@ def test_an_old_key_is_refused_with_its_new_name(section):
   [
     ('optim.rate', 'config.optim.rate is called config.optim.learning_rate now'),
     ('evals.test.clips', 'config.evals.test.clips is called config.evals.test.num_clips now'),
+    ('model.variant', 'a model has one name now'),
     ('data.bach', "unknown key 'bach': did you mean 'batch_size'"),
     ('train.ema_decy', "unknown key 'ema_decy': did you mean 'ema_decay'"),
   ],
@@ -146,7 +204,7 @@ def test_every_key_of_every_section_is_there(name, arg):
     if section != 'optim' or len(found.optim):
       assert set(found[section]) == {f.name for f in dataclasses.fields(kind)}, section
   for section, what in config._ROOMS.items():
-    module = registry.find(f'{section}s', found[section].name)
+    module = config.room_file(section, found[section].name)
     wanted = set(config.parameters(getattr(module, what))) - {'video', 'name', 'remat', 'batch'}
     assert wanted <= set(found[section]), section
   assert {'window', 'bias_start'} <= set(recipe('mae_finetune_k400').head)
@@ -245,7 +303,7 @@ def test_make_passes_on_what_a_call_raises():
 
 
 @pytest.mark.parametrize(
-  'source, variant, classes, mean, clip, average',
+  'source, name, classes, mean, clip, average',
   [
     ('ibm', 'tam_inception', 174, 0.5, {'sampling': 'uniform'}, 'logits'),
     (
@@ -256,12 +314,12 @@ def test_make_passes_on_what_a_call_raises():
       {'sampling': 'dense', 'num_frames': 32, 'frame_stride': 2},
       'logits',
     ),
-    ('torchvision', 'resnet50', 1000, 0.485, {'crop_size': 224}, 'probabilities'),
-    ('torchvision', 'googlenet', 1000, 0.5, {'crop_size': 224}, 'probabilities'),
-    ('torchvision', 'r3d_18', 400, 0.43216, {'crop_size': 112}, 'probabilities'),
+    ('torchvision', 'tsn_r50', 1000, 0.485, {'crop_size': 224}, 'probabilities'),
+    ('torchvision', 'tsn_inception', 1000, 0.5, {'crop_size': 224}, 'probabilities'),
+    ('torchvision', 'tv_r3d_18', 400, 0.43216, {'crop_size': 112}, 'probabilities'),
     (
       'vmz',
-      'ir_csn_152',
+      'vmz_ir_csn_r152',
       359,
       0.43216,
       {'crop_size': 224, 'short_side': 256, 'frame_stride': 2},
@@ -269,16 +327,16 @@ def test_make_passes_on_what_a_call_raises():
     ),
     ('vmz', 'r2plus1d_34', 400, 0.43216, {'crop_size': 112, 'frame_stride': 1}, 'probabilities'),
     ('mmaction', 'sts_x3d_s', 400, 0.45, {}, 'probabilities'),
-    ('mmaction', 'ir_csn_r152', 400, None, {}, 'probabilities'),
+    ('mmaction', 'vmz_ir_csn_r152', 400, None, {}, 'probabilities'),
     ('slowfast', 'mvit_v2_l_40x3', 400, 0.485, {'sampling': 'linspace'}, 'probabilities'),
   ],
 )
 def test_converted_weights_get_the_pixels_and_clips_of_their_source(
-  source, variant, classes, mean, clip, average
+  source, name, classes, mean, clip, average
 ):
   from vjax.convert import _config
 
-  found = _config.preprocessing(source, variant, classes)
+  found = _config.preprocessing(source, name, classes)
   assert (found.pixels[0] or (None,))[0] == mean and found.average == average
   assert clip.items() <= found.clip.items()
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from vjax import registry
+
 DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 PAGES = sorted(DOCS.glob('add_*.md'))
 
@@ -31,9 +33,12 @@ def test_worked_example_runs(page, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, '.'.join(path.with_suffix('').parts), raising=False)
   monkeypatch.chdir(tmp_path)
   scope: dict = {}
-  for text in blocks(page):
-    if text not in files:
-      exec(compile(text, str(page), 'exec'), scope)
+  try:
+    for text in blocks(page):
+      if text not in files:
+        exec(compile(text, str(page), 'exec'), scope)
+  finally:
+    registry.models.cache_clear()
   for name in [
     n for n in sys.modules if str(tmp_path) in str(getattr(sys.modules[n], '__file__', ''))
   ]:

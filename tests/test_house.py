@@ -12,15 +12,17 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = {
   **dict.fromkeys(['demo', 'visualize'], 9),  # a study with a report; views that predict makes
-  **dict.fromkeys(['main', 'study', 'predict', 'zoo'], 8),
+  **dict.fromkeys(['main', 'study', 'predict', 'zoo', 'config_docs'], 8),
   'train': 7,  # evaluates on the way
   'evaluate': 6,
   'inference': 5,
   **dict.fromkeys(['build', 'convert', 'guards'], 4),  # whole models of what lies below
+  'factory': 3.5,  # models with their heads
   'train_step': 3,
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs', 'checkpoint'], 3),
   **dict.fromkeys(['data', 'layers', 'optim', 'metrics', 'preprocess', 'figures', 'inflate'], 2),
   **dict.fromkeys(['config', 'sharding'], 1),
+  'old_models': 0.5,  # reads old configs
   **dict.fromkeys(['types', 'registry', 'tree', 'remote', 'kernels', 'code_version'], 0),
 }
 FILES = sorted(

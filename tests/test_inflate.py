@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.networks import variables_of
-from vjax import checkpoint, inflate, tree, zoo
+from vjax import checkpoint, factory, inflate, tree
 from vjax.layers.sts import static_outputs
 
 SMALL = dict(width=0.125, depths=(1, 1, 1, 1))
@@ -63,9 +63,7 @@ def test_a_still_clip_is_answered_like_its_picture(mode, middle_only):
   still = jnp.broadcast_to(
     jax.random.normal(jax.random.key(3), (1, 1, 32, 32, 3)), (1, 24, 32, 32, 3)
   )
-  image, video = (
-    zoo.network('resnet', f'{kind}_r18', 24, 32, 5, **SMALL) for kind in ('tsn', 'i3d')
-  )
+  image, video = (factory.create_model(f'{kind}_r18', 5, **SMALL) for kind in ('tsn', 'i3d'))
   variables = variables_of(image, still)
   shapes = tree.flatten(jax.eval_shape(lambda: video.init(jax.random.key(0), still, train=False)))
   expected = answer(image, variables, still, method='features').maps[0]
@@ -77,9 +75,7 @@ def test_a_still_clip_is_answered_like_its_picture(mode, middle_only):
 @pytest.mark.slow
 def test_repeat_equals_mean_under_batch_statistics():
   clip = jax.random.normal(jax.random.key(3), (4, 8, 32, 32, 3))
-  image, video = (
-    zoo.network('resnet', f'{kind}_r18', 8, 32, 5, **SMALL) for kind in ('tsn', 'i3d')
-  )
+  image, video = (factory.create_model(f'{kind}_r18', 5, **SMALL) for kind in ('tsn', 'i3d'))
   variables = variables_of(image, clip)
   shapes = tree.flatten(jax.eval_shape(lambda: video.init(jax.random.key(0), clip, train=False)))
   train = jax.jit(lambda v: video.apply(v, clip, train=True, mutable=['batch_stats'])[0])
@@ -91,8 +87,8 @@ def test_repeat_equals_mean_under_batch_statistics():
 def test_slices_of_a_video_network_are_image_networks():
   """The middle slice answers one frame as the whole network does; every slice goes back to where it
   came from."""
-  net = zoo.network('resnet', 'i3d_r18', 1, 32, 5, **SMALL)
-  image = zoo.network('resnet', 'tsn_r18', 1, 32, 5, **SMALL)
+  net = factory.create_model('i3d_r18', 5, **SMALL)
+  image = factory.create_model('tsn_r18', 5, **SMALL)
   frame = jax.random.normal(jax.random.key(3), (2, 1, 32, 32, 3))
   variables = variables_of(net, frame)
   middle = inflate.temporal_slice(variables, 1)
@@ -109,37 +105,36 @@ def test_slices_of_a_video_network_are_image_networks():
 
 
 NETWORKS = (
-  'resnet/sts_ir_csn_r50',
-  'resnet/sts_slow_r50',
-  'resnet/sts_3x1x1_r50',
-  'resnet/sts_3x3x3_r50',
-  'resnet/sts_r2plus1d_r34',
-  'x3d/sts_s',
-  'slowfast/sts_r50_8x8',
+  'sts_ir_csn_r50',
+  'sts_slow_r50',
+  'sts_3x1x1_r50',
+  'sts_3x3x3_r50',
+  'sts_r2plus1d_r34',
+  'sts_x3d_s',
+  'sts_slowfast_r50_8x8',
 )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
 def test_sts_with_zeroed_side_slices_is_the_plain_network_and_sees_frames_alone(name):
-  model, variant = name.split('/')
-  small = dict(width=0.5, deep=0.2) if model == 'x3d' else SMALL
-  sts = zoo.network(model, variant, 4, 32, 5, **small)
-  plain = zoo.network(model, variant, 4, 32, 5, **small, sts='')
+  small = dict(width=0.5, deep=0.2) if name == 'sts_x3d_s' else SMALL
+  sts = factory.create_model(name, 5, **small)
+  plain = factory.create_model(name, 5, **small, sts='')
   clip = jax.random.normal(jax.random.key(3), (2, 4, 32, 32, 3))
   variables = inflate.middle_only(variables_of(sts, clip))
   whole = answer(sts, variables, clip)
   if (
-    model == 'slowfast'
+    name == 'sts_slowfast_r50_8x8'
   ):  # its slow pathway leaves out frames: a still clip is answered like its picture
     still = jnp.broadcast_to(clip[:, :1], clip.shape)
     np.testing.assert_allclose(
       answer(sts, variables, still), answer(sts, variables, clip[:, :1]), rtol=1e-4, atol=1e-5
     )
-  np.testing.assert_allclose(whole, answer(plain, variables, clip), rtol=1e-4, atol=1e-5)
-  if model == 'resnet':  # X3D's head is not linear
+  elif name != 'sts_x3d_s':  # X3D's head is not linear
     frames = answer(sts, variables, clip.reshape(8, 1, 32, 32, 3)).reshape(2, 4, -1)
     np.testing.assert_allclose(whole, frames.mean(1), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(whole, answer(plain, variables, clip), rtol=1e-4, atol=1e-5)
 
 
 def test_static_outputs_may_keep_their_side_slices():
@@ -163,23 +158,23 @@ def test_rates_of_slices():
     inflate.reweight({'b': {'kernel': five}}, (0, 0, 1, 0, 0))
 
 
-def shapes_of(model, variant, frames):
+def shapes_of(name, frames):
   video = jax.ShapeDtypeStruct((1, frames, 32, 32, 3), jnp.float32)
-  net = zoo.network(model, variant, frames, 32, 5)
+  net = factory.create_model(name, 5)
   return tree.flatten(jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), video))
 
 
 @pytest.mark.parametrize(('source', 'target', 'new'), [
-  ('tsn_r18', 'resnet/s3d_r18', r'backbone/res\d/block\d/(conv\d/temporal/kernel|norm\d/\w+)'),
-  ('tsn_r50', 'resnet/s3d_r50', r'backbone/res\d/block\d/(conv2/temporal/kernel|norm2/\w+)'),
-  ('tsn_r50', 'resnet/i3d_r50', ''),
-  ('tsn_r50', 'resnet/tam_r50', r'backbone/res\d/block\d/mix/kernel'),
-  ('tsn_r50', 'slowfast/r50_4x16', r'backbone/(fast|lateral).*|head/linear/kernel'),
+  ('tsn_r18', 's3d_r18', r'backbone/res\d/block\d/(conv\d/temporal/kernel|norm\d/\w+)'),
+  ('tsn_r50', 's3d_r50', r'backbone/res\d/block\d/(conv2/temporal/kernel|norm2/\w+)'),
+  ('tsn_r50', 'i3d_r50', ''),
+  ('tsn_r50', 'tam_r50', r'backbone/res\d/block\d/mix/kernel'),
+  ('tsn_r50', 'slowfast_r50_4x16', r'backbone/(fast|lateral).*|head/linear/kernel'),
 ])  # fmt: skip
 def test_where_an_image_network_goes(source, target, new):
   """Every tensor finds a place of its shape, up to frames and inputs; only `new` names are left
   over."""
-  old, wanted = shapes_of('resnet', source, 8), shapes_of(*target.split('/'), 8)
+  old, wanted = shapes_of(source, 8), shapes_of(target, 8)
   places = inflate.renames(old, wanted)
   taken = [places[name] for name in old]
   assert len(set(taken)) == len(taken)
@@ -208,9 +203,7 @@ def test_warm_start_from_an_image_network(tmp_path):
   is."""
   from vjax import build
 
-  image, video = (
-    zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 'i3d')
-  )
+  image, video = (factory.create_model(f'{kind}_r18', 5, **SMALL) for kind in ('tsn', 'i3d'))
   clip = jnp.zeros((1, 4, 32, 32, 3))
   variables = variables_of(image, clip)
   checkpoint.save_params(tmp_path, variables, {'config': {}, 'classes': []})
@@ -246,9 +239,7 @@ def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
     tmp_path,
     **build.warm(net, spec, InitConfig(path=str(tmp_path), **init)),
   )
-  image, video = (
-    zoo.network('resnet', f'{kind}_r18', 4, 32, 5, **SMALL) for kind in ('tsn', 's3d')
-  )
+  image, video = (factory.create_model(f'{kind}_r18', 5, **SMALL) for kind in ('tsn', 's3d'))
   variables, wanted = variables_of(image, clip), variables_of(video, clip, seed=1)
   checkpoint.save_params(tmp_path, variables, {'config': {}, 'classes': []})
   anew = (r'backbone/.*/temporal/kernel', r'backbone/.*/norm\d/.*')
@@ -262,7 +253,7 @@ def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
   )
   assert 'backbone/res2/block0/conv1/temporal/kernel' in report['skipped']
 
-  network = zoo.network('resnet', 'sts_3x3x3_r50', 4, 32, 5, **SMALL)
+  network = factory.create_model('sts_3x3x3_r50', 5, **SMALL)
   variables = variables_of(network, clip)
   checkpoint.save_params(tmp_path / 'sts', variables, {'config': {}, 'classes': []})
   tmp_path = tmp_path / 'sts'

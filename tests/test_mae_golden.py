@@ -31,7 +31,7 @@ def masked_error(model, video, out, mask, normalize, target) -> float:
 
 def loaded(golden, weights, dtype):
   """Model and variables of a fixture, and its clip (B, T, H, W, C)."""
-  model, variables = convert.load('mae_st', weights, variant='B', dtype=dtype)
+  model, variables = convert.load('mae_st', weights, variant='vit_base', dtype=dtype)
   video = np.moveaxis(golden_files.model_input(golden['inputs'][0]['shape']), 1, -1)
   return model, variables, jnp.asarray(video, dtype)
 

@@ -5,3 +5,12 @@ import os
 # TensorFlow only reads records here; without this every start prints what its CPU could do.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+
+
+def __getattr__(name: str):
+  """Imports `create_model` and `list_models`, and with them JAX, on first use."""
+  if name in ('create_model', 'list_models'):
+    from vjax import factory
+
+    return getattr(factory, name)
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vjax import checkpoint, inflate, macs, optim, preprocess, registry, remote
+from vjax import checkpoint, factory, inflate, macs, optim, preprocess, registry, remote
 from vjax.config import (
   CLIP_KEYS,
   SCHEMA,
@@ -127,22 +127,15 @@ def model(config: Any, num_classes: int) -> VideoModel:
   """The backbone and head of a config."""
   config = parse(config)
   clip, room = config.clip, config.model
-  module, settings = registry.find('models', room.name), dict(room.settings)
-  if 'variant' in settings:
-    variant = settings.pop('variant')
-    if variant not in module.VARIANTS:
-      raise ValueError(
-        f'config.model.variant is {variant!r}; {room.name} has {", ".join(module.VARIANTS)}'
-      )
-    settings = {**module.VARIANTS[variant], **settings}
+  family, row = factory.find_model(room.name)
   facts = dict(frames=clip.num_frames, crop=clip.crop_size, num_classes=num_classes)
   facts |= dict(dtype=jnp.dtype(config.train.dtype), remat=config.train.remat)
-  backbone = make(module.Backbone, settings, 'model', **facts)
+  backbone = make(family.Backbone, {**row, **room.settings}, 'model', **facts)
   if hasattr(backbone, 'frames') and backbone.frames != clip.num_frames:
     raise ValueError(
       f'config.clip.num_frames is {clip.num_frames}, but the model is made for {backbone.frames}: '
       'set config.model.frames '
-      f'too, or choose a variant for {clip.num_frames} frames'
+      f'too, or choose a model for {clip.num_frames} frames'
     )
   # A head may ask for facts of the clip, and for settings that the backbone shares with it (a
   # decoder's patch).
@@ -151,7 +144,7 @@ def model(config: Any, num_classes: int) -> VideoModel:
     registry.find('heads', config.head.name).Head,
     config.head.settings,
     'head',
-    **{**facts, **shared},
+    **{**family.HEAD, **facts, **shared},
   )
   return VideoModel(backbone=backbone, head=head)
 
@@ -197,7 +190,7 @@ def optimizer(
 def _layer_multipliers(config: Config, net: VideoModel, shapes: Any) -> dict[str, float] | None:
   if config.optim.layer_decay is None:
     return None
-  module = registry.find('models', config.model.name)
+  module, _ = factory.find_model(config.model.name)
   if not hasattr(module, 'layer_of'):
     raise ValueError(
       f'config.optim.layer_decay: {module.__name__} has no order of layers (layer_of), leave it out'

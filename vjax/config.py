@@ -1,8 +1,9 @@
 """The config, typed: a frozen dataclass for every section, and `parse`, which reads a config once.
 
 Settings of rooms (models, heads, objectives, evaluations) are arguments of what the room's file
-holds; the config keeps them as `Room`. `complete` adds the keys that a config leaves open, so that
-every one can be set on the command line.
+holds; the config keeps them as `Room`. A model is called by its name in `vjax.list_models()`.
+`complete` adds the keys that a config leaves open, so that every one can be set on the command
+line.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
-from vjax import registry
+from vjax import old_models, registry
 
 T = TypeVar('T')
 FULL_FRAME = 'full'  # a crop_size of evaluations
-SCHEMA = 2  # of config in meta.json; a file without a number has that of the first edition, 1
+SCHEMA = 3  # of config in meta.json; a file without a number has that of the first edition, 1
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 _FACTS = (
   'model',
@@ -89,7 +90,7 @@ class Room:
   """A file of a room (vjax/models, heads, objectives, evals) and the settings that it takes.
 
   Attributes:
-    name: of the file.
+    name: of the file; of a model, that of its row.
     settings: arguments; those left open are absent.
   """
 
@@ -519,6 +520,7 @@ def parse(config: Any) -> Config:
     if name != 'optim'
   }
   sections['optim'] = _section(OptimConfig, given['optim'], 'optim') if given['optim'] else None
+  old_models.refuse_variant(given['model'])
   for name in (*_ROOMS, 'objective'):
     sections[name] = _room(given[name], name)
   datasets = _datasets(given, sections)
@@ -567,7 +569,8 @@ def _section(kind: Callable[..., T], section: Mapping[str, Any], where: str) -> 
 
 def _room(section: Mapping[str, Any], where: str) -> Room:
   if 'name' not in section:
-    raise ValueError(f'config.{where} has no key name: it says which file of vjax/{where}s/ to use')
+    source = 'model of vjax.list_models()' if where == 'model' else f'file of vjax/{where}s/'
+    raise ValueError(f'config.{where} has no key name: it says which {source} to use')
   check_names(None, section, where)
   return Room(section['name'], {key: value for key, value in section.items() if key != 'name'})
 
@@ -629,6 +632,8 @@ def check_flag(path: Sequence[str]) -> None:
   if now := renamed(path):
     old = '.'.join(path)
     raise ValueError(f'config.{old} is called config.{".".join((*path[:-1], now))} now')
+  if tuple(path) == ('model', 'variant'):
+    raise ValueError('config.model.variant: a model has one name now, give it as config.model.name')
   if len(path) == 2 and path[0] in _TYPED:
     check_names([f.name for f in fields(_TYPED[path[0]])], {path[1]: None}, path[0])
 
@@ -686,8 +691,7 @@ def complete(config: Any) -> Any:
             _open(hints[field.name]) if field.default is None else field.default
           )
   for section, what in _ROOMS.items():
-    module = registry.find(f'{section}s', config[section].name)
-    _complete_room(config[section], getattr(module, what))
+    _complete_room(config[section], getattr(room_file(section, config[section].name), what))
   _complete_room(
     config.objective, registry.find('objectives', config.objective.name).OBJECTIVE.loss
   )
@@ -714,6 +718,13 @@ def _complete_section(section: Any, kind: type) -> None:
   for name, hint in typing.get_type_hints(kind).items():
     if name not in section and hint not in (ClipConfig, AugmentConfig):
       section[name] = _open(hint)
+
+
+def room_file(section: str, name: str) -> types.ModuleType:
+  """The file that a section's name stands for; of a model, that of its family."""
+  if section == 'model':
+    return registry.find_model(name)[0]
+  return registry.find(f'{section}s', name)
 
 
 def _complete_room(section: Any, function: Callable, skip: Sequence[str] = ()) -> None:
@@ -743,7 +754,7 @@ def _open(hint: Any) -> Any:
 
 
 def translate(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A plain config of the first edition under today's names."""
+  """Returns a plain config of an older schema under today's names."""
 
   def rename(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     names = RENAMED.get(where, {})
@@ -758,4 +769,6 @@ def translate(config: Mapping[str, Any]) -> dict[str, Any]:
   }
   if 'evals' in result:
     result['evals'] = {name: rename(section, 'evals') for name, section in result['evals'].items()}
+  if 'model' in result:
+    result['model'] = old_models.translate(result['model'], result.get('clip', {}))
   return result

@@ -60,7 +60,7 @@ def reference() -> str:
   """Returns the page."""
   parts = [_INTRODUCTION]
   for name, kind in _SECTIONS.items():
-    parts += [f'\n## {name}\n\n{_summary(kind)}\n', _table(_fields(kind))]
+    parts += [f'\n## {name}\n\n{_summary(kind)}\n\n', _table(_fields(kind))]
   views = {name: row for name, row in _fields(config.ViewsConfig).items() if name != 'num_repeats'}
   entry = {'name': ('str', '', 'File in vjax/evals.')}
   entry['dataset'] = ('str', "''", attributes(config.EvalConfig)['dataset'])
@@ -69,7 +69,7 @@ def reference() -> str:
     f'\n## evals.NAME\n\n{_summary(config.EvalConfig)}',
     ' The keys of the clip default to ',
   ]
-  parts += ['those of `clip`. The keys of each file follow below.\n', _table({**entry, **views})]
+  parts += ['those of `clip`. The keys of each file follow below.\n\n', _table({**entry, **views})]
   for room, function in (
     ('models', lambda module: module.Backbone),
     ('heads', lambda module: module.Head),
@@ -78,8 +78,11 @@ def reference() -> str:
   ):
     section = {'evals': 'evals.NAME'}.get(room, room.removesuffix('s'))
     for name in registry.names(room):
-      found = function(registry.find(room, name))
-      parts.append(f"\n## {section}, name='{name}'\n\n{_summary(found)}\n")
+      module = registry.find(room, name)
+      found, title = function(module), f"name='{name}'"
+      if room == 'models':
+        title = f'family {name}: {", ".join(module.MODELS)}'
+      parts.append(f'\n## {section}, {title}\n\n{_summary(found)}\n\n')
       parts.append(_settings(found, room))
   return ''.join(parts)
 

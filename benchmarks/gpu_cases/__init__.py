@@ -47,8 +47,8 @@ class Case:
 
 # fixture: source, variant, how its input becomes (B, T, H, W, 3), settings. One of each family.
 _FIXTURES = {
-  'r2plus1d': ('tv_r2plus1d_18', 'torchvision', 'r2plus1d_18', 'clip', {}),
-  'vit': ('mae_finetune_base_patch16', 'mae_st', 'B', 'clip', {}),
+  'r2plus1d': ('tv_r2plus1d_18', 'torchvision', 'tv_r2plus1d_18', 'clip', {}),
+  'vit': ('mae_finetune_base_patch16', 'mae_st', 'vit_base', 'clip', {}),
   'mvit': ('sf_MVITv2_S_16x4', 'slowfast', 'mvit_v2_s_16x4', 'clip', {}),
   'slowfast': ('sf_SLOWFAST_4x16_R50', 'slowfast', 'slowfast_r50_4x16', 'clip', {}),
   'csn_sts': ('sts_ircsn_r50', 'sts', 'sts_ir_csn_r50', 'clip', {}),
@@ -112,16 +112,16 @@ def _right() -> list[Case]:
 
 
 def _headline() -> list[Case]:
-  tiny = {'variant': 'Ti', 'batches': (1,), 'crop': 64, 'frames': 4}
-  mae = lambda name, estimate, small=None, **given: Case(
-    f'headline/{name}', 3, 'headline.mae', given, estimate, small, 30, env=_ALONE
+  tiny = {'name': 'vit_tiny', 'batches': (1,), 'crop': 64, 'frames': 4}
+  mae = lambda case, estimate, small=None, **given: Case(
+    f'headline/{case}', 3, 'headline.mae', given, estimate, small, 30, env=_ALONE
   )
   return [
-    mae('mae_l_90', 180, tiny, variant='L', ratio=0.9, batches=(128, 64, 256)),
-    mae('mae_l_dense', 150, variant='L', ratio=None, batches=(16, 32)),
-    mae('mae_b_90', 120, variant='B', ratio=0.9, batches=(256, 128)),
-    mae('mae_b_dense', 120, variant='B', ratio=None, batches=(64, 32)),
-    mae('mae_l_75', 150, variant='L', ratio=0.75, batches=(64, 128)),
+    mae('mae_l_90', 180, tiny, name='vit_large', ratio=0.9, batches=(128, 64, 256)),
+    mae('mae_l_dense', 150, name='vit_large', ratio=None, batches=(16, 32)),
+    mae('mae_b_90', 120, name='vit_base', ratio=0.9, batches=(256, 128)),
+    mae('mae_b_dense', 120, name='vit_base', ratio=None, batches=(64, 32)),
+    mae('mae_l_75', 150, name='vit_large', ratio=0.75, batches=(64, 128)),
   ]
 
 

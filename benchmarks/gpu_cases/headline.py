@@ -16,7 +16,7 @@ from vjax.layers import mask as masks
 
 def mae(
   record: Recorder,
-  variant: str,
+  name: str,
   batches: tuple[int, ...],
   ratio: float | None = 0.9,
   frames: int = 16,
@@ -27,21 +27,21 @@ def mae(
 
   Args:
     record: of the results.
-    variant: of the ViT.
+    name: of the ViT.
     batches: clips a step, the likeliest first; after one that memory does not hold no larger one is
       tried.
     ratio: of hidden tokens; None = dense.
     frames, crop: of the clip.
   """
   dtype = jnp.bfloat16 if record.full else jnp.float32
-  run = training.masked(variant, ratio, (frames, crop, crop), dtype)
+  run = training.masked(name, ratio, (frames, crop, crop), dtype)
   compiled: dict[int, Any] = {}
   too_large = None
   for clips in batches:
     if too_large is not None and clips > too_large:
       continue
     if not record.measure(
-      f'batch={clips}', lambda clips=clips: _speed(run, variant, ratio, clips, compiled)
+      f'batch={clips}', lambda clips=clips: _speed(run, name, ratio, clips, compiled)
     ):
       too_large = clips
   done = {line: values for line, values in record.known.items() if 'clips_per_s' in values}
@@ -53,12 +53,12 @@ def mae(
 
 
 def _speed(
-  run: training.Training, variant: str, ratio: float | None, clips: int, compiled: dict[int, Any]
+  run: training.Training, name: str, ratio: float | None, clips: int, compiled: dict[int, Any]
 ) -> dict[str, Any]:
   tokens = run.clip[0] // 2 * (run.clip[1] // 16) ** 2
   kept = tokens if ratio is None else masks.kept(tokens, ratio)
   flop = (
-    2 * 3 * clips * mae_step.step_macs(variant, kept, tokens)
+    2 * 3 * clips * mae_step.step_macs(name, kept, tokens)
   )  # a multiply-add is two; backward twice forward
   step, compile_s = run.compiled(clips)
   largest = clips >= max(compiled, default=0)

@@ -9,22 +9,20 @@ import jax.numpy as jnp
 
 from benchmarks.gpu_cases import training
 from benchmarks.gpu_cases.recorder import Recorder, seconds_of
-from vjax.models import mvit, vit
+from vjax import factory
+
+_MODELS = {  # name of the case: model, frames, crop
+  'vit_ti': ('vit_tiny', 4, 64),
+  'vit_l': ('vit_large', 16, 224),
+  'vit_h': ('vit_huge', 16, 224),
+  'mvit_l': ('mvit_v2_l_40x3', 40, 312),
+}
 
 
 def _training(name: str, remat: bool, dtype: Any) -> training.Training:
-  if name == 'mvit_l':
-    row = mvit.VARIANTS['v2_l_40x3']
-    return training.classifier(
-      mvit.Backbone(**row, dtype=dtype, remat=remat), (40, row['crop'], row['crop'])
-    )
-  clip = (4, 64, 64) if name == 'vit_ti' else (16, 224, 224)
-  sizes = {
-    **vit.VARIANTS[name.removeprefix('vit_').capitalize()],
-    'frames': clip[0],
-    'crop': clip[1],
-  }
-  return training.classifier(vit.Backbone(**sizes, dtype=dtype, remat=remat), clip)
+  model, frames, crop = _MODELS[name]
+  backbone = factory.create_backbone(model, frames=frames, crop=crop, dtype=dtype, remat=remat)
+  return training.classifier(backbone, (frames, crop, crop))
 
 
 def largest(record: Recorder, name: str, remat: bool, clips: tuple[int, int]) -> None:

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vjax import optim, sharding, train_step
+from vjax import factory, optim, sharding, train_step
 from vjax.heads import linear
 from vjax.heads import mae as mae_head
-from vjax.models import mvit, resnet, vit
+from vjax.models import vit
 from vjax.objectives import classify, mae
 from vjax.types import VideoModel
 
@@ -91,7 +91,7 @@ class Training:
 
 
 def masked(
-  variant: str,
+  name: str,
   ratio: float | None,
   clip: tuple[int, int, int] = (16, 224, 224),
   dtype: Any = jnp.bfloat16,
@@ -99,8 +99,8 @@ def masked(
 ) -> Training:
   """Masked pre-training of a ViT. ratio=None: dense, where the encoder sees every token, hidden
   ones as a learned one."""
-  shape = {**vit.VARIANTS[variant], 'frames': clip[0], 'crop': clip[1], **sizes}
-  backbone = vit.Backbone(**shape, keep_mask_tokens=ratio is None, dtype=dtype)
+  shape = {'frames': clip[0], 'crop': clip[1], **sizes}
+  backbone = factory.create_backbone(name, **shape, keep_mask_tokens=ratio is None, dtype=dtype)
   objective = partial(mae.loss, ratio=0.9 if ratio is None else ratio)
   return Training(VideoModel(backbone, mae_head.Head(dtype=dtype)), objective, clip)
 
@@ -122,14 +122,9 @@ def small(name: str, width: int = 1, dtype: Any = jnp.float32) -> Training:
     backbone = vit.Backbone(64 * width, 2, 2, frames=8, crop=32, patch=(2, 8, 8), dtype=dtype)
     return classifier(backbone, (8, 32, 32), **sgd)
   if name == 'mvit':
-    sizes = {
-      **mvit.VARIANTS['v2_s_16x4'],
-      'depths': (1, 1, 1, 1),
-      'width': 32 * width,
-      'frames': 8,
-      'crop': 64,
-    }
-    return classifier(mvit.Backbone(**sizes, dtype=dtype), (8, 64, 64), **sgd)
-  variant = {'r2plus1d': 'r2plus1d_18', 'csn': 'ir_csn_r50'}[name]
-  sizes = {**resnet.VARIANTS[variant], 'depths': (1, 1, 1, 1), 'width': 0.25 * width}
-  return classifier(resnet.Backbone(**sizes, dtype=dtype), (8, 64, 64), **sgd)
+    model, sizes = 'mvit_v2_s_16x4', {'width': 32 * width, 'frames': 8, 'crop': 64}
+  else:
+    model = {'r2plus1d': 'r2plus1d_18', 'csn': 'ir_csn_r50'}[name]
+    sizes = {'width': 0.25 * width}
+  backbone = factory.create_backbone(model, depths=(1, 1, 1, 1), **sizes, dtype=dtype)
+  return classifier(backbone, (8, 64, 64), **sgd)

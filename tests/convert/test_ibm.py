@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 
 from tests.convert import zoo
-from vjax import convert, tree
-from vjax.heads import linear
-from vjax.models import blresnet
-from vjax.types import VideoModel
+from vjax import convert, factory, tree
 
 FIXTURES = {  # fixture -> variant, settings
   'ibm_tsn_resnet18': ('tsn_r18', {}),
@@ -60,7 +57,7 @@ def test_blresnet_tam_there_and_back():
   """Names of the release: pairs of frames before stages, taps of their own, averages before strided
   shortcuts."""
   settings = dict(width=0.125)
-  net = VideoModel(blresnet.Backbone(**blresnet.VARIANTS['50'], **settings), linear.Head(5))
+  net = factory.create_model('blresnet_50', 5, **settings)
   video = jnp.zeros((1, 8, 64, 64, 3))
   shapes = jax.eval_shape(lambda rng, x: net.init(rng, x, train=False), jax.random.key(0), video)
   rng = np.random.default_rng(0)

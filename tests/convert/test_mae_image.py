@@ -7,11 +7,11 @@ import pytest
 from tests import golden_files
 from vjax import convert
 
-WIDTH = 192  # variant Ti
+WIDTH = 192  # of vit_tiny
 
 
 def dictionary(patch: int = 16, side: int = 4, head: bool = True) -> dict[str, np.ndarray]:
-  """A synthetic image ViT of variant Ti, with a decoder's leftovers and fused queries, keys and
+  """A synthetic image ViT of the tiny ViT, with a decoder's leftovers and fused queries, keys and
   values."""
   shapes = {
     'cls_token': (1, 1, WIDTH),
@@ -32,7 +32,7 @@ def dictionary(patch: int = 16, side: int = 4, head: bool = True) -> dict[str, n
 
 def test_a_still_clip_has_the_tokens_of_the_image():
   weights = dictionary()
-  model, variables = convert.load('mae_image', weights, variant='Ti', frames=4)
+  model, variables = convert.load('mae_image', weights, variant='vit_tiny', frames=4)
   assert model.backbone.crop == 64 and model.head.num_classes == 7
   backbone = variables['params']['backbone']
   image = np.random.default_rng(0).standard_normal((64, 64, 3)).astype(np.float32)
@@ -59,7 +59,7 @@ def test_a_still_clip_has_the_tokens_of_the_image():
 
 
 def test_other_sizes_patches_and_directions():
-  model, variables = convert.load('mae_image', dictionary(head=False), variant='Ti', crop=96)
+  model, variables = convert.load('mae_image', dictionary(head=False), variant='vit_tiny', crop=96)
   assert variables['params']['backbone']['position_spatial'].shape == (1, 36, WIDTH)
   assert (
     model.backbone.frames == 16 and (variables['params']['head']['linear']['kernel'] == 0).all()
@@ -67,29 +67,31 @@ def test_other_sizes_patches_and_directions():
   with pytest.raises(
     ValueError, match=r'patches are 14x14 px, the video model wants 16x16 .*patch=\(2, 14, 14\)'
   ):
-    convert.load('mae_image', dictionary(patch=14), variant='Ti')
-  model, _ = convert.load('mae_image', dictionary(patch=14), variant='Ti', patch=(2, 14, 14))
+    convert.load('mae_image', dictionary(patch=14), variant='vit_tiny')
+  model, _ = convert.load('mae_image', dictionary(patch=14), variant='vit_tiny', patch=(2, 14, 14))
   assert model.backbone.crop == 56
   with pytest.raises(ValueError, match='no image ViT'):
-    convert.load('mae_image', {'head.weight': np.zeros((7, WIDTH))}, variant='Ti')
+    convert.load('mae_image', {'head.weight': np.zeros((7, WIDTH))}, variant='vit_tiny')
   with pytest.raises(ValueError, match='one way'):
-    convert.to_source('mae_image', variables, 'Ti')
+    convert.to_source('mae_image', variables, 'vit_tiny')
 
 
 def test_readouts_and_crops():
   """DeiT reads the class token; a fine-tuned masked autoencoder norms the mean, and calls that norm
   otherwise."""
-  assert convert.load('mae_image', dictionary(), variant='Ti')[0].backbone.pool == 'class'
+  assert convert.load('mae_image', dictionary(), variant='vit_tiny')[0].backbone.pool == 'class'
   tuned = {
     name.replace('norm.', 'fc_norm.') if name.startswith('norm.') else name: x
     for name, x in dictionary().items()
   }
-  model, variables = convert.load('mae_image', tuned, variant='Ti', crop=(64, 96))
+  model, variables = convert.load('mae_image', tuned, variant='vit_tiny', crop=(64, 96))
   assert model.backbone.pool == 'mean' and model.backbone.crop == (64, 96)
   assert variables['params']['backbone']['position_spatial'].shape == (1, 24, WIDTH)
   np.testing.assert_array_equal(
     variables['params']['backbone']['norm']['scale'], tuned['fc_norm.weight']
   )
-  assert convert.load('mae_image', dictionary(head=False), variant='Ti')[0].backbone.pool == 'mean'
+  assert (
+    convert.load('mae_image', dictionary(head=False), variant='vit_tiny')[0].backbone.pool == 'mean'
+  )
   with pytest.raises(ValueError, match="both 'norm' and 'fc_norm'"):
-    convert.load('mae_image', tuned | dictionary(), variant='Ti')
+    convert.load('mae_image', tuned | dictionary(), variant='vit_tiny')

@@ -6,15 +6,15 @@ import pytest
 
 from tests import golden_files
 from vjax import convert, tree
-from vjax.convert import mae_st
+from vjax.models import vit
 
-WIDTH, DEPTH, DECODER = 192, 12, 64  # variant Ti
+WIDTH, DEPTH, DECODER = 192, 12, 64  # of vit_tiny
 
 
 def dictionary(
   scheme: str, frames: int = 4, crop: int = 32, classes: int = 0
 ) -> dict[str, np.ndarray]:
-  """A synthetic state dict of variant Ti with a decoder of width 64 and depth 2, or a
+  """A synthetic state dict of the tiny ViT with a decoder of width 64 and depth 2, or a
   classifier."""
   places, slots, shapes = (crop // 16) ** 2, frames // 2, {}
 
@@ -60,10 +60,10 @@ def dictionary(
 @pytest.mark.parametrize('scheme', ['repo', 'released'])
 def test_both_schemes_of_a_pretrained_model_both_ways(scheme):
   weights = dictionary(scheme)
-  model, variables = convert.load('mae_st', weights, variant='Ti')
+  model, variables = convert.load('mae_st', weights, variant='vit_tiny')
   assert model.head.preset == scheme and model.head.depth == 2
   assert model.backbone.frames == 4 and model.backbone.crop == (32, 32)
-  back = convert.to_source('mae_st', variables, 'Ti')
+  back = convert.to_source('mae_st', variables, 'vit_tiny')
   assert set(back) == set(weights) and all(
     np.array_equal(back[name], weights[name]) for name in weights
   )
@@ -84,8 +84,8 @@ def test_classifiers_fused_qkv_and_prefix_give_the_same_variables():
       fused[f'module.blocks.{i}.attn.qkv.{kind}'] = np.concatenate(parts)
   fused['module.head.projection.weight'] = plain['head.weight']
   fused['module.head.projection.bias'] = plain['head.bias']
-  model, variables = convert.load('mae_st', {'model': plain, 'epoch': 3}, variant='Ti')
-  _, other = convert.load('mae_st', {'model_state': fused}, variant='Ti')
+  model, variables = convert.load('mae_st', {'model': plain, 'epoch': 3}, variant='vit_tiny')
+  _, other = convert.load('mae_st', {'model_state': fused}, variant='vit_tiny')
   assert model.head.num_classes == 7
   for name, array in tree.flatten(variables).items():
     np.testing.assert_array_equal(array, tree.flatten(other)[name], err_msg=name)
@@ -93,8 +93,8 @@ def test_classifiers_fused_qkv_and_prefix_give_the_same_variables():
 
 def test_positions_are_resized_for_other_clips():
   weights = dictionary('released')
-  _, before = convert.load('mae_st', weights, variant='Ti')
-  model, after = convert.load('mae_st', weights, variant='Ti', frames=8, crop=48)
+  _, before = convert.load('mae_st', weights, variant='vit_tiny')
+  model, after = convert.load('mae_st', weights, variant='vit_tiny', frames=8, crop=48)
   assert model.backbone.crop == 48
   shapes = {name: array.shape for name, array in tree.flatten(after).items() if 'position' in name}
   assert shapes['params/backbone/position_spatial'] == (1, 9, WIDTH)
@@ -114,14 +114,14 @@ def test_positions_are_resized_for_other_clips():
 def test_weights_of_another_size_are_listed():
   weights = dictionary('repo', classes=7)
   with pytest.raises(ValueError, match='another shape: .*patch/kernel'):
-    convert.load('mae_st', weights, variant='S')
+    convert.load('mae_st', weights, variant='vit_small')
   del weights['norm.bias']
   weights['blocks.0.attn.rel_pos_h'] = np.zeros((3, 64), np.float32)
   with pytest.raises(
     ValueError, match=r'(?s)missing: params/backbone/norm/bias.*unexpected: blocks.0.attn.rel_pos_h'
   ):
-    convert.load('mae_st', weights, variant='Ti', relative=False)
-  assert mae_st.VARIANTS['Ti']['width'] == WIDTH
+    convert.load('mae_st', weights, variant='vit_tiny', relative=False)
+  assert vit.MODELS['vit_tiny']['width'] == WIDTH
 
 
 def test_relative_positions_are_found_resized_or_new():
@@ -131,20 +131,20 @@ def test_relative_positions_are_found_resized_or_new():
     for axis, n in rows.items():
       name = f'blocks.{i}.attn.rel_pos_{axis}'
       weights[name] = golden_files.weight(name, (n, 64))
-  model, variables = convert.load('mae_st', weights, variant='Ti')
+  model, variables = convert.load('mae_st', weights, variant='vit_tiny')
   assert model.backbone.relative
-  back = convert.to_source('mae_st', variables, 'Ti')
+  back = convert.to_source('mae_st', variables, 'vit_tiny')
   assert set(back) == set(weights) and all(
     np.array_equal(back[name], weights[name]) for name in weights
   )
-  _, variables = convert.load('mae_st', weights, variant='Ti', crop=64, frames=8)
+  _, variables = convert.load('mae_st', weights, variant='vit_tiny', crop=64, frames=8)
   attn = variables['params']['backbone']['block3']['attn']
   assert attn['relative_h'].shape == attn['relative_t'].shape == (7, 64)
   np.testing.assert_allclose(
     attn['relative_w'][3], weights['blocks.3.attn.rel_pos_w'][1], atol=1e-6
   )  # the same place
   model, variables = convert.load(
-    'mae_st', dictionary('repo', classes=7), variant='Ti', relative=True
+    'mae_st', dictionary('repo', classes=7), variant='vit_tiny', relative=True
   )
   attn = variables['params']['backbone']['block0']['attn']
   assert (
@@ -161,21 +161,21 @@ def test_no_bias_no_head_and_unknown_overrides():
     for name, x in weights.items()
     if not name.endswith(('attn.q.bias', 'attn.k.bias', 'attn.v.bias'))
   }
-  model, variables = convert.load('mae_st', bare, variant='Ti')
+  model, variables = convert.load('mae_st', bare, variant='vit_tiny')
   assert not model.backbone.qkv_bias and not model.head.qkv_bias
-  back = convert.to_source('mae_st', variables, 'Ti')
+  back = convert.to_source('mae_st', variables, 'vit_tiny')
   assert set(back) == set(bare)
   encoder = {
     name: x for name, x in weights.items() if 'decoder' not in name and name != 'mask_token'
   }
-  model, variables = convert.load('mae_st', encoder, variant='Ti')
+  model, variables = convert.load('mae_st', encoder, variant='vit_tiny')
   assert (
     model.head.num_classes == 1 and (variables['params']['head']['linear']['kernel'] == 0).all()
   )
   with pytest.raises(
     ValueError, match="override frame=8 is unknown: did you mean 'frames'.*relative"
   ):
-    convert.load('mae_st', weights, variant='Ti', frame=8)
+    convert.load('mae_st', weights, variant='vit_tiny', frame=8)
 
 
 @pytest.mark.parametrize('scheme', ['repo', 'released'])
@@ -187,13 +187,13 @@ def test_names_of_a_decoder_without_class_token_and_of_a_classifier(scheme):
   }
   if scheme == 'released':
     weights['decoder_pos_embed'] = weights['decoder_pos_embed'][:, 1:]
-  _, variables = convert.load('mae_st', weights, variant='Ti')
-  assert set(convert.to_source('mae_st', variables, 'Ti')) == set(weights)
+  _, variables = convert.load('mae_st', weights, variant='vit_tiny')
+  assert set(convert.to_source('mae_st', variables, 'vit_tiny')) == set(weights)
   weights = dictionary(scheme, classes=7)
-  _, variables = convert.load('mae_st', weights, variant='Ti')
-  assert set(convert.to_source('mae_st', variables, 'Ti', scheme=scheme)) == set(weights)
+  _, variables = convert.load('mae_st', weights, variant='vit_tiny')
+  assert set(convert.to_source('mae_st', variables, 'vit_tiny', scheme=scheme)) == set(weights)
   with pytest.raises(ValueError, match="scheme is 'new'"):
-    convert.to_source('mae_st', variables, 'Ti', scheme='new')
+    convert.to_source('mae_st', variables, 'vit_tiny', scheme='new')
 
 
 def test_a_joint_table_of_other_frames_asks_for_them():
@@ -204,6 +204,6 @@ def test_a_joint_table_of_other_frames_asks_for_them():
   with pytest.raises(
     ValueError, match=r"'pos_embed' \(1, 13, 192\) is not for 16 frames and a square crop.*frames="
   ):
-    convert.load('mae_st', weights, variant='Ti')
-  model, _ = convert.load('mae_st', weights, variant='Ti', frames=6)
+    convert.load('mae_st', weights, variant='vit_tiny')
+  model, _ = convert.load('mae_st', weights, variant='vit_tiny', frames=6)
   assert model.backbone.frames == 6 and model.backbone.crop == (32, 32)

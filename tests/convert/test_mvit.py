@@ -58,7 +58,7 @@ def test_a_head_must_be_named():
     convert.load('multitrain', single, variant='b_16x4', dataset='kinetics')
   with pytest.raises(
     ValueError,
-    match='pool queries in every block, unlike the variant: choose another, or .*add_query',
+    match='pool queries in every block, unlike the model: choose another, or .*add_query',
   ):
     convert.load('multitrain', single, variant='half_b_16x4')
 

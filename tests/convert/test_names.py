@@ -7,11 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from vjax import convert, registry, tree
+from vjax import convert, factory, registry, tree
 from vjax.convert import torchvision
-from vjax.heads import linear
-from vjax.models import blresnet, inception, resnet, slowfast, x3d
-from vjax.types import VideoModel
 
 SMALL = dict(width=0.125)
 
@@ -23,19 +20,7 @@ def slowly(*values):
 
 def network(source: str, variant: str, **settings):
   """The classifier of five classes that `convert.load` builds."""
-  settings = {**registry.find('convert', source).VARIANTS[variant], **SMALL, **settings}
-  module = (
-    slowfast
-    if 'slowfast' in variant
-    else x3d
-    if 'x3d' in variant
-    else blresnet
-    if 'blresnet' in variant
-    else resnet
-  )
-  module = inception if 'kind' in settings else module
-  hidden = module.HIDDEN if module is x3d else 0
-  return VideoModel(module.Backbone(**settings), linear.Head(5, hidden=hidden))
+  return factory.create_model(convert.model_name(source, variant), 5, **{**SMALL, **settings})
 
 
 @functools.cache
@@ -307,9 +292,18 @@ def test_blresnet_of_five_taps():
   check('ibm', 'blresnet_50', tensors, variables_of('ibm', 'blresnet_50', tam_taps=5))
 
 
+@pytest.mark.parametrize('source', registry.names('convert'))
+def test_models_of_a_source_exist(source):
+  """Under our names and the source's own; none of its own names is another model of ours there."""
+  module = registry.find('convert', source)
+  assert set(module.MODELS) <= set(factory.list_models())
+  assert set(module.ALIASES.values()) <= set(module.MODELS)
+  assert not set(module.ALIASES) & set(module.MODELS)
+
+
 def test_ip_csn_is_not_pytorchvideos():
   """Its builder makes ir-CSN only."""
-  with pytest.raises(ValueError, match="variant='ip_csn_r50': this source has"):
+  with pytest.raises(ValueError, match="variant='ip_csn_r50': .*this source has"):
     convert.load('pytorchvideo', {}, variant='ip_csn_r50')
 
 

@@ -119,10 +119,10 @@ def test_what_nobody_knows_is_asked_for(tmp_path, capsys):
   ]
   command.main(['--source=mae_image', '--variant=Ti', '--set=frames=4', *more, weights, f'{out}2'])
   found = predict.Predictor(f'{out}2')
-  assert found.clip == ClipConfig(
+  assert found.model.config.clip == ClipConfig(
     num_frames=4, frame_stride=2, crop_size=64, short_side=73, sampling='linspace'
   )
-  assert found.config.data.mean == (0.5,) * 3 and len(found.classes) == 7
+  assert found.model.mean == (0.5,) * 3 and len(found.model.classes) == 7
   (tmp_path / 'two.txt').write_text('a\nb\n')
   for wrong, message in {
     '--set=frames': 'need KEY=VALUE',

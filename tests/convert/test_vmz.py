@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 
 from tests.convert import zoo
-from vjax import checkpoint, convert, tree
+from vjax import checkpoint, convert, factory, tree
 from vjax.convert import __main__ as command
 from vjax.convert import _table, torchvision, vmz
-from vjax.heads import linear
-from vjax.models import resnet
-from vjax.types import VideoModel
 
 
 @pytest.mark.slow
@@ -24,7 +21,7 @@ def test_logits(name):
 def variables_of(variant: str, classes: int, width: float = 1.0) -> dict[str, np.ndarray]:
   """Flat variables of a variant, every number different from its neighbors."""
   settings = {} if width == 1 else {'width': width}
-  model = VideoModel(resnet.Backbone(**vmz.VARIANTS[variant], **settings), linear.Head(classes))
+  model = factory.create_model(convert.model_name('vmz', variant), classes, **settings)
   number = np.arange(2**23, dtype=np.float32)
   shapes = convert._shapes(model, torchvision.CLIP)
   return {
@@ -69,7 +66,7 @@ def test_names_of_a_bottleneck():
 )
 def test_caffe2_blobs_give_the_same_variables(variant, tmp_path):
   variables = variables_of(variant, 487, width=0.125)
-  blobs = _table.backward(variables, vmz.caffe2_table(variant, 487))
+  blobs = _table.backward(variables, vmz.caffe2_table(convert.model_name('vmz', variant), 487))
   assert blobs['last_out_L487_w'].shape[0] == 487
   if variant == 'r2plus1d_101':  # block 3 is the first of res3
     assert blobs['comp_3_conv_2_middle_w'].shape == (36, 16, 1, 3, 3)
@@ -113,11 +110,11 @@ def test_errors_list_names_and_variants():
     match=r'(?s)missing: .*res2/block0/conv1/spatial/kernel.*unexpected: .*layer1.0.conv1',
   ):
     convert.load('vmz', weights, variant='r2plus1d_18')
-  with pytest.raises(ValueError, match=r"variant='r3d': this source has .*r2plus1d_34"):
+  with pytest.raises(ValueError, match=r"variant='r3d': .*this source has .*r2plus1d_34"):
     convert.load('vmz', weights, variant='r3d')
   with pytest.raises(ValueError, match='no .nowhere.'):
     convert.load('nowhere', weights, variant='r3d_18')
-  with pytest.raises(ValueError, match="poool=True is unknown: did you mean 'pools'"):
+  with pytest.raises(ValueError, match="poool=True is unknown: did you mean 'pool1'"):
     convert.load('vmz', weights, variant='r3d_18', poool=True)
   weights['extra.weight'] = weights.pop('stem.1.bias')
   with pytest.raises(

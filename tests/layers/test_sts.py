@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import golden_files
-from vjax import zoo
+from vjax import factory
 from vjax.layers import conv, sts
 from vjax.layers.sts import STSConv
 
@@ -154,7 +154,7 @@ def test_a_single_static_output_looks_along_columns(features):
 
 def test_static_outputs_of_a_network():
   """SlowOnly's convolutions through time stand in res4 and res5."""
-  net = zoo.network('resnet', 'sts_slow_r50', 4, 32, 5, width=0.125, depths=(1, 1, 2, 1))
+  net = factory.create_model('sts_slow_r50', 5, width=0.125, depths=(1, 1, 2, 1))
   found = sts.static_outputs(net, jax.ShapeDtypeStruct((1, 4, 32, 32, 3), jnp.float32))
   names = {'res4/block0': 16, 'res4/block1': 16, 'res5/block0': 32}
   assert found == {f'backbone/{block}/conv1/kernel': width for block, width in names.items()}

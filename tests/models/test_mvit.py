@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.networks import variables_of
-from vjax import convert, tree
+from vjax import tree
 from vjax.convert import _mvit, _table
 from vjax.heads import linear
 from vjax.layers import relative
@@ -128,7 +128,7 @@ def test_longer_queries_and_keys_give_the_added_scores():
 def test_grids_of_the_published_b(crop):
   """Of the first stage 8, of the pooling blocks 4, 2, 1: at 312 px stride 2 makes 39, 20, 10 of
   78."""
-  net = mvit.Backbone(**{**mvit.VARIANTS['v2_b_32x3'], 'crop': crop})
+  net = mvit.Backbone(**{**mvit.MODELS['mvit_v2_b_32x3'], 'crop': crop})
   layers = net.layers()
   assert [layer.key[1] for layer in layers] == [8] * 2 + [4] * 3 + [2] * 16 + [1] * 3
   assert [i for i, layer in enumerate(layers) if layer.query[1] == 2] == [2, 5, 21]
@@ -201,7 +201,7 @@ def test_starts_of_the_two_codes():
   kernel = official[name.format('pool_k/kernel')], multitrain[name.format('pool_k/kernel')]
   assert abs(kernel[0].std() - 0.02) < 0.004 and 0.1 < np.abs(kernel[1]).max() < 0.1925
   assert np.abs(multitrain['params/patch/kernel']).max() < 0.0477
-  assert convert.variant_of(mvit.VARIANTS, 'v2_l_40x3')['crop'] == 312
+  assert mvit.MODELS['mvit_v2_l_40x3']['crop'] == 312
 
 
 @pytest.mark.slow

@@ -7,19 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vjax import macs, tree
+from vjax import factory, macs, tree
 from vjax.heads import linear
-from vjax.layers import conv, residual
-from vjax.models import resnet
+from vjax.layers import conv, resnet
 from vjax.types import Features, VideoModel
 
 TINY = dict(width=0.125, depths=(1, 1, 1, 1))
 
 
 def model_of(variant: str, classes: int = 400, **settings) -> VideoModel:
-  return VideoModel(
-    resnet.Backbone(**{**resnet.VARIANTS[variant], **settings}), linear.Head(classes)
-  )
+  return factory.create_model(variant, classes, **settings)
 
 
 def shapes_of(model: VideoModel, video: jax.ShapeDtypeStruct):
@@ -115,7 +112,7 @@ def test_shapes(variant, frames, side, shape):
 
 def test_middle_widths():
   widths = ((64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512))
-  assert [residual.middle_width(*pair) for pair in widths] == [144, 230, 288, 460, 576, 921, 1152]
+  assert [resnet.middle_width(*pair) for pair in widths] == [144, 230, 288, 460, 576, 921, 1152]
   shapes = lambda variant: tree.flatten(shapes_of(model_of(variant), clip(8, 112)))
   name = 'params/backbone/res3/block0/conv2/spatial/kernel'
   assert shapes('r2plus1d_18')[name].shape == (1, 3, 3, 128, 288)
@@ -160,7 +157,7 @@ def test_same_padding_is_another_network():
 def test_fully_convolutional_evaluation():
   """At 112 px the plain network; at 128 px the mean of four 7x7 windows' probabilities, not the
   global mean."""
-  backbone = resnet.Backbone(**{**resnet.VARIANTS['r2plus1d_18'], **TINY})
+  backbone = factory.create_backbone('r2plus1d_18', **TINY)
   plain = VideoModel(backbone, linear.Head(12))
   whole = VideoModel(backbone, linear.Head(12, window=(1, 7, 7)))
   rng = np.random.default_rng(1)

@@ -63,17 +63,17 @@ def variables(video):
 
 
 @pytest.mark.parametrize(
-  'variant, encoder, repo, released',
+  'name, encoder, repo, released',
   [
-    ('B', 86_394_624, 99_898_880, 100_596_736),
-    ('L', 304_096_256, 317_731_584, 318_429_440),
-    ('H', 631_911_680, 645_678_080, 646_375_936),
+    ('vit_base', 86_394_624, 99_898_880, 100_596_736),
+    ('vit_large', 304_096_256, 317_731_584, 318_429_440),
+    ('vit_huge', 631_911_680, 645_678_080, 646_375_936),
   ],
 )
-def test_parameter_counts(variant, encoder, repo, released):
-  assert count(vit.Backbone(**vit.VARIANTS[variant])) == encoder
+def test_parameter_counts(name, encoder, repo, released):
+  assert count(vit.Backbone(**vit.MODELS[name])) == encoder
   shallow = vit.Backbone(
-    **vit.VARIANTS[variant] | {'depth': 1}
+    **vit.MODELS[name] | {'depth': 1}
   )  # the decoder does not know the encoder's depth
   assert count(VideoModel(shallow, mae_head.Head(preset='repo'))) - count(shallow) == repo - encoder
   assert (
@@ -235,7 +235,7 @@ def test_initial_values():
 
 
 def test_grid():
-  model = vit.Backbone(**vit.VARIANTS['L'], frames=40, crop=312)
+  model = vit.Backbone(**vit.MODELS['vit_large'], frames=40, crop=312)
   assert model.grid((40, 312, 312)) == (20, 19, 19)  # the last 8 pixels are left out
   assert vit.Backbone(**TINY | {'crop': (24, 40)}).grid((4, 24, 40)) == (2, 3, 5)
   with pytest.raises(ValueError, match='set frames and crop'):

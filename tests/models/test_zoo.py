@@ -9,23 +9,21 @@ import numpy as np
 import pytest
 
 from tests.networks import variables_of
-from vjax import tree, zoo
-from vjax.heads import linear
+from vjax import factory, tree, zoo
 from vjax.layers import temporal
-from vjax.layers.residual import parts_of
-from vjax.models import blresnet, inception, resnet, slowfast, x3d
-from vjax.types import VideoModel
+from vjax.layers.resnet import block_config
+from vjax.models import blresnet, inception, slowfast, x3d
 
 QUICK = (
-  'v2_s_16x4',
-  'multitrain_half_b_16x4',
+  'mvit_v2_s_16x4',
+  'mvit_multitrain_half_b_16x4',
   'i3d_r18',
   's3d_tp_r18',
   'slow_r50',
   'ip_csn_r50',
-  'r50_4x16',
-  'xs',
-  '50',
+  'slowfast_r50_4x16',
+  'x3d_xs',
+  'blresnet_50',
 )
 
 
@@ -34,37 +32,29 @@ QUICK = (
   [
     pytest.param(
       f,
-      id=f'{f.model}-{f.variant}-{f.frames}x{f.crop}',
-      marks=() if f.variant in QUICK else pytest.mark.slow,
+      id=f'{f.model}-{f.frames}x{f.crop}',
+      marks=() if f.model in QUICK else pytest.mark.slow,
     )
     for f in zoo.FIGURES
   ],
 )
 def test_parameters_and_multiply_adds(figure):
   """As the authors' code has them, where that was counted."""
-  parameters, gmacs = zoo.measure(zoo.network(*figure[:5]), figure.frames, figure.crop)
+  clip = dict(frames=figure.frames, crop=figure.crop)
+  net = factory.create_model(figure.model, figure.classes, **clip)
+  parameters, gmacs = zoo.measure(net, **clip)
   assert figure.parameters is None or parameters == figure.parameters
   assert figure.gmacs is None or gmacs == pytest.approx(figure.gmacs, rel=2e-3)
 
 
-def test_rows_and_their_errors():
-  row = next(zoo.rows('x3d/xs'))
-  assert (
-    row[:4] == ('x3d', 'xs', '4x160x160', '400')
-    and row[4] == '3,794,322'
-    and row[7] == '3.76 M, 0.60 G'
-  )
-  with pytest.raises(ValueError, match='x3d has xs, s'):
-    zoo.network('x3d', 'xxl', 8, 64, 400)
-
-
-def model(module, variant, classes, **settings):
-  return VideoModel(
-    module.Backbone(**{**module.VARIANTS[variant], **settings}), linear.Head(classes)
-  )
+def test_a_row_of_the_table():
+  row = next(zoo.rows('^x3d_xs'))
+  assert row[:4] == ('x3d_xs', '4x160x160', '400', '3,794,322')
+  assert row[6] == '3.76 M, 0.60 G'
 
 
 TINY = dict(width=0.125)
+SHALLOW = dict(zero_last=False, depths=(1, 1, 1, 1))
 
 
 def logits(net, *videos):
@@ -75,17 +65,16 @@ def logits(net, *videos):
 
 
 @pytest.mark.parametrize(
-  ('module', 'variant', 'blind'),
+  ('name', 'settings', 'blind'),
   [
-    (resnet, 'tsn_r18', True),  # TSN on Inception: ibm_tsn_inception holds its every number
-    (resnet, 'tam_r18', False),
-    (resnet, 'tsm_r18', False),
-    pytest.param(inception, 'tsm', False, marks=pytest.mark.slow),
+    ('tsn_r18', SHALLOW, True),  # TSN on Inception: ibm_tsn_inception holds its every number
+    ('tam_r18', SHALLOW, False),
+    ('tsm_r18', SHALLOW, False),
+    pytest.param('tsm_inception', {}, False, marks=pytest.mark.slow),
   ],
 )
-def test_what_sees_the_order_of_frames(module, variant, blind):
-  settings = {'zero_last': False, 'depths': (1, 1, 1, 1)} if module is resnet else {}
-  net = model(module, variant, 5, **TINY, **settings)
+def test_what_sees_the_order_of_frames(name, settings, blind):
+  net = factory.create_model(name, 5, **TINY, **settings)
   video = jax.random.normal(jax.random.key(1), (2, 8, 32, 32, 3))
   forth, back = logits(net, video, video[:, ::-1])
   change = np.abs(forth - back).max() / np.abs(forth).max()
@@ -123,7 +112,7 @@ def test_non_local_blocks_start_as_the_identity(kind, pool):
   ('uniform', [1, 1, 1, 1]), ((0, 7), [1, 0, 0, 1]),
 ])  # fmt: skip
 def test_where_frames_are_mixed(where, stages):
-  net = resnet.Backbone(**{**resnet.VARIANTS['tam_r18'], 'where': where})
+  net = factory.create_backbone('tam_r18', where=where)
   assert [sum(stage) for stage in net.mixed()] == stages
 
 
@@ -133,39 +122,40 @@ def test_where_frames_are_mixed(where, stages):
 ])  # fmt: skip
 def test_tsm_leaves_out_every_second_block_of_deep_networks(variant, settings, shifts):
   """Of all stages, once res4 has 23 blocks; the first of each shifts."""
-  mixed = resnet.Backbone(**{**resnet.VARIANTS[variant], **settings}).mixed()
+  mixed = factory.create_backbone(variant, **settings).mixed()
   assert [sum(stage) for stage in mixed] == shifts and all(stage[0] for stage in mixed)
 
 
-def shapes(module, frames=8, **settings):
+def shapes(name, frames=8, **settings):
   """Maps and parameters of a backbone on a clip of 32 px."""
+  net = factory.create_backbone(name, **settings)
   video = jax.ShapeDtypeStruct((1, frames, 32, 32, 3), jnp.float32)
   features, variables = jax.eval_shape(
-    lambda rng, x: module.Backbone(**settings).init_with_output(rng, x, train=False),
+    lambda rng, x: net.init_with_output(rng, x, train=False),
     jax.random.key(0),
     video,
   )
   return features.maps, tree.flatten(variables['params'])
 
 
-@pytest.mark.parametrize(('module', 'variant', 'frames', 'settings', 'words'), [
-  (resnet, 'tam_r18', 8, {'where': (0, 8)}, 'no block 8, give numbers from 0 to 7'),
-  (resnet, 'nln_r18', 8, {}, 'res3 has no block 3'),
-  (resnet, 'tsn_tp_r18', 12, {}, 'multiple of 8'),
-  (resnet, 'c2d_r50', 1, {}, 'leaves none'),
-  (inception, 'tsn_tp', 12, {}, 'multiple of 8'),
-  (inception, 's3d', 1, {}, 'give 2 or more'),
-  (inception, 's3d_tp', 4, {}, 'give 5 or more'),
-  (inception, 'i3d', 8, {'pool_time': 'avg'}, "give pool='avg'"),
-  (inception, 'i3d', 8, {'temporal': 'tsm'}, "kind='2d'"),
-  (inception, 'tsn', 8, {'pool': 'mean'}, "('max', 'avg')"),
-  (slowfast, 'nln_r50_8x8', 8, {'nonlocals': ((), (), (6,), ())}, 'res4 has no block 6'),
-  (slowfast, 'r50_8x8', 8, {'long': (7, 0)}, '0 to 6'),
-  (slowfast, 'r50_8x8', 6, {}, 'multiple'),
+@pytest.mark.parametrize(('name', 'frames', 'settings', 'words'), [
+  ('tam_r18', 8, {'where': (0, 8)}, 'no block 8, give numbers from 0 to 7'),
+  ('nln_r18', 8, {}, 'res3 has no block 3'),
+  ('tsn_tp_r18', 12, {}, 'multiple of 8'),
+  ('c2d_r50', 1, {}, 'leaves none'),
+  ('tsn_tp_inception', 12, {}, 'multiple of 8'),
+  ('s3d_inception', 1, {}, 'give 2 or more'),
+  ('s3d_tp_inception', 4, {}, 'give 5 or more'),
+  ('i3d_inception', 8, {'pool_time': 'avg'}, "give pool='avg'"),
+  ('i3d_inception', 8, {'temporal': 'tsm'}, "kind='2d'"),
+  ('tsn_inception', 8, {'pool': 'mean'}, "('max', 'avg')"),
+  ('slowfast_nln_r50_8x8', 8, {'nonlocals': ((), (), (6,), ())}, 'res4 has no block 6'),
+  ('slowfast_r50_8x8', 8, {'long': (7, 0)}, '0 to 6'),
+  ('slowfast_r50_8x8', 6, {}, 'multiple'),
 ])  # fmt: skip
-def test_refusals(module, variant, frames, settings, words):
+def test_refusals(name, frames, settings, words):
   with pytest.raises(ValueError, match=re.escape(words)):
-    shapes(module, frames, **{**module.VARIANTS[variant], **settings})
+    shapes(name, frames, **settings)
 
 
 def test_average_pools_by_hand():
@@ -189,11 +179,8 @@ def test_average_pools_by_hand():
 
 
 def test_tsm_on_inception_adds_no_parameters():
-  maps, names = shapes(inception, **inception.VARIANTS['tsm_tp'])
-  assert (
-    maps[0].shape == (1, 1, 1, 1, 1024)
-    and names == shapes(inception, **inception.VARIANTS['tsn_tp'])[1]
-  )
+  maps, names = shapes('tsm_tp_inception')
+  assert maps[0].shape == (1, 1, 1, 1, 1024) and names == shapes('tsn_tp_inception')[1]
 
 
 def silenced(variables, part):
@@ -207,8 +194,8 @@ def test_big_branch_sees_the_second_frame_of_each_pair():
   """With the little branch silenced the first frame of a pair changes nothing, with the big one the
   second."""
   net = blresnet.Backbone(depths=(2, 2, 2, 1), tam=False, zero_last=False, width=0.125)
-  parts = parts_of(net, mix_shortcut='projection', pooled_shortcut=True)
-  stage = blresnet.BigLittle(2, 16, 1, 2, 4, lambda name: lambda x: x, parts, False)
+  config = block_config(net, mix_shortcut='projection', pooled_shortcut=True)
+  stage = blresnet.BigLittle(2, 16, 1, 2, 4, lambda name: lambda x: x, config, False)
   pair = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
   clips = jnp.stack([pair, pair.at[0].add(1), pair.at[1].add(1)])
   rng = np.random.default_rng(0)
@@ -234,7 +221,7 @@ def test_big_branch_of_the_stem_sees_the_second_frame_of_each_pair():
 
 def test_blocks_of_res4_that_look_through_time():
   """ "50_101": six of the slow pathway's, all of the fast one's."""
-  net = slowfast.Backbone(**slowfast.VARIANTS['r101_8x8_50_101'])
+  net = factory.create_backbone('slowfast_r101_8x8_50_101')
   assert [sum(frames == 3 for frames in net._through(pathway, 2)) for pathway in (0, 1)] == [6, 1]
   assert len(net._through(0, 2)) == 23 and net._through(1, 2) == (3,) and net._through(0, 3) == (3,)
 
@@ -243,8 +230,8 @@ def test_non_local_blocks_of_slowfast():
   """On the slow pathway alone: three projections to half the channels and one back, with biases,
   and a norm."""
   small = dict(width=0.125, depths=(1, 4, 6, 1))
-  maps, names = shapes(slowfast, 8, **{**slowfast.VARIANTS['nln_r50_4x16'], **small})
-  _, plain = shapes(slowfast, 8, **{**slowfast.VARIANTS['r50_4x16'], **small})
+  maps, names = shapes('slowfast_nln_r50_4x16', **small)
+  _, plain = shapes('slowfast_r50_4x16', **small)
   added = {name: x.size for name, x in names.items() if name not in plain}
   block = lambda c: 3 * (c * c // 2 + c // 2) + c // 2 * c + c + 2 * c
   assert sum(added.values()) == 2 * block(64) + 3 * block(128)
@@ -257,7 +244,7 @@ def test_non_local_blocks_of_slowfast():
 
 def test_slowfast_sees_pictures():
   """A clip of one frame goes to both pathways."""
-  maps, _ = shapes(slowfast, 1, **slowfast.VARIANTS['r50_4x16'])
+  maps, _ = shapes('slowfast_r50_4x16', 1)
   assert [m.shape for m in maps] == [(1, 1, 1, 1, 2048), (1, 1, 1, 1, 256)]
 
 
@@ -290,7 +277,7 @@ def test_keys_and_values_pooled_in_time_too():
 
 def test_dilation_of_static_slices_reaches_x3d():
   net = x3d.Backbone(sts='dilated', sts_dilation=3)
-  assert parts_of(net).sts == {
+  assert block_config(net).sts == {
     'variant': 'dilated',
     'ratio': (1, 1),
     'lines': 'flat',
@@ -310,7 +297,7 @@ def test_identity_start_of_tam():
 def test_without_side_slices_a_network_averages_its_frames(variant):
   """With the middle slice alone, a network without stride in time sees each frame by itself."""
   settings = dict(width=0.125, depths=(1, 1, 1, 1), time_strides=(1, 1, 1, 1), zero_last=False)
-  net = model(resnet, variant, 5, **settings)
+  net = factory.create_model(variant, 5, **settings)
   video = jax.random.normal(jax.random.key(2), (1, 4, 32, 32, 3))
   variables = variables_of(net, video)
 
@@ -338,7 +325,7 @@ def test_squeeze_widths():
 
 
 def test_blresnet_takes_frames_in_pairs():
-  net = model(blresnet, '50', 5, width=0.125)
+  net = factory.create_model('blresnet_50', 5, width=0.125)
   features = lambda rng, x: net.init_with_output(rng, x, train=False, method='features')[0]
   video = jax.ShapeDtypeStruct((1, 4, 64, 64, 3), jnp.float32)
   assert jax.eval_shape(features, jax.random.key(0), video).maps[0].shape == (1, 2, 2, 2, 256)

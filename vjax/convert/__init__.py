@@ -2,14 +2,15 @@
 
 One file per source, each with an ordered table of names and
 
-    build(tensors, variant, overrides) -> (VideoModel, clip shape (T, H, W), table, tensors)
-    names(variables, variant, ...) -> table
-    restore(tensors, variant) -> tensors        (only where it does something)
+    MODELS: names of the models that the source has weights of, as in `vjax.list_models()`
+    ALIASES: {the source's own name: ours}
+    build(tensors, name, overrides) -> (VideoModel, clip shape (T, H, W), table, tensors)
+    names(variables, name, ...) -> table
+    restore(tensors, name) -> tensors        (only where it does something)
 
 where build may also bring tensors into another form, and restore brings them back.
 """
 
-import dataclasses
 import difflib
 import os
 from collections.abc import Mapping, Sequence
@@ -30,11 +31,14 @@ def load(
   """The model and its variables {'params': ..., 'batch_stats': ...}, float32 NumPy, ready for
   `model.apply`.
 
-  source: a name of this room (torchvision, vmz, mae_st, ...). weights: a path (.pth, .pyth, .pt,
-  .pkl, .safetensors, .npz) or a mapping of the original's names to arrays; nothing in a file is
-  executed. The number of classes is read
-  from the weights. overrides: settings of the backbone that weights cannot tell (pool1, dtype,
-  remat, ...). Raises ValueError listing every name that is missing, unexpected or of another shape.
+  Args:
+    source: file of this room (torchvision, vmz, mae_st, ...).
+    weights: path (.pth, .pyth, .pt, .pkl, .safetensors, .npz) or mapping of the original's names to
+      arrays; nothing in a file is executed. The number of classes is read from the weights.
+    variant: name of the model, ours or the source's own.
+    overrides: settings of the backbone that weights cannot tell (pool1, dtype, remat, ...).
+
+  Raises ValueError listing every name that is missing, unexpected or of another shape.
   """
   return load_with_clip(source, weights, variant=variant, **overrides)[:2]
 
@@ -44,7 +48,8 @@ def load_with_clip(
 ) -> tuple[VideoModel, dict[str, Any], tuple[int, int, int]]:
   """As `load`, and the clip shape (T, H, W) that the positions of a transformer are for."""
   tensors = _read.tensors(weights)
-  model, clip, table, tensors = registry.find('convert', source).build(tensors, variant, overrides)
+  name = model_name(source, variant)
+  model, clip, table, tensors = registry.find('convert', source).build(tensors, name, overrides)
   found = _table.forward(tensors, table, _shapes(model, clip))
   return model, tree.unflatten(found), tuple(clip)
 
@@ -55,30 +60,22 @@ def to_source(
   """{name in the original: array in its layout} of variables, the inverse of `load`. told: what
   variables cannot tell of the names, such as mae_st's scheme='released'."""
   arrays = {name: np.asarray(array) for name, array in tree.flatten(variables).items()}
+  module, name = registry.find('convert', source), model_name(source, variant)
+  tensors = _table.backward(arrays, module.names(arrays, name, **told))
+  return module.restore(tensors, name) if hasattr(module, 'restore') else tensors
+
+
+def model_name(source: str, variant: str) -> str:
+  """Our name of a model that a source has weights of, given by that name or by the source's own.
+  Raises ValueError listing the models there are for any other."""
   module = registry.find('convert', source)
-  tensors = _table.backward(arrays, module.names(arrays, variant, **told))
-  return module.restore(tensors, variant) if hasattr(module, 'restore') else tensors
-
-
-def variant_of(variants: Mapping[str, dict], variant: str) -> dict:
-  """The keyword dict of a variant. Raises ValueError listing the variants there are."""
-  if variant not in variants:
-    raise ValueError(f'variant={variant!r}: this source has {", ".join(variants)}')
-  return dict(variants[variant])
-
-
-def make(kind: type, settings: Mapping[str, Any]) -> Any:
-  """kind(**settings), a backbone. Raises ValueError, with the nearest name and all there are, for
-  one it does not take."""
-  known = [f.name for f in dataclasses.fields(kind) if f.name not in ('parent', 'name')]
-  for name in settings:
-    if name not in known:
-      close = difflib.get_close_matches(name, known, n=1)
-      hint = f'did you mean {close[0]!r}? ' if close else ''
-      raise ValueError(
-        f'override {name}={settings[name]!r} is unknown: {hint}there are {", ".join(sorted(known))}'
-      )
-  return kind(**settings)
+  if variant in module.MODELS:
+    return variant
+  if variant in module.ALIASES:
+    return module.ALIASES[variant]
+  close = difflib.get_close_matches(variant, (*module.MODELS, *module.ALIASES), n=1)
+  hint = f'did you mean {close[0]!r}? ' if close else ''
+  raise ValueError(f'variant={variant!r}: {hint}this source has {", ".join(module.MODELS)}')
 
 
 def sides(crop: int | Sequence[int]) -> tuple[int, int]:

@@ -15,17 +15,18 @@ def main(arguments: list[str] | None = None) -> None:
   chosen = _parser().parse_args(arguments)
   try:
     overrides = dict(_override(text) for text in chosen.set)
+    name = convert.model_name(chosen.source, chosen.variant)
     model, variables, shape = convert.load_with_clip(
-      chosen.source, chosen.weights, variant=chosen.variant, **overrides
+      chosen.source, chosen.weights, variant=name, **overrides
     )
-    config = _config.config(chosen.source, chosen.variant, model, shape, vars(chosen))
+    config = _config.config(chosen.source, name, model, shape, vars(chosen))
     classes = _config.classes(chosen.classes, _config.count(model))
   except ValueError as error:
     raise SystemExit(f'error: {error}') from error
   trained_on = [name for name in chosen.trained_on.split(',') if name]
   meta = {
     'source': chosen.source,
-    'variant': chosen.variant,
+    'variant': name,
     'weights': chosen.weights,
     'trained_on': trained_on,
   }
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
   count = sum(
     array.size for name, array in tree.flatten(variables).items() if name.startswith('params/')
   )
-  print(f'{chosen.out}: {count:,} parameters of {chosen.source} {chosen.variant}')
+  print(f'{chosen.out}: {count:,} parameters of {chosen.source} {name}')
   print('clips: ' + ', '.join(f'{key} {value}' for key, value in config['clip'].items()))
   unknown = [
     f'--{key}' for key, value in {**config['clip'], **config['data']}.items() if value is None
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
   add('weights', help='.pth, .pyth, .pt, .pkl, .safetensors or .npz')
   add('out', help='folder of the checkpoint')
   add('--source', required=True, choices=registry.names('convert'))
-  add('--variant', required=True)
+  add('--variant', required=True, help="name of the model, or the source's own name of it")
   add(
     '--set',
     action='append',

@@ -7,11 +7,12 @@ What neither the weights nor their source tell is None: using it is an error tha
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vjax import registry
+from vjax.models import mvit
 from vjax.types import VideoModel
 
 Pixels = tuple[tuple[float, ...], tuple[float, ...]]
@@ -41,8 +42,8 @@ class Preprocessing:
 
   Attributes:
     source: of weights.
-    variant: regular expression of whole names.
-    pixels: mean and deviation of RGB in [0, 1]; UNKNOWN where files of one variant differ.
+    models: name of a model, or file of vjax/models; '' = all models of the source.
+    pixels: mean and deviation of RGB in [0, 1]; UNKNOWN where files of one model differ.
     clip: known keys of config.clip.
     augment: config.augment, whose 'fixed' size tests use too.
     average: of views, 'probabilities' or 'logits'.
@@ -50,7 +51,7 @@ class Preprocessing:
   """
 
   source: str
-  variant: str
+  models: str
   pixels: Pixels | tuple[None, None]
   clip: dict[str, Any] = field(default_factory=dict)
   augment: dict[str, Any] = field(default_factory=lambda: dict(RESIZED))
@@ -71,57 +72,57 @@ _IBM_K400 = {
 _IBM = {'sampling': 'uniform'}
 _SIDES = {'crop_size': 224, 'short_side': 256}
 TABLE = (  # the first row that fits is taken
-  Preprocessing('slowfast', 'mvit_v2_l_.*', IMAGENET, _LINSPACE),
-  Preprocessing('slowfast', '.*', KINETICS, _LINSPACE),
-  Preprocessing('pytorchvideo', '.*', KINETICS, _LINSPACE),
-  Preprocessing('multitrain', '.*', KINETICS, _LINSPACE),
-  Preprocessing('mae_st', '.*', KINETICS, {**_LINSPACE, 'frame_stride': 4}),
-  Preprocessing('mae_image', '.*', IMAGENET),
-  Preprocessing('vmz', 'i[rp]_csn_.*', VMZ, _VMZ_CSN),
-  Preprocessing('vmz', '.*', VMZ, _VMZ_CLIP, SQUEEZED),
+  Preprocessing('slowfast', 'mvit_v2_l_40x3', IMAGENET, _LINSPACE),
+  Preprocessing('slowfast', '', KINETICS, _LINSPACE),
+  Preprocessing('pytorchvideo', '', KINETICS, _LINSPACE),
+  Preprocessing('multitrain', '', KINETICS, _LINSPACE),
+  Preprocessing('mae_st', '', KINETICS, {**_LINSPACE, 'frame_stride': 4}),
+  Preprocessing('mae_image', '', IMAGENET),
+  Preprocessing('vmz', 'csn', VMZ, _VMZ_CSN),
+  Preprocessing('vmz', '', VMZ, _VMZ_CLIP, SQUEEZED),
   # Their test code takes clips at 15 frames a second, every second frame of most videos.
   Preprocessing(
-    'torchvision', '(r3d|mc3|r2plus1d)_18', VMZ,
+    'torchvision', 'r2plus1d', VMZ,
     {'num_frames': 16, 'frame_stride': 2, 'crop_size': 112, 'short_side': 128}, SQUEEZED,
   ),
-  Preprocessing('torchvision', 'googlenet', HALF, _SIDES),
-  Preprocessing('torchvision', '.*', IMAGENET, _SIDES),
-  Preprocessing('ibm', '.*inception.*', HALF, _IBM_K400, average='logits', classes=400),
-  Preprocessing('ibm', '.*inception.*', HALF, _IBM, average='logits'),
-  Preprocessing('ibm', '.*', IMAGENET, _IBM_K400, average='logits', classes=400),
-  Preprocessing('ibm', '.*', IMAGENET, _IBM, average='logits'),
+  Preprocessing('torchvision', 'inception', HALF, _SIDES),
+  Preprocessing('torchvision', '', IMAGENET, _SIDES),
+  Preprocessing('ibm', 'inception', HALF, _IBM_K400, average='logits', classes=400),
+  Preprocessing('ibm', 'inception', HALF, _IBM, average='logits'),
+  Preprocessing('ibm', '', IMAGENET, _IBM_K400, average='logits', classes=400),
+  Preprocessing('ibm', '', IMAGENET, _IBM, average='logits'),
   # Files from IG-65M have ImageNet's pixels, those from Sports-1M and from scratch VMZ's.
-  Preprocessing('mmaction', 'i[rp]_csn_r152', UNKNOWN),
-  Preprocessing('mmaction', '.*x3d.*', KINETICS),
-  Preprocessing('mmaction', '.*', IMAGENET),
-  Preprocessing('sts', '.*', IMAGENET),
+  Preprocessing('mmaction', 'vmz_ir_csn_r152', UNKNOWN),
+  Preprocessing('mmaction', 'vmz_ip_csn_r152', UNKNOWN),
+  Preprocessing('mmaction', 'x3d', KINETICS),
+  Preprocessing('mmaction', '', IMAGENET),
+  Preprocessing('sts', '', IMAGENET),
 )  # fmt: skip
 
 
-def preprocessing(source: str, variant: str, classes: int) -> Preprocessing:
+def preprocessing(source: str, name: str, classes: int) -> Preprocessing:
   """The row of TABLE for weights of a source; one that knows nothing where there is none."""
+  family = registry.find_model(name)[0].__name__.rsplit('.', 1)[-1]
   for row in TABLE:
-    if (
-      row.source == source and re.fullmatch(row.variant, variant) and row.classes in (None, classes)
-    ):
+    if row.source == source and row.models in ('', name, family) and row.classes in (None, classes):
       return row
-  return Preprocessing(source, variant, UNKNOWN)
+  return Preprocessing(source, name, UNKNOWN)
 
 
 def config(
-  source: str, variant: str, model: VideoModel, shape: tuple[int, int, int], told: Mapping[str, Any]
+  source: str, name: str, model: VideoModel, shape: tuple[int, int, int], told: Mapping[str, Any]
 ) -> dict[str, Any]:
   """The config. shape: of the clips that a transformer's positions are for; a CNN takes any. told:
   what the user says of CLIP, mean and std, None where nothing. Raises ValueError for positions of a
   crop that is not square."""
-  known = preprocessing(source, variant, count(model))
-  clip = _clip(known, variant, model, shape) | {
+  known = preprocessing(source, name, count(model))
+  clip = _clip(known, name, model, shape) | {
     key: told[key] for key in CLIP if told.get(key) is not None
   }
   mean, std = (told.get(name) or pixels for name, pixels in zip(('mean', 'std'), known.pixels))
-  name, settings = _part(model.head, ('num_classes',))
+  head = type(model.head).__module__.rsplit('.', 1)[-1]
   objective = {'name': 'classify'}
-  if name == 'mae':
+  if head == 'mae':
     released = model.head.preset == 'released'
     objective = {'name': 'mae', 'target': 'stride' if released else 'linspace'}
   views = {
@@ -132,11 +133,11 @@ def config(
     'batch_size': 1,
     'average': known.average,
   }
-  backbone, fields = _part(model.backbone, ())
+  _, row = registry.find_model(name)
   return {
     'seed': 0,
-    'model': {'name': backbone, **fields},
-    'head': {'name': name, **settings},
+    'model': {'name': name, **_changed(model.backbone, row)},
+    'head': {'name': head, **_changed(model.head, {}, 'num_classes')},
     'objective': objective,
     'data': {'name': '', 'split': 'val', 'batch_size': 1, 'mean': mean, 'std': std},
     'clip': clip,
@@ -148,7 +149,7 @@ def config(
 
 
 def _clip(
-  known: Preprocessing, variant: str, model: VideoModel, shape: tuple[int, int, int]
+  known: Preprocessing, name: str, model: VideoModel, shape: tuple[int, int, int]
 ) -> dict[str, Any]:
   """The known keys of config.clip; positions of a transformer say for what clips they are."""
   clip = {**dict.fromkeys(CLIP), **known.clip}
@@ -160,20 +161,19 @@ def _clip(
         f'crop={min(crop)}'
       )
     clip |= {'num_frames': frames, 'crop_size': crop[0], 'short_side': crop[0] * 8 // 7}
-    if stride := re.search(r'_\d+x(\d+)$', variant):  # as in v2_s_16x4
-      clip['frame_stride'] = int(stride[1])
+    if name in mvit.FRAME_STRIDES:
+      clip['frame_stride'] = mvit.FRAME_STRIDES[name]
   return clip
 
 
-def _part(module: Any, left_out: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-  """(file, settings other than the defaults) of a backbone or head."""
-  left_out = (*left_out, 'parent', 'name', 'dtype', 'remat')
-  found = {}
+def _changed(module: Any, row: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
+  """Settings of a backbone or head other than those of its row and the defaults."""
+  left_out, found = (*left_out, 'parent', 'name', 'dtype', 'remat'), {}
   for setting in dataclasses.fields(module):
     value = getattr(module, setting.name)
-    if setting.name not in left_out and value != setting.default:
+    if setting.name not in left_out and value != row.get(setting.name, setting.default):
       found[setting.name] = json.loads(json.dumps(value))  # TypeError for what no config can hold
-  return type(module).__module__.rsplit('.', 1)[-1], found
+  return found
 
 
 def classes(path: str, count: int) -> list[str]:

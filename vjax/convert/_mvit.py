@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vjax import convert
+from vjax import factory
 from vjax.convert import _table
 from vjax.layers import position
 from vjax.layers.position import Grid
@@ -44,26 +44,26 @@ def table(widen: str = 'proj') -> list[_table.Row]:
 
 
 def backbone(
-  tensors: dict[str, np.ndarray], settings: Mapping[str, Any], overrides: Mapping[str, Any]
+  tensors: dict[str, np.ndarray], row: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> tuple[mvit.Backbone, dict[str, np.ndarray]]:
-  """(MViT, its tensors). settings: of the variant.
+  """(MViT, its tensors). row: of the model.
 
   Class token, positions, relative axes, where it widens, which queries are pooled and by what
   kernels come from the tensors; whether the pooled queries are added (add_query) they do not tell,
-  so it is the variant's. Raises ValueError where the variant pools other queries, unless add_query
+  so it is the row's. Raises ValueError where the model pools other queries, unless add_query
   is given: then it may be another's in this as well. Frames and crop come from the position tables,
-  and where those do not tell, are the variant's. Overridden, the tables are resized, but for the
+  and where those do not tell, are the row's. Overridden, the tables are resized, but for the
   frames of a joint table, which are what tells its grid. Tables of an axis in the override
   `relative` that the weights lack are 0. Weights of images (four axes in the patches) are inflated.
   """
   tensors = _table.split_qkv(tensors)
   known = _settings(tensors)
-  other = 'pool_all' in known and known['pool_all'] != mvit.FLAVORS[settings['flavor']].pool_all
+  other = 'pool_all' in known and known['pool_all'] != mvit.FLAVORS[row['flavor']].pool_all
   if other and 'add_query' not in overrides:
     raise ValueError(
       'the weights pool queries in '
       f'{"every block" if known["pool_all"] else "blocks that lose resolution only"}, unlike '
-      'the variant: choose another, or say whether pooled queries are added to the output, '
+      'the model: choose another, or say whether pooled queries are added to the output, '
       'add_query=True or False'
     )
   image = (
@@ -71,16 +71,16 @@ def backbone(
     if 'patch_embed.proj.weight' in tensors
     else False
   )
-  old = _grid(tensors, known, {**settings, **overrides}, image)
+  old = _grid(tensors, known, {**row, **overrides}, image)
   clip = dict(crop=old[1] * mvit.PATCH[1]) if image else _clip(old)
   if image:
-    tensors, wanted = _inflated(tensors), {**settings, **overrides}
+    tensors, wanted = _inflated(tensors), {**row, **overrides}
     known['relative'] = (
       'thw' if known['relative'] else ''
     )  # the tables of time start at 0, as PySlowFast's do
     known['kernel'] = None if known['kernel'] is None else (3, *known['kernel'][1:])
     clip['frames'] = wanted['frames']
-  net = convert.make(mvit.Backbone, {**settings, **known, **clip, **overrides})
+  net = factory.backbone_of(mvit.Backbone, row, {**known, **clip, **overrides})
   return net, _resized(_with_tables(tensors, net), net, old)
 
 
@@ -169,7 +169,7 @@ def _with_tables(tensors: dict[str, np.ndarray], net: mvit.Backbone) -> dict[str
   for i, layer in enumerate(net.layers()):
     for axis, rows in zip('thw', layer.rows):
       name = f'blocks.{i}.attn.rel_pos_{axis}'
-      if axis in net.settled().relative and name not in found:
+      if axis in net.resolve_flavor().relative and name not in found:
         found[name] = np.zeros((rows, layer.attend // layer.heads), np.float32)
   return found
 

@@ -7,40 +7,45 @@ from typing import Any
 
 import numpy as np
 
-from vjax import convert
-from vjax.convert import _cnn, _table
-from vjax.heads import linear
-from vjax.models import blresnet, inception, resnet
-from vjax.types import VideoModel
+from vjax import convert, factory
+from vjax.convert import _table
+from vjax.models import blresnet, inception
 
 CLIP = (8, 64, 64)
-_RESNETS = {
-  name: settings
-  for name, settings in resnet.VARIANTS.items()
-  if re.fullmatch(r'(tsn|tam|tam_dense|i3d|s3d|s3d_dw)(_tp)?_r\d+', name)
-}
-VARIANTS = {
-  **_RESNETS,
-  **{
-    f'{name}_inception': settings
-    for name, settings in inception.VARIANTS.items()
-    if not name.startswith('tsm')
-  },
-  **{f'blresnet_{name}': settings for name, settings in blresnet.VARIANTS.items()},
-}
+MODELS = (
+  'tsn_r18', 'tsn_r34', 'tsn_r50', 'tsn_r101', 'tsn_r152',
+  'tam_r18', 'tam_r34', 'tam_r50', 'tam_r101', 'tam_r152',
+  'tam_dense_r18', 'tam_dense_r34', 'tam_dense_r50', 'tam_dense_r101', 'tam_dense_r152',
+  'i3d_r18', 'i3d_r34', 'i3d_r50', 'i3d_r101', 'i3d_r152',
+  's3d_r18', 's3d_r34', 's3d_r50', 's3d_r101', 's3d_r152',
+  's3d_dw_r18', 's3d_dw_r34', 's3d_dw_r50', 's3d_dw_r101', 's3d_dw_r152',
+  'tsn_tp_r18', 'tsn_tp_r34', 'tsn_tp_r50', 'tsn_tp_r101', 'tsn_tp_r152',
+  'tam_tp_r18', 'tam_tp_r34', 'tam_tp_r50', 'tam_tp_r101', 'tam_tp_r152',
+  'tam_dense_tp_r18', 'tam_dense_tp_r34', 'tam_dense_tp_r50', 'tam_dense_tp_r101',
+  'tam_dense_tp_r152',
+  'i3d_tp_r18', 'i3d_tp_r34', 'i3d_tp_r50', 'i3d_tp_r101', 'i3d_tp_r152',
+  's3d_tp_r18', 's3d_tp_r34', 's3d_tp_r50', 's3d_tp_r101', 's3d_tp_r152',
+  's3d_dw_tp_r18', 's3d_dw_tp_r34', 's3d_dw_tp_r50', 's3d_dw_tp_r101', 's3d_dw_tp_r152',
+  'tsn_inception', 'tam_inception', 'tam_dense_inception', 'i3d_inception',
+  's3d_inception', 's3d_dw_inception',
+  'tsn_tp_inception', 'tam_tp_inception', 'tam_dense_tp_inception', 'i3d_tp_inception',
+  's3d_tp_inception', 's3d_dw_tp_inception',
+  'blresnet_50', 'blresnet_101', 'blresnet_152',
+)  # fmt: skip
+ALIASES: dict[str, str] = {}
 
 
-def table(variant: str) -> list[_table.Row]:
+def table(name: str) -> list[_table.Row]:
   """The rename table."""
-  if variant.startswith('blresnet'):
+  family, _ = factory.find_model(name)
+  if family is blresnet:
     return _blresnet() + _table.dense('new_fc', 'head/linear') + _table.dense('fc', 'head/linear')
-  rows = _inception() if variant.endswith('_inception') else _resnet(*_shape(variant))
+  if family is inception:
+    rows = _inception()
+  else:
+    net = factory.create_backbone(name)
+    rows = _resnet(net.bottleneck, split=net.convs[0] == '2plus1d')
   return rows + _table.dense('fc', 'head/linear')
-
-
-def _shape(variant: str) -> tuple[bool, bool]:
-  """(bottleneck, whether S3D) of a ResNet."""
-  return convert.variant_of(VARIANTS, variant)['bottleneck'], variant.startswith('s3d')
 
 
 def _resnet(bottleneck: bool, split: bool) -> list[_table.Row]:
@@ -136,19 +141,16 @@ def _bottleneck(theirs: str, here: str) -> list[_table.Row]:
   return rows
 
 
-def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`. Taps other than three are read from
   the weights, and whether bLResNet has TAM at all."""
   tensors, taps = _together(tensors)
   tensors = _table.matrices(tensors, r'(new_)?fc\.weight')
-  little = variant.startswith('blresnet')
-  module = blresnet if little else inception if variant.endswith('_inception') else resnet
+  little = factory.find_model(name)[0] is blresnet
   read = {'tam_taps': taps} if taps else {'tam': False} if little else {}
-  settings = {**convert.variant_of(VARIANTS, variant), **read, **overrides}
-  head = linear.Head(
-    convert.num_classes(tensors, *(('new_fc.weight',) if little else ()), 'fc.weight')
-  )
-  return VideoModel(_cnn.backbone(module, settings), head), CLIP, table(variant), tensors
+  classifier = ('new_fc.weight', 'fc.weight') if little else ('fc.weight',)
+  classes = convert.num_classes(tensors, *classifier)
+  return factory.create_model(name, classes, **{**read, **overrides}), CLIP, table(name), tensors
 
 
 def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
@@ -181,32 +183,38 @@ def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], in
   return found, max((len(kernels) for kernels in taps.values()), default=0)
 
 
-def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
-  return table(variant)
+  return table(name)
 
 
-def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   """What the original stores in another form: the taps of a TAM one by one, kernels of frames
   without an axis of time, and in bLResNet a pool in the first place of strided shortcuts."""
-  found, little = {}, variant.startswith('blresnet')
+  family, _ = factory.find_model(name)
+  found, little = {}, family is blresnet
   end = '' if little else '.fc1'
-  for name, array in tensors.items():
-    if little and re.match(r'layer\d\.big|layer4', name):
-      name = re.sub(r'downsample\.(\d)', lambda match: f'downsample.{int(match[1]) + 1}', name)
-    if not re.search(r'\btam\w*\.weight$', name):
-      found[name] = array
+  for key, array in tensors.items():
+    if little and re.match(r'layer\d\.big|layer4', key):
+      key = re.sub(r'downsample\.(\d)', lambda match: f'downsample.{int(match[1]) + 1}', key)
+    if not re.search(r'\btam\w*\.weight$', key):
+      found[key] = array
       continue
-    base, taps = name.removesuffix('.weight'), array.shape[2]
+    base, taps = key.removesuffix('.weight'), array.shape[2]
     three = ('prev', 'curr', 'next') if little else ('prev_se', 'curr_se', 'next_se')
     for i, tap in enumerate(three if taps == 3 else [f'blending_layers.{i}' for i in range(taps)]):
       found[f'{base}.{tap}{end}.weight'] = array[:, :, i]
-  found = found if re.match(r'i3d|s3d', variant) else _table.pictures(found)
-  return (
-    {
-      name if name.startswith('new_fc') else f'baseline_model.{name}': a
-      for name, a in found.items()
-    }
-    if little
-    else found
-  )
+  if little or not _is_3d(name):
+    found = _table.pictures(found)
+  if not little:
+    return found
+  return {
+    key if key.startswith('new_fc') else f'baseline_model.{key}': array
+    for key, array in found.items()
+  }
+
+
+def _is_3d(name: str) -> bool:
+  """Returns whether the convolutions of a ResNet or InceptionV1 look through time (I3D, S3D)."""
+  net = factory.create_backbone(name)
+  return net.kind != '2d' if isinstance(net, inception.Backbone) else net.convs[0] != '2d'

@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from vjax import convert
+from vjax import convert, factory
 from vjax.convert import _table, mae_st
 from vjax.heads import linear
 from vjax.layers import position
-from vjax.models import vit
 from vjax.types import VideoModel
 
-VARIANTS = vit.VARIANTS
+MODELS, ALIASES = mae_st.MODELS, mae_st.ALIASES
 FRAMES = 2  # of a patch
 _DECODER = re.compile(r'(decoder_.*|mask_token)')
 
 
-def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`. overrides: also frames (16) and crop
   (the images'). Without a classifier in the weights the head has one class of zeros.
 
@@ -61,9 +60,7 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
     )
   settings = {'patch': wanted, 'crop': side * wanted[1], 'pool': _pool(tensors)}
   settings['qkv_bias'] = 'blocks.0.attn.q.bias' in tensors
-  net = convert.make(
-    vit.Backbone, {**convert.variant_of(VARIANTS, variant), **settings, **overrides}
-  )
+  net = factory.create_backbone(name, **{**settings, **overrides})
   clip = (net.frames, *convert.sides(net.crop))
   grid = position.grid_of(clip, wanted)
   tensors = {re.sub(r'^fc_norm\.', 'norm.', name): x for name, x in tensors.items()}
@@ -90,6 +87,6 @@ def _pool(tensors: dict[str, np.ndarray]) -> str:
   return 'class' if 'norm.weight' in tensors and 'head.weight' in tensors else 'mean'
 
 
-def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """Raises ValueError: a video network is no image network."""
   raise ValueError("source 'mae_image' leads one way: write the weights as those of 'mae_st'")

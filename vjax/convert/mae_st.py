@@ -8,14 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from vjax import convert
+from vjax import convert, factory
 from vjax.convert import _table
 from vjax.heads import linear, mae
 from vjax.layers import position, relative
 from vjax.models import vit
 from vjax.types import VideoModel
 
-VARIANTS = vit.VARIANTS
+MODELS = (
+  'vit_tiny', 'vit_small', 'vit_base', 'vit_large', 'vit_huge',
+)  # fmt: skip
+ALIASES = {  # sizes in the papers' notation
+  'Ti': 'vit_tiny',
+  'S': 'vit_small',
+  'B': 'vit_base',
+  'L': 'vit_large',
+  'H': 'vit_huge',
+}
 _RELATIVE = re.compile(r'blocks\.\d+\.attn\.rel_pos_[thw]')
 DEFAULT_FRAMES = 16  # of a joint position table, which does not tell time from space
 
@@ -68,7 +77,7 @@ def _blocks(original: str, here: str) -> list[_table.Row]:
   return rows + _table.dense(f'{original}.mlp.fc{{n}}', f'{here}/mlp/fc{{n}}')
 
 
-def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`.
 
   Frames and crop come from the position tables; overridden, the tables are resized. A joint table
@@ -96,9 +105,7 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
   )
   scheme, depth = scheme_of(tensors), _decoder_depth(tensors)
   settings['drop_first'] = not depth and not class_token  # as the published classifier does
-  net = convert.make(
-    vit.Backbone, {**convert.variant_of(VARIANTS, variant), **settings, **overrides}
-  )
+  net = factory.create_backbone(name, **{**settings, **overrides})
   if depth:
     shared = {name: overrides[name] for name in ('dtype', 'remat') if name in overrides}
     head = _decoder(tensors, scheme, depth, patch, old[0], {**shared, 'qkv_bias': net.qkv_bias})
@@ -147,11 +154,10 @@ def with_relative(tensors: dict[str, np.ndarray], net: vit.Backbone) -> dict[str
   return found
 
 
-def names(variables: dict[str, np.ndarray], variant: str, scheme: str = '') -> list[_table.Row]:
+def names(variables: dict[str, np.ndarray], name: str, scheme: str = '') -> list[_table.Row]:
   """The table for `convert.to_source`. scheme: 'repo' or 'released'; '': 'repo', but 'released' for
   a decoder without a class token of its own where the encoder has one, or with a joint position
   table where it has none, as the defaults of the two codes are."""
-  convert.variant_of(VARIANTS, variant)
   if scheme not in ('', 'repo', 'released'):
     raise ValueError(
       f"scheme is {scheme!r}; it must be 'repo', 'released', or '' to choose by the decoder"

@@ -3,37 +3,46 @@ non-local blocks; the image pre-training paper (ECCV 2022) uses its names, for i
 nearly."""
 
 import re
+from types import ModuleType
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
-from vjax import convert
-from vjax.convert import _cnn, _table
-from vjax.heads import linear
-from vjax.models import resnet, slowfast, x3d
-from vjax.types import VideoModel
+from vjax import convert, factory
+from vjax.convert import _table
+from vjax.models import slowfast, tsn, x3d
 
 CLIP = (8, 64, 64)
-_NAMES = r'(sts_\w+|slow(_nl)?_r\d+|vmz_i[rp]_csn_r\d+|tsm(_nl|_tp)?_r\d+|tsn_r\d+|mm_r2plus1d_r34)'
-_OURS = {name: settings for name, settings in resnet.VARIANTS.items() if re.fullmatch(_NAMES, name)}
-_OURS |= {
-  re.sub(r'^(mm|sts)', r'\1_slowfast', n): s
-  for n, s in slowfast.VARIANTS.items()
-  if re.match('mm|sts', n)
-}
-_OURS |= {'sts_x3d_s': x3d.VARIANTS['sts_s']}
-# Its pooling through time is a single one, after res2.
-VARIANTS = {
-  re.sub('^(mm|vmz)_', '', name): dict(settings, pools=('max', '', '', ''))
-  if name.startswith('tsm_tp')
-  else settings
-  for name, settings in _OURS.items()
+MODELS = (
+  'tsn_r18', 'tsn_r34', 'tsn_r50', 'tsn_r101', 'tsn_r152',
+  'tsm_r18', 'tsm_r34', 'tsm_r50', 'tsm_r101', 'tsm_r152',
+  'tsm_nl_r50', 'mm_tsm_tp_r50',
+  'slow_r50', 'slow_r101', 'slow_r152', 'slow_nl_r50',
+  'vmz_ir_csn_r50', 'vmz_ir_csn_r101', 'vmz_ir_csn_r152',
+  'vmz_ip_csn_r50', 'vmz_ip_csn_r101', 'vmz_ip_csn_r152',
+  'mm_r2plus1d_r34',
+  'mm_slowfast_r50_4x16', 'mm_slowfast_r50_8x8',
+  'sts_slow_r50', 'sts_3x1x1_r50', 'sts_3x3x3_r50', 'sts_ir_csn_r50', 'sts_r2plus1d_r34',
+  'sts_slowfast_r50_4x16', 'sts_slowfast_r50_8x8', 'sts_x3d_s',
+)  # fmt: skip
+ALIASES = {  # what MMAction's models were called here, or are called there
+  'ir_csn_r50': 'vmz_ir_csn_r50',
+  'ir_csn_r101': 'vmz_ir_csn_r101',
+  'ir_csn_r152': 'vmz_ir_csn_r152',
+  'ip_csn_r50': 'vmz_ip_csn_r50',
+  'ip_csn_r101': 'vmz_ip_csn_r101',
+  'ip_csn_r152': 'vmz_ip_csn_r152',
+  'tsm_tp_r50': 'mm_tsm_tp_r50',
+  'r2plus1d_r34': 'mm_r2plus1d_r34',
+  'slowfast_r50_4x16': 'mm_slowfast_r50_4x16',
+  'slowfast_r50_8x8': 'mm_slowfast_r50_8x8',
 }
 
 
 def table(kind: str = '2d') -> list[_table.Row]:
   """The rename table; block numbers and stages are the same everywhere. kind: of the convolutions,
-  as in layers.residual.KINDS; those of CSN stand in a sequence."""
+  as in layers.resnet.KINDS; those of CSN stand in a sequence."""
   stem = 'backbone/stem'
   rows = [
     ('backbone.conv1.conv.weight', f'params/{stem}/conv1/kernel'),
@@ -117,49 +126,37 @@ def slowfast_table() -> list[_table.Row]:
   return rows
 
 
-def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`."""
-  settings = {**convert.variant_of(VARIANTS, variant), **overrides}
-  tensors = _image(tensors, variant) if any('get_feature.' in name for name in tensors) else tensors
+  family, _ = factory.find_model(name)
+  if any('get_feature.' in key for key in tensors):
+    tensors = _image(tensors, family)
   tensors = _table.matrices(tensors, r'cls_head\.fc(_cls|2)\.weight')
-  if variant == 'sts_x3d_s':
-    tensors = _table.matrices(tensors, _POINTWISE)
-    classes = convert.num_classes(tensors, 'cls_head.fc2.weight')
-    return (
-      VideoModel(_cnn.backbone(x3d, settings), linear.Head(classes, hidden=x3d.HIDDEN)),
-      CLIP,
-      x3d_table(),
-      tensors,
-    )
-  head = linear.Head(convert.num_classes(tensors, 'cls_head.fc_cls.weight'))
-  if 'slowfast' in variant:
-    return (
-      VideoModel(_cnn.backbone(slowfast, settings), head),
-      (32, 64, 64),
-      slowfast_table(),
-      tensors,
-    )
-  tensors = _biased({_plain(name): _five_axes(array) for name, array in tensors.items()})
-  return VideoModel(_cnn.backbone(resnet, settings), head), CLIP, _rows(settings), tensors
+  last = 'cls_head.fc2.weight' if family is x3d else 'cls_head.fc_cls.weight'
+  model = factory.create_model(name, convert.num_classes(tensors, last), **overrides)
+  if family is x3d:
+    return model, CLIP, x3d_table(), _table.matrices(tensors, _POINTWISE)
+  if family is slowfast:
+    return model, (32, 64, 64), slowfast_table(), tensors
+  tensors = _biased({_plain(key): _five_axes(array) for key, array in tensors.items()})
+  return model, CLIP, _rows(model.backbone), tensors
 
 
-def _rows(settings: dict[str, Any]) -> list[_table.Row]:
+def _rows(net: nn.Module) -> list[_table.Row]:
   """The table of a ResNet, the norm at the end of its stem included."""
-  last = 'norm2' if settings.get('stem') == '2plus1d' else 'norm1'
-  return _table.norm('backbone.conv1.bn', f'backbone/stem/{last}') + table(
-    settings.get('convs', ('2d',))[0]
-  )
+  last = 'norm2' if net.stem == '2plus1d' else 'norm1'
+  return _table.norm('backbone.conv1.bn', f'backbone/stem/{last}') + table(net.convs[0])
 
 
-def _image(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+def _image(tensors: dict[str, np.ndarray], family: ModuleType) -> dict[str, np.ndarray]:
   """The image pre-training paper's image networks under the names of its video networks.
 
   DIFFERS(code): X3D's image network has a bias before its last ReLU, which the video network lacks;
   it is dropped, as in the authors' fine-tuning."""
-  found, last = {}, 'cls_head.fc2' if variant == 'sts_x3d_s' else 'cls_head.fc_cls'
+  found, last = {}, 'cls_head.fc2' if family is x3d else 'cls_head.fc_cls'
   for name, array in tensors.items():
     name = name.removeprefix('module.')
-    if name == 'classifier.weight' and 'slowfast' in variant:
+    if name == 'classifier.weight' and family is slowfast:
       array = np.roll(
         array, array.shape[1] // 9, axis=1
       )  # [slow, fast], 8 to 1; the video network has [fast, slow]
@@ -201,16 +198,15 @@ def _biased(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return {**zeros, **tensors}
 
 
-def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
-  settings = convert.variant_of(VARIANTS, variant)
-  if variant == 'sts_x3d_s' or 'slowfast' in variant:
-    rows = x3d_table() if variant == 'sts_x3d_s' else slowfast_table()
+  family, _ = factory.find_model(name)
+  if family in (x3d, slowfast):
+    rows = x3d_table() if family is x3d else slowfast_table()
     return [row for row in rows if not re.search('conv_[st]|bn_s', row[0])]
-  other = (
-    r'backbone\.conv1\.conv\.weight' if settings.get('stem') == '2plus1d' else 'conv_[st]|bn_s'
-  )
-  return [row for row in _rows(settings) if not re.search(other, row[0])]
+  net = factory.create_backbone(name)
+  other = r'backbone\.conv1\.conv\.weight' if net.stem == '2plus1d' else 'conv_[st]|bn_s'
+  return [row for row in _rows(net) if not re.search(other, row[0])]
 
 
 _POINTWISE = (
@@ -218,39 +214,34 @@ _POINTWISE = (
 )
 
 
-def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   """What the original stores in another form, under the names that its wrappers give (of TSM, those
   of 'blockres')."""
-  if variant == 'sts_x3d_s':
+  family, net = factory.find_model(name)[0], factory.create_backbone(name)
+  if family is x3d:
     return _table.pointwise(tensors, _POINTWISE)
   tensors = _unbiased(tensors)
-  if '_nl_' in variant:
-    tensors = {
-      re.sub(r'(non_local_block\.(?:phi|g))\.', r'\1.0.', name): array
-      for name, array in tensors.items()
-    }
-  if variant.startswith('tsm'):
-    tensors = {_wrapped(name, variant): array for name, array in tensors.items()}
-  if variant.startswith('ts'):
-    clips = {
-      name: array for name, array in tensors.items() if '.non_local_block.' in name
-    }  # 3D among 2D convolutions
-    return {**_table.pictures(tensors), **clips}
-  return tensors
+  if family is slowfast:
+    return tensors
+  tensors = {
+    re.sub(r'(non_local_block\.(?:phi|g))\.', r'\1.0.', key): array
+    for key, array in tensors.items()
+  }
+  if family is not tsn:
+    return tensors
+  if net.temporal == 'tsm':
+    tensors = {_wrapped(key, net): array for key, array in tensors.items()}
+  clips = {key: array for key, array in tensors.items() if '.non_local_block.' in key}
+  return {**_table.pictures(tensors), **clips}  # 3D among 2D convolutions
 
 
-def _wrapped(name: str, variant: str) -> str:
+def _wrapped(name: str, net: nn.Module) -> str:
   """The name that TSM gives: a net where it shifts or pools, a block where a non-local one
   follows."""
   match = re.fullmatch(r'(backbone\.layer)(\d)\.(\d+)\.(.*)', name)
   if not match:
     return name
-  net, stage, block, rest = (
-    resnet.Backbone(**VARIANTS[variant]),
-    int(match[2]) - 1,
-    int(match[3]),
-    match[4],
-  )
+  stage, block, rest = int(match[2]) - 1, int(match[3]), match[4]
   if net.mixed()[stage][block]:
     rest = re.sub(r'^conv1\.conv\.', 'conv1.conv.net.', rest)
   if block in net.nonlocals[stage] and not rest.startswith('non_local_block'):

@@ -16,10 +16,13 @@ from vjax.heads import linear, mlp
 from vjax.models import mvit
 from vjax.types import VideoModel
 
-VARIANTS = {
-  name.removeprefix('multitrain_'): settings
-  for name, settings in mvit.VARIANTS.items()
-  if settings['flavor'].startswith('multitrain')
+MODELS = (
+  'mvit_multitrain_b_16x4', 'mvit_multitrain_b_32x3', 'mvit_multitrain_half_b_16x4',
+)  # fmt: skip
+ALIASES = {  # The source's own names.
+  'b_16x4': 'mvit_multitrain_b_16x4',
+  'b_32x3': 'mvit_multitrain_b_32x3',
+  'half_b_16x4': 'mvit_multitrain_half_b_16x4',
 }
 
 
@@ -32,11 +35,11 @@ def table() -> list[_table.Row]:
   ]
 
 
-def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`. overrides: also `dataset`, whose head
   to take, needed where there are several, and what `_mvit.backbone` takes. Raises ValueError
   listing them."""
-  settings, overrides = convert.variant_of(VARIANTS, variant), dict(overrides)
+  overrides = dict(overrides)
   tensors = _one_head(tensors, overrides.pop('dataset', None))
   if 'head.fc2.weight' in tensors:
     head = mlp.Head(
@@ -44,18 +47,17 @@ def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any
     )
   else:
     head = linear.Head(convert.num_classes(tensors, 'head.projection.weight'))
-  backbone, tensors = _mvit.backbone(tensors, settings, overrides)
+  backbone, tensors = _mvit.backbone(tensors, mvit.MODELS[name], overrides)
   clip = (backbone.frames, backbone.crop, backbone.crop)
   return VideoModel(backbone, head), clip, table(), tensors
 
 
-def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
-  convert.variant_of(VARIANTS, variant)
   return table()
 
 
-def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   """What the original stores in another form."""
   return _table.join_qkv(tensors)
 

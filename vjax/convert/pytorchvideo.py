@@ -1,50 +1,50 @@
 """PyTorchVideo's model zoo: C2D, I3D, Slow, CSN, R(2+1)D, SlowFast and X3D (Fan et al. 2021)."""
 
-import re
 from typing import Any
 
 import numpy as np
 
-from vjax import convert
-from vjax.convert import _cnn, _table
-from vjax.heads import linear
-from vjax.models import resnet, slowfast, x3d
-from vjax.types import VideoModel
+from vjax import convert, factory
+from vjax.convert import _table
+from vjax.models import slowfast, x3d
 
 CLIP = (16, 64, 64)
-VARIANTS = {
-  name: settings
-  for name, settings in resnet.VARIANTS.items()
-  if re.fullmatch(r'(c2d|i3d_3x1x1|slow|ir_csn|ptv_r2plus1d)_r\d+', name)
+MODELS = (
+  'c2d_r50', 'c2d_r101', 'c2d_r152',
+  'i3d_3x1x1_r50', 'i3d_3x1x1_r101', 'i3d_3x1x1_r152',
+  'slow_r50', 'slow_r101', 'slow_r152',
+  'ir_csn_r50', 'ir_csn_r101', 'ir_csn_r152',
+  'ptv_r2plus1d_r50',
+  'slowfast_r50_4x16', 'slowfast_r50_8x8', 'slowfast_r50_16x8',
+  'slowfast_r101_8x8', 'slowfast_r101_8x8_50_50', 'slowfast_r101_8x8_50_101',
+  'slowfast_r101_16x8', 'slowfast_r101_16x8_50_50',
+  'ptv_x3d_xs', 'ptv_x3d_s', 'ptv_x3d_m', 'ptv_x3d_l', 'ptv_x3d_xl',
+)  # fmt: skip
+ALIASES = {  # PyTorchVideo's own names
+  'x3d_xs': 'ptv_x3d_xs',
+  'x3d_s': 'ptv_x3d_s',
+  'x3d_m': 'ptv_x3d_m',
+  'x3d_l': 'ptv_x3d_l',
+  'x3d_xl': 'ptv_x3d_xl',
 }
 
 
-VARIANTS |= {
-  f'slowfast_{n}': settings for n, settings in slowfast.VARIANTS.items() if n.startswith('r')
-}
-VARIANTS |= {
-  f'x3d_{n}': dict(settings, shortcut_norm=False)
-  for n, settings in x3d.VARIANTS.items()
-  if not n.startswith('sts')
-}
-
-
-def table(variant: str) -> list[_table.Row]:
+def table(name: str) -> list[_table.Row]:
   """The rename table; where a network pools after res2 the pool is a block, and the later ones have
   a number more."""
-  settings = convert.variant_of(VARIANTS, variant)
-  if variant.startswith('slowfast'):
+  family, net = factory.find_model(name)[0], factory.create_backbone(name)
+  if family is slowfast:
     rows = _table.dense('blocks.6.proj', 'head/linear')
-    for number, name in enumerate(('slow', 'fast')):
-      rows += _stem(f'blocks.0.multipathway_blocks.{number}', f'{name}_stem')
+    for number, path in enumerate(('slow', 'fast')):
+      rows += _stem(f'blocks.0.multipathway_blocks.{number}', f'{path}_stem')
       for stage in (2, 3, 4, 5):
-        rows += _blocks(f'blocks.{stage - 1}.multipathway_blocks.{number}', f'{name}_res{stage}')
+        rows += _blocks(f'blocks.{stage - 1}.multipathway_blocks.{number}', f'{path}_res{stage}')
     for stage in (1, 2, 3, 4):
       fusion, here = f'blocks.{stage - 1}.multipathway_fusion', f'backbone/lateral{stage}'
       rows += [(f'{fusion}.conv_fast_to_slow.weight', f'params/{here}/conv/kernel')]
       rows += _table.norm(f'{fusion}.norm', f'{here}/norm')
     return rows
-  if variant.startswith('x3d'):
+  if family is x3d:
     rows = [  # the originals' names of the two halves are swapped
       ('blocks.0.conv.conv_t.weight', 'params/backbone/stem_space/kernel'),
       ('blocks.0.conv.conv_xy.weight', 'params/backbone/stem_time/kernel'),
@@ -59,7 +59,7 @@ def table(variant: str) -> list[_table.Row]:
       for stage in (2, 3, 4, 5)
       for row in _blocks(f'blocks.{stage - 1}', f'res{stage}', squeezed=True)
     ]
-  pooled = int(settings.get('pools', ('',))[0] == 'half')
+  pooled = int(net.pools[0] == 'half')
   rows = _stem('blocks.0', 'stem') + _table.dense(f'blocks.{5 + pooled}.proj', 'head/linear')
   for stage in (2, 3, 4, 5):
     rows += _blocks(f'blocks.{stage - 1 + (pooled if stage > 2 else 0)}', f'res{stage}')
@@ -94,41 +94,31 @@ def _blocks(theirs: str, here: str, squeezed: bool = False) -> list[_table.Row]:
   return rows
 
 
-def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`."""
-  settings = {**convert.variant_of(VARIANTS, variant), **overrides}
+  family, read, head = factory.find_model(name)[0], {}, {}
   tensors = _table.matrices(tensors, r'blocks\.[56]\.proj\.weight')
-  head = linear.Head(convert.num_classes(tensors, 'blocks.5.proj.weight', 'blocks.6.proj.weight'))
-  if variant.startswith('slowfast'):
+  classes = convert.num_classes(tensors, 'blocks.5.proj.weight', 'blocks.6.proj.weight')
+  if family is slowfast:
     lateral = np.shape(tensors.get('blocks.0.multipathway_fusion.conv_fast_to_slow.weight', ()))
-    settings = {**settings, **({'fusion': lateral[2]} if len(lateral) == 5 else {}), **overrides}
-    return (
-      VideoModel(_cnn.backbone(slowfast, settings), head),
-      (32, 64, 64),
-      table(variant),
-      tensors,
-    )
-  if variant.startswith('x3d'):
+    read = {'fusion': lateral[2]} if len(lateral) == 5 else {}
+  if family is x3d:
     tensors = _table.matrices(tensors, _POINTWISE)
-    hidden = tensors['blocks.5.pool.post_conv.weight'].shape[0]
-    return (
-      VideoModel(_cnn.backbone(x3d, settings), head.clone(hidden=hidden)),
-      CLIP,
-      table(variant),
-      tensors,
-    )
-  return VideoModel(_cnn.backbone(resnet, settings), head), CLIP, table(variant), tensors
+    head = {'hidden': tensors['blocks.5.pool.post_conv.weight'].shape[0]}
+  model = factory.create_model(name, classes, head=head, **{**read, **overrides})
+  return model, (32, 64, 64) if family is slowfast else CLIP, table(name), tensors
 
 
-def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
-  return table(variant)
+  return table(name)
 
 
 # linear layers of X3D that are 1x1x1 convolutions there
 _POINTWISE = r'.*\.block\.[02]\.weight|.*\.post_conv\.weight'
 
 
-def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   """What the original stores in another form."""
-  return _table.pointwise(tensors, _POINTWISE) if variant.startswith('x3d') else tensors
+  is_x3d = factory.find_model(name)[0] is x3d
+  return _table.pointwise(tensors, _POINTWISE) if is_x3d else tensors

@@ -4,31 +4,37 @@ Feichtenhofer 2020; Li et al. 2022.)
 """
 
 import re
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from vjax import convert
-from vjax.convert import _cnn, _mvit, _table
+from vjax import convert, factory
+from vjax.convert import _mvit, _table
 from vjax.heads import linear
-from vjax.models import mvit, resnet, slowfast, x3d
+from vjax.models import mvit, slowfast, x3d
 from vjax.types import VideoModel
 
 CLIP = (8, 64, 64)
-VARIANTS = {
-  name: settings
-  for name, settings in resnet.VARIANTS.items()
-  if re.fullmatch(r'(c2d|c2d_nln|c2d_nopool|i3d_3x1x1|i3d_nln|slow|slow_nln|slow_50_50)_r\d+', name)
-}
-VARIANTS |= {
-  f'x3d_{n}': settings for n, settings in x3d.VARIANTS.items() if not n.startswith('sts')
-}
-VARIANTS |= {
-  f'slowfast_{n}': settings
-  for n, settings in slowfast.VARIANTS.items()
-  if not re.match('mm|sts', n)
-}
-VARIANTS |= {f'mvit_{n}': settings for n, settings in mvit.VARIANTS.items() if n.startswith('v')}
+MODELS = (
+  'c2d_r50', 'c2d_r101', 'c2d_r152',
+  'c2d_nln_r50', 'c2d_nln_r101', 'c2d_nln_r152',
+  'c2d_nopool_r50', 'c2d_nopool_r101', 'c2d_nopool_r152',
+  'i3d_3x1x1_r50', 'i3d_3x1x1_r101', 'i3d_3x1x1_r152',
+  'i3d_nln_r50', 'i3d_nln_r101', 'i3d_nln_r152',
+  'slow_r50', 'slow_r101', 'slow_r152',
+  'slow_nln_r50', 'slow_nln_r101', 'slow_nln_r152',
+  'slow_50_50_r50', 'slow_50_50_r101', 'slow_50_50_r152',
+  'x3d_xs', 'x3d_s', 'x3d_m', 'x3d_l', 'x3d_xl',
+  'slowfast_r50_4x16', 'slowfast_r50_8x8', 'slowfast_r50_16x8',
+  'slowfast_r101_8x8', 'slowfast_r101_8x8_50_50', 'slowfast_r101_8x8_50_101',
+  'slowfast_r101_16x8', 'slowfast_r101_16x8_50_50',
+  'slowfast_nln_r50_4x16', 'slowfast_nln_r50_8x8', 'slowfast_nln_r101_16x8_50_50',
+  'slowfast_ava_nln_r101_50_50',
+  'mvit_v1_b_16x4', 'mvit_v1_b_32x3', 'mvit_v1_b16_32x3', 'mvit_v1_b16_64x3',
+  'mvit_v2_s_16x4', 'mvit_v2_b_32x3', 'mvit_v2_l_40x3',
+)  # fmt: skip
+ALIASES: dict[str, str] = {}
 
 
 def table() -> list[_table.Row]:
@@ -134,55 +140,47 @@ def caffe2_name(blob: str) -> str | None:
   return f'head.{match[1].replace("pred", "projection")}.{ends[match[2]]}' if match else blob
 
 
-def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`. How many frames SlowFast's laterals
   look at is read from the weights."""
-  settings = {**convert.variant_of(VARIANTS, variant), **overrides}
-  if any(name.endswith('_riv') for name in tensors):
+  family, read, head = factory.find_model(name)[0], {}, {}
+  if any(key.endswith('_riv') for key in tensors):
     tensors = {
-      new: array for name, array in tensors.items() if (new := caffe2_name(name)) is not None
+      new: array for blob, array in tensors.items() if (new := caffe2_name(blob)) is not None
     }
   tensors = _table.matrices(tensors, r'head\.projection\.weight')
   classes = convert.num_classes(tensors, 'head.projection.weight')
-  if variant.startswith('mvit'):
-    backbone, tensors = _mvit.backbone(tensors, convert.variant_of(VARIANTS, variant), overrides)
+  if family is mvit:
+    backbone, tensors = _mvit.backbone(tensors, mvit.MODELS[name], overrides)
     clip = (backbone.frames, backbone.crop, backbone.crop)
     return VideoModel(backbone, linear.Head(classes)), clip, _mvit.table(), tensors
-  if variant.startswith('slowfast'):
+  if family is slowfast:
     lateral = np.shape(tensors.get('s1_fuse.conv_f2s.weight', ()))
-    settings = {**settings, **({'fusion': lateral[2]} if len(lateral) == 5 else {}), **overrides}
-    return (
-      VideoModel(_cnn.backbone(slowfast, settings), linear.Head(classes)),
-      (32, 64, 64),
-      slowfast_table(),
-      tensors,
-    )
-  if not variant.startswith('x3d'):
-    return VideoModel(_cnn.backbone(resnet, settings), linear.Head(classes)), CLIP, table(), tensors
-  tensors = _table.matrices(tensors, _POINTWISE)
-  hidden = tensors['head.lin_5.weight'].shape[0] if 'head.lin_5.weight' in tensors else x3d.HIDDEN
-  return (
-    VideoModel(_cnn.backbone(x3d, settings), linear.Head(classes, hidden=hidden)),
-    CLIP,
-    x3d_table(),
-    tensors,
-  )
+    read = {'fusion': lateral[2]} if len(lateral) == 5 else {}
+  if family is x3d:
+    tensors = _table.matrices(tensors, _POINTWISE)
+    if 'head.lin_5.weight' in tensors:
+      head = {'hidden': tensors['head.lin_5.weight'].shape[0]}
+  model = factory.create_model(name, classes, head=head, **{**read, **overrides})
+  return model, (32, 64, 64) if family is slowfast else CLIP, _rows(family), tensors
 
 
-def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+def _rows(family: ModuleType) -> list[_table.Row]:
+  return {x3d: x3d_table, slowfast: slowfast_table, mvit: _mvit.table}.get(family, table)()
+
+
+def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
-  convert.variant_of(VARIANTS, variant)
-  return {'x3d': x3d_table, 'slowfast': slowfast_table, 'mvit': _mvit.table}.get(
-    variant.split('_')[0], table
-  )()
+  return _rows(factory.find_model(name)[0])
 
 
 # linear layers of X3D that are 1x1x1 convolutions there
 _POINTWISE = r'.*\.se\.fc\d\.weight|head\.lin_5\.weight'
 
 
-def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   """What the original stores in another form."""
-  if variant.startswith('mvit'):
+  family, _ = factory.find_model(name)
+  if family is mvit:
     return _table.join_qkv(tensors)
-  return _table.pointwise(tensors, _POINTWISE) if variant.startswith('x3d') else tensors
+  return _table.pointwise(tensors, _POINTWISE) if family is x3d else tensors

@@ -3,7 +3,6 @@
 
 from vjax.convert import mmaction
 
-VARIANTS = {
-  name: settings for name, settings in mmaction.VARIANTS.items() if name.startswith('sts_')
-}
+MODELS = tuple(name for name in mmaction.MODELS if name.startswith('sts_'))
+ALIASES: dict[str, str] = {}
 build, names, restore = mmaction.build, mmaction.names, mmaction.restore

@@ -5,21 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from vjax import convert
-from vjax.convert import _cnn, _table, ibm
-from vjax.heads import linear
-from vjax.models import resnet
-from vjax.types import VideoModel
+from vjax import convert, factory
+from vjax.convert import _table, ibm
 
-VARIANTS = {
-  name.removeprefix('tv_'): settings
-  for name, settings in resnet.VARIANTS.items()
-  if name.startswith('tv_')
+_IMAGES = ('tsn_r18', 'tsn_r34', 'tsn_r50', 'tsn_r101', 'tsn_r152', 'tsn_inception')
+MODELS = ('tv_r3d_18', 'tv_mc3_18', 'tv_r2plus1d_18', *_IMAGES)
+ALIASES = {  # torchvision's own names
+  'r3d_18': 'tv_r3d_18',
+  'mc3_18': 'tv_mc3_18',
+  'r2plus1d_18': 'tv_r2plus1d_18',
+  'resnet18': 'tsn_r18',
+  'resnet34': 'tsn_r34',
+  'resnet50': 'tsn_r50',
+  'resnet101': 'tsn_r101',
+  'resnet152': 'tsn_r152',
+  'googlenet': 'tsn_inception',
 }
-_IMAGES = {f'resnet{d}': f'tsn_r{d}' for d in (18, 34, 50, 101, 152)} | {
-  'googlenet': 'tsn_inception'
-}
-VARIANTS |= {name: ibm.VARIANTS[here] for name, here in _IMAGES.items()}
 CLIP = (8, 112, 112)  # any clip that survives the strides; no parameter depends on it
 
 
@@ -51,21 +52,19 @@ def table(kind: str = '2d') -> list[_table.Row]:
   return rows + _table.dense('fc', 'head/linear')
 
 
-def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`."""
-  if variant in _IMAGES:
-    return ibm.build(tensors, _IMAGES[variant], overrides)
-  backbone = _cnn.backbone(resnet, {**convert.variant_of(VARIANTS, variant), **overrides})
-  head = linear.Head(convert.num_classes(tensors, 'fc.weight'))
-  return VideoModel(backbone, head), CLIP, table(), tensors
+  if name in _IMAGES:
+    return ibm.build(tensors, name, overrides)
+  model = factory.create_model(name, convert.num_classes(tensors, 'fc.weight'), **overrides)
+  return model, CLIP, table(), tensors
 
 
-def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """The table for `convert.to_source`."""
-  convert.variant_of(VARIANTS, variant)
-  return ibm.table(_IMAGES[variant]) if variant in _IMAGES else table()
+  return ibm.table(name) if name in _IMAGES else table()
 
 
-def restore(tensors: dict[str, np.ndarray], variant: str) -> dict[str, np.ndarray]:
+def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   """What the original stores in another form: kernels of images without an axis of time."""
-  return ibm.restore(tensors, _IMAGES[variant]) if variant in _IMAGES else tensors
+  return ibm.restore(tensors, name) if name in _IMAGES else tensors

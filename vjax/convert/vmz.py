@@ -6,33 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from vjax import convert
-from vjax.convert import _cnn, _table, torchvision
-from vjax.heads import linear
-from vjax.models import resnet
-from vjax.types import VideoModel
+from vjax import convert, factory
+from vjax.convert import _table, torchvision
 
-VARIANTS = {
-  'r2d_18': resnet.VARIANTS['r2d_18'],
-  **{
-    f'{kind}_{d}': resnet.VARIANTS[f'{kind}_{d}']
-    for kind in ('r3d', 'r2plus1d')
-    for d in (18, 34, 101, 152)
-  },
-  **{
-    f'{kind}_csn_{d}': resnet.VARIANTS[f'vmz_{kind}_csn_r{d}']
-    for kind in ('ir', 'ip')
-    for d in (50, 101, 152)
-  },
+MODELS = (
+  'r2d_18',
+  'r3d_18', 'r3d_34', 'r3d_101', 'r3d_152',
+  'r2plus1d_18', 'r2plus1d_34', 'r2plus1d_101', 'r2plus1d_152',
+  'vmz_ir_csn_r50', 'vmz_ir_csn_r101', 'vmz_ir_csn_r152',
+  'vmz_ip_csn_r50', 'vmz_ip_csn_r101', 'vmz_ip_csn_r152',
+)  # fmt: skip
+ALIASES = {  # VMZ's own names
+  'ir_csn_50': 'vmz_ir_csn_r50',
+  'ir_csn_101': 'vmz_ir_csn_r101',
+  'ir_csn_152': 'vmz_ir_csn_r152',
+  'ip_csn_50': 'vmz_ip_csn_r50',
+  'ip_csn_101': 'vmz_ip_csn_r101',
+  'ip_csn_152': 'vmz_ip_csn_r152',
 }
 
 
-def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
+def caffe2_table(name: str, classes: int) -> list[_table.Row]:
   """The rename table of the Caffe2 blobs. Blocks are numbered through all stages; `_riv` holds the
   running variance in spite of its name, which says inverse."""
-  settings = convert.variant_of(VARIANTS, variant)
-  stem = 'backbone/stem'
-  if settings.get('stem') == '2plus1d':
+  net, stem = factory.create_backbone(name), 'backbone/stem'
+  if net.stem == '2plus1d':
     rows = [
       ('conv1_middle_w', f'params/{stem}/conv1/kernel'),
       *_caffe2_norm('conv1_middle_spatbn_relu', f'{stem}/norm1'),
@@ -45,15 +43,13 @@ def caffe2_table(variant: str, classes: int) -> list[_table.Row]:
       *_caffe2_norm('conv1_spatbn_relu', f'{stem}/norm1'),
     ]
   blocks = [
-    (stage, block)
-    for stage, depth in enumerate(settings['depths'], start=2)
-    for block in range(depth)
+    (stage, block) for stage, depth in enumerate(net.depths, start=2) for block in range(depth)
   ]
   for i, (stage, block) in enumerate(blocks):
     here = f'backbone/res{stage}/block{block}'
-    kind = settings.get('convs', ('2d',) * 4)[stage - 2]
-    for j in (1, 2, 3) if settings['bottleneck'] else (1, 2):
-      wide = not settings['bottleneck'] or j == 2
+    kind = net.convs[stage - 2]
+    for j in (1, 2, 3) if net.bottleneck else (1, 2):
+      wide = not net.bottleneck or j == 2
       first, second = _HALVES.get(kind, ('', '')) if wide else ('', '')
       number = j + (kind == 'ir' and j > 1)  # ir-CSN's depthwise convolution is counted twice
       if first:
@@ -92,21 +88,17 @@ def _caffe2_norm(original: str, here: str) -> list[_table.Row]:
   ]
 
 
-def build(tensors: dict[str, np.ndarray], variant: str, overrides: dict[str, Any]):
+def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   """Model, clip shape, table and tensors for `convert.load`. pool1 leaves no trace in the weights:
   R(2+1)D files for 224 px need the override pool1=True; CSN has it."""
   tensors = _table.matrices(tensors, r'last_out_L\d+_w|fc\.weight')
-  backbone = _cnn.backbone(resnet, {**convert.variant_of(VARIANTS, variant), **overrides})
-  last = next((name for name in tensors if re.fullmatch(r'last_out_L\d+_w', name)), None)
+  last = next((key for key in tensors if re.fullmatch(r'last_out_L\d+_w', key)), None)
   classes = convert.num_classes(tensors, last or 'fc.weight')
-  rows = caffe2_table(variant, classes) if last else torchvision.table(_kind(variant))
-  return VideoModel(backbone, linear.Head(classes)), torchvision.CLIP, rows, tensors
+  model = factory.create_model(name, classes, **overrides)
+  rows = caffe2_table(name, classes) if last else torchvision.table(model.backbone.convs[0])
+  return model, torchvision.CLIP, rows, tensors
 
 
-def names(variables: dict[str, np.ndarray], variant: str) -> list[_table.Row]:
+def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """The table for `convert.to_source`: the names of the PyTorch release."""
-  return torchvision.table(_kind(variant))
-
-
-def _kind(variant: str) -> str:
-  return convert.variant_of(VARIANTS, variant).get('convs', ('2d',))[0]
+  return torchvision.table(factory.create_backbone(name).convs[0])

@@ -30,16 +30,26 @@ MODULES = {
   '5b': (384, (192, 384), (48, 128), 128),
 }
 KINDS = ('2d', 'i3d', 's3d')
-VARIANTS = {
-  'tsn': dict(kind='2d'),
-  'tam': dict(kind='2d', temporal='tam'),
-  'tam_dense': dict(kind='2d', temporal='tam', tam_dense=True),
-  'tsm': dict(kind='2d', temporal='tsm'),
-  'i3d': dict(kind='i3d'),
-  's3d': dict(kind='s3d'),
-  's3d_dw': dict(kind='s3d', depthwise=True),
-}
-VARIANTS |= {f'{name}_tp': dict(settings, pool_time='max') for name, settings in VARIANTS.items()}
+MODELS: dict[str, dict[str, Any]] = {
+  # Chen et al. 2021, sec. 3 and table 10.
+  'tsn_inception': dict(kind='2d'),
+  'tam_inception': dict(kind='2d', temporal='tam'),
+  'tam_dense_inception': dict(kind='2d', temporal='tam', tam_dense=True),
+  'tsm_inception': dict(kind='2d', temporal='tsm'),
+  'i3d_inception': dict(kind='i3d'),
+  's3d_inception': dict(kind='s3d'),
+  's3d_dw_inception': dict(kind='s3d', depthwise=True),
+  # With pooling through time.
+  'tsn_tp_inception': dict(kind='2d', pool_time='max'),
+  'tam_tp_inception': dict(kind='2d', temporal='tam', pool_time='max'),
+  'tam_dense_tp_inception': dict(kind='2d', temporal='tam', tam_dense=True, pool_time='max'),
+  'tsm_tp_inception': dict(kind='2d', temporal='tsm', pool_time='max'),
+  'i3d_tp_inception': dict(kind='i3d', pool_time='max'),
+  's3d_tp_inception': dict(kind='s3d', pool_time='max'),
+  's3d_dw_tp_inception': dict(kind='s3d', depthwise=True, pool_time='max'),
+}  # fmt: skip
+HEAD: dict[str, Any] = {}
+CLIP = (8, 224)
 
 
 class Unit(nn.Module):

@@ -56,23 +56,44 @@ FLAVORS = {
   'multitrain_half': Flavor('separable', '', 'attention', True, False, False, 1e-5, False),
 }
 
-# Of the papers' model zoos. 'v1_b_32x3' of the zoo has 24 blocks, unlike the 16 of Fan et al. 2021,
-# table 4.
-_S, _B = (1, 2, 11, 2), (2, 3, 16, 3)
-_MULTITRAIN = dict(flavor='multitrain', class_token=False)
-VARIANTS: dict[str, dict] = {
-  'v1_b_16x4': dict(flavor='v1', depths=_S, frames=16),
-  'v1_b_32x3': dict(flavor='v1', depths=_B, frames=32, kernel=None),
-  'v1_b16_32x3': dict(flavor='v1', depths=_S, frames=32),
-  'v1_b16_64x3': dict(flavor='v1', depths=_S, frames=64),
-  'v2_s_16x4': dict(flavor='v2', depths=_S, frames=16),
-  'v2_b_32x3': dict(flavor='v2', depths=_B, frames=32),
-  'v2_l_40x3': dict(flavor='v2', depths=(2, 6, 36, 4), frames=40, crop=312, width=144, heads=2),
-  'multitrain_b_16x4': dict(depths=_S, frames=16, **_MULTITRAIN),
-  'multitrain_b_32x3': dict(depths=_B, frames=32, **_MULTITRAIN),
-  'multitrain_half_b_16x4': dict(
-    depths=_S, frames=16, **{**_MULTITRAIN, 'flavor': 'multitrain_half'}
+MODELS: dict[str, dict[str, Any]] = {
+  # Fan et al. 2021, table 4; PySlowFast's model zoo, whose 32x3 has 24 blocks, unlike the paper's
+  # 16.
+  'mvit_v1_b_16x4': dict(flavor='v1', depths=(1, 2, 11, 2), frames=16),
+  'mvit_v1_b_32x3': dict(flavor='v1', depths=(2, 3, 16, 3), frames=32, kernel=None),
+  'mvit_v1_b16_32x3': dict(flavor='v1', depths=(1, 2, 11, 2), frames=32),
+  'mvit_v1_b16_64x3': dict(flavor='v1', depths=(1, 2, 11, 2), frames=64),
+  # Li et al. 2022, table 4; PySlowFast's model zoo.
+  'mvit_v2_s_16x4': dict(flavor='v2', depths=(1, 2, 11, 2), frames=16),
+  'mvit_v2_b_32x3': dict(flavor='v2', depths=(2, 3, 16, 3), frames=32),
+  'mvit_v2_l_40x3': dict(
+    flavor='v2', depths=(2, 6, 36, 4), frames=40, crop=312, width=144, heads=2,
   ),
+  # Liang et al. 2022, table 1, and the released configs.
+  'mvit_multitrain_b_16x4': dict(
+    depths=(1, 2, 11, 2), frames=16, flavor='multitrain', class_token=False,
+  ),
+  'mvit_multitrain_b_32x3': dict(
+    depths=(2, 3, 16, 3), frames=32, flavor='multitrain', class_token=False,
+  ),
+  'mvit_multitrain_half_b_16x4': dict(
+    depths=(1, 2, 11, 2), frames=16, flavor='multitrain_half', class_token=False,
+  ),
+}  # fmt: skip
+HEAD: dict[str, Any] = {}
+CLIP = (16, 224)
+# Distance of a clip's frames in the source, in frames, that the published weights are for.
+FRAME_STRIDES = {
+  'mvit_v1_b_16x4': 4,
+  'mvit_v1_b_32x3': 3,
+  'mvit_v1_b16_32x3': 3,
+  'mvit_v1_b16_64x3': 3,
+  'mvit_v2_s_16x4': 4,
+  'mvit_v2_b_32x3': 3,
+  'mvit_v2_l_40x3': 3,
+  'mvit_multitrain_b_16x4': 4,
+  'mvit_multitrain_b_32x3': 3,
+  'mvit_multitrain_half_b_16x4': 4,
 }
 
 
@@ -254,7 +275,7 @@ class Backbone(nn.Module):
     return PATCH
 
   @nn.nowrap
-  def settled(self) -> Flavor:
+  def resolve_flavor(self) -> Flavor:
     """The flavor with what is set in place of its own. Raises ValueError for one that there is not,
     or such settings."""
     if self.flavor not in FLAVORS:
@@ -285,7 +306,7 @@ class Backbone(nn.Module):
     rates = drop.linear_rates(self.drop_path, sum(self.depths))
     stages = [stage for stage, depth in enumerate(self.depths) for _ in range(depth)]
     for i, stage in enumerate(stages):
-      first, early = i > 0 and stage > stages[i - 1], self.settled().widen == 'mlp'
+      first, early = i > 0 and stage > stages[i - 1], self.resolve_flavor().widen == 'mlp'
       stride = 2 if first else 1
       key = max(key // stride, 1)
       after = stages[min(i + 1, len(stages) - 1)] if early else stage
@@ -300,7 +321,7 @@ class Backbone(nn.Module):
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool) -> Features:
     """Features of clips (B, T, H, W, 3). Raises ValueError for an unknown flavor, a clip that the
     positions are not for, or one whose frames and pixels the patches do not divide."""
-    flavor = self.settled()
+    flavor = self.resolve_flavor()
     start, pool_start = _starts(flavor)
     small, layers = nn.initializers.normal(0.02), self.layers()
     position.grid_of(video.shape[1:4], PATCH)  # raises where frames do not divide

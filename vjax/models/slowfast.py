@@ -11,42 +11,62 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vjax.layers.pool import max_pool
-from vjax.layers.residual import Parts, Stage, Stem, parts_of
+from vjax.layers.resnet import BlockConfig, Stage, Stem, block_config, check_nonlocals
 from vjax.layers.temporal import NonLocal
-from vjax.models.resnet import check_nonlocals
 from vjax.types import Features, Mask
 
-_R50, _R101 = dict(depths=(3, 4, 6, 3)), dict(depths=(3, 4, 23, 3))
 # Names: slow frames x stride of the slow pathway. R101: with `long=6` only the first six blocks of
 # res4 look through time ("50_50" of PySlowFast's files; "50_101": of the slow pathway only), with 0
 # all 23 do. nln: non-local blocks on the slow pathway; ava: with keys and values pooled in time
 # too, and res5 at the resolution of res4, for detection.
-_NLN = dict(fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()), nonlocal_kind='dot')
-_LATE = dict(_NLN, nonlocals=((), (), (6, 13, 20), ()), alpha=4, long=6)
-VARIANTS = {
-  'r50_4x16': dict(_R50, alpha=8, fusion=5),
-  'r50_8x8': dict(_R50, alpha=4, fusion=7),
-  'r50_16x8': dict(_R50, alpha=4, fusion=7),
-  'r101_8x8': dict(_R101, alpha=4, fusion=5),
-  'r101_8x8_50_50': dict(_R101, alpha=4, fusion=5, long=6),
-  'r101_8x8_50_101': dict(_R101, alpha=4, fusion=5, long=(6, 0)),
-  'r101_16x8': dict(_R101, alpha=4, fusion=5),
-  'r101_16x8_50_50': dict(_R101, alpha=4, fusion=5, long=6),
-  'nln_r50_4x16': dict(_R50, alpha=8, **_NLN),
-  'nln_r50_8x8': dict(_R50, alpha=4, **_NLN),
-  'nln_r101_16x8_50_50': dict(_R101, **_LATE),
-  'ava_nln_r101_50_50': dict(
-    _R101, **_LATE, nonlocal_size=(2, 2, 2), space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)
+MODELS: dict[str, dict[str, Any]] = {
+  # Feichtenhofer et al. 2019, table 5; PySlowFast's model zoo.
+  'slowfast_r50_4x16': dict(depths=(3, 4, 6, 3), alpha=8, fusion=5),
+  'slowfast_r50_8x8': dict(depths=(3, 4, 6, 3), alpha=4, fusion=7),
+  'slowfast_r50_16x8': dict(depths=(3, 4, 6, 3), alpha=4, fusion=7),
+  'slowfast_r101_8x8': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5),
+  'slowfast_r101_8x8_50_50': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5, long=6),
+  'slowfast_r101_8x8_50_101': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5, long=(6, 0)),
+  'slowfast_r101_16x8': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5),
+  'slowfast_r101_16x8_50_50': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5, long=6),
+  # PySlowFast's, with non-local blocks.
+  'slowfast_nln_r50_4x16': dict(
+    depths=(3, 4, 6, 3), alpha=8, fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    nonlocal_kind='dot',
   ),
-}
-_MM = dict(
-  fusion_norm=False, slow_frames='stride', fast_first=True
-)  # MMAction; with sts='sts' Li et al. 2022
-for _name, _sts in {'mm': '', 'sts': 'sts'}.items():
-  VARIANTS |= {
-    f'{_name}_r50_4x16': dict(_R50, alpha=8, fusion=5, **_MM, sts=_sts),
-    f'{_name}_r50_8x8': dict(_R50, alpha=4, fusion=7, **_MM, sts=_sts),
-  }
+  'slowfast_nln_r50_8x8': dict(
+    depths=(3, 4, 6, 3), alpha=4, fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    nonlocal_kind='dot',
+  ),
+  'slowfast_nln_r101_16x8_50_50': dict(
+    depths=(3, 4, 23, 3), fusion=5, nonlocals=((), (), (6, 13, 20), ()), nonlocal_kind='dot',
+    alpha=4, long=6,
+  ),
+  'slowfast_ava_nln_r101_50_50': dict(
+    depths=(3, 4, 23, 3), fusion=5, nonlocals=((), (), (6, 13, 20), ()), nonlocal_kind='dot',
+    alpha=4, long=6, nonlocal_size=(2, 2, 2), space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2),
+  ),
+  # MMAction.
+  'mm_slowfast_r50_4x16': dict(
+    depths=(3, 4, 6, 3), alpha=8, fusion=5, fusion_norm=False, slow_frames='stride',
+    fast_first=True,
+  ),
+  'mm_slowfast_r50_8x8': dict(
+    depths=(3, 4, 6, 3), alpha=4, fusion=7, fusion_norm=False, slow_frames='stride',
+    fast_first=True,
+  ),
+  # Image pre-training (ECCV 2022, table 5): MMAction's with STS convolution.
+  'sts_slowfast_r50_4x16': dict(
+    depths=(3, 4, 6, 3), alpha=8, fusion=5, fusion_norm=False, slow_frames='stride',
+    fast_first=True, sts='sts',
+  ),
+  'sts_slowfast_r50_8x8': dict(
+    depths=(3, 4, 6, 3), alpha=4, fusion=7, fusion_norm=False, slow_frames='stride',
+    fast_first=True, sts='sts',
+  ),
+}  # fmt: skip
+HEAD: dict[str, Any] = {}
+CLIP = (32, 224)
 RATIO = 8  # of slow to fast channels
 
 
@@ -76,16 +96,16 @@ class Lateral(nn.Module):
   alpha: int
   frames: int
   normed: bool
-  parts: Parts
+  config: BlockConfig
 
   @nn.compact
   def __call__(self, slow: Float[Array, 'b t h w c'], fast: Float[Array, 'b u h w d'], train: bool):
     kernel, padding = (self.frames, 1, 1), (self.frames // 2, 0, 0)
-    y = self.parts.conv(
+    y = self.config.conv(
       2 * fast.shape[-1], kernel, strides=(self.alpha, 1, 1), padding=padding, name='conv'
     )(fast)
     if self.normed:
-      y = nn.relu(self.parts.norm(name='norm')(y, train=train))
+      y = nn.relu(self.config.norm(name='norm')(y, train=train))
     return jnp.concatenate([slow, y], axis=-1)
 
 
@@ -100,7 +120,7 @@ class Backbone(nn.Module):
   follows; nonlocal_*: of layers.temporal.NonLocal.
   slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head).
   space_strides, dilations: of the stages (detection: res5 at stride 1 and dilation 2). sts: see
-  models.resnet. width: multiplies every width, for tiny models.
+  layers.resnet.ResNet. width: multiplies every width, for tiny models.
   """
 
   depths: Sequence[int]
@@ -142,7 +162,7 @@ class Backbone(nn.Module):
         'training'
       )
     self._check()
-    parts = parts_of(self)
+    config = block_config(self)
     attend = functools.partial(
       NonLocal,
       kind=self.nonlocal_kind,
@@ -158,9 +178,9 @@ class Backbone(nn.Module):
     )  # a picture is seen by both pathways (Li et al. 2022, sec. 3.2)
     indices = slow_indices(video.shape[1], alpha, self.slow_frames)
     pool = lambda x: max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
-    slow = pool(Stem(1, base, 0, parts, name='slow_stem')(video[:, indices], train))
-    fast = pool(Stem(5, base // RATIO, 0, parts, name='fast_stem')(video, train))
-    slow = Lateral(alpha, self.fusion, self.fusion_norm, parts, name='lateral1')(slow, fast, train)
+    slow = pool(Stem(1, base, 0, config, name='slow_stem')(video[:, indices], train))
+    fast = pool(Stem(5, base // RATIO, 0, config, name='fast_stem')(video, train))
+    slow = Lateral(alpha, self.fusion, self.fusion_norm, config, name='lateral1')(slow, fast, train)
     for i, depth in enumerate(self.depths):
       stage = functools.partial(
         Stage,
@@ -168,7 +188,7 @@ class Backbone(nn.Module):
         kind='2d',
         strides=(1, self.space_strides[i]),
         bottleneck=True,
-        parts=parts,
+        config=config,
         dilation=self.dilations[i],
         remat=self.remat,
       )
@@ -184,7 +204,7 @@ class Backbone(nn.Module):
         fast, train
       )
       if i < 3:
-        slow = Lateral(alpha, self.fusion, self.fusion_norm, parts, name=f'lateral{i + 2}')(
+        slow = Lateral(alpha, self.fusion, self.fusion_norm, config, name=f'lateral{i + 2}')(
           slow, fast, train
         )
     mean = lambda x: x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))

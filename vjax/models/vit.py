@@ -15,14 +15,17 @@ from jaxtyping import Array, Float
 from vjax.layers import attention, drop, position
 from vjax.types import Features, Mask
 
-# Dosovitskiy et al. 2021, table 1; Ti and S: Touvron et al. 2021, table 1.
-VARIANTS: dict[str, dict] = {
-  'Ti': {'width': 192, 'depth': 12, 'heads': 3},
-  'S': {'width': 384, 'depth': 12, 'heads': 6},
-  'B': {'width': 768, 'depth': 12, 'heads': 12},
-  'L': {'width': 1024, 'depth': 24, 'heads': 16},
-  'H': {'width': 1280, 'depth': 32, 'heads': 16},
-}
+MODELS: dict[str, dict[str, Any]] = {
+  # Touvron et al. 2021, table 1.
+  'vit_tiny': dict(width=192, depth=12, heads=3),
+  'vit_small': dict(width=384, depth=12, heads=6),
+  # Dosovitskiy et al. 2021, table 1.
+  'vit_base': dict(width=768, depth=12, heads=12),
+  'vit_large': dict(width=1024, depth=24, heads=16),
+  'vit_huge': dict(width=1280, depth=32, heads=16),
+}  # fmt: skip
+HEAD: dict[str, Any] = {}
+CLIP = (16, 224)
 
 
 class Patch(nn.Module):

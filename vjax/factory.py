@@ -1,0 +1,66 @@
+"""Models by name: `list_models`, `find_model`, `create_model`.
+
+A name is the same in Python, in a config (`model.name`), in a converter and in the table of sizes.
+"""
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from vjax import registry
+from vjax.heads import linear
+from vjax.types import VideoModel
+
+find_model = registry.find_model
+_OF_CLIPS = ('frames', 'crop')  # only networks with position tables depend on them
+
+
+def list_models(pattern: str = '*') -> list[str]:
+  """Names of the models, sorted. pattern: with wildcards, as in 'mvit_*' or '*csn*'."""
+  return sorted(fnmatch.filter(registry.models(), pattern))
+
+
+def create_model(
+  name: str, num_classes: int = 400, *, head: Mapping[str, Any] | None = None, **overrides: Any
+) -> VideoModel:
+  """Returns a classifier: the backbone of a name, and a linear head.
+
+  Args:
+    name: of `list_models`.
+    num_classes: outputs of the head.
+    head: settings of `vjax.heads.linear.Head` in place of the family's, such as dropout.
+    overrides: settings of the family's Backbone in place of the row's, such as dtype, remat, frames
+      or crop; networks that clips of any size fit take frames and crop too and ignore them.
+
+  Raises ValueError for a name or an override that does not exist, with the nearest there is.
+  """
+  family, _ = find_model(name)
+  settings = {**family.HEAD, **(head or {})}
+  return VideoModel(create_backbone(name, **overrides), linear.Head(num_classes, **settings))
+
+
+def create_backbone(name: str, **overrides: Any) -> nn.Module:
+  """Returns the backbone of a name; arguments and errors are those of `create_model`."""
+  family, row = find_model(name)
+  return backbone_of(family.Backbone, row, overrides)
+
+
+def backbone_of(
+  kind: type[nn.Module], row: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> nn.Module:
+  """Returns kind(**row) with overrides. Raises ValueError, with the nearest name and all there are,
+  for one that the kind does not take; frames and crop it need not take."""
+  known = [f.name for f in dataclasses.fields(kind) if f.name not in ('parent', 'name')]
+  given = {k: v for k, v in overrides.items() if k in known or k not in _OF_CLIPS}
+  for key, value in given.items():
+    if key not in known:
+      close = difflib.get_close_matches(key, known, n=1)
+      hint = f'did you mean {close[0]!r}? ' if close else ''
+      raise ValueError(
+        f'override {key}={value!r} is unknown: {hint}there are {", ".join(sorted(known))}'
+      )
+  return kind(**{**row, **given})
