@@ -26,7 +26,8 @@ _RULES = {
   'x3d': 'x3d_{}',
   'mvit': 'mvit_{}',
 }
-_FILES = {'resnet': ('resnet',)}  # files in which the models of an older file are now
+# Files in which the models of an older file are now.
+_FILES = {'resnet': ('r2plus1d', 'csn', 'slow', 'tsn')}
 _GIVEN = ('parent', 'name', 'dtype', 'remat')  # by Flax or by config.train
 
 

@@ -60,9 +60,9 @@ OPTIONS = [
 def test_the_tensors_tell(options):
   net, params = load(weights(**options))
   wanted = mvit.Backbone(**{**TINY, 'crop': CROP, **options})
-  assert net.settled() == wanted.settled() and net.layers() == wanted.layers()
+  assert net.resolve_flavor() == wanted.resolve_flavor() and net.layers() == wanted.layers()
   assert (net.class_token, net.kernel, net.crop) == (wanted.class_token, wanted.kernel, CROP)
-  assert ('position' in params) == (wanted.settled().positions == 'joint')
+  assert ('position' in params) == (wanted.resolve_flavor().positions == 'joint')
 
 
 def test_what_they_do_not_tell_must_be_said():
@@ -72,9 +72,9 @@ def test_what_they_do_not_tell_must_be_said():
     match='blocks that lose resolution only, unlike the model.*add_query=True or False',
   ):
     load(tensors)
-  assert not load(tensors, add_query=False)[0].settled().add_query
-  assert load(tensors, add_query=True)[0].settled().add_query
-  assert not load(weights(), add_query=False)[0].settled().add_query
+  assert not load(tensors, add_query=False)[0].resolve_flavor().add_query
+  assert load(tensors, add_query=True)[0].resolve_flavor().add_query
+  assert not load(weights(), add_query=False)[0].resolve_flavor().add_query
   with pytest.raises(
     ValueError, match=r"override add_qury=True is unknown: did you mean 'add_query'.*class_token"
   ):
@@ -85,7 +85,7 @@ def test_what_they_do_not_tell_must_be_said():
     load(weights(positions='joint', relative='', class_token=False), frames=6)
   for wrong in (dict(positions='sine'), dict(relative='xyz'), dict(widen='head')):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is '"):
-      mvit.Backbone(**{**TINY, **wrong}).settled()
+      mvit.Backbone(**{**TINY, **wrong}).resolve_flavor()
 
 
 def test_other_clips_and_new_tables():
@@ -129,7 +129,7 @@ def test_attention_with_tables_of_space_and_without_pooled_queries():
   layer = mvit.Layer(4, 4, 1, (1, 1, 1), (1, 1, 1), (2, 3, 3), 0.0)
   net = mvit.Backbone(**{**TINY, 'relative': 'hw', 'pool_all': False, 'add_query': False})
   start = attention.Init()
-  module = mvit.Attention(layer, net.settled(), None, start, start)
+  module = mvit.Attention(layer, net.resolve_flavor(), None, start, start)
   rng = np.random.default_rng(0)
   dense = {
     name: {'kernel': rng.standard_normal((4, 4)), 'bias': rng.standard_normal(4)}
@@ -153,7 +153,7 @@ def test_attention_with_tables_of_space_and_without_pooled_queries():
   assert grid == (2, 3, 3)
   np.testing.assert_allclose(found[0], wanted, atol=1e-4)
   net = mvit.Backbone(**{**TINY, 'relative': 'hw', 'pool_all': False, 'add_query': True})
-  more = mvit.Attention(layer, net.settled(), None, start, start).apply(
+  more = mvit.Attention(layer, net.resolve_flavor(), None, start, start).apply(
     {'params': params}, jnp.asarray(x, jnp.float32), (2, 3, 3)
   )
   query = (
@@ -177,7 +177,7 @@ def test_image_weights_are_inflated():
     net.frames == 8
     and net.crop == CROP
     and net.kernel == (3, 3, 3)
-    and net.settled().relative == 'thw'
+    and net.resolve_flavor().relative == 'thw'
   )
   np.testing.assert_allclose(
     params['patch']['kernel'].sum(0), kernel.transpose(2, 3, 1, 0), atol=1e-6

@@ -114,7 +114,7 @@ def test_errors_list_names_and_variants():
     convert.load('vmz', weights, variant='r3d')
   with pytest.raises(ValueError, match='no .nowhere.'):
     convert.load('nowhere', weights, variant='r3d_18')
-  with pytest.raises(ValueError, match="poool=True is unknown: did you mean 'pools'"):
+  with pytest.raises(ValueError, match="poool=True is unknown: did you mean 'pool1'"):
     convert.load('vmz', weights, variant='r3d_18', poool=True)
   weights['extra.weight'] = weights.pop('stem.1.bias')
   with pytest.raises(

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from vjax.heads import linear
-from vjax.models import resnet
+from vjax.models import tsn
 from vjax.types import VideoModel
 
 SIZE, FRAMES, CLIPS = 12, 8, 24
@@ -44,7 +44,7 @@ def clips(rng):
 
 def accuracy(settings, steps):
   """Of a network on 480 new clips after `steps` steps of SGD, and of the axis alone."""
-  net = VideoModel(resnet.Backbone(**{**STEM, **settings}), linear.Head(4, kernel_std=0.01))
+  net = VideoModel(tsn.Backbone(**{**STEM, **settings}), linear.Head(4, kernel_std=0.01))
   # LLVM takes long to make the drawing of parameters fast, which is done once.
   options = {'xla_backend_optimization_level': 1}
   start = jax.jit(lambda x: net.init(jax.random.key(0), x, train=False), compiler_options=options)

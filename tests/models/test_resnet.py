@@ -9,7 +9,7 @@ import pytest
 
 from vjax import factory, macs, tree
 from vjax.heads import linear
-from vjax.layers import conv, residual
+from vjax.layers import conv, resnet
 from vjax.types import Features, VideoModel
 
 TINY = dict(width=0.125, depths=(1, 1, 1, 1))
@@ -112,7 +112,7 @@ def test_shapes(variant, frames, side, shape):
 
 def test_middle_widths():
   widths = ((64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512))
-  assert [residual.middle_width(*pair) for pair in widths] == [144, 230, 288, 460, 576, 921, 1152]
+  assert [resnet.middle_width(*pair) for pair in widths] == [144, 230, 288, 460, 576, 921, 1152]
   shapes = lambda variant: tree.flatten(shapes_of(model_of(variant), clip(8, 112)))
   name = 'params/backbone/res3/block0/conv2/spatial/kernel'
   assert shapes('r2plus1d_18')[name].shape == (1, 3, 3, 128, 288)

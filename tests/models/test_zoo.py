@@ -11,7 +11,7 @@ import pytest
 from tests.networks import variables_of
 from vjax import factory, tree, zoo
 from vjax.layers import temporal
-from vjax.layers.residual import parts_of
+from vjax.layers.resnet import block_config
 from vjax.models import blresnet, inception, slowfast, x3d
 
 QUICK = (
@@ -194,8 +194,8 @@ def test_big_branch_sees_the_second_frame_of_each_pair():
   """With the little branch silenced the first frame of a pair changes nothing, with the big one the
   second."""
   net = blresnet.Backbone(depths=(2, 2, 2, 1), tam=False, zero_last=False, width=0.125)
-  parts = parts_of(net, mix_shortcut='projection', pooled_shortcut=True)
-  stage = blresnet.BigLittle(2, 16, 1, 2, 4, lambda name: lambda x: x, parts, False)
+  config = block_config(net, mix_shortcut='projection', pooled_shortcut=True)
+  stage = blresnet.BigLittle(2, 16, 1, 2, 4, lambda name: lambda x: x, config, False)
   pair = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
   clips = jnp.stack([pair, pair.at[0].add(1), pair.at[1].add(1)])
   rng = np.random.default_rng(0)
@@ -277,7 +277,7 @@ def test_keys_and_values_pooled_in_time_too():
 
 def test_dilation_of_static_slices_reaches_x3d():
   net = x3d.Backbone(sts='dilated', sts_dilation=3)
-  assert parts_of(net).sts == {
+  assert block_config(net).sts == {
     'variant': 'dilated',
     'ratio': (1, 1),
     'lines': 'flat',

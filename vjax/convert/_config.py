@@ -7,7 +7,6 @@ What neither the weights nor their source tell is None: using it is an error tha
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,8 +42,8 @@ class Preprocessing:
 
   Attributes:
     source: of weights.
-    models: regular expression of whole names of models.
-    pixels: mean and deviation of RGB in [0, 1]; UNKNOWN where files of one variant differ.
+    models: name of a model, or file of vjax/models; '' = all models of the source.
+    pixels: mean and deviation of RGB in [0, 1]; UNKNOWN where files of one model differ.
     clip: known keys of config.clip.
     augment: config.augment, whose 'fixed' size tests use too.
     average: of views, 'probabilities' or 'logits'.
@@ -73,37 +72,39 @@ _IBM_K400 = {
 _IBM = {'sampling': 'uniform'}
 _SIDES = {'crop_size': 224, 'short_side': 256}
 TABLE = (  # the first row that fits is taken
-  Preprocessing('slowfast', 'mvit_v2_l_.*', IMAGENET, _LINSPACE),
-  Preprocessing('slowfast', '.*', KINETICS, _LINSPACE),
-  Preprocessing('pytorchvideo', '.*', KINETICS, _LINSPACE),
-  Preprocessing('multitrain', '.*', KINETICS, _LINSPACE),
-  Preprocessing('mae_st', '.*', KINETICS, {**_LINSPACE, 'frame_stride': 4}),
-  Preprocessing('mae_image', '.*', IMAGENET),
-  Preprocessing('vmz', 'vmz_i[rp]_csn_.*', VMZ, _VMZ_CSN),
-  Preprocessing('vmz', '.*', VMZ, _VMZ_CLIP, SQUEEZED),
+  Preprocessing('slowfast', 'mvit_v2_l_40x3', IMAGENET, _LINSPACE),
+  Preprocessing('slowfast', '', KINETICS, _LINSPACE),
+  Preprocessing('pytorchvideo', '', KINETICS, _LINSPACE),
+  Preprocessing('multitrain', '', KINETICS, _LINSPACE),
+  Preprocessing('mae_st', '', KINETICS, {**_LINSPACE, 'frame_stride': 4}),
+  Preprocessing('mae_image', '', IMAGENET),
+  Preprocessing('vmz', 'csn', VMZ, _VMZ_CSN),
+  Preprocessing('vmz', '', VMZ, _VMZ_CLIP, SQUEEZED),
   # Their test code takes clips at 15 frames a second, every second frame of most videos.
   Preprocessing(
-    'torchvision', 'tv_.*', VMZ,
+    'torchvision', 'r2plus1d', VMZ,
     {'num_frames': 16, 'frame_stride': 2, 'crop_size': 112, 'short_side': 128}, SQUEEZED,
   ),
-  Preprocessing('torchvision', 'tsn_inception', HALF, _SIDES),
-  Preprocessing('torchvision', '.*', IMAGENET, _SIDES),
-  Preprocessing('ibm', '.*inception.*', HALF, _IBM_K400, average='logits', classes=400),
-  Preprocessing('ibm', '.*inception.*', HALF, _IBM, average='logits'),
-  Preprocessing('ibm', '.*', IMAGENET, _IBM_K400, average='logits', classes=400),
-  Preprocessing('ibm', '.*', IMAGENET, _IBM, average='logits'),
+  Preprocessing('torchvision', 'inception', HALF, _SIDES),
+  Preprocessing('torchvision', '', IMAGENET, _SIDES),
+  Preprocessing('ibm', 'inception', HALF, _IBM_K400, average='logits', classes=400),
+  Preprocessing('ibm', 'inception', HALF, _IBM, average='logits'),
+  Preprocessing('ibm', '', IMAGENET, _IBM_K400, average='logits', classes=400),
+  Preprocessing('ibm', '', IMAGENET, _IBM, average='logits'),
   # Files from IG-65M have ImageNet's pixels, those from Sports-1M and from scratch VMZ's.
-  Preprocessing('mmaction', 'vmz_i[rp]_csn_r152', UNKNOWN),
-  Preprocessing('mmaction', '.*x3d.*', KINETICS),
-  Preprocessing('mmaction', '.*', IMAGENET),
-  Preprocessing('sts', '.*', IMAGENET),
+  Preprocessing('mmaction', 'vmz_ir_csn_r152', UNKNOWN),
+  Preprocessing('mmaction', 'vmz_ip_csn_r152', UNKNOWN),
+  Preprocessing('mmaction', 'x3d', KINETICS),
+  Preprocessing('mmaction', '', IMAGENET),
+  Preprocessing('sts', '', IMAGENET),
 )  # fmt: skip
 
 
 def preprocessing(source: str, name: str, classes: int) -> Preprocessing:
   """The row of TABLE for weights of a source; one that knows nothing where there is none."""
+  family = registry.find_model(name)[0].__name__.rsplit('.', 1)[-1]
   for row in TABLE:
-    if row.source == source and re.fullmatch(row.models, name) and row.classes in (None, classes):
+    if row.source == source and row.models in ('', name, family) and row.classes in (None, classes):
       return row
   return Preprocessing(source, name, UNKNOWN)
 

@@ -169,7 +169,7 @@ def _with_tables(tensors: dict[str, np.ndarray], net: mvit.Backbone) -> dict[str
   for i, layer in enumerate(net.layers()):
     for axis, rows in zip('thw', layer.rows):
       name = f'blocks.{i}.attn.rel_pos_{axis}'
-      if axis in net.settled().relative and name not in found:
+      if axis in net.resolve_flavor().relative and name not in found:
         found[name] = np.zeros((rows, layer.attend // layer.heads), np.float32)
   return found
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vjax import convert, factory
 from vjax.convert import _table
-from vjax.models import slowfast, x3d
+from vjax.models import slowfast, tsn, x3d
 
 CLIP = (8, 64, 64)
 MODELS = (
@@ -42,7 +42,7 @@ ALIASES = {  # what MMAction's models were called here, or are called there
 
 def table(kind: str = '2d') -> list[_table.Row]:
   """The rename table; block numbers and stages are the same everywhere. kind: of the convolutions,
-  as in layers.residual.KINDS; those of CSN stand in a sequence."""
+  as in layers.resnet.KINDS; those of CSN stand in a sequence."""
   stem = 'backbone/stem'
   rows = [
     ('backbone.conv1.conv.weight', f'params/{stem}/conv1/kernel'),
@@ -227,12 +227,12 @@ def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     re.sub(r'(non_local_block\.(?:phi|g))\.', r'\1.0.', key): array
     for key, array in tensors.items()
   }
+  if family is not tsn:
+    return tensors
   if net.temporal == 'tsm':
     tensors = {_wrapped(key, net): array for key, array in tensors.items()}
-  if net.stem == 1 and all(set(frames) == {1} for frames in net.first):  # TSN, TSM
-    clips = {key: array for key, array in tensors.items() if '.non_local_block.' in key}
-    return {**_table.pictures(tensors), **clips}  # 3D among 2D convolutions
-  return tensors
+  clips = {key: array for key, array in tensors.items() if '.non_local_block.' in key}
+  return {**_table.pictures(tensors), **clips}  # 3D among 2D convolutions
 
 
 def _wrapped(name: str, net: nn.Module) -> str:

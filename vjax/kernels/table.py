@@ -58,9 +58,8 @@ TABLE = {
     'attention': 'xla',
   },
 }
-CUDNN_WIDTH = (
-  128  # channels of a head, up to which cuDNN's attention is used; wider ones were not tried
-)
+# Channels of a head, up to which cuDNN's attention is used; wider ones were not tried.
+CUDNN_WIDTH = 128
 
 
 def chosen(operation: str) -> str:

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers.residual import Parts, Stage, parts_of
+from vjax.layers.resnet import BlockConfig, Stage, block_config
 from vjax.layers.temporal import TAM
 from vjax.types import Features, Mask
 
@@ -38,12 +38,14 @@ class BigLittle(nn.Module):
   alpha: int
   beta: int
   mix: Callable
-  parts: Parts
+  config: BlockConfig
   remat: bool
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
-    stage = functools.partial(Stage, kind='2d', bottleneck=True, parts=self.parts, remat=self.remat)
+    stage = functools.partial(
+      Stage, kind='2d', bottleneck=True, config=self.config, remat=self.remat
+    )
     x, thin = self.mix(name='mix')(x), self.out // self.alpha
     big = stage(
       self.depth - 1,
@@ -55,8 +57,8 @@ class BigLittle(nn.Module):
     )
     few = max(1, self.depth // self.beta - 1)
     little = stage(few, features=thin // 4, out=thin, strides=(1, 1), name='little')
-    y = self.parts.conv(self.out, (1, 1, 1), name='widen')(little(x[:, ::2], train))
-    y = self.parts.norm(name='widen_norm')(y, train=train)
+    y = self.config.conv(self.out, (1, 1, 1), name='widen')(little(x[:, ::2], train))
+    y = self.config.norm(name='widen_norm')(y, train=train)
     y = nn.relu(nearest(big(x[:, 1::2], train), y.shape[2:4]) + y)
     return stage(1, features=self.out // 4, out=self.out, strides=(1, self.stride), name='fusion')(
       y, train
@@ -108,16 +110,16 @@ class Backbone(nn.Module):
       TAM, taps=self.tam_taps, blend=self.tam_blend, start=self.tam_init, dtype=self.dtype
     )
     mix = tam if self.tam else lambda name: lambda x: x
-    parts = parts_of(self, mix=mix, mix_shortcut='projection', pooled_shortcut=True)
-    x = self._stem(video.astype(self.dtype), base, mix, parts, train)
+    config = block_config(self, mix=mix, mix_shortcut='projection', pooled_shortcut=True)
+    x = self._stem(video.astype(self.dtype), base, mix, config, train)
     for i, (depth, stride) in enumerate(zip(self.depths[:3], (2, 2, 1))):
       settings = dict(
-        stride=stride, alpha=self.alpha, beta=self.beta, mix=mix, parts=parts, remat=self.remat
+        stride=stride, alpha=self.alpha, beta=self.beta, mix=mix, config=config, remat=self.remat
       )
       x = BigLittle(depth, 4 * base * 2**i, **settings, name=f'stage{i + 1}')(twice(x), train)
     mixed = (self.tam,) * self.depths[3]
     stage = functools.partial(
-      Stage, kind='2d', bottleneck=True, parts=parts, mixed=mixed, remat=self.remat
+      Stage, kind='2d', bottleneck=True, config=config, mixed=mixed, remat=self.remat
     )
     x = stage(self.depths[3], features=8 * base, out=32 * base, strides=(1, 2), name='stage4')(
       x, train
@@ -126,18 +128,18 @@ class Backbone(nn.Module):
       maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))
     )
 
-  def _stem(self, x, base: int, mix: Callable, parts: Parts, train: bool):
+  def _stem(self, x, base: int, mix: Callable, config: BlockConfig, train: bool):
     """One map of a quarter of the resolution for each pair of frames."""
 
     def unit(x, width, kernel, stride, name, relu=True):
-      x = parts.conv(
+      x = config.conv(
         width,
         (1, kernel, kernel),
         strides=(1, stride, stride),
         padding=(0, kernel // 2, kernel // 2),
         name=name,
       )(x)
-      x = parts.norm(name=f'{name}_norm')(x, train=train)
+      x = config.norm(name=f'{name}_norm')(x, train=train)
       return nn.relu(x) if relu else x
 
     x = mix(name='mix')(unit(x, base, 7, 2, 'conv1'))

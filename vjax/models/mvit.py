@@ -275,7 +275,7 @@ class Backbone(nn.Module):
     return PATCH
 
   @nn.nowrap
-  def settled(self) -> Flavor:
+  def resolve_flavor(self) -> Flavor:
     """The flavor with what is set in place of its own. Raises ValueError for one that there is not,
     or such settings."""
     if self.flavor not in FLAVORS:
@@ -306,7 +306,7 @@ class Backbone(nn.Module):
     rates = drop.linear_rates(self.drop_path, sum(self.depths))
     stages = [stage for stage, depth in enumerate(self.depths) for _ in range(depth)]
     for i, stage in enumerate(stages):
-      first, early = i > 0 and stage > stages[i - 1], self.settled().widen == 'mlp'
+      first, early = i > 0 and stage > stages[i - 1], self.resolve_flavor().widen == 'mlp'
       stride = 2 if first else 1
       key = max(key // stride, 1)
       after = stages[min(i + 1, len(stages) - 1)] if early else stage
@@ -321,7 +321,7 @@ class Backbone(nn.Module):
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool) -> Features:
     """Features of clips (B, T, H, W, 3). Raises ValueError for an unknown flavor, a clip that the
     positions are not for, or one whose frames and pixels the patches do not divide."""
-    flavor = self.settled()
+    flavor = self.resolve_flavor()
     start, pool_start = _starts(flavor)
     small, layers = nn.initializers.normal(0.02), self.layers()
     position.grid_of(video.shape[1:4], PATCH)  # raises where frames do not divide

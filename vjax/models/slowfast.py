@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vjax.layers.pool import max_pool
-from vjax.layers.residual import Parts, Stage, Stem, parts_of
+from vjax.layers.resnet import BlockConfig, Stage, Stem, block_config, check_nonlocals
 from vjax.layers.temporal import NonLocal
-from vjax.models.resnet import check_nonlocals
 from vjax.types import Features, Mask
 
 # Names: slow frames x stride of the slow pathway. R101: with `long=6` only the first six blocks of
@@ -97,16 +96,16 @@ class Lateral(nn.Module):
   alpha: int
   frames: int
   normed: bool
-  parts: Parts
+  config: BlockConfig
 
   @nn.compact
   def __call__(self, slow: Float[Array, 'b t h w c'], fast: Float[Array, 'b u h w d'], train: bool):
     kernel, padding = (self.frames, 1, 1), (self.frames // 2, 0, 0)
-    y = self.parts.conv(
+    y = self.config.conv(
       2 * fast.shape[-1], kernel, strides=(self.alpha, 1, 1), padding=padding, name='conv'
     )(fast)
     if self.normed:
-      y = nn.relu(self.parts.norm(name='norm')(y, train=train))
+      y = nn.relu(self.config.norm(name='norm')(y, train=train))
     return jnp.concatenate([slow, y], axis=-1)
 
 
@@ -121,7 +120,7 @@ class Backbone(nn.Module):
   follows; nonlocal_*: of layers.temporal.NonLocal.
   slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head).
   space_strides, dilations: of the stages (detection: res5 at stride 1 and dilation 2). sts: see
-  models.resnet. width: multiplies every width, for tiny models.
+  layers.resnet.ResNet. width: multiplies every width, for tiny models.
   """
 
   depths: Sequence[int]
@@ -163,7 +162,7 @@ class Backbone(nn.Module):
         'training'
       )
     self._check()
-    parts = parts_of(self)
+    config = block_config(self)
     attend = functools.partial(
       NonLocal,
       kind=self.nonlocal_kind,
@@ -179,9 +178,9 @@ class Backbone(nn.Module):
     )  # a picture is seen by both pathways (Li et al. 2022, sec. 3.2)
     indices = slow_indices(video.shape[1], alpha, self.slow_frames)
     pool = lambda x: max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
-    slow = pool(Stem(1, base, 0, parts, name='slow_stem')(video[:, indices], train))
-    fast = pool(Stem(5, base // RATIO, 0, parts, name='fast_stem')(video, train))
-    slow = Lateral(alpha, self.fusion, self.fusion_norm, parts, name='lateral1')(slow, fast, train)
+    slow = pool(Stem(1, base, 0, config, name='slow_stem')(video[:, indices], train))
+    fast = pool(Stem(5, base // RATIO, 0, config, name='fast_stem')(video, train))
+    slow = Lateral(alpha, self.fusion, self.fusion_norm, config, name='lateral1')(slow, fast, train)
     for i, depth in enumerate(self.depths):
       stage = functools.partial(
         Stage,
@@ -189,7 +188,7 @@ class Backbone(nn.Module):
         kind='2d',
         strides=(1, self.space_strides[i]),
         bottleneck=True,
-        parts=parts,
+        config=config,
         dilation=self.dilations[i],
         remat=self.remat,
       )
@@ -205,7 +204,7 @@ class Backbone(nn.Module):
         fast, train
       )
       if i < 3:
-        slow = Lateral(alpha, self.fusion, self.fusion_norm, parts, name=f'lateral{i + 2}')(
+        slow = Lateral(alpha, self.fusion, self.fusion_norm, config, name=f'lateral{i + 2}')(
           slow, fast, train
         )
     mean = lambda x: x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers.residual import Parts, parts_of
+from vjax.layers.resnet import BlockConfig, block_config
 from vjax.layers.temporal import SqueezeExcite
 from vjax.types import Features, Mask
 
@@ -59,24 +59,24 @@ class Block(nn.Module):
   stride: int
   squeezed: bool
   shortcut_norm: bool
-  parts: Parts
+  config: BlockConfig
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t u v d']:
-    parts, s = self.parts, self.stride
-    y = parts.conv(self.inner, (1, 1, 1), name='conv1')(x)
-    y = nn.relu(parts.norm(name='norm1')(y, train=train))
-    y = parts.through_time(self.inner, (3, 3, 3), (1, s, s), self.inner, name='conv2')(y)
-    y = parts.norm(name='norm2')(y, train=train)
+    config, s = self.config, self.stride
+    y = config.conv(self.inner, (1, 1, 1), name='conv1')(x)
+    y = nn.relu(config.norm(name='norm1')(y, train=train))
+    y = config.through_time(self.inner, (3, 3, 3), (1, s, s), self.inner, name='conv2')(y)
+    y = config.norm(name='norm2')(y, train=train)
     if self.squeezed:
-      y = SqueezeExcite(rounded(self.inner * SQUEEZE), parts.conv.keywords['dtype'], name='se')(y)
-    y = parts.conv(self.out, (1, 1, 1), name='conv3')(nn.swish(y))
-    y = parts.norm(name='norm3', scale_init=parts.last_scale)(y, train=train)
+      y = SqueezeExcite(rounded(self.inner * SQUEEZE), config.conv.keywords['dtype'], name='se')(y)
+    y = config.conv(self.out, (1, 1, 1), name='conv3')(nn.swish(y))
+    y = config.norm(name='norm3', scale_init=config.last_scale)(y, train=train)
     if s != 1 or x.shape[-1] != self.out:
       changes = x.shape[-1] != self.out
-      x = parts.conv(self.out, (1, 1, 1), strides=(1, s, s), name='shortcut')(x)
+      x = config.conv(self.out, (1, 1, 1), strides=(1, s, s), name='shortcut')(x)
       if changes or self.shortcut_norm:
-        x = parts.norm(name='shortcut_norm')(x, train=train)
+        x = config.norm(name='shortcut_norm')(x, train=train)
     return nn.relu(x + y)
 
 
@@ -87,14 +87,14 @@ class Stage(nn.Module):
   out: int
   inner: int
   shortcut_norm: bool
-  parts: Parts
+  config: BlockConfig
   remat: bool
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t u v d']:
     block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
     for i in range(self.depth):
-      settings = (self.out, self.inner, 1 if i else 2, i % 2 == 0, self.shortcut_norm, self.parts)
+      settings = (self.out, self.inner, 1 if i else 2, i % 2 == 0, self.shortcut_norm, self.config)
       x = block(*settings, name=f'block{i}')(x, train)
     return x
 
@@ -104,7 +104,7 @@ class Backbone(nn.Module):
 
   wide, deep: factors of widths and depths. expansion: inner over outer width. shortcut_norm: norm
   on the first shortcut, which changes no width (PySlowFast has it, PyTorchVideo not). sts: see
-  models.resnet. width: multiplies every width, for tiny models.
+  layers.resnet.ResNet. width: multiplies every width, for tiny models.
   """
 
   wide: float = 2.0
@@ -133,22 +133,22 @@ class Backbone(nn.Module):
       raise ValueError(
         'mask is given, but X3D has no tokens to leave out: use models/vit.py for masked training'
       )
-    parts = parts_of(self)
+    config = block_config(self)
     scale = lambda width: max(8, round(width * self.width / 8) * 8) if self.width != 1 else width
     stem = scale(rounded(BASE * self.wide))
-    x = parts.conv(stem, (1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1), name='stem_space')(
+    x = config.conv(stem, (1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1), name='stem_space')(
       video.astype(self.dtype)
     )
-    x = parts.conv(stem, (5, 1, 1), padding=(2, 0, 0), groups=stem, name='stem_time')(x)
-    x = nn.relu(parts.norm(name='stem_norm')(x, train=train))
+    x = config.conv(stem, (5, 1, 1), padding=(2, 0, 0), groups=stem, name='stem_time')(x)
+    x = nn.relu(config.norm(name='stem_norm')(x, train=train))
     inner = 0
     for stage, (depth, out) in enumerate(zip(DEPTHS, map(scale, widths(self.wide))), start=2):
       inner, blocks = int(self.expansion * out), math.ceil(depth * self.deep)
-      x = Stage(blocks, out, inner, self.shortcut_norm, parts, self.remat, name=f'res{stage}')(
+      x = Stage(blocks, out, inner, self.shortcut_norm, config, self.remat, name=f'res{stage}')(
         x, train
       )
     x = nn.relu(
-      parts.norm(name='norm5')(parts.conv(inner, (1, 1, 1), name='conv5')(x), train=train)
+      config.norm(name='norm5')(config.conv(inner, (1, 1, 1), name='conv5')(x), train=train)
     )
     return Features(
       maps=(x,), pooled=x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))

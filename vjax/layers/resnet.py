@@ -1,0 +1,464 @@
+"""Video ResNets: stem, block and stage, and the network that the families of vjax/models share.
+
+Every published 3D ResNet is a row of settings over these.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vjax.layers.conv import Conv3D, Triple
+from vjax.layers.norm import BatchNorm
+from vjax.layers.pool import max_pool
+from vjax.layers.sts import STSConv
+from vjax.layers.temporal import NonLocal, SqueezeExcite, pool_frames
+from vjax.types import Features, Mask
+
+KINDS = ('2d', '3d', '2plus1d', 'ir', 'ip')
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+  """What all blocks of a network share.
+
+  conv, norm: makers of convolutions and norms; inner_norm: of those inside a (2+1)D convolution.
+  middle: width between the halves of a (2+1)D convolution: 'conv', from its own input and output
+  (VMZ), 'block', from those of the block's first (torchvision), or 'same', its output's (S3D).
+  time_first: the temporal half comes first (PyTorchVideo). depthwise: it
+  has one group a channel. split_shortcut: a projection is two pointwise convolutions too
+  (MMAction). pooled_shortcut: one that strides averages 3x3 pixels first, and is no more than that
+  where the width stays (bLResNet).
+  sts: settings of STSConv for every convolution of a block that looks through time, None = plain.
+  mix: makes what mixes
+  frames before the first convolution. mix_shortcut: whether 'all' shortcuts see mixed frames too, a
+  'projection', or none (''). se: squeeze-excitation at the end of the branch, to a part of so many
+  of its width. last_scale: how the scale of a branch's last norm starts.
+  """
+
+  conv: Callable
+  norm: Callable
+  inner_norm: Callable | None = None
+  middle: str = 'conv'
+  time_first: bool = False
+  depthwise: bool = False
+  split_shortcut: bool = False
+  pooled_shortcut: bool = False
+  sts: dict[str, Any] | None = None
+  mix: Callable | None = None
+  mix_shortcut: str = ''
+  se: int = 0
+  last_scale: Callable = field(default=nn.initializers.ones)
+
+  def through_time(
+    self, features: int, kernel: Triple, strides: Triple = (1, 1, 1), groups: int = 1, *, name: str
+  ):
+    """A convolution padded to keep its size, STS where asked for."""
+    if kernel[0] > 1 and self.sts is not None:
+      settings = {'dtype': self.conv.keywords['dtype'], **self.sts}
+      return STSConv(features, kernel, strides, groups, name=name, **settings)
+    padding = tuple(k // 2 for k in kernel)
+    return self.conv(features, kernel, strides=strides, padding=padding, groups=groups, name=name)
+
+
+def block_config(net: nn.Module, **special: Any) -> BlockConfig:
+  """BlockConfig by the settings that backbones share: eps (inner_eps inside (2+1)D convolutions),
+  bn_group_size, bn_decay, dtype, zero_last, and sts with sts_ratio, sts_lines, sts_dilation; and
+  what is special to one of them."""
+  norm = functools.partial(
+    BatchNorm, group_size=net.bn_group_size, bn_decay=net.bn_decay, eps=net.eps, dtype=net.dtype
+  )
+  kinds = {'variant': 'sts', 'ratio': 'sts_ratio', 'lines': 'sts_lines', 'dilation': 'sts_dilation'}
+  sts = {name: getattr(net, ours) for name, ours in kinds.items() if hasattr(net, ours)}
+  return BlockConfig(
+    conv=functools.partial(Conv3D, dtype=net.dtype),
+    norm=norm,
+    inner_norm=functools.partial(norm, eps=net.inner_eps)
+    if getattr(net, 'inner_eps', None)
+    else None,
+    sts=sts if sts.get('variant') else None,
+    last_scale=nn.initializers.zeros if net.zero_last else nn.initializers.ones,
+    **special,
+  )
+
+
+def middle_width(inputs: int, outputs: int) -> int:
+  """Width M between the halves of a (2+1)D convolution that gives it the parameters of the 3x3x3 it
+  replaces. (Tran et al. 2018, sec. 3.5.)"""
+  return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
+
+
+class Conv2Plus1D(nn.Module):
+  """1x3x3, norm, ReLU, 3x1x1 (or the other way round), with `middle` channels between; strides in
+  (time, space)."""
+
+  features: int
+  strides: tuple[int, int]
+  middle: int
+  config: BlockConfig
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
+    (t, s), config = self.strides, self.config
+    space = lambda width: config.conv(
+      width, (1, 3, 3), strides=(1, s, s), padding=(0, 1, 1), name='spatial'
+    )
+    time = lambda width: config.through_time(
+      width, (3, 1, 1), (t, 1, 1), width if config.depthwise else 1, name='temporal'
+    )
+    halves = (time, space) if config.time_first else (space, time)
+    x = nn.relu(
+      (config.inner_norm or config.norm)(name='norm')(halves[0](self.middle)(x), train=train)
+    )
+    return halves[1](self.features)(x)
+
+
+class Interaction(nn.Module):
+  """1x1x1, norm, then depthwise 3x3x3: ip-CSN keeps the interaction of channels (Tran et al. 2019,
+  sec. 3.3)."""
+
+  features: int
+  strides: tuple[int, int]
+  config: BlockConfig
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
+    t, s = self.strides
+    x = self.config.norm(name='norm')(
+      self.config.conv(self.features, (1, 1, 1), name='pointwise')(x), train=train
+    )
+    return self.config.through_time(
+      self.features, (3, 3, 3), (t, s, s), self.features, name='depthwise'
+    )(x)
+
+
+class Block(nn.Module):
+  """Residual block: two convolutions of kind `kind`, or with bottleneck=True one between two
+  pointwise ones.
+
+  kind: '2d' 1x3x3, which never strides in time; '3d' 3x3x3; '2plus1d'; 'ir' depthwise 3x3x3; 'ip'
+  the same after a 1x1x1.
+  features: width inside; out: of the result. strides: (time, space). first: frames that a
+  bottleneck's first convolution
+  looks at. dilation: in space, of '2d'. mixed: whether config.mix is there. last_relu: a ReLU after
+  the sum. The projection shortcut is there when shape or width change.
+  """
+
+  kind: str
+  features: int
+  out: int
+  strides: tuple[int, int]
+  bottleneck: bool
+  first: int
+  dilation: int
+  mixed: bool
+  config: BlockConfig
+  last_relu: bool = True
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
+    """relu(shortcut + residual)."""
+    config, y = self.config, x
+    t, s = (1 if self.kind == '2d' else self.strides[0]), self.strides[1]
+    projects = (t, s) != (1, 1) or x.shape[-1] != self.out
+    if self.mixed:
+      y = config.mix(name='mix')(y)
+      if config.mix_shortcut == 'all' or (projects and config.mix_shortcut == 'projection'):
+        x = y
+    middle = middle_width(x.shape[-1], self.features) if config.middle == 'block' else 0
+    if self.bottleneck:
+      kernel = (self.first, 1, 1)
+      y = self._normed(
+        config.through_time(self.features, kernel, name='conv1')(y), 'norm1', train, relu=True
+      )
+      y = self._normed(
+        self._conv(self.features, self.strides, middle, 'conv2')(y, train),
+        'norm2',
+        train,
+        relu=True,
+      )
+      y = self._normed(config.conv(self.out, (1, 1, 1), name='conv3')(y), 'norm3', train, last=True)
+    else:
+      y = self._normed(
+        self._conv(self.features, self.strides, middle, 'conv1')(y, train),
+        'norm1',
+        train,
+        relu=True,
+      )
+      y = self._normed(
+        self._conv(self.out, (1, 1), middle, 'conv2')(y, train), 'norm2', train, last=True
+      )
+    if config.se:
+      y = SqueezeExcite(self.out // config.se, config.conv.keywords['dtype'], name='se')(y)
+    y = self._shortcut(x, (t, s, s), train) + y if projects else x + y
+    return nn.relu(y) if self.last_relu else y
+
+  def _shortcut(self, x, strides: Triple, train: bool):
+    config, (t, s, _) = self.config, strides
+    if config.split_shortcut:
+      middle = 3 * x.shape[-1] * self.out // (x.shape[-1] + 3 * self.out)
+      x = config.conv(middle, (1, 1, 1), strides=(1, s, s), name='shortcut_spatial')(x)
+      x = nn.relu((config.inner_norm or config.norm)(name='shortcut_middle_norm')(x, train=train))
+      strides = (t, 1, 1)
+    if config.pooled_shortcut and s > 1:
+      x = nn.avg_pool(x, (1, 3, 3), (1, s, s), ((0, 0), (1, 1), (1, 1)))
+      strides = (t, 1, 1)
+      if x.shape[-1] == self.out:
+        return x
+    x = config.conv(self.out, (1, 1, 1), strides=strides, name='shortcut')(x)
+    return config.norm(name='shortcut_norm')(x, train=train)
+
+  def _normed(self, y, name: str, train: bool, relu: bool = False, last: bool = False):
+    start = {'scale_init': self.config.last_scale} if last else {}
+    y = self.config.norm(name=name, **start)(y, train=train)
+    return nn.relu(y) if relu else y
+
+  def _conv(self, width: int, strides: tuple[int, int], middle: int, name: str) -> Callable:
+    """The convolution that the kind stands for, as function(x, train)."""
+    t, s = strides
+    if self.kind == '2plus1d':
+      same = width if self.config.middle == 'same' else middle
+      return lambda x, train: Conv2Plus1D(
+        width, strides, same or middle_width(x.shape[-1], width), self.config, name=name
+      )(x, train)
+    if self.kind == 'ip':
+      return Interaction(width, strides, self.config, name=name)
+    if self.kind == '2d':
+      d = self.dilation
+      settings = dict(strides=(1, s, s), padding=(0, d, d), dilation=(1, d, d))
+      module = self.config.conv(width, (1, 3, 3), name=name, **settings)
+    else:
+      groups = width if self.kind == 'ir' else 1
+      module = self.config.through_time(width, (3, 3, 3), (t, s, s), groups, name=name)
+    return lambda x, train: module(x)
+
+
+class Stage(nn.Module):
+  """`depth` blocks at one resolution; the first one strides. first: frames of the first
+  convolutions, a pattern that repeats over the blocks. mixed: which blocks mix frames. nonlocals:
+  blocks after which a non-local block follows, made by `attend`. last_relu: whether the last block
+  ends in a ReLU. remat: recompute each block in the backward pass."""
+
+  depth: int
+  kind: str
+  features: int
+  out: int
+  strides: tuple[int, int]
+  bottleneck: bool
+  config: BlockConfig
+  first: Sequence[int] = (1,)
+  dilation: int = 1
+  mixed: Sequence[bool] = ()
+  nonlocals: Sequence[int] = ()
+  attend: Callable = NonLocal
+  last_relu: bool = True
+  remat: bool = False
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
+    """The blocks one after another."""
+    block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+    for i in range(self.depth):
+      x = block(
+        kind=self.kind,
+        features=self.features,
+        out=self.out,
+        strides=(1, 1) if i else self.strides,
+        bottleneck=self.bottleneck,
+        first=self.first[i % len(self.first)],
+        dilation=self.dilation,
+        mixed=bool(self.mixed) and self.mixed[i],
+        config=self.config,
+        last_relu=self.last_relu or i < self.depth - 1,
+        name=f'block{i}',
+      )(x, train)
+      if i in self.nonlocals:
+        x = self.attend(norm=self.config.norm, name=f'nonlocal{i}')(x, train)
+    return x
+
+
+class Stem(nn.Module):
+  """7x7 convolution with spatial stride 2, `frames` long; or with `middle` channels, 1x7x7 then
+  3x1x1. Norm, ReLU."""
+
+  frames: int
+  features: int
+  middle: int
+  config: BlockConfig
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t v z d']:
+    """(B, T, H / 2, W / 2, features)."""
+    config, frames = self.config, 1 if self.middle else self.frames
+    norm = (config.inner_norm or config.norm) if self.middle else config.norm
+    kernel, padding = (frames, 7, 7), (frames // 2, 3, 3)
+    x = config.conv(
+      self.middle or self.features, kernel, strides=(1, 2, 2), padding=padding, name='conv1'
+    )(x)
+    x = nn.relu(norm(name='norm1')(x, train=train))
+    if self.middle:
+      x = config.through_time(self.features, (3, 1, 1), name='conv2')(x)
+      x = nn.relu(config.norm(name='norm2')(x, train=train))
+    return x
+
+
+class ResNet(nn.Module):
+  """A post-activation ResNet over clips; the Backbone of a family adds what only its networks have.
+
+  Attributes:
+    depths: blocks of res2 to res5.
+    bottleneck: whether blocks have three convolutions, or two.
+    stem: frames of the first convolution, or '2plus1d'.
+    convs: kind of convolution of each stage, see KINDS.
+    time_strides, space_strides: of each stage.
+    pool1: max pool after the stem.
+    sts: variant of layers.sts.STSConv in place of convolutions through time, '' = none.
+    sts_ratio, sts_dilation, sts_lines: settings of STSConv.
+    zero_last: branches start as zero.
+    base: channels of the stem.
+    width: multiplies every width, for tiny models.
+    eps, bn_decay: of BatchNorm.
+    bn_group_size: clips that share BatchNorm statistics (0 = the batch).
+    remat: recompute each block in the backward pass.
+    dtype: of activations.
+  """
+
+  depths: Sequence[int]
+  bottleneck: bool
+  stem: int | str = 1
+  convs: Sequence[str] = ('2d',) * 4
+  time_strides: Sequence[int] = (1, 1, 1, 1)
+  space_strides: Sequence[int] = (1, 2, 2, 2)
+  pool1: bool = False
+  sts: str = ''
+  sts_ratio: tuple[int, int] = (1, 1)
+  sts_dilation: int = 2
+  sts_lines: str = 'flat'
+  zero_last: bool = False
+  base: int = 64
+  width: float = 1.0
+  eps: float = 1e-5
+  bn_group_size: int = 0
+  bn_decay: float = 0.9
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+  ) -> Features:
+    """Returns features: maps, res5 (B, T', H', W', D); pooled, its mean (B, D), float32 at least.
+
+    Raises ValueError for a mask, for settings that do not exist, and for a number of frames that
+    the poolings through time cannot halve.
+    """
+    self.check(mask, video.shape[1])
+    config = block_config(self, **self.block_settings())
+    split = self.stem == '2plus1d'
+    frames, middle = (3, self.scaled(self.stem_width())) if split else (self.stem, 0)
+    stem = Stem(frames, self.scaled(self.base), middle, config, name='stem')
+    x = stem(video.astype(self.dtype), train)
+    if self.pool1:
+      x = max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
+    for i, depth in enumerate(self.depths):
+      features = self.scaled(self.base * 2**i)
+      x = Stage(
+        depth=depth,
+        kind=self.convs[i],
+        features=features,
+        out=features * (4 if self.bottleneck else 1),
+        strides=(self.time_strides[i], self.space_strides[i]),
+        bottleneck=self.bottleneck,
+        config=config,
+        remat=self.remat,
+        name=f'res{i + 2}',
+        **self.stage_settings(i),
+      )(x, train)
+      x = self.after_stage(i, x)
+    pooled = x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean((1, 2, 3))
+    return Features(maps=(x,), pooled=pooled)
+
+  def scaled(self, channels: int) -> int:
+    """A number of channels times `width`."""
+    return max(1, round(channels * self.width))
+
+  def stem_width(self) -> int:
+    """Channels between the convolutions of the stem '2plus1d'. VMZ's and torchvision's constant;
+    the rule for middle widths says 83."""
+    return 45
+
+  def block_settings(self) -> dict[str, Any]:
+    """What the family sets of BlockConfig."""
+    return {}
+
+  def stage_settings(self, stage: int) -> dict[str, Any]:
+    """What the family sets of Stage, for stage 0 (res2) to 3 (res5)."""
+    return {}
+
+  def after_stage(self, stage: int, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u h w c']:
+    """What follows a stage: nothing, or a pool through time."""
+    return x
+
+  def check(self, mask: Mask | None, frames: int) -> None:
+    """Raises ValueError for a mask and for settings that do not exist."""
+    if mask is not None:
+      raise ValueError(
+        'mask is given, but a ResNet has no tokens to leave out: use models/vit.py for masked '
+        'training'
+      )
+    check_stages(self, 'depths', 'convs', 'time_strides', 'space_strides')
+    if not set(KINDS).issuperset(self.convs):
+      raise ValueError(f'convs={self.convs}: there are {", ".join(KINDS)}')
+    check_choices(self, stem=('2plus1d',))
+
+
+def check_stages(net: nn.Module, *names: str) -> None:
+  """Raises ValueError where a setting has not one value for each of the four stages."""
+  for name in names:
+    if len(getattr(net, name)) != 4:
+      raise ValueError(f'{name}={getattr(net, name)}: give four values, for res2 to res5')
+
+
+def check_choices(net: nn.Module, **choices: Sequence[str]) -> None:
+  """Raises ValueError where a setting is a string and none of its choices."""
+  for name, allowed in choices.items():
+    value = getattr(net, name)
+    if isinstance(value, str) and value not in allowed:
+      raise ValueError(f'{name}={value!r}: it must be one of {allowed}')
+
+
+def pool_stage(x: Float[Array, 'b t h w c'], pool: str) -> Float[Array, 'b u h w c']:
+  """Frames pooled after a stage: 'max' or 'avg' of three at stride 2, 'half', the larger of two, or
+  '', not at all."""
+  if pool == 'half':
+    return max_pool(x, (2, 1, 1), (2, 1, 1))
+  return pool_frames(x, pool) if pool else x
+
+
+def check_pools(pools: Sequence[str], frames: int) -> None:
+  """Raises ValueError for a number of frames that the pools after stages cannot halve each."""
+  halvings = sum(pool in ('max', 'avg') for pool in pools)
+  if frames % 2**halvings and frames > 1:
+    raise ValueError(
+      f'video has {frames} frames, which {halvings} poolings through time cannot halve each: '
+      f'give a multiple of {2**halvings}, or one frame'
+    )
+  if 'half' in pools and frames == 1:
+    raise ValueError(
+      "video has 1 frame, which pools='half' leaves none of: give two or more, or pools=('',) * 4"
+    )
+
+
+def check_nonlocals(nonlocals: Sequence[Sequence[int]], depths: Sequence[int]) -> None:
+  """Raises ValueError where a stage of so many blocks has none of the numbers after which non-local
+  blocks follow."""
+  for stage, (places, depth) in enumerate(zip(nonlocals, depths), start=2):
+    if beyond := sorted(set(places) - set(range(depth))):
+      raise ValueError(
+        f'nonlocals={nonlocals}: res{stage} has no block {beyond[0]}, give numbers from 0 to '
+        f'{depth - 1}'
+      )

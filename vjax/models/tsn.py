@@ -1,0 +1,423 @@
+"""ResNets of the unified framework: TSN, TAM, TSM and non-local networks, which mix frames between
+2D convolutions or not at all, and its I3D and S3D, which look through time in every 3x3.
+
+(Chen et al., CVPR 2021, sec. 3; TSN: Wang et al., ECCV 2016; TAM: Fan et al., NeurIPS 2019; TSM:
+Lin et al., ICCV 2019; S3D: Xie et al., ECCV 2018.)
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from vjax.layers import temporal
+from vjax.layers.resnet import (
+  ResNet,
+  check_choices,
+  check_nonlocals,
+  check_pools,
+  check_stages,
+  pool_stage,
+)
+
+MODELS: dict[str, dict[str, Any]] = {
+  # The unified framework (Chen et al. 2021, sec. 3). Its I3D inflates the 3x3 convolutions.
+  'tsn_r18': dict(depths=(2, 2, 2, 2), bottleneck=False, pool1=True),
+  'tsn_r34': dict(depths=(3, 4, 6, 3), bottleneck=False, pool1=True),
+  'tsn_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True),
+  'tsn_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True),
+  'tsn_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True),
+  'tam_r18': dict(depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam'),
+  'tam_r34': dict(depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam'),
+  'tam_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam'),
+  'tam_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam'),
+  'tam_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam'),
+  'tam_dense_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tam_dense_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tam_dense_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tam_dense_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tam_dense_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+  ),
+  'tsm_r18': dict(depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tsm'),
+  'tsm_r34': dict(depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tsm'),
+  'tsm_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm'),
+  'tsm_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tsm'),
+  'tsm_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tsm'),
+  'nln_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'nln_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'nln_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'nln_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'nln_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+  ),
+  'i3d_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  'i3d_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  'i3d_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  'i3d_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  'i3d_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+  ),
+  's3d_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same',
+  ),
+  's3d_dw_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  's3d_dw_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  's3d_dw_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  's3d_dw_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  's3d_dw_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+  ),
+  # Squeeze-and-excitation at the end of each branch.
+  'i3d_se_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    se=16,
+  ),
+  'i3d_se_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    se=16,
+  ),
+  'i3d_se_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'), se=16,
+  ),
+  'i3d_se_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    se=16,
+  ),
+  'i3d_se_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    se=16,
+  ),
+  # With pooling through time.
+  'tsn_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tsn_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tsn_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tsn_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tsn_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tam_dense_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'tsm_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tsm',
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'nln_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    pools=('max', 'max', 'max', ''),
+  ),
+  'i3d_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  'i3d_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  'i3d_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  'i3d_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  'i3d_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  's3d_dw_tp_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, stem=3,
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
+    time_strides=(1, 2, 2, 2),
+  ),
+  # MMAction: one pool through time, after res2; non-local blocks pooled and scaled in its way.
+  'mm_tsm_tp_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm', pools=('max', '', '', ''),
+  ),
+  'tsm_nl_r50': dict(
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm',
+    nonlocals=((), (0, 2), (0, 2, 4), ()), nonlocal_pool='after', nonlocal_scaled=False,
+  ),
+}  # fmt: skip
+HEAD: dict[str, Any] = {}
+CLIP = (8, 224)
+
+
+class Backbone(ResNet):
+  """A ResNet of the unified framework; see MODELS for the published settings and
+  layers.resnet.ResNet for those that all ResNets share.
+
+  Attributes:
+    middle, depthwise, se: see layers.resnet.BlockConfig.
+    pools: what follows each stage, see layers.resnet.pool_stage.
+    temporal: 'tam', 'tsm' or none, before the first convolution of the blocks `where`.
+    where: 'all' blocks, the 'bottom' or 'top' half, 'uniform' (every second), or their numbers.
+    tam_taps, tam_blend, tam_dense, tam_init: of layers.temporal.TAM.
+    tam_in_shortcut: a projection shortcut sees what TAM made (first releases).
+    tsm_fraction: of channels shifted each way.
+    tsm_block: the shortcut is shifted too.
+    nonlocals: per stage, the blocks after which a non-local block follows.
+    nonlocal_kind, nonlocal_scaled, nonlocal_pool, nonlocal_size: of layers.temporal.NonLocal.
+  """
+
+  middle: str = 'conv'
+  depthwise: bool = False
+  se: int = 0
+  pools: Sequence[str] = ('', '', '', '')
+  temporal: str = ''
+  where: str | Sequence[int] = 'all'
+  tam_taps: int = 3
+  tam_blend: str = 'sum'
+  tam_dense: bool = False
+  tam_init: str = 'ibm'
+  tam_in_shortcut: bool = False
+  tsm_fraction: int = 8
+  tsm_block: bool = False
+  nonlocals: Sequence[Sequence[int]] = ((), (), (), ())
+  nonlocal_kind: str = 'softmax'
+  nonlocal_scaled: bool = True
+  nonlocal_pool: str = 'before'
+  nonlocal_size: Sequence[int] = (1, 2, 2)
+
+  def block_settings(self) -> dict[str, Any]:
+    tam = functools.partial(
+      temporal.TAM,
+      taps=self.tam_taps,
+      blend=self.tam_blend,
+      dense=self.tam_dense,
+      start=self.tam_init,
+      dtype=self.dtype,
+    )
+    tsm = lambda name: functools.partial(temporal.shift, fraction=self.tsm_fraction)
+    mix, mix_shortcut = {
+      'tam': (tam, 'projection' if self.tam_in_shortcut else ''),
+      'tsm': (tsm, 'all' if self.tsm_block else ''),
+      '': (None, ''),
+    }[self.temporal]
+    return dict(
+      middle=self.middle,
+      depthwise=self.depthwise,
+      se=self.se,
+      mix=mix,
+      mix_shortcut=mix_shortcut,
+    )
+
+  def stage_settings(self, stage: int) -> dict[str, Any]:
+    attend = functools.partial(
+      temporal.NonLocal,
+      kind=self.nonlocal_kind,
+      scaled=self.nonlocal_scaled,
+      pool=self.nonlocal_pool,
+      size=tuple(self.nonlocal_size),
+      dtype=self.dtype,
+    )
+    return dict(mixed=self.mixed()[stage], nonlocals=self.nonlocals[stage], attend=attend)
+
+  def after_stage(self, stage: int, x):
+    return pool_stage(x, self.pools[stage])
+
+  def mixed(self) -> list[list[bool]]:
+    """Per stage and block, whether it mixes frames. TSM shifts in every second block of each stage
+    where res4 has 23 of them or more, as released; with tsm_block in all. Raises ValueError for
+    block numbers that there are not."""
+    total, rest = sum(self.depths), iter(range(sum(self.depths)))
+    halves = {
+      'all': range(total),
+      'bottom': range(total // 2),
+      'top': range(total // 2, total),
+      'uniform': range(0, total, 2),
+    }
+    chosen = halves[self.where] if isinstance(self.where, str) else self.where
+    if beyond := sorted(set(chosen) - set(range(total))):
+      raise ValueError(
+        f'where={tuple(chosen)}: there is no block {beyond[0]}, give numbers from 0 to {total - 1}'
+      )
+    every = 2 if self.temporal == 'tsm' and self.depths[2] >= 23 and not self.tsm_block else 1
+    return [
+      [bool(self.temporal) and next(rest) in chosen and i % every == 0 for i in range(depth)]
+      for depth in self.depths
+    ]
+
+  def check(self, mask, frames: int) -> None:
+    super().check(mask, frames)
+    check_stages(self, 'pools', 'nonlocals')
+    check_choices(
+      self,
+      middle=('conv', 'block', 'same'),
+      temporal=('', 'tam', 'tsm'),
+      where=('all', 'bottom', 'top', 'uniform'),
+    )
+    check_nonlocals(self.nonlocals, self.depths)
+    check_pools(self.pools, frames)
