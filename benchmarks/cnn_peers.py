@@ -33,7 +33,7 @@ SETTINGS = {
   'csn_50': Setting('pytorchvideo', 'ir_csn_r50', (8, 224), 1.0),
   'tam_r50': Setting('ibm', 'tam_r50', (8, 224), 1.0),
   'slow_r50': Setting('pytorchvideo', 'slow_r50', (8, 224), 1.3),
-  'sts_slow_r50': Setting('pytorchvideo', 'slow_r50', (8, 224), 1.3, {'sts': 'sts'}),
+  'sts_slow_r50': Setting('pytorchvideo', 'slow_r50', (8, 224), 1.3, {'sts': {'variant': 'sts'}}),
   'slowfast_4x16': Setting('pytorchvideo', 'slowfast_r50_4x16', (32, 224), 1.3),
   'slowfast_8x8': Setting('pytorchvideo', 'slowfast_r50_8x8', (32, 224), 1.3),
   'i3d_r50': Setting('pytorchvideo', 'i3d_3x1x1_r50', (8, 224), 1.3),

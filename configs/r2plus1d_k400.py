@@ -34,7 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   batch = GPUS * group
   config = ConfigDict()
   config.seed = 0
-  config.model = dict(name=arg.variant, bn_group_size=group)
+  config.model = dict(name=arg.variant, norm=dict(group_size=group))
   config.head = dict(name='linear')
   config.objective = dict(name='classify')
   config.data = dict(name='k400', split='train', batch_size=batch, **common.VMZ_PIXELS)
@@ -69,7 +69,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
   """An eighth of the width of the 18-layer network, 8 frames, the same rules."""
-  config.model.update(name='r2plus1d_18', width=0.125, bn_group_size=16)
+  config.model.update(name='r2plus1d_18', width=0.125, norm=dict(group_size=16))
   data = dict(name=config.data.name, folder=config.data.folder) if own_data else {}
   config.data = {**common.TINY_DATA, 'batch_size': 32, **common.VMZ_PIXELS, **data}
   config.clip = dict(common.TINY_CLIP)

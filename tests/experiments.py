@@ -21,7 +21,7 @@ def shrunk(name: str, arg: str = 'tiny', **updates):
     config['clip'] |= {'crop_size': 48, 'short_side': 54}
     config['augment'] |= {'size': (54, 54)}
   else:
-    config['model'] |= {'width': 0.0625, 'depths': (1, 1, 1, 1), 'bn_group_size': 2}
+    config['model'] |= {'width': 0.0625, 'depths': (1, 1, 1, 1), 'norm': {'group_size': 2}}
   if config['head']['name'] == 'mae':
     config['head'] |= {'width': 32, 'depth': 1, 'heads': 2, 'positions': 'joint'}
     config['objective'] |= {'kind': 'random'}

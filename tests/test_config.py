@@ -77,6 +77,10 @@ OLD_MODELS = [  # config.model of schemas 1 and 2: the name that it has today, a
   ({'name': 'slowfast', 'variant': 'mm_r50_8x8'}, 'mm_slowfast_r50_8x8', {}),
   ({'name': 'x3d', 'variant': 'sts_s'}, 'sts_x3d_s', {}),
   ({'name': 'mvit', 'variant': 'multitrain_b_16x4'}, 'mvit_multitrain_b_16x4', {}),
+  ({'name': 'resnet', 'variant': 'tam_r50', 'tam_blend': 'max', 'bn_group_size': 4}, 'tam_r50',
+   {'temporal': {'blend': 'max'}, 'norm': {'group_size': 4}}),
+  ({'name': 'blresnet', 'variant': '50', 'tam': False}, 'blresnet_50',
+   {'temporal': {'kind': ''}}),
   # Without a variant, all settings: the row that is nearest, and the differences.
   ({'name': 'vit', 'width': 96, 'depth': 4, 'heads': 3}, 'vit_tiny', {'width': 96, 'depth': 4}),
   ({'name': 'mvit', 'flavor': 'v2', 'depths': [1, 2, 11, 2], 'frames': 16}, 'mvit_v2_s_16x4', {}),
@@ -152,6 +156,7 @@ def test_an_old_key_is_refused_with_its_new_name(section):
     ('optim.rate', 'config.optim.rate is called config.optim.learning_rate now'),
     ('evals.test.clips', 'config.evals.test.clips is called config.evals.test.num_clips now'),
     ('model.variant', 'a model has one name now'),
+    ('model.bn_group_size', 'called config.model.norm.group_size now'),
     ('data.bach', "unknown key 'bach': did you mean 'batch_size'"),
     ('train.ema_decy', "unknown key 'ema_decy': did you mean 'ema_decay'"),
   ],
@@ -162,7 +167,14 @@ def test_a_wrong_flag_is_named(path, message):
 
 
 def test_flags_of_rooms_are_left_to_the_config():
-  for path in ('head.window', 'model.sts', 'evals.test.average', 'seed', 'optim.learning_rate'):
+  for path in (
+    'head.window',
+    'model.sts.variant',
+    'model.norm.eps',
+    'evals.test.average',
+    'seed',
+    'optim.learning_rate',
+  ):
     config.check_flag(path.split('.'))
 
 
@@ -208,7 +220,7 @@ def test_every_key_of_every_section_is_there(name, arg):
     wanted = set(config.parameters(getattr(module, what))) - {'video', 'name', 'remat', 'batch'}
     assert wanted <= set(found[section]), section
   assert {'window', 'bias_start'} <= set(recipe('mae_finetune_k400').head)
-  assert {'sts', 'bn_group_size'} <= set(recipe('r2plus1d_k400').model)
+  assert set(recipe('r2plus1d_k400').model.norm) == {'eps', 'inner_eps', 'group_size', 'decay'}
 
 
 def test_an_open_key_takes_the_models_own_value():

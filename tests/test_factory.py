@@ -77,6 +77,15 @@ def test_an_unknown_override_is_answered_with_the_nearest():
     vjax.create_model('r3d_18', poool1=True)
 
 
+def test_overrides_of_a_section_change_what_they_name():
+  net = factory.create_backbone('vmz_ir_csn_r50', norm={'group_size': 4}, sts={'variant': 'sts'})
+  assert (net.norm.eps, net.norm.group_size, net.sts.lines) == (1e-3, 4, 'flat')
+  with pytest.raises(ValueError, match="norm.grup_size=4 is unknown: did you mean 'group_size'"):
+    factory.create_backbone('vmz_ir_csn_r50', norm={'grup_size': 4})
+  with pytest.raises(ValueError, match="sts='sts': give a mapping of variant, ratio"):
+    factory.create_backbone('vmz_ir_csn_r50', sts='sts')
+
+
 def test_import_of_vjax_alone_imports_no_jax():
   code = "import sys, vjax; print('jax' in sys.modules, callable(vjax.create_model))"
   run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

@@ -120,7 +120,7 @@ NETWORKS = (
 def test_sts_with_zeroed_side_slices_is_the_plain_network_and_sees_frames_alone(name):
   small = dict(width=0.5, deep=0.2) if name == 'sts_x3d_s' else SMALL
   sts = factory.create_model(name, 5, **small)
-  plain = factory.create_model(name, 5, **small, sts='')
+  plain = factory.create_model(name, 5, **small, sts={'variant': ''})
   clip = jax.random.normal(jax.random.key(3), (2, 4, 32, 32, 3))
   variables = inflate.middle_only(variables_of(sts, clip))
   whole = answer(sts, variables, clip)

@@ -130,7 +130,9 @@ def model(config: Any, num_classes: int) -> VideoModel:
   family, row = factory.find_model(room.name)
   facts = dict(frames=clip.num_frames, crop=clip.crop_size, num_classes=num_classes)
   facts |= dict(dtype=jnp.dtype(config.train.dtype), remat=config.train.remat)
-  backbone = make(family.Backbone, {**row, **room.settings}, 'model', **facts)
+  known = {key: x for key, x in facts.items() if key in parameters(family.Backbone, ())}
+  check_names(list(parameters(family.Backbone)), room.settings, 'model')
+  backbone = factory.backbone_of(family.Backbone, {**known, **row}, room.settings)
   if hasattr(backbone, 'frames') and backbone.frames != clip.num_frames:
     raise ValueError(
       f'config.clip.num_frames is {clip.num_frames}, but the model is made for {backbone.frames}: '

@@ -8,6 +8,7 @@ line.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 import math
@@ -37,7 +38,7 @@ _FACTS = (
 # First edition's names of keys, by section. `translate` renames those of old runs; elsewhere they
 # are errors.
 RENAMED = {
-  'model': {'flavour': 'flavor'},
+  'model': {'flavour': 'flavor', **old_models.KEYS},
   'objective': {'normalise': 'normalize', 'many': 'multi_label'},
   'data': {'batch': 'batch_size', 'per_class': 'videos_per_class'},
   'clip': {
@@ -571,7 +572,10 @@ def _room(section: Mapping[str, Any], where: str) -> Room:
   if 'name' not in section:
     source = 'model of vjax.list_models()' if where == 'model' else f'file of vjax/{where}s/'
     raise ValueError(f'config.{where} has no key name: it says which {source} to use')
-  check_names(None, section, where)
+  own = ()  # keys of a model's own; another had a key of that name before
+  if where == 'model' and section['name'] in registry.models():
+    own = parameters(room_file(where, section['name']).Backbone)
+  check_names(None, {key: x for key, x in section.items() if key not in own}, where)
   return Room(section['name'], {key: value for key, value in section.items() if key != 'name'})
 
 
@@ -596,7 +600,8 @@ def _evaluation(section: Mapping[str, Any], name: str, clip: ClipConfig) -> Eval
 def renamed(path: Sequence[str]) -> str | None:
   """Today's name of a key that the first edition called otherwise: ('optim', 'rate') ->
   'learning_rate'; else None."""
-  return RENAMED.get(path[0], {}).get(path[-1]) if len(path) > 1 else None
+  depth = 3 if path[0] == 'evals' else 2
+  return RENAMED.get(path[0], {}).get(path[-1]) if len(path) == depth else None
 
 
 def check_names(known: Sequence[str] | None, section: Mapping[str, Any], where: str) -> None:
@@ -738,6 +743,8 @@ def _complete_room(section: Any, function: Callable, skip: Sequence[str] = ()) -
       and name not in ('name', 'remat')
     ):
       section[name] = _open(hints.get(name, Any))
+    elif name in section and dataclasses.is_dataclass(hints.get(name)):
+      section[name] = {**_open(hints[name]), **section[name]}
 
 
 def _open(hint: Any) -> Any:
@@ -748,6 +755,8 @@ def _open(hint: Any) -> Any:
   if origin in (typing.Union, types.UnionType):
     rest = [h for h in arguments if h is not type(None)]
     return _open(rest[0]) if len(rest) == 1 else config_dict.placeholder(object)
+  if dataclasses.is_dataclass(hint):
+    return {f: _open(h) for f, h in typing.get_type_hints(hint).items()}
   if origin is not None and issubclass(origin, Sequence):
     return config_dict.placeholder(tuple)
   return config_dict.placeholder(hint if hint in (bool, int, float, str) else object)
@@ -758,6 +767,8 @@ def translate(config: Mapping[str, Any]) -> dict[str, Any]:
 
   def rename(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     names = RENAMED.get(where, {})
+    if where == 'model':  # its sections are those of one of our models only
+      names = {key: now for key, now in names.items() if key not in old_models.KEYS}
     return {
       names.get(k, k): _VALUES.get((where, k, v) if isinstance(v, str) else None, v)
       for k, v in section.items()

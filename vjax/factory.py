@@ -17,6 +17,7 @@ from vjax.types import VideoModel
 
 find_model = registry.find_model
 _OF_CLIPS = ('frames', 'crop')  # only networks with position tables depend on them
+_OF_FLAX = ('parent', 'name')
 
 
 def list_models(pattern: str = '*') -> list[str]:
@@ -33,8 +34,9 @@ def create_model(
     name: of `list_models`.
     num_classes: outputs of the head.
     head: settings of `vjax.heads.linear.Head` in place of the family's, such as dropout.
-    overrides: settings of the family's Backbone in place of the row's, such as dtype, remat, frames
-      or crop; networks that clips of any size fit take frames and crop too and ignore them.
+    overrides: settings of the family's Backbone in place of the row's, such as dtype, remat,
+      frames, crop, or norm={'group_size': 8}; networks that clips of any size fit ignore frames
+      and crop.
 
   Raises ValueError for a name or an override that does not exist, with the nearest there is.
   """
@@ -53,14 +55,31 @@ def backbone_of(
   kind: type[nn.Module], row: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> nn.Module:
   """Returns kind(**row) with overrides. Raises ValueError, with the nearest name and all there are,
-  for one that the kind does not take; frames and crop it need not take."""
-  known = [f.name for f in dataclasses.fields(kind) if f.name not in ('parent', 'name')]
-  given = {k: v for k, v in overrides.items() if k in known or k not in _OF_CLIPS}
-  for key, value in given.items():
-    if key not in known:
-      close = difflib.get_close_matches(key, known, n=1)
+  for one that the kind does not take; frames and crop it need not take.
+
+  An override of a field that is a dataclass itself (norm, sts, ...) is such a dataclass, or a
+  mapping of what changes in it.
+  """
+  defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in _OF_FLAX}
+  given = {k: v for k, v in overrides.items() if k in defaults or k not in _OF_CLIPS}
+  return kind(**{**row, **_changes({**defaults, **row}, given, '')})
+
+
+def _changes(values: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
+  found = {}
+  for key, value in overrides.items():
+    if key not in values:
+      close = difflib.get_close_matches(key, values, n=1)
       hint = f'did you mean {close[0]!r}? ' if close else ''
       raise ValueError(
-        f'override {key}={value!r} is unknown: {hint}there are {", ".join(sorted(known))}'
+        f'override {where}{key}={value!r} is unknown: {hint}there are {", ".join(sorted(values))}'
       )
-  return kind(**{**row, **given})
+    old = values[key]
+    if dataclasses.is_dataclass(old) and not isinstance(value, type(old)):
+      if not isinstance(value, Mapping):
+        raise ValueError(
+          f'override {where}{key}={value!r}: give a mapping of {", ".join(vars(old))}'
+        )
+      value = dataclasses.replace(old, **_changes(vars(old), value, f'{where}{key}.'))
+    found[key] = value
+  return found

@@ -26,6 +26,31 @@ _RULES = {
   'x3d': 'x3d_{}',
   'mvit': 'mvit_{}',
 }
+# {key of config.model before: key of a section of it today}.
+KEYS = {
+  'eps': 'norm.eps',
+  'inner_eps': 'norm.inner_eps',
+  'bn_group_size': 'norm.group_size',
+  'bn_decay': 'norm.decay',
+  'sts': 'sts.variant',
+  'sts_ratio': 'sts.ratio',
+  'sts_dilation': 'sts.dilation',
+  'sts_lines': 'sts.lines',
+  'nonlocals': 'non_local.blocks',
+  'nonlocal_kind': 'non_local.kind',
+  'nonlocal_scaled': 'non_local.scaled',
+  'nonlocal_pool': 'non_local.pool',
+  'nonlocal_size': 'non_local.size',
+  'temporal': 'temporal.kind',
+  'where': 'temporal.where',
+  'tam_taps': 'temporal.taps',
+  'tam_blend': 'temporal.blend',
+  'tam_dense': 'temporal.dense',
+  'tam_init': 'temporal.init',
+  'tam_in_shortcut': 'temporal.in_shortcut',
+  'tsm_fraction': 'temporal.fraction',
+  'tsm_block': 'temporal.whole_block',
+}
 # Files in which the models of an older file are now.
 _FILES = {'resnet': ('r2plus1d', 'csn', 'slow', 'tsn')}
 _GIVEN = ('parent', 'name', 'dtype', 'remat')  # by Flax or by config.train
@@ -49,12 +74,13 @@ def refuse_variant(section: Mapping[str, Any]) -> None:
 
 
 def translate(section: Mapping[str, Any], clip: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns config.model under today's name. clip: config.clip, for which a model with position
-  tables was built."""
-  settings = {key: _frozen(x) for key, x in section.items() if key != 'name' and x is not None}
+  """Returns config.model under today's name and keys. clip: config.clip, for which a model with
+  position tables was built."""
   file = section.get('name')
-  if file in registry.models():
+  if file not in _RULES and file not in _NAMES:
     return dict(section)
+  section = _nested(section)
+  settings = {key: _frozen(x) for key, x in section.items() if key != 'name' and x is not None}
   if 'variant' in settings:
     name = new_name(file, settings.pop('variant'))
     return {'name': name, **settings} if name else dict(section)
@@ -75,12 +101,49 @@ def _nearest_row(
     }
     facts = {'frames': clip.get('num_frames'), 'crop': clip.get('crop_size')}
     facts = {key: x for key, x in facts.items() if key in defaults and x is not None}
+    if not settings.keys() <= defaults.keys():
+      continue
     has = {**defaults, **facts, **family.MODELS[name]}
-    wants = {**defaults, **facts, **settings}
-    if wants.keys() == has.keys():
-      found.append({'name': name, **{key: x for key, x in wants.items() if x != _frozen(has[key])}})
-  return min(found, key=len, default=None)
+    wants = {**defaults, **facts}
+    for key, x in settings.items():
+      wants[key] = dataclasses.replace(defaults[key], **x) if isinstance(x, Mapping) else x
+    found.append({'name': name, **changes(wants, has)})
+  return min(found, key=_size, default=None)
+
+
+def changes(wants: Mapping[str, Any], has: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what of `wants` differs from `has`; of a dataclass, a dict of the fields that do."""
+  found = {}
+  for key, x in wants.items():
+    if x is dataclasses.MISSING:
+      continue
+    if dataclasses.is_dataclass(x):
+      if inner := changes(vars(x), vars(has[key])):
+        found[key] = inner
+    elif _frozen(x) != _frozen(has[key]):
+      found[key] = x
+  return found
+
+
+def _size(section: Mapping[str, Any]) -> int:
+  return sum(len(x) if isinstance(x, Mapping) else 1 for x in section.values())
+
+
+def _nested(section: Mapping[str, Any]) -> dict[str, Any]:
+  """{'eps': 1e-3} -> {'norm': {'eps': 1e-3}}. bLResNet's old `tam` is the kind of its temporal
+  module."""
+  found: dict[str, Any] = {}
+  for key, x in section.items():
+    key, x = ('temporal.kind', 'tam' if x else '') if key == 'tam' else (key, x)
+    outer, _, inner = KEYS.get(key, key).partition('.')
+    if inner:
+      found.setdefault(outer, {})[inner] = x
+    else:
+      found[key] = x
+  return found
 
 
 def _frozen(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {key: _frozen(x) for key, x in value.items() if x is not None}
   return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

@@ -20,7 +20,7 @@ FIXTURES = {  # fixture -> variant, settings
   'ibm_tam_resnet18_alldense': ('tam_dense_r18', {}),
   'ibm_tam_resnet18_b5_max_ts_avg': (
     'tam_tp_r18',
-    {'tam_blend': 'max', 'pools': ('avg', 'avg', 'avg', '')},
+    {'temporal': {'blend': 'max'}, 'pools': ('avg', 'avg', 'avg', '')},
   ),
   'ibm_tam_resnet50': ('tam_r50', {}),
   'ibm_tam_resnet50_ts': ('tam_tp_r50', {}),

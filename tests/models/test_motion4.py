@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from vjax.heads import linear
+from vjax.layers.settings import NonLocal, TemporalModule
 from vjax.models import tsn
 from vjax.types import VideoModel
 
@@ -17,10 +18,10 @@ SIZE, FRAMES, CLIPS = 12, 8, 24
 STEM = dict(stem=1, depths=(1, 1, 1, 0), bottleneck=False, base=8, space_strides=(1, 2, 2, 1))
 NETWORKS = {  # name: settings, training steps, accuracy from, accuracy to
   'tsn': ({}, 300, 0.0, 0.40),
-  'nln': (dict(nonlocals=((0,), (0,), (), ())), 1000, 0.40, 0.65),
+  'nln': (dict(non_local=NonLocal(((0,), (0,), (), ()))), 1000, 0.40, 0.65),
   'tsn_tp': (dict(pools=('max', 'max', '', '')), 300, 0.45, 0.75),
-  'tam': (dict(temporal='tam', tam_init='identity'), 300, 0.95, 1.0),
-  'tsm': (dict(temporal='tsm'), 300, 0.95, 1.0),
+  'tam': (dict(temporal=TemporalModule('tam', init='identity')), 300, 0.95, 1.0),
+  'tsm': (dict(temporal=TemporalModule('tsm')), 300, 0.95, 1.0),
   'i3d': (dict(stem=3, convs=('3d',) * 4), 300, 0.95, 1.0),
   's3d': (dict(stem=3, convs=('2plus1d',) * 4, middle='same'), 300, 0.95, 1.0),
 }

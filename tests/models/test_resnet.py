@@ -220,7 +220,7 @@ def test_initial_weights():
 def test_train_step_of_a_tiny_model_groups_remat_and_types():
   """Gradients do not depend on remat; every parameter gets one; bfloat16 stays inside."""
   video = jnp.asarray(np.random.default_rng(0).standard_normal((4, 2, 16, 16, 3)), jnp.float32)
-  settings = dict(TINY, bn_group_size=2)
+  settings = dict(TINY, norm={'group_size': 2})
   model = model_of('r2plus1d_18', 5, **settings)
   variables = flax.core.unfreeze(initial(model, video))
 

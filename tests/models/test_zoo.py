@@ -12,6 +12,7 @@ from tests.networks import variables_of
 from vjax import factory, tree, zoo
 from vjax.layers import temporal
 from vjax.layers.resnet import block_config
+from vjax.layers.settings import STS, TemporalModule
 from vjax.models import blresnet, inception, slowfast, x3d
 
 QUICK = (
@@ -112,13 +113,13 @@ def test_non_local_blocks_start_as_the_identity(kind, pool):
   ('uniform', [1, 1, 1, 1]), ((0, 7), [1, 0, 0, 1]),
 ])  # fmt: skip
 def test_where_frames_are_mixed(where, stages):
-  net = factory.create_backbone('tam_r18', where=where)
+  net = factory.create_backbone('tam_r18', temporal={'where': where})
   assert [sum(stage) for stage in net.mixed()] == stages
 
 
 @pytest.mark.parametrize(('variant', 'settings', 'shifts'), [
   ('tsm_r50', {}, [3, 4, 6, 3]), ('tsm_r101', {}, [2, 2, 12, 2]), ('tsm_r152', {}, [2, 4, 18, 2]),
-  ('tsm_r101', {'tsm_block': True}, [3, 4, 23, 3]), ('tam_r101', {}, [3, 4, 23, 3]),
+  ('tsm_r101', {'temporal': {'whole_block': True}}, [3, 4, 23, 3]), ('tam_r101', {}, [3, 4, 23, 3]),
 ])  # fmt: skip
 def test_tsm_leaves_out_every_second_block_of_deep_networks(variant, settings, shifts):
   """Of all stages, once res4 has 23 blocks; the first of each shifts."""
@@ -139,7 +140,7 @@ def shapes(name, frames=8, **settings):
 
 
 @pytest.mark.parametrize(('name', 'frames', 'settings', 'words'), [
-  ('tam_r18', 8, {'where': (0, 8)}, 'no block 8, give numbers from 0 to 7'),
+  ('tam_r18', 8, {'temporal': {'where': (0, 8)}}, 'no block 8, give numbers from 0 to 7'),
   ('nln_r18', 8, {}, 'res3 has no block 3'),
   ('tsn_tp_r18', 12, {}, 'multiple of 8'),
   ('c2d_r50', 1, {}, 'leaves none'),
@@ -147,9 +148,9 @@ def shapes(name, frames=8, **settings):
   ('s3d_inception', 1, {}, 'give 2 or more'),
   ('s3d_tp_inception', 4, {}, 'give 5 or more'),
   ('i3d_inception', 8, {'pool_time': 'avg'}, "give pool='avg'"),
-  ('i3d_inception', 8, {'temporal': 'tsm'}, "kind='2d'"),
+  ('i3d_inception', 8, {'temporal': {'kind': 'tsm'}}, "kind='2d'"),
   ('tsn_inception', 8, {'pool': 'mean'}, "('max', 'avg')"),
-  ('slowfast_nln_r50_8x8', 8, {'nonlocals': ((), (), (6,), ())}, 'res4 has no block 6'),
+  ('slowfast_nln_r50_8x8', 8, {'non_local': {'blocks': ((), (), (6,), ())}}, 'res4 has no block 6'),
   ('slowfast_r50_8x8', 8, {'long': (7, 0)}, '0 to 6'),
   ('slowfast_r50_8x8', 6, {}, 'multiple'),
 ])  # fmt: skip
@@ -193,7 +194,9 @@ def silenced(variables, part):
 def test_big_branch_sees_the_second_frame_of_each_pair():
   """With the little branch silenced the first frame of a pair changes nothing, with the big one the
   second."""
-  net = blresnet.Backbone(depths=(2, 2, 2, 1), tam=False, zero_last=False, width=0.125)
+  net = blresnet.Backbone(
+    depths=(2, 2, 2, 1), temporal=TemporalModule(), zero_last=False, width=0.125
+  )
   config = block_config(net, mix_shortcut='projection', pooled_shortcut=True)
   stage = blresnet.BigLittle(2, 16, 1, 2, 4, lambda name: lambda x: x, config, False)
   pair = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
@@ -209,7 +212,9 @@ def test_big_branch_sees_the_second_frame_of_each_pair():
 
 @pytest.mark.slow
 def test_big_branch_of_the_stem_sees_the_second_frame_of_each_pair():
-  net = blresnet.Backbone(depths=(2, 2, 2, 1), tam=False, zero_last=False, width=0.125)
+  net = blresnet.Backbone(
+    depths=(2, 2, 2, 1), temporal=TemporalModule(), zero_last=False, width=0.125
+  )
   clip = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
   clips = jnp.stack([clip, clip.at[::2].add(1), clip.at[1::2].add(1)])
   variables = variables_of(net, clips)
@@ -276,8 +281,8 @@ def test_keys_and_values_pooled_in_time_too():
 
 
 def test_dilation_of_static_slices_reaches_x3d():
-  net = x3d.Backbone(sts='dilated', sts_dilation=3)
-  assert block_config(net).sts == {
+  net = x3d.Backbone(sts=STS('dilated', dilation=3))
+  assert block_config(net, net.sts).sts == {
     'variant': 'dilated',
     'ratio': (1, 1),
     'lines': 'flat',

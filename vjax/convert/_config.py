@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vjax import registry
+from vjax import old_models, registry
 from vjax.models import mvit
 from vjax.types import VideoModel
 
@@ -168,12 +168,11 @@ def _clip(
 
 def _changed(module: Any, row: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
   """Settings of a backbone or head other than those of its row and the defaults."""
-  left_out, found = (*left_out, 'parent', 'name', 'dtype', 'remat'), {}
-  for setting in dataclasses.fields(module):
-    value = getattr(module, setting.name)
-    if setting.name not in left_out and value != row.get(setting.name, setting.default):
-      found[setting.name] = json.loads(json.dumps(value))  # TypeError for what no config can hold
-  return found
+  left_out = (*left_out, 'parent', 'name', 'dtype', 'remat')
+  fields = [f for f in dataclasses.fields(module) if f.name not in left_out]
+  has = {**{f.name: f.default for f in fields}, **row}
+  found = old_models.changes({f.name: getattr(module, f.name) for f in fields}, has)
+  return json.loads(json.dumps(found))  # TypeError for what no config can hold
 
 
 def classes(path: str, count: int) -> list[str]:

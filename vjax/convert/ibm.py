@@ -147,10 +147,12 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   tensors, taps = _together(tensors)
   tensors = _table.matrices(tensors, r'(new_)?fc\.weight')
   little = factory.find_model(name)[0] is blresnet
-  read = {'tam_taps': taps} if taps else {'tam': False} if little else {}
+  read = {'taps': taps} if taps else {'kind': ''} if little else {}
+  if read:
+    overrides = {**overrides, 'temporal': {**read, **overrides.get('temporal', {})}}
   classifier = ('new_fc.weight', 'fc.weight') if little else ('fc.weight',)
-  classes = convert.num_classes(tensors, *classifier)
-  return factory.create_model(name, classes, **{**read, **overrides}), CLIP, table(name), tensors
+  model = factory.create_model(name, convert.num_classes(tensors, *classifier), **overrides)
+  return model, CLIP, table(name), tensors
 
 
 def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:

@@ -229,7 +229,7 @@ def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   }
   if family is not tsn:
     return tensors
-  if net.temporal == 'tsm':
+  if net.temporal.kind == 'tsm':
     tensors = {_wrapped(key, net): array for key, array in tensors.items()}
   clips = {key: array for key, array in tensors.items() if '.non_local_block.' in key}
   return {**_table.pictures(tensors), **clips}  # 3D among 2D convolutions
@@ -244,7 +244,7 @@ def _wrapped(name: str, net: nn.Module) -> str:
   stage, block, rest = int(match[2]) - 1, int(match[3]), match[4]
   if net.mixed()[stage][block]:
     rest = re.sub(r'^conv1\.conv\.', 'conv1.conv.net.', rest)
-  if block in net.nonlocals[stage] and not rest.startswith('non_local_block'):
+  if block in net.non_local.blocks[stage] and not rest.startswith('non_local_block'):
     rest = f'block.{rest}'
   pooled = '.net' if stage and net.pools[stage - 1] else ''
   return f'{match[1]}{match[2]}{pooled}.{block}.{rest}'

@@ -3,6 +3,7 @@
 Every published 3D ResNet is a row of settings over these.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax.layers import temporal
 from vjax.layers.conv import Conv3D, Triple
 from vjax.layers.norm import BatchNorm
 from vjax.layers.pool import max_pool
+from vjax.layers.settings import STS, NonLocal, Norm
 from vjax.layers.sts import STSConv
-from vjax.layers.temporal import NonLocal, SqueezeExcite, pool_frames
 from vjax.types import Features, Mask
 
 KINDS = ('2d', '3d', '2plus1d', 'ir', 'ip')
@@ -65,25 +67,25 @@ class BlockConfig:
     return self.conv(features, kernel, strides=strides, padding=padding, groups=groups, name=name)
 
 
-def block_config(net: nn.Module, **special: Any) -> BlockConfig:
-  """BlockConfig by the settings that backbones share: eps (inner_eps inside (2+1)D convolutions),
-  bn_group_size, bn_decay, dtype, zero_last, and sts with sts_ratio, sts_lines, sts_dilation; and
-  what is special to one of them."""
-  norm = functools.partial(
-    BatchNorm, group_size=net.bn_group_size, bn_decay=net.bn_decay, eps=net.eps, dtype=net.dtype
-  )
-  kinds = {'variant': 'sts', 'ratio': 'sts_ratio', 'lines': 'sts_lines', 'dilation': 'sts_dilation'}
-  sts = {name: getattr(net, ours) for name, ours in kinds.items() if hasattr(net, ours)}
+def block_config(net: nn.Module, sts: STS | None = None, **special: Any) -> BlockConfig:
+  """BlockConfig by the settings that all backbones have, norm, dtype and zero_last, and those that
+  some have."""
+  norm = make_norm(net.norm, net.dtype)
+  inner = functools.partial(norm, eps=net.norm.inner_eps) if net.norm.inner_eps else None
   return BlockConfig(
     conv=functools.partial(Conv3D, dtype=net.dtype),
     norm=norm,
-    inner_norm=functools.partial(norm, eps=net.inner_eps)
-    if getattr(net, 'inner_eps', None)
-    else None,
-    sts=sts if sts.get('variant') else None,
+    inner_norm=inner,
+    sts=dataclasses.asdict(sts) if sts and sts.variant else None,
     last_scale=nn.initializers.zeros if net.zero_last else nn.initializers.ones,
     **special,
   )
+
+
+def make_norm(norm: Norm, dtype: Any) -> Callable:
+  """Maker of BatchNorm layers."""
+  settings = dict(eps=norm.eps, group_size=norm.group_size, bn_decay=norm.decay)
+  return functools.partial(BatchNorm, **settings, dtype=dtype)
 
 
 def middle_width(inputs: int, outputs: int) -> int:
@@ -193,7 +195,7 @@ class Block(nn.Module):
         self._conv(self.out, (1, 1), middle, 'conv2')(y, train), 'norm2', train, last=True
       )
     if config.se:
-      y = SqueezeExcite(self.out // config.se, config.conv.keywords['dtype'], name='se')(y)
+      y = temporal.SqueezeExcite(self.out // config.se, config.conv.keywords['dtype'], name='se')(y)
     y = self._shortcut(x, (t, s, s), train) + y if projects else x + y
     return nn.relu(y) if self.last_relu else y
 
@@ -254,7 +256,7 @@ class Stage(nn.Module):
   dilation: int = 1
   mixed: Sequence[bool] = ()
   nonlocals: Sequence[int] = ()
-  attend: Callable = NonLocal
+  attend: Callable = temporal.NonLocal
   last_relu: bool = True
   remat: bool = False
 
@@ -316,13 +318,10 @@ class ResNet(nn.Module):
     convs: kind of convolution of each stage, see KINDS.
     time_strides, space_strides: of each stage.
     pool1: max pool after the stem.
-    sts: variant of layers.sts.STSConv in place of convolutions through time, '' = none.
-    sts_ratio, sts_dilation, sts_lines: settings of STSConv.
+    norm, sts: see layers.settings.
     zero_last: branches start as zero.
     base: channels of the stem.
     width: multiplies every width, for tiny models.
-    eps, bn_decay: of BatchNorm.
-    bn_group_size: clips that share BatchNorm statistics (0 = the batch).
     remat: recompute each block in the backward pass.
     dtype: of activations.
   """
@@ -334,16 +333,11 @@ class ResNet(nn.Module):
   time_strides: Sequence[int] = (1, 1, 1, 1)
   space_strides: Sequence[int] = (1, 2, 2, 2)
   pool1: bool = False
-  sts: str = ''
-  sts_ratio: tuple[int, int] = (1, 1)
-  sts_dilation: int = 2
-  sts_lines: str = 'flat'
+  sts: STS = STS()
   zero_last: bool = False
   base: int = 64
   width: float = 1.0
-  eps: float = 1e-5
-  bn_group_size: int = 0
-  bn_decay: float = 0.9
+  norm: Norm = Norm()
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -357,7 +351,7 @@ class ResNet(nn.Module):
     the poolings through time cannot halve.
     """
     self.check(mask, video.shape[1])
-    config = block_config(self, **self.block_settings())
+    config = block_config(self, self.sts, **self.block_settings())
     split = self.stem == '2plus1d'
     frames, middle = (3, self.scaled(self.stem_width())) if split else (self.stem, 0)
     stem = Stem(frames, self.scaled(self.base), middle, config, name='stem')
@@ -423,12 +417,24 @@ def check_stages(net: nn.Module, *names: str) -> None:
       raise ValueError(f'{name}={getattr(net, name)}: give four values, for res2 to res5')
 
 
-def check_choices(net: nn.Module, **choices: Sequence[str]) -> None:
+def check_choices(settings: Any, **choices: Sequence[str]) -> None:
   """Raises ValueError where a setting is a string and none of its choices."""
   for name, allowed in choices.items():
-    value = getattr(net, name)
+    value = getattr(settings, name)
     if isinstance(value, str) and value not in allowed:
       raise ValueError(f'{name}={value!r}: it must be one of {allowed}')
+
+
+def make_non_local(settings: NonLocal, dtype: Any) -> Callable:
+  """Maker of non-local blocks."""
+  return functools.partial(
+    temporal.NonLocal,
+    kind=settings.kind,
+    scaled=settings.scaled,
+    pool=settings.pool,
+    size=tuple(settings.size),
+    dtype=dtype,
+  )
 
 
 def pool_stage(x: Float[Array, 'b t h w c'], pool: str) -> Float[Array, 'b u h w c']:
@@ -436,7 +442,7 @@ def pool_stage(x: Float[Array, 'b t h w c'], pool: str) -> Float[Array, 'b u h w
   '', not at all."""
   if pool == 'half':
     return max_pool(x, (2, 1, 1), (2, 1, 1))
-  return pool_frames(x, pool) if pool else x
+  return temporal.pool_frames(x, pool) if pool else x
 
 
 def check_pools(pools: Sequence[str], frames: int) -> None:
@@ -453,12 +459,14 @@ def check_pools(pools: Sequence[str], frames: int) -> None:
     )
 
 
-def check_nonlocals(nonlocals: Sequence[Sequence[int]], depths: Sequence[int]) -> None:
+def check_nonlocals(blocks: Sequence[Sequence[int]], depths: Sequence[int]) -> None:
   """Raises ValueError where a stage of so many blocks has none of the numbers after which non-local
   blocks follow."""
-  for stage, (places, depth) in enumerate(zip(nonlocals, depths), start=2):
+  if len(blocks) != 4:
+    raise ValueError(f'non_local.blocks={blocks}: give four values, for res2 to res5')
+  for stage, (places, depth) in enumerate(zip(blocks, depths), start=2):
     if beyond := sorted(set(places) - set(range(depth))):
       raise ValueError(
-        f'nonlocals={nonlocals}: res{stage} has no block {beyond[0]}, give numbers from 0 to '
+        f'non_local.blocks={blocks}: res{stage} has no block {beyond[0]}, give numbers from 0 to '
         f'{depth - 1}'
       )

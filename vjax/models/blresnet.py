@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers.resnet import BlockConfig, Stage, block_config
+from vjax.layers.resnet import BlockConfig, Stage, block_config, check_choices
+from vjax.layers.settings import Norm, TemporalModule
 from vjax.layers.temporal import TAM
 from vjax.types import Features, Mask
 
@@ -70,23 +71,18 @@ class Backbone(nn.Module):
   two frames.
 
   depths: blocks of the four stages. alpha: the little branch is so many times thinner; beta: and
-  shorter. tam: False leaves out what mixes frames; tam_*: of layers.temporal.TAM. width: multiplies
-  every width, for tiny models.
+  shorter. temporal: TAM, or kind '' to leave it out; norm, temporal: see layers.settings. width:
+  multiplies every width, for tiny models.
   """
 
   depths: Sequence[int]
   alpha: int = 2
   beta: int = 4
-  tam: bool = True
-  tam_taps: int = 3
-  tam_blend: str = 'sum'
-  tam_init: str = 'ibm'
+  temporal: TemporalModule = TemporalModule('tam')
   zero_last: bool = True
   base: int = 64
   width: float = 1.0
-  eps: float = 1e-5
-  bn_group_size: int = 0
-  bn_decay: float = 0.9
+  norm: Norm = Norm()
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -106,10 +102,12 @@ class Backbone(nn.Module):
         f'video has {video.shape[1]} frames: bLResNet takes them in pairs, give an even number'
       )
     base = max(8, round(self.base * self.width / 8) * 8)
+    t = self.temporal
+    check_choices(t, kind=('', 'tam'))
     tam = functools.partial(
-      TAM, taps=self.tam_taps, blend=self.tam_blend, start=self.tam_init, dtype=self.dtype
+      TAM, taps=t.taps, blend=t.blend, dense=t.dense, start=t.init, dtype=self.dtype
     )
-    mix = tam if self.tam else lambda name: lambda x: x
+    mix = tam if t.kind else lambda name: lambda x: x
     config = block_config(self, mix=mix, mix_shortcut='projection', pooled_shortcut=True)
     x = self._stem(video.astype(self.dtype), base, mix, config, train)
     for i, (depth, stride) in enumerate(zip(self.depths[:3], (2, 2, 1))):
@@ -117,7 +115,7 @@ class Backbone(nn.Module):
         stride=stride, alpha=self.alpha, beta=self.beta, mix=mix, config=config, remat=self.remat
       )
       x = BigLittle(depth, 4 * base * 2**i, **settings, name=f'stage{i + 1}')(twice(x), train)
-    mixed = (self.tam,) * self.depths[3]
+    mixed = (bool(t.kind),) * self.depths[3]
     stage = functools.partial(
       Stage, kind='2d', bottleneck=True, config=config, mixed=mixed, remat=self.remat
     )

@@ -15,6 +15,8 @@ from vjax.layers import temporal
 from vjax.layers.conv import Conv3D, Triple
 from vjax.layers.norm import BatchNorm
 from vjax.layers.pool import max_pool
+from vjax.layers.resnet import check_choices, make_norm
+from vjax.layers.settings import Norm, TemporalModule
 from vjax.types import Features, Mask
 
 # Of each module: 1x1, (1x1 before 3x3, 3x3), (1x1 before the second 3x3, it), 1x1 after the pool.
@@ -33,17 +35,19 @@ KINDS = ('2d', 'i3d', 's3d')
 MODELS: dict[str, dict[str, Any]] = {
   # Chen et al. 2021, sec. 3 and table 10.
   'tsn_inception': dict(kind='2d'),
-  'tam_inception': dict(kind='2d', temporal='tam'),
-  'tam_dense_inception': dict(kind='2d', temporal='tam', tam_dense=True),
-  'tsm_inception': dict(kind='2d', temporal='tsm'),
+  'tam_inception': dict(kind='2d', temporal=TemporalModule('tam')),
+  'tam_dense_inception': dict(kind='2d', temporal=TemporalModule('tam', dense=True)),
+  'tsm_inception': dict(kind='2d', temporal=TemporalModule('tsm')),
   'i3d_inception': dict(kind='i3d'),
   's3d_inception': dict(kind='s3d'),
   's3d_dw_inception': dict(kind='s3d', depthwise=True),
   # With pooling through time.
   'tsn_tp_inception': dict(kind='2d', pool_time='max'),
-  'tam_tp_inception': dict(kind='2d', temporal='tam', pool_time='max'),
-  'tam_dense_tp_inception': dict(kind='2d', temporal='tam', tam_dense=True, pool_time='max'),
-  'tsm_tp_inception': dict(kind='2d', temporal='tsm', pool_time='max'),
+  'tam_tp_inception': dict(kind='2d', temporal=TemporalModule('tam'), pool_time='max'),
+  'tam_dense_tp_inception': dict(
+    kind='2d', temporal=TemporalModule('tam', dense=True), pool_time='max',
+  ),
+  'tsm_tp_inception': dict(kind='2d', temporal=TemporalModule('tsm'), pool_time='max'),
   'i3d_tp_inception': dict(kind='i3d', pool_time='max'),
   's3d_tp_inception': dict(kind='s3d', pool_time='max'),
   's3d_dw_tp_inception': dict(kind='s3d', depthwise=True, pool_time='max'),
@@ -113,8 +117,8 @@ class Backbone(nn.Module):
   pools of their own, 'max'
   or 'avg', of the 3D kinds by the strides of the last three pools, 'max'. pool: 'max' or 'avg', all
   four pools of the 3D kinds, in space too, with and without pool_time (as released). temporal:
-  'tam', after conv1 to conv3 and every module, 'tsm', before every module, or none; tam_*: see
-  layers.temporal.TAM; tsm_fraction: of channels shifted each way.
+  kind 'tam', after conv1 to conv3 and every module, 'tsm', before every module, or none; norm and
+  temporal: see layers.settings.
   depthwise: S3D's temporal convolutions have one group a channel. legacy_pool4: I3D's last pool is
   two frames long and drops one (the paper's 33.6 GMACs). width: multiplies every width, for tiny
   models.
@@ -127,18 +131,11 @@ class Backbone(nn.Module):
   kind: str = '2d'
   pool_time: str = ''
   pool: str = 'max'
-  temporal: str = ''
-  tam_taps: int = 3
-  tam_blend: str = 'sum'
-  tam_dense: bool = False
-  tam_init: str = 'ibm'
-  tsm_fraction: int = 8
+  temporal: TemporalModule = TemporalModule()
   depthwise: bool = False
   legacy_pool4: bool = False
   width: float = 1.0
-  eps: float = 1e-3
-  bn_group_size: int = 0
-  bn_decay: float = 0.9
+  norm: Norm = Norm(eps=1e-3)
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -150,13 +147,7 @@ class Backbone(nn.Module):
     halve or leave none of."""
     self._check(mask, video.shape[1])
     scale = lambda width: max(1, round(width * self.width))
-    norm = functools.partial(
-      BatchNorm,
-      group_size=self.bn_group_size,
-      bn_decay=self.bn_decay,
-      eps=self.eps,
-      dtype=self.dtype,
-    )
+    norm = make_norm(self.norm, self.dtype)
     conv = functools.partial(Conv3D, dtype=self.dtype)
     unit = functools.partial(Unit, kind=self.kind, depthwise=self.depthwise, conv=conv, norm=norm)
     first = {'2d': 1, 'i3d': 7, 's3d': 3}[self.kind]
@@ -169,7 +160,7 @@ class Backbone(nn.Module):
     x = self._pool(x, 2)
     for name, widths in MODULES.items():
       widths = tuple(tuple(map(scale, w)) if isinstance(w, tuple) else scale(w) for w in widths)
-      x = temporal.shift(x, self.tsm_fraction) if self.temporal == 'tsm' else x
+      x = temporal.shift(x, self.temporal.fraction) if self.temporal.kind == 'tsm' else x
       x = self._mixed(
         Module(widths, unit, self.kind, name=f'inception{name}')(x, train), f'tam{name}'
       )
@@ -180,11 +171,10 @@ class Backbone(nn.Module):
     )
 
   def _mixed(self, x, name: str):
-    if self.temporal != 'tam':
+    t = self.temporal
+    if t.kind != 'tam':
       return x
-    settings = dict(
-      taps=self.tam_taps, blend=self.tam_blend, dense=self.tam_dense, start=self.tam_init
-    )
+    settings = dict(taps=t.taps, blend=t.blend, dense=t.dense, start=t.init)
     return temporal.TAM(**settings, dtype=self.dtype, name=name)(x)
 
   def _pool(self, x, number: int):
@@ -208,18 +198,15 @@ class Backbone(nn.Module):
       raise ValueError(
         'mask is given, but InceptionV1 has no tokens to leave out: use models/vit.py'
       )
-    choices = {
-      'kind': KINDS,
-      'pool_time': ('', 'max', 'avg'),
-      'pool': ('max', 'avg'),
-      'temporal': ('', 'tam', 'tsm'),
-    }
-    for name, allowed in choices.items():
-      if getattr(self, name) not in allowed:
-        raise ValueError(f'{name}={getattr(self, name)!r}: it must be one of {allowed}')
+    check_choices(self, kind=KINDS, pool_time=('', 'max', 'avg'), pool=('max', 'avg'))
+    check_choices(self.temporal, kind=('', 'tam', 'tsm'))
+    if self.temporal.where != 'all' or self.temporal.in_shortcut or self.temporal.whole_block:
+      raise ValueError(
+        f'temporal={self.temporal}: where, in_shortcut and whole_block are for ResNets, leave them'
+      )
     flat = self.kind == '2d'
     if (
-      self.temporal
+      self.temporal.kind
       and not flat
       or self.pool == 'avg'
       and flat
@@ -227,8 +214,8 @@ class Backbone(nn.Module):
       and not flat
     ):
       raise ValueError(
-        f'kind={self.kind!r}, temporal={self.temporal!r}, pool={self.pool!r}, '
-        f'pool_time={self.pool_time!r}: temporal and '
+        f'kind={self.kind!r}, temporal.kind={self.temporal.kind!r}, pool={self.pool!r}, '
+        f'pool_time={self.pool_time!r}: temporal.kind and '
         "pool_time='avg' are for kind='2d', pool='avg' for the others; to average there, give "
         "pool='avg', pool_time='max'"
       )

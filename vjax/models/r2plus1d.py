@@ -6,41 +6,44 @@
 from typing import Any
 
 from vjax.layers.resnet import ResNet, check_choices
+from vjax.layers.settings import STS, Norm
 
 MODELS: dict[str, dict[str, Any]] = {
   # VMZ's Caffe2 and PyTorch releases (Ghadiyaram et al. 2019, table 2).
-  'r2d_18': dict(depths=(2, 2, 2, 2), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2)),
+  'r2d_18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, norm=Norm(eps=1e-3), time_strides=(1, 2, 2, 2),
+  ),
   'r3d_18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2), stem=3,
+    depths=(2, 2, 2, 2), bottleneck=False, norm=Norm(eps=1e-3), time_strides=(1, 2, 2, 2), stem=3,
     convs=('3d', '3d', '3d', '3d'),
   ),
   'r3d_34': dict(
-    depths=(3, 4, 6, 3), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2), stem=3,
+    depths=(3, 4, 6, 3), bottleneck=False, norm=Norm(eps=1e-3), time_strides=(1, 2, 2, 2), stem=3,
     convs=('3d', '3d', '3d', '3d'),
   ),
   'r3d_101': dict(
-    depths=(3, 4, 23, 3), bottleneck=True, eps=1e-3, time_strides=(1, 2, 2, 2), stem=3,
+    depths=(3, 4, 23, 3), bottleneck=True, norm=Norm(eps=1e-3), time_strides=(1, 2, 2, 2), stem=3,
     convs=('3d', '3d', '3d', '3d'),
   ),
   'r3d_152': dict(
-    depths=(3, 8, 36, 3), bottleneck=True, eps=1e-3, time_strides=(1, 2, 2, 2), stem=3,
+    depths=(3, 8, 36, 3), bottleneck=True, norm=Norm(eps=1e-3), time_strides=(1, 2, 2, 2), stem=3,
     convs=('3d', '3d', '3d', '3d'),
   ),
   'r2plus1d_18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2), stem='2plus1d',
-    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+    depths=(2, 2, 2, 2), bottleneck=False, norm=Norm(eps=1e-3), time_strides=(1, 2, 2, 2),
+    stem='2plus1d', convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
   ),
   'r2plus1d_34': dict(
-    depths=(3, 4, 6, 3), bottleneck=False, eps=1e-3, time_strides=(1, 2, 2, 2), stem='2plus1d',
-    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+    depths=(3, 4, 6, 3), bottleneck=False, norm=Norm(eps=1e-3), time_strides=(1, 2, 2, 2),
+    stem='2plus1d', convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
   ),
   'r2plus1d_101': dict(
-    depths=(3, 4, 23, 3), bottleneck=True, eps=1e-3, time_strides=(1, 2, 2, 2), stem='2plus1d',
-    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+    depths=(3, 4, 23, 3), bottleneck=True, norm=Norm(eps=1e-3), time_strides=(1, 2, 2, 2),
+    stem='2plus1d', convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
   ),
   'r2plus1d_152': dict(
-    depths=(3, 8, 36, 3), bottleneck=True, eps=1e-3, time_strides=(1, 2, 2, 2), stem='2plus1d',
-    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
+    depths=(3, 8, 36, 3), bottleneck=True, norm=Norm(eps=1e-3), time_strides=(1, 2, 2, 2),
+    stem='2plus1d', convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'),
   ),
   # torchvision (Tran et al. 2018).
   'tv_r3d_18': dict(
@@ -63,15 +66,15 @@ MODELS: dict[str, dict[str, Any]] = {
   # MMAction.
   'mm_r2plus1d_r34': dict(
     depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem='2plus1d', stem_middle=83,
-    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), split_shortcut=True, eps=1e-3,
-    inner_eps=1e-5, time_strides=(1, 2, 2, 2),
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), split_shortcut=True,
+    norm=Norm(eps=1e-3, inner_eps=1e-5), time_strides=(1, 2, 2, 2),
   ),
   # Image pre-training (ECCV 2022, table 5): MMAction's without stride in time, with its
   # convolution.
   'sts_r2plus1d_r34': dict(
     depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem='2plus1d', stem_middle=83,
-    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), split_shortcut=True, eps=1e-3,
-    inner_eps=1e-5, sts='sts',
+    convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), split_shortcut=True,
+    norm=Norm(eps=1e-3, inner_eps=1e-5), sts=STS('sts'),
   ),
 }  # fmt: skip
 HEAD: dict[str, Any] = {}
@@ -86,14 +89,12 @@ class Backbone(ResNet):
     stem_middle: channels between the convolutions of the stem '2plus1d'. VMZ's and torchvision's
       constant; the rule for middle widths says 83.
     middle, time_first, split_shortcut: of (2+1)D convolutions, see layers.resnet.BlockConfig.
-    inner_eps: of the norms inside (2+1)D convolutions, None = eps.
   """
 
   stem_middle: int = 45
   middle: str = 'conv'
   time_first: bool = False
   split_shortcut: bool = False
-  inner_eps: float | None = None
 
   def stem_width(self) -> int:
     return self.stem_middle

@@ -11,8 +11,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vjax.layers.pool import max_pool
-from vjax.layers.resnet import BlockConfig, Stage, Stem, block_config, check_nonlocals
-from vjax.layers.temporal import NonLocal
+from vjax.layers.resnet import (
+  BlockConfig,
+  Stage,
+  Stem,
+  block_config,
+  check_nonlocals,
+  make_non_local,
+)
+from vjax.layers.settings import STS, NonLocal, Norm
 from vjax.types import Features, Mask
 
 # Names: slow frames x stride of the slow pathway. R101: with `long=6` only the first six blocks of
@@ -31,20 +38,21 @@ MODELS: dict[str, dict[str, Any]] = {
   'slowfast_r101_16x8_50_50': dict(depths=(3, 4, 23, 3), alpha=4, fusion=5, long=6),
   # PySlowFast's, with non-local blocks.
   'slowfast_nln_r50_4x16': dict(
-    depths=(3, 4, 6, 3), alpha=8, fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()),
-    nonlocal_kind='dot',
+    depths=(3, 4, 6, 3), alpha=8, fusion=5,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ()), kind='dot'),
   ),
   'slowfast_nln_r50_8x8': dict(
-    depths=(3, 4, 6, 3), alpha=4, fusion=5, nonlocals=((), (1, 3), (1, 3, 5), ()),
-    nonlocal_kind='dot',
+    depths=(3, 4, 6, 3), alpha=4, fusion=5,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ()), kind='dot'),
   ),
   'slowfast_nln_r101_16x8_50_50': dict(
-    depths=(3, 4, 23, 3), fusion=5, nonlocals=((), (), (6, 13, 20), ()), nonlocal_kind='dot',
+    depths=(3, 4, 23, 3), fusion=5, non_local=NonLocal(((), (), (6, 13, 20), ()), kind='dot'),
     alpha=4, long=6,
   ),
   'slowfast_ava_nln_r101_50_50': dict(
-    depths=(3, 4, 23, 3), fusion=5, nonlocals=((), (), (6, 13, 20), ()), nonlocal_kind='dot',
-    alpha=4, long=6, nonlocal_size=(2, 2, 2), space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2),
+    depths=(3, 4, 23, 3), fusion=5,
+    non_local=NonLocal(((), (), (6, 13, 20), ()), kind='dot', size=(2, 2, 2)), alpha=4, long=6,
+    space_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2),
   ),
   # MMAction.
   'mm_slowfast_r50_4x16': dict(
@@ -58,11 +66,11 @@ MODELS: dict[str, dict[str, Any]] = {
   # Image pre-training (ECCV 2022, table 5): MMAction's with STS convolution.
   'sts_slowfast_r50_4x16': dict(
     depths=(3, 4, 6, 3), alpha=8, fusion=5, fusion_norm=False, slow_frames='stride',
-    fast_first=True, sts='sts',
+    fast_first=True, sts=STS('sts'),
   ),
   'sts_slowfast_r50_8x8': dict(
     depths=(3, 4, 6, 3), alpha=4, fusion=7, fusion_norm=False, slow_frames='stride',
-    fast_first=True, sts='sts',
+    fast_first=True, sts=STS('sts'),
   ),
 }  # fmt: skip
 HEAD: dict[str, Any] = {}
@@ -116,11 +124,10 @@ class Backbone(nn.Module):
   frame) one; frames
   of a clip are the fast ones. fusion: frames that a lateral looks at; fusion_norm: norm and ReLU
   after it. long: blocks of res4 that look through time, 0 = all; or those of the slow and the fast
-  pathway. nonlocals: per stage, the blocks of the slow pathway after which a non-local block
-  follows; nonlocal_*: of layers.temporal.NonLocal.
+  pathway. non_local: of the slow pathway; norm, sts, non_local: see layers.settings.
   slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head).
-  space_strides, dilations: of the stages (detection: res5 at stride 1 and dilation 2). sts: see
-  layers.resnet.ResNet. width: multiplies every width, for tiny models.
+  space_strides, dilations: of the stages (detection: res5 at stride 1 and dilation 2).
+  width: multiplies every width, for tiny models.
   """
 
   depths: Sequence[int]
@@ -128,23 +135,15 @@ class Backbone(nn.Module):
   fusion: int
   fusion_norm: bool = True
   long: int | tuple[int, int] = 0
-  nonlocals: Sequence[Sequence[int]] = ((), (), (), ())
-  nonlocal_kind: str = 'softmax'
-  nonlocal_scaled: bool = True
-  nonlocal_pool: str = 'before'
-  nonlocal_size: Sequence[int] = (1, 2, 2)
+  non_local: NonLocal = NonLocal()
   slow_frames: str = 'linspace'
   fast_first: bool = False
   space_strides: Sequence[int] = (1, 2, 2, 2)
   dilations: Sequence[int] = (1, 1, 1, 1)
-  sts: str = ''
-  sts_ratio: tuple[int, int] = (1, 1)
-  sts_lines: str = 'flat'
+  sts: STS = STS()
   zero_last: bool = True
   width: float = 1.0
-  eps: float = 1e-5
-  bn_group_size: int = 0
-  bn_decay: float = 0.9
+  norm: Norm = Norm()
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -162,15 +161,8 @@ class Backbone(nn.Module):
         'training'
       )
     self._check()
-    config = block_config(self)
-    attend = functools.partial(
-      NonLocal,
-      kind=self.nonlocal_kind,
-      scaled=self.nonlocal_scaled,
-      pool=self.nonlocal_pool,
-      size=tuple(self.nonlocal_size),
-      dtype=self.dtype,
-    )
+    config = block_config(self, self.sts)
+    attend = make_non_local(self.non_local, self.dtype)
     base = max(RATIO, round(64 * self.width / RATIO) * RATIO)
     video = video.astype(self.dtype)
     alpha = (
@@ -194,7 +186,7 @@ class Backbone(nn.Module):
       )
       features = base * 2**i
       first = self._through(0, i) if i > 1 else (1,)
-      places = dict(nonlocals=self.nonlocals[i], attend=attend)
+      places = dict(nonlocals=self.non_local.blocks[i], attend=attend)
       slow = stage(
         features=features, out=4 * features, first=first, **places, name=f'slow_res{i + 2}'
       )(slow, train)
@@ -218,7 +210,7 @@ class Backbone(nn.Module):
     return (3,) * long + (1,) * (self.depths[stage] - long) if stage == 2 and long else (3,)
 
   def _check(self):
-    for name in ('depths', 'space_strides', 'dilations', 'nonlocals'):
+    for name in ('depths', 'space_strides', 'dilations'):
       if len(getattr(self, name)) != 4:
         raise ValueError(f'{name}={getattr(self, name)}: give four values, for res2 to res5')
     both = (self.long, self.long) if isinstance(self.long, int) else tuple(self.long)
@@ -227,4 +219,4 @@ class Backbone(nn.Module):
         f'long={self.long}: give the number of blocks of res4, 0 to {self.depths[2]}, or two, of '
         'slow and fast'
       )
-    check_nonlocals(self.nonlocals, self.depths)
+    check_nonlocals(self.non_local.blocks, self.depths)

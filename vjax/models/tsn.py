@@ -16,8 +16,10 @@ from vjax.layers.resnet import (
   check_nonlocals,
   check_pools,
   check_stages,
+  make_non_local,
   pool_stage,
 )
+from vjax.layers.settings import NonLocal, TemporalModule
 
 MODELS: dict[str, dict[str, Any]] = {
   # The unified framework (Chen et al. 2021, sec. 3). Its I3D inflates the 3x3 convolutions.
@@ -26,45 +28,66 @@ MODELS: dict[str, dict[str, Any]] = {
   'tsn_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True),
   'tsn_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True),
   'tsn_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True),
-  'tam_r18': dict(depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam'),
-  'tam_r34': dict(depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam'),
-  'tam_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam'),
-  'tam_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam'),
-  'tam_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam'),
+  'tam_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal=TemporalModule('tam'),
+  ),
+  'tam_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal=TemporalModule('tam'),
+  ),
+  'tam_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam')),
+  'tam_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam'),
+  ),
+  'tam_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam'),
+  ),
   'tam_dense_r18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal=TemporalModule('tam', dense=True),
   ),
   'tam_dense_r34': dict(
-    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal=TemporalModule('tam', dense=True),
   ),
   'tam_dense_r50': dict(
-    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam', dense=True),
   ),
   'tam_dense_r101': dict(
-    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam', dense=True),
   ),
   'tam_dense_r152': dict(
-    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam', dense=True),
   ),
-  'tsm_r18': dict(depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tsm'),
-  'tsm_r34': dict(depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tsm'),
-  'tsm_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm'),
-  'tsm_r101': dict(depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tsm'),
-  'tsm_r152': dict(depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tsm'),
+  'tsm_r18': dict(
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal=TemporalModule('tsm'),
+  ),
+  'tsm_r34': dict(
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal=TemporalModule('tsm'),
+  ),
+  'tsm_r50': dict(depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm')),
+  'tsm_r101': dict(
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
+  ),
+  'tsm_r152': dict(
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
+  ),
   'nln_r18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())),
   ),
   'nln_r34': dict(
-    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())),
   ),
   'nln_r50': dict(
-    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())),
   ),
   'nln_r101': dict(
-    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())),
   ),
   'nln_r152': dict(
-    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())),
   ),
   'i3d_r18': dict(
     depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
@@ -158,84 +181,84 @@ MODELS: dict[str, dict[str, Any]] = {
     depths=(3, 8, 36, 3), bottleneck=True, pool1=True, pools=('max', 'max', 'max', ''),
   ),
   'tam_tp_r18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam',
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal=TemporalModule('tam'),
     pools=('max', 'max', 'max', ''),
   ),
   'tam_tp_r34': dict(
-    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam',
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal=TemporalModule('tam'),
     pools=('max', 'max', 'max', ''),
   ),
   'tam_tp_r50': dict(
-    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam',
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam'),
     pools=('max', 'max', 'max', ''),
   ),
   'tam_tp_r101': dict(
-    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam',
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam'),
     pools=('max', 'max', 'max', ''),
   ),
   'tam_tp_r152': dict(
-    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam',
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam'),
     pools=('max', 'max', 'max', ''),
   ),
   'tam_dense_tp_r18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal=TemporalModule('tam', dense=True),
     pools=('max', 'max', 'max', ''),
   ),
   'tam_dense_tp_r34': dict(
-    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tam', tam_dense=True,
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal=TemporalModule('tam', dense=True),
     pools=('max', 'max', 'max', ''),
   ),
   'tam_dense_tp_r50': dict(
-    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam', dense=True),
     pools=('max', 'max', 'max', ''),
   ),
   'tam_dense_tp_r101': dict(
-    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam', dense=True),
     pools=('max', 'max', 'max', ''),
   ),
   'tam_dense_tp_r152': dict(
-    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tam', tam_dense=True,
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tam', dense=True),
     pools=('max', 'max', 'max', ''),
   ),
   'tsm_tp_r18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal='tsm',
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, temporal=TemporalModule('tsm'),
     pools=('max', 'max', 'max', ''),
   ),
   'tsm_tp_r34': dict(
-    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal='tsm',
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, temporal=TemporalModule('tsm'),
     pools=('max', 'max', 'max', ''),
   ),
   'tsm_tp_r50': dict(
-    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm',
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
     pools=('max', 'max', 'max', ''),
   ),
   'tsm_tp_r101': dict(
-    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal='tsm',
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
     pools=('max', 'max', 'max', ''),
   ),
   'tsm_tp_r152': dict(
-    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal='tsm',
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
     pools=('max', 'max', 'max', ''),
   ),
   'nln_tp_r18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
-    pools=('max', 'max', 'max', ''),
+    depths=(2, 2, 2, 2), bottleneck=False, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())), pools=('max', 'max', 'max', ''),
   ),
   'nln_tp_r34': dict(
-    depths=(3, 4, 6, 3), bottleneck=False, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
-    pools=('max', 'max', 'max', ''),
+    depths=(3, 4, 6, 3), bottleneck=False, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())), pools=('max', 'max', 'max', ''),
   ),
   'nln_tp_r50': dict(
-    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
-    pools=('max', 'max', 'max', ''),
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())), pools=('max', 'max', 'max', ''),
   ),
   'nln_tp_r101': dict(
-    depths=(3, 4, 23, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
-    pools=('max', 'max', 'max', ''),
+    depths=(3, 4, 23, 3), bottleneck=True, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())), pools=('max', 'max', 'max', ''),
   ),
   'nln_tp_r152': dict(
-    depths=(3, 8, 36, 3), bottleneck=True, pool1=True, nonlocals=((), (1, 3), (1, 3, 5), ()),
-    pools=('max', 'max', 'max', ''),
+    depths=(3, 8, 36, 3), bottleneck=True, pool1=True,
+    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())), pools=('max', 'max', 'max', ''),
   ),
   'i3d_tp_r18': dict(
     depths=(2, 2, 2, 2), bottleneck=False, pool1=True, stem=3, convs=('3d', '3d', '3d', '3d'),
@@ -304,11 +327,12 @@ MODELS: dict[str, dict[str, Any]] = {
   ),
   # MMAction: one pool through time, after res2; non-local blocks pooled and scaled in its way.
   'mm_tsm_tp_r50': dict(
-    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm', pools=('max', '', '', ''),
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
+    pools=('max', '', '', ''),
   ),
   'tsm_nl_r50': dict(
-    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal='tsm',
-    nonlocals=((), (0, 2), (0, 2, 4), ()), nonlocal_pool='after', nonlocal_scaled=False,
+    depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
+    non_local=NonLocal(((), (0, 2), (0, 2, 4), ()), pool='after', scaled=False),
   ),
 }  # fmt: skip
 HEAD: dict[str, Any] = {}
@@ -322,50 +346,29 @@ class Backbone(ResNet):
   Attributes:
     middle, depthwise, se: see layers.resnet.BlockConfig.
     pools: what follows each stage, see layers.resnet.pool_stage.
-    temporal: 'tam', 'tsm' or none, before the first convolution of the blocks `where`.
-    where: 'all' blocks, the 'bottom' or 'top' half, 'uniform' (every second), or their numbers.
-    tam_taps, tam_blend, tam_dense, tam_init: of layers.temporal.TAM.
-    tam_in_shortcut: a projection shortcut sees what TAM made (first releases).
-    tsm_fraction: of channels shifted each way.
-    tsm_block: the shortcut is shifted too.
-    nonlocals: per stage, the blocks after which a non-local block follows.
-    nonlocal_kind, nonlocal_scaled, nonlocal_pool, nonlocal_size: of layers.temporal.NonLocal.
+    temporal: what mixes frames before the first convolution of blocks, see
+      layers.settings.TemporalModule.
+    non_local: see layers.settings.NonLocal.
   """
 
   middle: str = 'conv'
   depthwise: bool = False
   se: int = 0
   pools: Sequence[str] = ('', '', '', '')
-  temporal: str = ''
-  where: str | Sequence[int] = 'all'
-  tam_taps: int = 3
-  tam_blend: str = 'sum'
-  tam_dense: bool = False
-  tam_init: str = 'ibm'
-  tam_in_shortcut: bool = False
-  tsm_fraction: int = 8
-  tsm_block: bool = False
-  nonlocals: Sequence[Sequence[int]] = ((), (), (), ())
-  nonlocal_kind: str = 'softmax'
-  nonlocal_scaled: bool = True
-  nonlocal_pool: str = 'before'
-  nonlocal_size: Sequence[int] = (1, 2, 2)
+  temporal: TemporalModule = TemporalModule()
+  non_local: NonLocal = NonLocal()
 
   def block_settings(self) -> dict[str, Any]:
+    t = self.temporal
     tam = functools.partial(
-      temporal.TAM,
-      taps=self.tam_taps,
-      blend=self.tam_blend,
-      dense=self.tam_dense,
-      start=self.tam_init,
-      dtype=self.dtype,
+      temporal.TAM, taps=t.taps, blend=t.blend, dense=t.dense, start=t.init, dtype=self.dtype
     )
-    tsm = lambda name: functools.partial(temporal.shift, fraction=self.tsm_fraction)
+    tsm = lambda name: functools.partial(temporal.shift, fraction=t.fraction)
     mix, mix_shortcut = {
-      'tam': (tam, 'projection' if self.tam_in_shortcut else ''),
-      'tsm': (tsm, 'all' if self.tsm_block else ''),
+      'tam': (tam, 'projection' if t.in_shortcut else ''),
+      'tsm': (tsm, 'all' if t.whole_block else ''),
       '': (None, ''),
-    }[self.temporal]
+    }[t.kind]
     return dict(
       middle=self.middle,
       depthwise=self.depthwise,
@@ -375,22 +378,18 @@ class Backbone(ResNet):
     )
 
   def stage_settings(self, stage: int) -> dict[str, Any]:
-    attend = functools.partial(
-      temporal.NonLocal,
-      kind=self.nonlocal_kind,
-      scaled=self.nonlocal_scaled,
-      pool=self.nonlocal_pool,
-      size=tuple(self.nonlocal_size),
-      dtype=self.dtype,
+    return dict(
+      mixed=self.mixed()[stage],
+      nonlocals=self.non_local.blocks[stage],
+      attend=make_non_local(self.non_local, self.dtype),
     )
-    return dict(mixed=self.mixed()[stage], nonlocals=self.nonlocals[stage], attend=attend)
 
   def after_stage(self, stage: int, x):
     return pool_stage(x, self.pools[stage])
 
   def mixed(self) -> list[list[bool]]:
     """Per stage and block, whether it mixes frames. TSM shifts in every second block of each stage
-    where res4 has 23 of them or more, as released; with tsm_block in all. Raises ValueError for
+    where res4 has 23 of them or more, as released; with whole_block in all. Raises ValueError for
     block numbers that there are not."""
     total, rest = sum(self.depths), iter(range(sum(self.depths)))
     halves = {
@@ -399,25 +398,24 @@ class Backbone(ResNet):
       'top': range(total // 2, total),
       'uniform': range(0, total, 2),
     }
-    chosen = halves[self.where] if isinstance(self.where, str) else self.where
+    t = self.temporal
+    chosen = halves[t.where] if isinstance(t.where, str) else t.where
     if beyond := sorted(set(chosen) - set(range(total))):
       raise ValueError(
-        f'where={tuple(chosen)}: there is no block {beyond[0]}, give numbers from 0 to {total - 1}'
+        f'temporal.where={tuple(chosen)}: there is no block {beyond[0]}, give numbers from 0 to '
+        f'{total - 1}'
       )
-    every = 2 if self.temporal == 'tsm' and self.depths[2] >= 23 and not self.tsm_block else 1
+    every = 2 if t.kind == 'tsm' and self.depths[2] >= 23 and not t.whole_block else 1
     return [
-      [bool(self.temporal) and next(rest) in chosen and i % every == 0 for i in range(depth)]
+      [bool(t.kind) and next(rest) in chosen and i % every == 0 for i in range(depth)]
       for depth in self.depths
     ]
 
   def check(self, mask, frames: int) -> None:
     super().check(mask, frames)
-    check_stages(self, 'pools', 'nonlocals')
-    check_choices(
-      self,
-      middle=('conv', 'block', 'same'),
-      temporal=('', 'tam', 'tsm'),
-      where=('all', 'bottom', 'top', 'uniform'),
-    )
-    check_nonlocals(self.nonlocals, self.depths)
+    check_stages(self, 'pools')
+    check_choices(self, middle=('conv', 'block', 'same'))
+    where = ('all', 'bottom', 'top', 'uniform')
+    check_choices(self.temporal, kind=('', 'tam', 'tsm'), where=where)
+    check_nonlocals(self.non_local.blocks, self.depths)
     check_pools(self.pools, frames)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vjax.layers.resnet import BlockConfig, block_config
+from vjax.layers.settings import STS, Norm
 from vjax.layers.temporal import SqueezeExcite
 from vjax.types import Features, Mask
 
@@ -27,7 +28,7 @@ MODELS: dict[str, dict[str, Any]] = {
   'ptv_x3d_l': dict(wide=2.0, deep=5.0, shortcut_norm=False),
   'ptv_x3d_xl': dict(wide=2.9, deep=5.0, shortcut_norm=False),
   # Image pre-training (ECCV 2022, table 5): STS convolution.
-  'sts_x3d_s': dict(wide=2.0, deep=2.2, sts='sts'),
+  'sts_x3d_s': dict(wide=2.0, deep=2.2, sts=STS('sts')),
 }  # fmt: skip
 HEAD: dict[str, Any] = {'hidden': 2048}  # width of the layer before the classifier
 CLIP = (8, 224)
@@ -103,23 +104,18 @@ class Backbone(nn.Module):
   """X3D up to the last inner width, pooled; the rest is the head's (heads.linear with `hidden`).
 
   wide, deep: factors of widths and depths. expansion: inner over outer width. shortcut_norm: norm
-  on the first shortcut, which changes no width (PySlowFast has it, PyTorchVideo not). sts: see
-  layers.resnet.ResNet. width: multiplies every width, for tiny models.
+  on the first shortcut, which changes no width (PySlowFast has it, PyTorchVideo not). norm, sts:
+  see layers.settings. width: multiplies every width, for tiny models.
   """
 
   wide: float = 2.0
   deep: float = 2.2
   expansion: float = 2.25
   shortcut_norm: bool = True
-  sts: str = ''
-  sts_ratio: tuple[int, int] = (1, 1)
-  sts_dilation: int = 2
-  sts_lines: str = 'flat'
+  sts: STS = STS()
   zero_last: bool = True
   width: float = 1.0
-  eps: float = 1e-5
-  bn_group_size: int = 0
-  bn_decay: float = 0.9
+  norm: Norm = Norm()
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -133,7 +129,7 @@ class Backbone(nn.Module):
       raise ValueError(
         'mask is given, but X3D has no tokens to leave out: use models/vit.py for masked training'
       )
-    config = block_config(self)
+    config = block_config(self, self.sts)
     scale = lambda width: max(8, round(width * self.width / 8) * 8) if self.width != 1 else width
     stem = scale(rounded(BASE * self.wide))
     x = config.conv(stem, (1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1), name='stem_space')(
