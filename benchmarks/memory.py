@@ -50,7 +50,7 @@ def step(config: dict, remat: bool, clips: int) -> tuple[Callable, tuple]:
   from vjax.config import parse
 
   config = {**config, 'train': {**config['train'], 'remat': remat}}
-  net, clip, objective = build.model(config, 400), parse(config).clip, build.objective(config)[0]
+  net, clip, objective = build.model(config, 400), parse(config).clip, build.objective(config)
   video = jax.ShapeDtypeStruct(
     (clips, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32
   )

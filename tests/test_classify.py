@@ -10,7 +10,7 @@ from vjax.layers import mix
 from vjax.models import vit
 from vjax.objectives import classify
 from vjax.objectives.classify import loss as objective
-from vjax.types import VideoModel
+from vjax.types import Backbone, VideoModel
 
 K = 6
 LOGITS = np.random.default_rng(0).normal(size=(4, K)).astype(np.float32) * 2
@@ -24,7 +24,7 @@ BATCH = {
 }
 
 
-class Table(nn.Module):
+class Table(Backbone):
   """Linear interpolation in a table (4, K) by the mean pixel; counts its training calls as a
   statistic."""
 
@@ -110,7 +110,7 @@ def test_sigmoid_loss_of_one_label_is_that_of_its_one_hot_row():
 
 
 def test_a_constant_answer_is_not_rewarded_and_few_classes_have_no_top5():
-  class Constant(nn.Module):
+  class Constant(Backbone):
     @nn.compact
     def __call__(self, video, *, train):
       return jnp.zeros((len(video), 4)) + self.param('x', nn.initializers.zeros, ())
@@ -130,7 +130,7 @@ def test_errors():
   with pytest.raises(ValueError, match='label_smoothing is 0.1'):
     run({**BATCH, 'label': jnp.zeros((4, K))}, label_smoothing=0.1)
 
-  class Dense(nn.Module):
+  class Dense(Backbone):
     @nn.compact
     def __call__(self, video, *, train):
       return nn.Dense(3)(video)
@@ -147,7 +147,7 @@ def test_hidden_tokens_follow_half_a_cosine_in_eight_steps():
   assert classify.settings_at(0.3, mixup=0.8) == {}
 
 
-class Count(nn.Module):
+class Count(Backbone):
   """The number of tokens that the backbone was shown as the score of the first of two classes."""
 
   def __call__(self, features, *, train):

@@ -16,7 +16,7 @@ from vjax import build, inference, sharding, train, tree, visualize
 from vjax.evals import reconstruction
 from vjax.heads import linear
 from vjax.models import mvit, vit, x3d
-from vjax.types import Features, VideoModel
+from vjax.types import Backbone, Features, VideoModel
 
 
 @pytest.fixture(scope='module')
@@ -105,7 +105,7 @@ def test_heat_of_a_video_and_unknown_labels(runs, tmp_path, capsys):
   assert "label is 'sideways'" in capsys.readouterr().err
 
 
-class Bright(nn.Module):
+class Bright(Backbone):
   """Maps of two channels at half the size: brightness, and its opposite."""
 
   def __call__(self, video, *, train):

@@ -133,9 +133,10 @@ def model(config: Any, num_classes: int) -> VideoModel:
   known = {key: x for key, x in facts.items() if key in parameters(family.Backbone, ())}
   check_names(list(parameters(family.Backbone)), room.settings, 'model')
   backbone = factory.backbone_of(family.Backbone, {**known, **row}, room.settings)
-  if hasattr(backbone, 'frames') and backbone.frames != clip.num_frames:
+  if backbone.clip_frames() not in (None, clip.num_frames):
     raise ValueError(
-      f'config.clip.num_frames is {clip.num_frames}, but the model is made for {backbone.frames}: '
+      f'config.clip.num_frames is {clip.num_frames}, but the model is made for '
+      f'{backbone.clip_frames()}: '
       'set config.model.frames '
       f'too, or choose a model for {clip.num_frames} frames'
     )
@@ -190,17 +191,15 @@ def optimizer(
 
 
 def _layer_multipliers(config: Config, net: VideoModel, shapes: Any) -> dict[str, float] | None:
-  if config.optim.layer_decay is None:
+  decay, depth = config.optim.layer_decay, net.backbone.num_layers()
+  if decay is None:
     return None
-  module, _ = factory.find_model(config.model.name)
-  if not hasattr(module, 'layer_of'):
+  if depth is None:
     raise ValueError(
-      f'config.optim.layer_decay: {module.__name__} has no order of layers (layer_of), leave it out'
+      f'config.optim.layer_decay is {decay}, but {config.model.name} has no order of layers '
+      '(layer_of): leave it out'
     )
-  depth = net.backbone.depth
-  return optim.layer_multipliers(
-    shapes, partial(module.layer_of, depth=depth), depth, config.optim.layer_decay
-  )
+  return optim.layer_multipliers(shapes, net.backbone.layer_of, depth, decay)
 
 
 def objective(config: Any) -> Objective:

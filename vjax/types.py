@@ -198,10 +198,41 @@ class TrainState:
   ema: Any = None
 
 
+class Backbone(nn.Module):
+  """Base of all backbones: what trainer, heads and objectives may ask of one.
+
+  A backbone is called with a video (B, T, H, W, C), `train` and, where it has a token grid, a
+  `mask`; it returns Features.
+  """
+
+  @nn.nowrap
+  def clip_frames(self) -> int | None:
+    """Returns the number of frames that position tables are made for; None = any number."""
+    return None
+
+  @nn.nowrap
+  def grid(self, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """Returns the grid (t, h, w) of the tokens that a mask may hide, of clips (T, H, W); None for a
+    network that cannot hide any."""
+    return None
+
+  @nn.nowrap
+  def num_layers(self) -> int | None:
+    """Returns the number of blocks for layer-wise learning rates; None for a network that has no
+    order of layers."""
+    return None
+
+  @nn.nowrap
+  def layer_of(self, name: str) -> int | None:
+    """Returns the layer of a parameter: 0 = before the blocks, i + 1 = block i, num_layers() + 1 =
+    after them, the head included. None for a network that has no order of layers."""
+    return None
+
+
 class VideoModel(nn.Module):
   """A backbone and a head; params = {'backbone': ..., 'head': ...}."""
 
-  backbone: nn.Module
+  backbone: Backbone
   head: nn.Module
 
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None):

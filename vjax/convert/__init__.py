@@ -1,19 +1,12 @@
 """Published PyTorch and Caffe2 weights -> models and variables of vjax, and back.
 
-One file per source, each with an ordered table of names and
-
-    MODELS: names of the models that the source has weights of, as in `vjax.list_models()`
-    ALIASES: {the source's own name: ours}
-    build(tensors, name, overrides) -> (VideoModel, clip shape (T, H, W), table, tensors)
-    names(variables, name, ...) -> table
-    restore(tensors, name) -> tensors        (only where it does something)
-
-where build may also bring tensors into another form, and restore brings them back.
+One file per source, each with an ordered table of names; it exports SOURCE, a `Source`.
 """
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -23,6 +16,28 @@ import numpy as np
 from vjax import registry, tree
 from vjax.convert import _read, _table
 from vjax.types import VideoModel
+
+
+@dataclass(frozen=True)
+class Source:
+  """Source of published weights: what a file of this room exports as SOURCE.
+
+  How its test code treats videos stands in `_config.TABLE`.
+
+  Attributes:
+    models: names of the models that the source has weights of, as in `vjax.list_models()`.
+    build: function (tensors, name, overrides) -> (VideoModel, clip shape (T, H, W), table,
+      tensors); it may bring tensors into another form.
+    names: function (variables, name, ...) -> table.
+    aliases: {the source's own name of a model: ours}.
+    restore: function (tensors, name) -> tensors in the form of the source; None = as they are.
+  """
+
+  models: Sequence[str]
+  build: Callable
+  names: Callable
+  aliases: Mapping[str, str] = field(default_factory=dict)
+  restore: Callable | None = None
 
 
 def load(
@@ -49,7 +64,9 @@ def load_with_clip(
   """As `load`, and the clip shape (T, H, W) that the positions of a transformer are for."""
   tensors = _read.tensors(weights)
   name = model_name(source, variant)
-  model, clip, table, tensors = registry.find('convert', source).build(tensors, name, overrides)
+  model, clip, table, tensors = registry.find('convert', source).SOURCE.build(
+    tensors, name, overrides
+  )
   found = _table.forward(tensors, table, _shapes(model, clip))
   return model, tree.unflatten(found), tuple(clip)
 
@@ -60,22 +77,22 @@ def to_source(
   """{name in the original: array in its layout} of variables, the inverse of `load`. told: what
   variables cannot tell of the names, such as mae_st's scheme='released'."""
   arrays = {name: np.asarray(array) for name, array in tree.flatten(variables).items()}
-  module, name = registry.find('convert', source), model_name(source, variant)
-  tensors = _table.backward(arrays, module.names(arrays, name, **told))
-  return module.restore(tensors, name) if hasattr(module, 'restore') else tensors
+  found, name = registry.find('convert', source).SOURCE, model_name(source, variant)
+  tensors = _table.backward(arrays, found.names(arrays, name, **told))
+  return found.restore(tensors, name) if found.restore else tensors
 
 
 def model_name(source: str, variant: str) -> str:
   """Our name of a model that a source has weights of, given by that name or by the source's own.
   Raises ValueError listing the models there are for any other."""
-  module = registry.find('convert', source)
-  if variant in module.MODELS:
+  found = registry.find('convert', source).SOURCE
+  if variant in found.models:
     return variant
-  if variant in module.ALIASES:
-    return module.ALIASES[variant]
-  close = difflib.get_close_matches(variant, (*module.MODELS, *module.ALIASES), n=1)
+  if variant in found.aliases:
+    return found.aliases[variant]
+  close = difflib.get_close_matches(variant, (*found.models, *found.aliases), n=1)
   hint = f'did you mean {close[0]!r}? ' if close else ''
-  raise ValueError(f'variant={variant!r}: {hint}this source has {", ".join(module.MODELS)}')
+  raise ValueError(f'variant={variant!r}: {hint}this source has {", ".join(found.models)}')
 
 
 def sides(crop: int | Sequence[int]) -> tuple[int, int]:

@@ -153,7 +153,7 @@ def _clip(
 ) -> dict[str, Any]:
   """The known keys of config.clip; positions of a transformer say for what clips they are."""
   clip = {**dict.fromkeys(CLIP), **known.clip}
-  if hasattr(model.backbone, 'frames'):
+  if model.backbone.clip_frames() is not None:
     frames, *crop = shape
     if crop[0] != crop[1]:
       raise ValueError(

@@ -220,3 +220,6 @@ def _is_3d(name: str) -> bool:
   """Returns whether the convolutions of a ResNet or InceptionV1 look through time (I3D, S3D)."""
   net = factory.create_backbone(name)
   return net.kind != '2d' if isinstance(net, inception.Backbone) else net.convs[0] != '2d'
+
+
+SOURCE = convert.Source(MODELS, build, names, ALIASES, restore)

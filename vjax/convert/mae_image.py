@@ -90,3 +90,6 @@ def _pool(tensors: dict[str, np.ndarray]) -> str:
 def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """Raises ValueError: a video network is no image network."""
   raise ValueError("source 'mae_image' leads one way: write the weights as those of 'mae_st'")
+
+
+SOURCE = convert.Source(MODELS, build, names, ALIASES)

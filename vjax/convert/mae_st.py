@@ -236,3 +236,6 @@ def _resize(
       shape = (1, length, array.shape[2])
       resized[name] = position.resize(f'position{part}', array, shape, old_grid=old, new_grid=new)
   return resized
+
+
+SOURCE = convert.Source(MODELS, build, names, ALIASES)

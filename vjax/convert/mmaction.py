@@ -259,3 +259,6 @@ def _unbiased(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
       mean = name.replace('.conv.bias', '.bn.running_mean')
       found[mean] = found[mean] - found.pop(name)
   return found
+
+
+SOURCE = convert.Source(MODELS, build, names, ALIASES, restore)

@@ -85,3 +85,6 @@ def _one_head(tensors: dict[str, np.ndarray], dataset: str | None) -> dict[str, 
     elif not match and not name.startswith(('head.cross_dataset_heads.', 'expander.')):
       kept[name] = array
   return kept
+
+
+SOURCE = convert.Source(MODELS, build, names, ALIASES, restore)

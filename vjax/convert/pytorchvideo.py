@@ -122,3 +122,6 @@ def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   """What the original stores in another form."""
   is_x3d = factory.find_model(name)[0] is x3d
   return _table.pointwise(tensors, _POINTWISE) if is_x3d else tensors
+
+
+SOURCE = convert.Source(MODELS, build, names, ALIASES, restore)

@@ -184,3 +184,6 @@ def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   if family is mvit:
     return _table.join_qkv(tensors)
   return _table.pointwise(tensors, _POINTWISE) if family is x3d else tensors
+
+
+SOURCE = convert.Source(MODELS, build, names, ALIASES, restore)

@@ -102,3 +102,6 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
 def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
   """The table for `convert.to_source`: the names of the PyTorch release."""
   return torchvision.table(factory.create_backbone(name).convs[0])
+
+
+SOURCE = convert.Source(MODELS, build, names, ALIASES)

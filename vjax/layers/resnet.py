@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax import types
 from vjax.layers import temporal
 from vjax.layers.conv import Conv3D, Triple
 from vjax.layers.norm import BatchNorm
@@ -308,7 +309,7 @@ class Stem(nn.Module):
     return x
 
 
-class ResNet(nn.Module):
+class ResNet(types.Backbone):
   """A post-activation ResNet over clips; the Backbone of a family adds what only its networks have.
 
   Attributes:

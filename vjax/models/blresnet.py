@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax import types
 from vjax.layers.resnet import BlockConfig, Stage, block_config, check_choices
 from vjax.layers.settings import Norm, TemporalModule
 from vjax.layers.temporal import TAM
@@ -66,7 +67,7 @@ class BigLittle(nn.Module):
     )
 
 
-class Backbone(nn.Module):
+class Backbone(types.Backbone):
   """Big-little stages with TAM before each, then plain bottlenecks with TAM inside, on one map for
   two frames.
 

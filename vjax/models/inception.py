@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax import types
 from vjax.layers import temporal
 from vjax.layers.conv import Conv3D, Triple
 from vjax.layers.norm import BatchNorm
@@ -110,7 +111,7 @@ class Module(nn.Module):
     return jnp.concatenate(branches, axis=-1)
 
 
-class Backbone(nn.Module):
+class Backbone(types.Backbone):
   """InceptionV1.
 
   kind: '2d', 'i3d' or 's3d'. pool_time: three halvings of the frames, '' = none: of kind '2d' by

@@ -13,12 +13,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax import types
 from vjax.layers import attention, conv, drop, pool, position, relative
 from vjax.layers.position import Grid
 from vjax.models import vit
 from vjax.types import Features
 
-layer_of = vit.layer_of  # the groups of layer decay have the same names
 PATCH = (2, 4, 4)  # strides of the patch embedding, whose kernel is 3x7x7
 
 
@@ -234,7 +234,7 @@ class Block(nn.Module):
     return skip + dropped(branch, train)
 
 
-class Backbone(nn.Module):
+class Backbone(types.Backbone):
   """MViT of len(depths) stages; the first block of each but the first halves rows and columns and
   doubles heads and width.
 
@@ -265,10 +265,25 @@ class Backbone(nn.Module):
   dtype: Any = jnp.float32
   remat: bool = False
 
+  @nn.nowrap
+  def clip_frames(self) -> int:
+    """Returns the frames that the position tables are for."""
+    return self.frames
+
   @property
   def depth(self) -> int:
     """Blocks of all stages."""
     return sum(self.depths)
+
+  @nn.nowrap
+  def num_layers(self) -> int:
+    """Returns the number of blocks of all stages."""
+    return self.depth
+
+  @nn.nowrap
+  def layer_of(self, name: str) -> int:
+    """Returns the layer of a parameter; those of MViT have the names of ViT's."""
+    return vit.layer_of(name, self.depth)
 
   @property
   def patch(self) -> Grid:

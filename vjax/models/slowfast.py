@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vjax import types
 from vjax.layers.pool import max_pool
 from vjax.layers.resnet import (
   BlockConfig,
@@ -117,7 +118,7 @@ class Lateral(nn.Module):
     return jnp.concatenate([slow, y], axis=-1)
 
 
-class Backbone(nn.Module):
+class Backbone(types.Backbone):
   """Two bottleneck ResNets with laterals from fast to slow after the stem and res2 to res4.
 
   depths: blocks of res2 to res5. alpha: fast frames for one slow frame, on pictures (a clip of one

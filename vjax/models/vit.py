@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax import types
 from vjax.layers import attention, drop, position
 from vjax.types import Features, Mask
 
@@ -56,7 +57,7 @@ def _product(patch: tuple[int, int, int]) -> int:
   return patch[0] * patch[1] * patch[2]
 
 
-class Backbone(nn.Module):
+class Backbone(types.Backbone):
   """ViT on patches of `patch` (frames, rows, columns); pre-norm blocks, learned positions.
 
   frames, crop: the clips its position tables are for; crop is one side or (rows, columns), in
@@ -91,6 +92,21 @@ class Backbone(nn.Module):
   qkv_bias: bool = True
   dtype: Any = jnp.float32
   remat: bool = False
+
+  @nn.nowrap
+  def clip_frames(self) -> int:
+    """Returns the frames that the position tables are for."""
+    return self.frames
+
+  @nn.nowrap
+  def num_layers(self) -> int:
+    """Returns the number of blocks."""
+    return self.depth
+
+  @nn.nowrap
+  def layer_of(self, name: str) -> int:
+    """Returns the layer of a parameter, see `layer_of` below."""
+    return layer_of(name, self.depth)
 
   @nn.nowrap
   def grid(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax import types
 from vjax.layers.resnet import BlockConfig, block_config
 from vjax.layers.settings import STS, Norm
 from vjax.layers.temporal import SqueezeExcite
@@ -100,7 +101,7 @@ class Stage(nn.Module):
     return x
 
 
-class Backbone(nn.Module):
+class Backbone(types.Backbone):
   """X3D up to the last inner width, pooled; the rest is the head's (heads.linear with `hidden`).
 
   wide, deep: factors of widths and depths. expansion: inner over outer width. shortcut_norm: norm

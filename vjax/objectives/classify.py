@@ -72,7 +72,8 @@ def loss(
     )
     video = mix.blend_video(video, pixels)
   mask = None
-  if mask_ratio and not hasattr(model.backbone, 'grid'):
+  grid = model.backbone.grid(video.shape[1:4]) if mask_ratio else None
+  if mask_ratio and grid is None:
     raise ValueError(
       f'mask_ratio is {mask_ratio}, but {type(model.backbone).__module__} has no tokens to hide: '
       'set it to 0, or use a vit'
@@ -81,7 +82,7 @@ def loss(
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(
       batch['rng']
     )  # mixing has drawn from it
-    mask = masks.make(keys, model.backbone.grid(video.shape[1:4]), mask_ratio, 'random')
+    mask = masks.make(keys, grid, mask_ratio, 'random')
   logits, stats = _apply(model, params, stats, video, mask, rng, train)
   classes = logits.shape[-1]
   truth = jax.nn.one_hot(label, classes) if label.ndim == 1 else label.astype(jnp.float32)

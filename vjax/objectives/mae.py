@@ -38,12 +38,13 @@ def loss(
   none.
   """
   video = batch['video']
-  if not hasattr(model.backbone, 'grid'):
+  grid = model.backbone.grid(video.shape[1:4])
+  if grid is None:
     raise ValueError(
       f'{type(model.backbone).__module__} has no tokens to hide: masked autoencoding needs a vit'
     )
   keys = batch['rng'] if train else _keys(batch['video_id'])
-  mask = masks.make(keys, model.backbone.grid(video.shape[1:4]), ratio, kind)
+  mask = masks.make(keys, grid, ratio, kind)
   if mask.keep.shape[1] == mask.removed.shape[1]:
     raise ValueError(
       f'mask ratio {ratio} removes none of the {mask.keep.shape[1]} tokens: nothing is left to '
