@@ -229,6 +229,10 @@ def test_an_open_key_takes_the_models_own_value():
   assert build.model(found, 5).backbone.depths == (3, 4, 6, 3)
   found.model.depths = (1, 1, 1, 1)
   assert build.model(found, 5).backbone.depths == (1, 1, 1, 1)
+  found.model.norm.group_size, found.model.sts.variant = 4, 'sts'
+  net = build.model(found, 5).backbone
+  assert (net.norm.group_size, net.norm.eps, net.sts.variant) == (4, 1e-3, 'sts')
+  assert config.plain(found)['model']['norm'] == {'group_size': 4}
 
 
 @pytest.fixture(scope='module')

@@ -572,11 +572,13 @@ def _room(section: Mapping[str, Any], where: str) -> Room:
   if 'name' not in section:
     source = 'model of vjax.list_models()' if where == 'model' else f'file of vjax/{where}s/'
     raise ValueError(f'config.{where} has no key name: it says which {source} to use')
-  own = ()  # keys of a model's own; another had a key of that name before
+  own = ()  # keys that this model has, whatever older models called so
   if where == 'model' and section['name'] in registry.models():
     own = parameters(room_file(where, section['name']).Backbone)
   check_names(None, {key: x for key, x in section.items() if key not in own}, where)
-  return Room(section['name'], {key: value for key, value in section.items() if key != 'name'})
+  # A section of the model whose keys are all left open is {}.
+  settings = {key: x for key, x in section.items() if key != 'name' and x != {}}
+  return Room(section['name'], settings)
 
 
 def _evaluation(section: Mapping[str, Any], name: str, clip: ClipConfig) -> EvalConfig:

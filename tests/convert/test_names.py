@@ -300,6 +300,15 @@ def test_models_of_a_source_exist(source):
   assert not set(module.ALIASES) & set(module.MODELS)
 
 
+@pytest.mark.parametrize('source', [s for s in registry.names('convert') if s != 'mae_image'])
+def test_every_model_of_a_source_has_names(source):
+  module = registry.find('convert', source)
+  for name in module.MODELS:
+    assert module.names({}, name), name
+    if hasattr(module, 'restore'):
+      assert module.restore({}, name) == {}, name
+
+
 def test_ip_csn_is_not_pytorchvideos():
   """Its builder makes ir-CSN only."""
   with pytest.raises(ValueError, match="variant='ip_csn_r50': .*this source has"):

@@ -6,7 +6,7 @@ import numpy as np
 
 from vjax import convert, factory
 from vjax.convert import _table
-from vjax.models import slowfast, x3d
+from vjax.models import slow, slowfast, x3d
 
 CLIP = (16, 64, 64)
 MODELS = (
@@ -59,7 +59,7 @@ def table(name: str) -> list[_table.Row]:
       for stage in (2, 3, 4, 5)
       for row in _blocks(f'blocks.{stage - 1}', f'res{stage}', squeezed=True)
     ]
-  pooled = int(net.pools[0] == 'half')
+  pooled = int(family is slow and net.pools[0] == 'half')
   rows = _stem('blocks.0', 'stem') + _table.dense(f'blocks.{5 + pooled}.proj', 'head/linear')
   for stage in (2, 3, 4, 5):
     rows += _blocks(f'blocks.{stage - 1 + (pooled if stage > 2 else 0)}', f'res{stage}')
