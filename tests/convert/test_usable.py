@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import vjax
 from configs import probe_k400
 from tests.convert.test_mae_st import dictionary
-from vjax import build, checkpoint, predict, visualize
-from vjax.config import ClipConfig, plain
+from vjax import build, checkpoint, predict, registry, visualize
+from vjax.config import SCHEMA, ClipConfig, plain
 from vjax.convert import __main__ as command
+from vjax.convert import _config
 
 
 @pytest.fixture(scope='module')
@@ -70,6 +72,36 @@ def test_a_probe_takes_its_model_clip_and_pixels(converted):
     (2, 16, 16),
   )
   assert config['data']['mean'] == (0.45, 0.45, 0.45) and config['clip']['frame_stride'] == 4
+
+
+PROBED = {  # of every family one, and a source of it
+  'r2plus1d_34': 'vmz', 'vmz_ir_csn_r50': 'vmz', 'slow_r50': 'slowfast', 'tam_r18': 'ibm',
+  'tsn_inception': 'ibm', 'blresnet_50': 'ibm', 'slowfast_r50_8x8': 'slowfast', 'x3d_s': 'slowfast',
+  'mvit_v2_s_16x4': 'slowfast', 'vit_tiny': 'mae_st',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', PROBED)
+@pytest.mark.parametrize('arg', ['', ',tiny'])
+def test_a_probe_of_every_family(name, arg, tmp_path):
+  """The probe's config builds exactly the network of the converted checkpoint, with its clips."""
+  clip = dict(num_frames=8, frame_stride=2, crop_size=112, short_side=128, sampling='dense')
+  told = {**clip, 'mean': (0.5,) * 3, 'std': (0.25,) * 3}
+  small = dict(frames=8, crop=112) if name.startswith(('vit', 'mvit')) else {}
+  model = vjax.create_model(name, num_classes=7, **small)
+  config = _config.config(PROBED[name], name, model, (8, 112, 112), told)
+  meta = {'schema': SCHEMA, 'config': config, 'classes': list('abcdefg')}
+  (tmp_path / 'meta.json').write_text(json.dumps(meta))
+  probe = plain(probe_k400.get_config(f'init={tmp_path}{arg}'))
+  probe['train'] |= {'dtype': 'float32', 'remat': False}  # how it is computed, not what
+  assert build.model(probe, 7).backbone == model.backbone
+  assert {key: probe['clip'][key] for key in clip} == clip
+  assert probe['data']['mean'] == (0.5,) * 3 and set(probe['evals']) == {'probe'}
+
+
+def test_each_family_is_probed():
+  families = {registry.find_model(name)[0].__name__ for name in PROBED}
+  assert families == {f'vjax.models.{name}' for name in registry.names('models')}
 
 
 def test_another_clip_starts_from_it(converted):
