@@ -365,7 +365,7 @@ def in_turns(
 
 
 def resident_bytes(call: Callable) -> int:
-  """How far this process grew, at most, during a call; Linux, sampled every 2 ms."""
+  """Largest growth of this process during a call; Linux, sampled every 2 ms."""
   import ctypes
   import resource
 

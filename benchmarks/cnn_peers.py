@@ -17,8 +17,8 @@ I3D = ((3, 1, 1), [(3, 1, 1), (1, 1, 1)], [(3, 1, 1), (1, 1, 1)], [(1, 1, 1), (3
 
 
 class Setting(NamedTuple):
-  """What vjax calls the network, the clip (frames, side), the bar for vjax's time over PyTorch's,
-  and what the backbone has besides."""
+  """Settings of a comparison: vjax's name of the network, the clip (frames, side), the bar for
+  vjax's time over PyTorch's, and what the backbone has besides."""
 
   source: str
   variant: str

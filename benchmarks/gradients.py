@@ -53,7 +53,7 @@ def clip(shape: tuple[int, ...]) -> jax.Array:
 
 
 def norm_milliseconds(function, shape: tuple[int, ...], groups: int) -> float:
-  """Of a loss and its gradients with respect to clip, scale and bias."""
+  """Times a loss and its gradients with respect to clip, scale and bias."""
   x = clip(shape).reshape(groups, -1, shape[-1])
   loss = lambda x, s, b: (function(x, s, b, EPS)[0] ** 2).sum()
   return milliseconds(
@@ -62,7 +62,7 @@ def norm_milliseconds(function, shape: tuple[int, ...], groups: int) -> float:
 
 
 def pool_milliseconds(function, shape: tuple[int, ...], window, strides, padding) -> float:
-  """Of a loss and its gradient with respect to the clip."""
+  """Times a loss and its gradient with respect to the clip."""
   sides = tuple((p, p) for p in padding)
   loss = lambda x: (function(x, window, strides, sides) ** 2).sum()
   return milliseconds(jax.value_and_grad(loss), clip(shape))
@@ -71,7 +71,7 @@ def pool_milliseconds(function, shape: tuple[int, ...], window, strides, padding
 def linear_milliseconds(
   make: Callable[[int], nn.Dense], shape: tuple[int, ...], width: int
 ) -> float:
-  """Of a loss and its gradients with respect to tokens and parameters."""
+  """Times a loss and its gradients with respect to tokens and parameters."""
   layer, x = make(width), clip(shape)
   loss = lambda p, x: (layer.apply(p, x) ** 2).sum()
   return milliseconds(jax.value_and_grad(loss, argnums=(0, 1)), layer.init(jax.random.key(0), x), x)

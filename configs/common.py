@@ -1,5 +1,5 @@
-"""What configs share: the typed one-string argument, normalizations, and the built-in data set for
-`tiny`."""
+"""Parts that configs share: the typed one-string argument, normalizations, and the built-in data
+set for `tiny`."""
 
 from typing import Any
 
@@ -64,8 +64,8 @@ def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
 
 
 def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
-  """The same recipe without the heaviest augmentation, for a small network and few steps, on the
-  built-in data or a folder of your own."""
+  """Shrinks a recipe: it goes without the heaviest augmentation, for a small network and few steps,
+  on the built-in data or a folder of your own."""
   own = config.data.name == 'custom'
   data = dict(name='custom', folder=config.data.folder) if own else {}
   config.objective = dict(name='classify')

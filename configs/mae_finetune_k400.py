@@ -91,7 +91,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def tiny(config: ConfigDict, rate: float) -> ConfigDict:
-  """The same recipe for a small network."""
+  """Shrinks the recipe to a small network."""
   config.model = dict(common.TINY_VIT)
   config.head = dict(name='linear', dropout=0.0, kernel_std=0.01)
   config.optim.update(layer_decay=1.0, decay_skip=('backbone/class_token',))

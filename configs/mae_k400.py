@@ -57,9 +57,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def tiny(config: ConfigDict) -> ConfigDict:
-  """The same recipe on the built-in data. What differs was found by trying: of the two slots in
-  time one is hidden whole (studies/mae_pretraining.py: random halves teach far less), all frames of
-  a patch are predicted, rate and clipping are for a batch of 32 clips."""
+  """Shrinks the recipe to the built-in data. The differences were found by trying: of the two slots
+  in time one is hidden whole (studies/mae_pretraining.py: random halves teach far less), all frames
+  of a patch are predicted, rate and clipping are for a batch of 32 clips."""
   config.model = dict(common.TINY_VIT)
   config.head = dict(
     name='mae', preset='released', width=96, depth=2, heads=3, positions='sincos', pred_frames=8

@@ -1,5 +1,5 @@
-"""What is to be written: rows (video, segment, labels, split) from a CSV manifest or from class
-folders, checked."""
+"""Lists of videos to be written: rows (video, segment, labels, split) from a CSV manifest or from
+class folders, checked."""
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ def _numbered(reader) -> Iterable[tuple[int, list[str]]]:
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-  """Whether a line names columns: 'path' is among its cells, and not as the label of some file."""
+  """Returns whether a line names columns: 'path' is among its cells, and not as the label of some
+  file."""
   cells = [c.strip().lower() for c in cells]
   return 'path' in cells and not any(c.endswith(EXTENSIONS) for c in cells)
 

@@ -42,8 +42,8 @@ MOST_BYTES = (1 << 31) - (1 << 20)  # of a clip: no reader of protocol buffers t
 
 @dataclass(frozen=True)
 class Settings:
-  """How clips are stored: short side in pixels (0 = as it is), JPEG quality, frames per second (0 =
-  as they are); a clip of more than max_duration_s is refused."""
+  """Form in which clips are stored: short side in pixels (0 = as it is), JPEG quality, frames per
+  second (0 = as they are); a clip of more than max_duration_s is refused."""
 
   short_side_px: int
   quality: int

@@ -67,7 +67,7 @@ def one_message(out: str) -> Iterator[None]:
 
 
 def summary(manifest: Manifest, out: str) -> str:
-  """What a data set holds and what was left out, for people."""
+  """Summary for people: clips of a dataset, and those left out."""
   lines = [f'{out}: {len(manifest["classes"])} classes']
   for name, split in manifest['splits'].items():
     megabytes = sum(shard['bytes'] for shard in split['shards']) / 1e6

@@ -118,3 +118,12 @@ def test_no_machine_paths():
     if path.suffix in ('.py', '.md', '.toml', '.ipynb', '.yml', '') and path.is_file():
       found = pattern.search(path.read_text(errors='ignore'))
       assert not found, f'{name} names a path of one machine: {found.group()}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=str)
+def test_docstrings_begin_with_a_verb_or_a_noun(path):
+  """No "what"-clauses in place of a noun."""
+  for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+      text = ast.get_docstring(node) or ''
+      assert not re.match(r'(What|Whatever|Whether|How|Which|Where|When|Who)\b', text), text

@@ -36,7 +36,7 @@ from vjax.types import Batch, DatasetSpec, Evaluation, Objective, VideoModel
 
 @dataclass(frozen=True)
 class Experiment:
-  """All that training and evaluation need: `experiment` makes it of a config and a data folder.
+  """A config made real on a data folder, by `experiment`: model, objective, optimizer, batches.
 
   Attributes:
     seed: of everything random.
@@ -84,7 +84,7 @@ class Experiment:
 
   @property
   def update(self) -> Update:
-    """Everything that one update needs beside state, batch and objective."""
+    """Settings of one update, beside state, batch and objective."""
     t, clip, data = self.training, self.clip, self.data
     return Update(
       model=self.model,

@@ -46,7 +46,7 @@ def table(results: dict[str, dict[str, Any]], classes: int) -> list[tuple[str, f
 
 
 def verdict(rows: list[tuple[str, float, float]], clips: float) -> str:
-  """What the table shows, in words; `clips` test clips say how large a difference means
+  """Says in words what the table shows; `clips` test clips say how large a difference means
   something."""
   untrained, probe, scratch, tuned = (top1 for _, top1, _ in rows)
   chance, noise = rows[0][2], 2 * (0.25 / clips) ** 0.5

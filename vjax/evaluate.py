@@ -94,7 +94,7 @@ class Evaluator:
     return build.make(run, {**entry.settings, **batches}, f'evals.{name}', **facts)
 
   def _function(self, needs: str) -> Callable:
-    """What an evaluation is given: a function of batches, but for reconstructions."""
+    """Function that an evaluation is given: one of batches, but for reconstructions."""
     function = getattr(self.model, needs)
     if needs in ('logits', 'features'):
       return lambda batch: function(batch['video'])

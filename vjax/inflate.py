@@ -55,8 +55,8 @@ def inflate(
 
 
 def fits(old: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-  """Whether a kernel of shape `old` looks at one frame of one of `shape`, or has fewer inputs and
-  is else the same."""
+  """Returns whether a kernel of shape `old` looks at one frame of one of `shape`, or has fewer
+  inputs and is else the same."""
   same = len(old) == len(shape) == 5 and (*old[1:3], old[4]) == (*shape[1:3], shape[4])
   return same and old[3] <= shape[3] and old[0] in (1, shape[0])
 
@@ -107,7 +107,7 @@ def reweight(
   rates: Sequence[float] = (0, 1, 0),
   static: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-  """The same variables with kernels of three frames made of their middle slice times `rates`, e.g.
+  """Makes kernels of three frames of their middle slice times `rates`, e.g.
   (1/9, 1/3, 1/9); longer ones keep their middle slice alone. So a network trained on pictures,
   whose side slices learnt nothing, becomes one for clips. (Li et al. 2022, table 9.)
 
@@ -141,7 +141,7 @@ def reweight(
 def middle_only(
   variables: Mapping[str, Any], static: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-  """The same variables with zeros in all but the middle slice of every kernel through time: each
+  """Sets to zero all but the middle slice of every kernel through time: each
   frame is answered by itself. static: see `reweight`."""
   return reweight(variables, (0, 1, 0), static)
 

@@ -1,4 +1,4 @@
-"""What is logged and when: means summed over an interval, written to stdout, TensorBoard and
+"""Logging: means summed over an interval, written to stdout, TensorBoard and
 metrics.jsonl."""
 
 import contextlib
@@ -53,8 +53,8 @@ def start_log(workdir: str) -> None:
 
 @functools.cache
 def _local(workdir: str | os.PathLike) -> Path:
-  """Where files grow line by line: in workdir, or in a folder of this process where that is an
-  object store, which only takes whole files."""
+  """Folder in which files grow line by line: workdir, or a folder of this process where that is
+  an object store, which only takes whole files."""
   return Path(tempfile.mkdtemp(prefix='vjax-')) if remote.is_remote(workdir) else Path(workdir)
 
 
@@ -66,7 +66,7 @@ def _fetch(workdir: str | os.PathLike, name: str) -> None:
 
 @contextlib.contextmanager
 def writing(workdir: str | os.PathLike) -> Iterator[None]:
-  """Whatever goes wrong inside becomes an OSError that names the folder: TensorBoard's writer
+  """Turns any error inside into an OSError that names the folder: TensorBoard's writer
   raises errors of its own."""
   try:
     yield

@@ -32,7 +32,7 @@ def path(name: object) -> epath.Path:
 
 
 def is_remote(path: object) -> bool:
-  """Whether a path is a URL. Raises ValueError for schemes that nothing here reads."""
+  """Returns whether a path is a URL. Raises ValueError for schemes that nothing here reads."""
   scheme, found, _ = str(path).partition('://')
   if found and scheme + found not in SCHEMES:
     raise ValueError(f'{path}: vjax reads local folders and {", ".join(SCHEMES)}; copy or mount it')

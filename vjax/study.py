@@ -105,7 +105,7 @@ def _check_start(name: str, config: Any, runs: dict[str, Any], workdir: str) -> 
 
 
 def cell(value: Any) -> str:
-  """How a value stands in the table."""
+  """Text of a value in the table."""
   if isinstance(value, (list, tuple)):
     if not value:
       return MISSING

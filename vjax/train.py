@@ -158,7 +158,8 @@ class _Loop:
     return self.compiled[settings]
 
   def _evaluates(self, step: int) -> bool:
-    """Whether there is an evaluation between steps; that of the last step comes after the loop."""
+    """Returns whether there is an evaluation after a step; that of the last step comes after the
+    loop."""
     every, total = self.exp.eval_steps, self.exp.total_steps
     return bool(every) and 0 < step < total and step % every == 0
 

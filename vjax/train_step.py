@@ -17,7 +17,7 @@ from vjax.types import Batch, Mean, Metrics, TrainState, VideoModel
 
 @dataclass(frozen=True)
 class Update:
-  """Everything that one update needs beside state, batch and objective.
+  """Settings of one update, beside state, batch and objective.
 
   Attributes:
     model: backbone and head.

@@ -24,5 +24,5 @@ def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
 
 
 def matches(patterns: Sequence[str], name: str) -> bool:
-  """Whether any regular expression in `patterns` matches the whole of `name`."""
+  """Returns whether any regular expression in `patterns` matches the whole of `name`."""
   return any(re.fullmatch(pattern, name) for pattern in patterns)

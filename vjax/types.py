@@ -136,7 +136,7 @@ class Report:
 
 @flax.struct.dataclass
 class Mask:
-  """Which tokens a masked autoencoder sees: keep (B, K) indices in the order they enter the
+  """Tokens that a masked autoencoder sees: keep (B, K) indices in the order they enter the
   encoder, restore (B, N) the place of every token in (kept, removed) order, removed (B, N) 1 =
   removed."""
 
@@ -170,7 +170,7 @@ class Mean:
 
 @flax.struct.dataclass
 class Features:
-  """What every backbone answers.
+  """Output of every backbone.
 
   maps: tuple of (B, T', H', W', D), one per pathway; None when masked. pooled: (B, D), what the
   paper feeds its
@@ -188,7 +188,7 @@ class Features:
 
 @flax.struct.dataclass
 class TrainState:
-  """Everything that a resume needs, and nothing else. stats: collections other than params
+  """State of a training run: all that a resume needs. stats: collections other than params
   (BatchNorm averages)."""
 
   step: Any

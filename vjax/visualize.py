@@ -83,8 +83,8 @@ def _middle_clip(model: inference.InferenceModel, path: str) -> np.ndarray:
 
 
 def contributions(model: Any, variables: Any, clip: jax.Array, chosen: int) -> list[np.ndarray]:
-  """What every place adds to score `chosen` of a clip (1, T, H, W, 3): one (T', H', W') float32 for
-  each pathway.
+  """Contribution of every place to score `chosen` of a clip (1, T, H, W, 3): one (T', H', W')
+  float32 for each pathway.
 
   Transformers: integrated gradients (Sundararajan et al. 2017) over the tokens that the last block
   is given, from their mean to what they are. So the readout may be any (class token, norm of the
@@ -172,7 +172,7 @@ def _of_maps(model: Any, variables: Any, clip: jax.Array, chosen: int) -> list[j
 
 
 def _split_ratios(parser: argparse.ArgumentParser, args: Any) -> None:
-  """What follows --ratios and is no number is a video."""
+  """Moves arguments after --ratios that are no numbers to the videos."""
   numbers = [x for x in args.ratios if re.fullmatch(r'\d*\.?\d+', x) and not Path(x).is_file()]
   args.videos += [x for x in args.ratios if x not in numbers]
   args.ratios = [float(x) for x in numbers]

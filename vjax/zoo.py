@@ -19,7 +19,7 @@ from vjax.types import VideoModel
 
 
 class Figure(NamedTuple):
-  """What is published of a model on clips of `frames` x `crop` x `crop` with `classes` outputs.
+  """Published figures of a model on clips of `frames` x `crop` x `crop` with `classes` outputs.
 
   parameters, gmacs: of the authors' code, counted; None = unknown. paper: what is printed,
   parameters and cost.

@@ -1,4 +1,4 @@
-"""What matters in masked pre-training: masks, targets, decoder, repeats.  Feichtenhofer et al.
+"""Ablations of masked pre-training: masks, targets, decoder, repeats.  Feichtenhofer et al.
 (NeurIPS 2022), tables 2 and 12.
 
 One seed on the motion view of the built-in data; every run is the tiny pre-training with one thing

@@ -58,7 +58,7 @@ def complete_steps(folder: epath.Path) -> list[int]:
 
 @contextlib.contextmanager
 def reading(folder: epath.Path, step: int) -> Iterator[None]:
-  """Whatever goes wrong inside becomes a ValueError that says which checkpoint is damaged and which
+  """Turns any error inside into a ValueError that says which checkpoint is damaged and which
   can be used."""
   try:
     yield

@@ -77,7 +77,7 @@ class Checkpoints:
     return steps[-1] if steps else None
 
   def last_good(self) -> str:
-    """Where a run that cannot go on will be continued, in words."""
+    """Says in words from where a run that cannot go on will be continued."""
     step = self.latest
     return (
       'there is no checkpoint yet'

@@ -1,4 +1,4 @@
-"""What a converted checkpoint needs to be used: the config of a run that only predicts, in the form
+"""Configs of converted checkpoints: the config of a run that only predicts, in the form
 that `build` reads.
 
 What neither the weights nor their source tell is None: using it is an error that names the flag of

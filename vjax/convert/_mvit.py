@@ -89,7 +89,7 @@ def _clip(grid: Grid) -> dict[str, int]:
 
 
 def _settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """What the tensors tell of the options of mvit.Backbone."""
+  """Options of mvit.Backbone that the tensors tell."""
   separable = 'pos_embed_temporal' in tensors and 'pos_embed_spatial' in tensors
   relative = ''.join(axis for axis in 'thw' if f'blocks.0.attn.rel_pos_{axis}' in tensors)
   if not (separable or relative or 'pos_embed' in tensors):

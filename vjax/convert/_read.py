@@ -152,6 +152,6 @@ def _array(name: str, value: Any) -> np.ndarray:
 
 
 def _numeric(dtype: np.dtype) -> bool:
-  """Whether it is of booleans, integers or real numbers, those of ml_dtypes (bfloat16) among
-  them."""
+  """Returns whether an array is of booleans, integers or real numbers, those of ml_dtypes
+  (bfloat16) among them."""
   return dtype.kind in 'biuf' or dtype.type.__module__ == 'ml_dtypes'

@@ -137,7 +137,7 @@ def join_qkv(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _rename(name: str, table: Sequence[Row]) -> tuple[bool, str | None]:
-  """Whether a row matches, and the name on its other side."""
+  """Returns whether a row matches, and the name on its other side."""
   for pattern, template in table:
     match = _regex(pattern).fullmatch(name)
     if match:

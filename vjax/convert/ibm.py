@@ -191,7 +191,7 @@ def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
 
 
 def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-  """What the original stores in another form: the taps of a TAM one by one, kernels of frames
+  """Brings tensors into the original's form: the taps of a TAM one by one, kernels of frames
   without an axis of time, and in bLResNet a pool in the first place of strided shortcuts."""
   family, _ = factory.find_model(name)
   found, little = {}, family is blresnet

@@ -215,7 +215,7 @@ _POINTWISE = (
 
 
 def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-  """What the original stores in another form, under the names that its wrappers give (of TSM, those
+  """Brings tensors into the original's form, under the names that its wrappers give (of TSM, those
   of 'blockres')."""
   family, net = factory.find_model(name)[0], factory.create_backbone(name)
   if family is x3d:

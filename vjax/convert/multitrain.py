@@ -58,7 +58,7 @@ def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
 
 
 def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-  """What the original stores in another form."""
+  """Brings tensors into the original's form."""
   return _table.join_qkv(tensors)
 
 

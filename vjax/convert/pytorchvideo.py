@@ -119,7 +119,7 @@ _POINTWISE = r'.*\.block\.[02]\.weight|.*\.post_conv\.weight'
 
 
 def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-  """What the original stores in another form."""
+  """Brings tensors into the original's form."""
   is_x3d = factory.find_model(name)[0] is x3d
   return _table.pointwise(tensors, _POINTWISE) if is_x3d else tensors
 

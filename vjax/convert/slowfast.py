@@ -179,7 +179,7 @@ _POINTWISE = r'.*\.se\.fc\d\.weight|head\.lin_5\.weight'
 
 
 def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-  """What the original stores in another form."""
+  """Brings tensors into the original's form."""
   family, _ = factory.find_model(name)
   if family is mvit:
     return _table.join_qkv(tensors)

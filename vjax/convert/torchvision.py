@@ -66,7 +66,7 @@ def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
 
 
 def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-  """What the original stores in another form: kernels of images without an axis of time."""
+  """Brings tensors into the original's form: kernels of images without an axis of time."""
   return ibm.restore(tensors, name) if name in _IMAGES else tensors
 
 

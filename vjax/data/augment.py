@@ -21,7 +21,7 @@ _MEAN, _STD = 0.45 * 255, 0.225 * 255  # the normalization under which erased pi
 
 
 class Plan(NamedTuple):
-  """What happens to one clip: window and erased box (y, x, height, width), whether it is mirrored,
+  """Variation of one clip: window and erased box (y, x, height, width), whether it is mirrored,
   factors of brightness, contrast and saturation, RandAugment's operations and arguments, and the
   seed of the erased pixels."""
 

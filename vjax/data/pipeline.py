@@ -274,7 +274,7 @@ def _share(batch: int, hosts: int) -> int:
 
 
 def _shuffled(tf, place, seed: int, epoch, n: int):
-  """Where the clip at `place` of an epoch stands among n clips; a permutation of each epoch's
+  """Number, among n clips, of the clip at `place` of an epoch; a permutation of each epoch's
   places."""
   key = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
   return tf.random.experimental.index_shuffle(place, key, tf.constant(n - 1, tf.int64))

@@ -51,8 +51,8 @@ def draw(
 
 
 def argument(name: str, level: float, sign: float) -> float:
-  """What `apply` takes for an operation at a level of 0 to 10: degrees, bits, a threshold, a factor
-  or a share."""
+  """Argument of `apply` for an operation at a level of 0 to 10: degrees, bits, a threshold, a
+  factor or a share."""
   m = level / 10
   if name == 'rotate':
     return sign * 30 * m

@@ -1,4 +1,5 @@
-"""Which frames of a video make a clip. Every rule is two pure functions of Python and numpy:
+"""Sampling rules: the frames of a video that make a clip. Every rule is two pure functions of
+Python and numpy:
 
   train(rng, n, clip, rate) -> (frames,)       random, from the numpy Generator given
   test(n, clip, view, rate) -> (frames,)       view counts 0 .. clip.num_clips - 1

@@ -329,8 +329,8 @@ def _promised(container: Any, stream: Any) -> tuple[int, float]:
 
 
 def _ends_early(container: Any, path: str) -> bool:
-  """Whether a file ends inside what it says: a Matroska or WebM segment, for its demuxer takes the
-  cut for the end; or an MPEG packet."""
+  """Returns whether a file ends before it says: a Matroska or WebM segment, for its demuxer takes
+  the cut for the end; or an MPEG packet."""
   if container.format.name == 'mpegts':
     return all(os.path.getsize(path) % packet for packet in (188, 192, 204))
   with open(path, 'rb') as file:

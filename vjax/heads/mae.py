@@ -93,8 +93,8 @@ class Head(nn.Module):
 
 
 def _frames_per_slot(pred_frames: int | None, slots: int) -> int:
-  """How many frames each token predicts. Raises ValueError when the slots of the grid do not share
-  `pred_frames`."""
+  """Number of frames that each token predicts. Raises ValueError when the slots of the grid do not
+  share `pred_frames`."""
   if pred_frames is None:
     return 1
   if pred_frames < slots or pred_frames % slots:

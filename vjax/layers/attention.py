@@ -25,7 +25,7 @@ Initializer = Any
 
 @dataclass(frozen=True)
 class Init:
-  """How the parameters of a block start."""
+  """Initializers of the parameters of a block."""
 
   kernel: Initializer = nn.initializers.xavier_uniform()
   bias: Initializer = nn.initializers.zeros
@@ -206,8 +206,8 @@ _by_head.defvjp(_by_head_forward, _by_head_backward)
 
 
 def _fused(query: Array) -> bool:
-  """Whether cuDNN's attention takes the operands: CUDA, Ampere generation or later, half precision,
-  d <= table.CUDNN_WIDTH."""
+  """Returns whether cuDNN's attention takes the operands: CUDA, Ampere generation or later, half
+  precision, d <= table.CUDNN_WIDTH."""
   if table.chosen('attention') != 'cudnn' or query.dtype not in (jnp.bfloat16, jnp.float16):
     return False
   device = jax.devices()[0]

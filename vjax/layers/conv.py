@@ -42,7 +42,7 @@ def formulation(name: str):
 
 
 def as_written() -> bool:
-  """Whether everything shall be computed as written, for those who count: `formulation('lax')`."""
+  """True inside `formulation('lax')`: counting multiply-adds needs the graph as written."""
   return _forced.get() == 'lax'
 
 
@@ -115,7 +115,7 @@ def kind(kernel: tuple[int, ...], channels: int, groups: int) -> str:
 
 
 def _lax(x, kernel, strides, padding, dilation, groups):
-  """As written: one XLA convolution of three spatial dimensions."""
+  """The reference: one XLA convolution of three spatial dimensions."""
   return lax.conv_general_dilated(
     x,
     kernel,

@@ -20,8 +20,8 @@ BLOCK_TRIES = 100  # draws before the block kind gives up on one more block
 
 
 def kept(count: int, ratio: float) -> int:
-  """How many of `count` stay when a share `ratio` is removed: int(count * (1 - ratio)) in Python
-  floats, at least 1.
+  """Number of `count` tokens that stay when a share `ratio` is removed: int(count * (1 - ratio)) in
+  Python floats, at least 1.
 
   Truncation is the published code's: 160 tokens at 0.9 leave 15, not 16. Raises ValueError outside
   0 <= ratio < 1.

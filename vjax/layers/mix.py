@@ -71,7 +71,7 @@ def blend(x: Float[Array, 'b ...'], weights: Float[Array, ' g']) -> Float[Array,
 def blend_video(
   video: Float[Array, 'b t h w c'], pixels: Float[Array, 'g h w']
 ) -> Float[Array, 'b t h w c']:
-  """As blend, with one weight a pixel (G, H, W)."""
+  """Blends like `blend`, with one weight a pixel (G, H, W)."""
   return _blend(video, pixels[:, None, None, :, :, None])
 
 

@@ -1,5 +1,5 @@
-"""Where tokens sit: clips cut into patches, position tables, learned or fixed, and tables resized
-to another grid.
+"""Positions of tokens: clips cut into patches, position tables, learned or fixed, and tables
+resized to another grid.
 
 A grid is (t, h, w) slots, rows, columns; tokens are in that order, t slowest.
 """

@@ -79,8 +79,8 @@ def scores(
 
 
 def added(found: Sequence[Float[Array, 'b m h _']], rest: int) -> Float[Array, 'b h p q']:
-  """What `scores` add to the logits (B, heads, rest + M, rest + T * H * W): a sum over the axes, 0
-  for the first `rest`."""
+  """Bias that `scores` add to the logits (B, heads, rest + M, rest + T * H * W): a sum over the
+  axes, 0 for the first `rest`."""
   t, h, w = (jnp.swapaxes(x, 1, 2) for x in found)  # (B, heads, M, size of the axis)
   total = t[..., :, None, None] + h[..., None, :, None] + w[..., None, None, :]
   return jnp.pad(total.reshape(*t.shape[:3], -1), ((0, 0), (0, 0), (rest, 0), (rest, 0)))

@@ -27,7 +27,7 @@ KINDS = ('2d', '3d', '2plus1d', 'ir', 'ip')
 
 @dataclass(frozen=True)
 class BlockConfig:
-  """What all blocks of a network share.
+  """Settings that all blocks of a network share.
 
   conv, norm: makers of convolutions and norms; inner_norm: of those inside a (2+1)D convolution.
   middle: width between the halves of a (2+1)D convolution: 'conv', from its own input and output
@@ -387,15 +387,15 @@ class ResNet(types.Backbone):
     return 45
 
   def block_settings(self) -> dict[str, Any]:
-    """What the family sets of BlockConfig."""
+    """Fields of BlockConfig that the family sets."""
     return {}
 
   def stage_settings(self, stage: int) -> dict[str, Any]:
-    """What the family sets of Stage, for stage 0 (res2) to 3 (res5)."""
+    """Fields of Stage that the family sets, for stage 0 (res2) to 3 (res5)."""
     return {}
 
   def after_stage(self, stage: int, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u h w c']:
-    """What follows a stage: nothing, or a pool through time."""
+    """Layer after a stage: none, or a pool through time."""
     return x
 
   def check(self, mask: Mask | None, frames: int) -> None:

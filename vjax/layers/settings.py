@@ -60,7 +60,7 @@ class NonLocal:
 
 @dataclass(frozen=True)
 class TemporalModule:
-  """What mixes frames between 2D convolutions, see layers.temporal.
+  """Layer that mixes frames between 2D convolutions, see layers.temporal.
 
   Attributes:
     kind: 'tam', 'tsm', '' = nothing.

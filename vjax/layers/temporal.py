@@ -1,5 +1,5 @@
-"""What mixes frames in the unified framework: TAM, TSM, non-local blocks; and squeeze-excitation,
-pooling through time.
+"""Layers that mix frames in the unified framework: TAM, TSM, non-local blocks; and
+squeeze-excitation, pooling through time.
 
 (Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations, CVPR 2021, sec. 3; each
 module's own paper below.)

@@ -24,7 +24,7 @@ PATCH = (2, 4, 4)  # strides of the patch embedding, whose kernel is 3x7x7
 
 @dataclass(frozen=True)
 class Flavor:
-  """What differs between the papers' blocks.
+  """Differences between the papers' blocks.
 
   positions: of tables added to the tokens, 'separable', 'joint' or '' for none. relative: axes of
   the tables of relative
@@ -113,8 +113,8 @@ class Layer:
 
   @property
   def rows(self) -> tuple[int, ...]:
-    """Of its tables of relative positions. Grids are floored here, as PySlowFast counts them; at
-    312 px the pooled ones are larger, and the tables are interpolated in every forward pass."""
+    """Rows of its tables of relative positions. Grids are floored here, as PySlowFast counts them;
+    at 312 px the pooled ones are larger, and the tables are interpolated in every forward pass."""
     of = lambda strides: tuple(n // s for n, s in zip(self.grid, strides))
     return relative.rows(of(self.query), of(self.key))
 
@@ -370,7 +370,7 @@ class Backbone(types.Backbone):
 
 
 def _starts(flavor: Flavor) -> tuple[attention.Init, attention.Init]:
-  """How linear layers with the norms of blocks start, and how poolings do."""
+  """Initializers of linear layers and norms of blocks, and of poolings."""
   small, some = nn.initializers.normal(0.02), nn.initializers.constant(0.02)
   if flavor.official:
     return attention.Init(small, some, some), attention.Init(small, some, some)

@@ -76,7 +76,7 @@ def _keys(video_id: Array) -> Array:
 
 
 def target_frames(frames: int, predicted: int, rule: str) -> list[int]:
-  """Which `predicted` of `frames` frames are the target.
+  """Numbers of the `predicted` frames, of `frames`, that are the target.
 
   'stride': every (frames / predicted)-th from 0, as PySlowFast and the released weights (0, 2, ..
   14 of 16).
