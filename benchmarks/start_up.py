@@ -106,9 +106,9 @@ def main() -> None:
   parser.add_argument('--data_dir', default=os.environ.get('VJAX_DATA') or 'data')
   parser.add_argument('--repeats', type=int, default=2, help='runs without instruments')
   args = parser.parse_args()
-  from vjax import build
+  from vjax import built_in_data
 
-  build.render_built_in(_config(args.config), args.data_dir)
+  built_in_data.render_if_missing(_config(args.config), args.data_dir)
   totals = [
     start(args.config, args.data_dir, instruments=False)['total'] for _ in range(args.repeats)
   ]

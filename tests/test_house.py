@@ -1,5 +1,5 @@
-"""The house stands: every file parses and imports, imports point down, nothing of one machine is in
-the tree."""
+"""The house stands: every file imports, imports point down and in no circle, nothing of one machine
+is in the tree."""
 
 import ast
 import importlib
@@ -10,10 +10,12 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Rooms of vjax: a file sees those on lower floors, and files of its own room.
 FLOORS = {
   **dict.fromkeys(['demo', 'visualize'], 9),  # a study with a report; views that predict makes
   **dict.fromkeys(['main', 'study', 'predict', 'zoo', 'config_docs'], 8),
   'train': 7,  # evaluates on the way
+  'built_in_data': 7,  # main, study and demo render the built-in data
   'evaluate': 6,
   'inference': 5,
   **dict.fromkeys(['build', 'convert', 'guards'], 4),  # whole models of what lies below
@@ -25,11 +27,12 @@ FLOORS = {
   'old_models': 0.5,  # reads old configs
   **dict.fromkeys(['types', 'registry', 'tree', 'remote', 'kernels', 'code_version'], 0),
 }
-FILES = sorted(
-  p.relative_to(ROOT)
-  for d in ('vjax', 'configs', 'data_prep', 'benchmarks')
-  for p in (ROOT / d).rglob('*.py')
-)
+COMMANDS = 8  # this floor and those above see configs/ and data_prep/
+RENDERS = 'built_in_data'  # sees data_prep/ for them
+SEEN_BY_CONFIGS = ('config', 'registry', 'tree', 'types')
+SEEN_BY_DATA_PREP = ('data',)  # without what of it needs JAX
+TREES = ('vjax', 'configs', 'data_prep', 'benchmarks')
+FILES = sorted(p.relative_to(ROOT) for d in TREES for p in (ROOT / d).rglob('*.py'))
 
 
 def imports(path: pathlib.Path):
@@ -58,16 +61,57 @@ def test_every_file_imports(path):
   assert importlib.import_module(module).__name__ == module
 
 
-@pytest.mark.parametrize('path', [p for p in FILES if p.parts[0] == 'vjax'], ids=str)
+@pytest.mark.parametrize('path', FILES, ids=str)
 def test_imports_point_down(path):
-  here = room(path.parts)
+  here, tree = room(path.parts), path.parts[0]
   for module, _ in imports(path):
-    there = room(module.split('.'))
-    if here is None or there is None or there not in FLOORS:
+    parts = module.split('.')
+    there, what = room(parts), f'{path} imports {module}'
+    if parts[0] not in TREES or tree == 'benchmarks':  # which stands on top
       continue
-    assert there == here or FLOORS[there] < FLOORS[here], (
-      f'{path} (floor {FLOORS[here]}) imports {module}'
-    )
+    assert parts[0] != 'benchmarks', what
+    if tree == 'configs':
+      assert parts[0] == 'configs' or there in SEEN_BY_CONFIGS, what
+    elif tree == 'data_prep':
+      assert parts[0] == 'data_prep' or there in SEEN_BY_DATA_PREP, what
+    elif parts[0] != 'vjax':
+      renders = here == RENDERS and parts[0] == 'data_prep'
+      assert renders or FLOORS.get(here, 0) >= COMMANDS, what
+    elif here in FLOORS and there in FLOORS:
+      assert there == here or FLOORS[there] < FLOORS[here], (
+        f'{what}, floor {FLOORS[here]} to {FLOORS[there]}'
+      )
+
+
+def test_every_room_has_a_floor():
+  rooms = {room(path.parts) for path in FILES if path.parts[0] == 'vjax'} - {None}
+  assert rooms <= set(FLOORS), f'add to FLOORS: {sorted(rooms - set(FLOORS))}'
+
+
+def file_of(module: str) -> str | None:
+  """The file that holds what is imported as `module`, which may end in a name of that file."""
+  parts = module.split('.')
+  for n in range(len(parts), 0, -1):
+    for end in ('.py', '/__init__.py'):
+      if pathlib.Path('/'.join(parts[:n]) + end) in FILES:
+        return '/'.join(parts[:n]) + end
+  return None
+
+
+def test_no_circle_of_imports():
+  """Files that import none of those left, or are imported by none, are taken away again and again:
+  circles stay."""
+  left = {}
+  for path in FILES:
+    seen = {file_of(module) for module, _ in imports(path)}
+    left[path.as_posix()] = seen - {None, path.as_posix()}
+  while True:
+    seen = set().union(*left.values())
+    circles = {f: left[f] & left.keys() for f in left if f in seen and left[f] & left.keys()}
+    if circles == left:
+      break
+    left = circles
+  assert not left, f'these files import each other, directly or through others: {left}'
 
 
 @pytest.mark.parametrize('path', FILES, ids=str)

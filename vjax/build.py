@@ -2,20 +2,18 @@
 schema."""
 
 import inspect
-import logging
 import os
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from vjax import checkpoint, factory, inflate, macs, optim, preprocess, registry, remote
+from vjax import checkpoint, factory, inflate, macs, optim, preprocess, registry
 from vjax.config import (
   CLIP_KEYS,
   SCHEMA,
@@ -281,23 +279,6 @@ def _spec(config: Config, alias: str) -> DatasetSpec:
 def default_data_dir() -> str:
   """$VJAX_DATA, else 'data'."""
   return os.environ.get('VJAX_DATA') or 'data'
-
-
-def render_built_in(config: Any, data_dir: str) -> None:
-  """Renders the built-in dataset where the config wants it and it is not there yet. In a pod the
-  first host does."""
-  config = parse(config)
-  folder = Path(data_dir, dataset(config).folder or config.data.name)
-  if folder.name == 'motions' and not remote.is_remote(data_dir):
-    if jax.process_index() == 0 and not (folder / 'manifest.json').exists():
-      from data_prep import synthetic
-
-      logging.info('rendering the built-in data set into %s (once; a few minutes)', folder)
-      synthetic.prepare(str(folder), synthetic.TRAIN_CLIPS, synthetic.TEST_CLIPS, seed=0)
-    if jax.process_count() > 1:
-      from jax.experimental import multihost_utils
-
-      multihost_utils.sync_global_devices('rendered')
 
 
 def experiment(config: Any, data_dir: str) -> Experiment:

@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
   """Runs everything, prints the table, says where the report is."""
   import jax
 
-  from vjax import build, study
+  from vjax import build, built_in_data, study
 
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', default='runs/demo', help='where runs and report go')
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     'jax_compilation_cache_dir', str(Path(args.workdir, 'compiled').absolute())
   )  # both classifiers are one
   runs = configs(args.workdir, args.short)
-  build.render_built_in(runs['mae'], args.data_dir)
+  built_in_data.render_if_missing(runs['mae'], args.data_dir)
   results = study.run_all(runs, args.workdir, args.data_dir)
   rows, words, page = report(runs, results, args.workdir, args.data_dir)
   print(f'\n{"motion view":36}  top-1   chance')

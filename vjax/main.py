@@ -62,13 +62,13 @@ def main(argv: list[str]) -> None:
     jax.distributed.initialize()
   elif _COORDINATOR.value:
     jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-  from vjax import build, evaluate, metrics, train
+  from vjax import build, built_in_data, evaluate, metrics, train
 
   workdir = _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
   data_dir = _DATA_DIR.value or build.default_data_dir()
   try:
     metrics.start_log(workdir)
-    build.render_built_in(_CONFIG.value, data_dir)
+    built_in_data.render_if_missing(_CONFIG.value, data_dir)
     experiment = build.experiment(_CONFIG.value, data_dir)
     result = (train.run if _MODE.value == 'train' else evaluate.newest)(experiment, workdir)
   except (ValueError, OSError, FloatingPointError) as error:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vjax import build, checkpoint, metrics, train, tree
+from vjax import build, built_in_data, checkpoint, metrics, train, tree
 from vjax.config import parse, plain
 
 Rows = list[dict[str, Any]]
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     module = load(args.study)
     runs = dict(module.runs(workdir))
     for config in runs.values():
-      build.render_built_in(config, args.data_dir)
+      built_in_data.render_if_missing(config, args.data_dir)
     results = run_all(runs, workdir, args.data_dir, args.only)
   except (ValueError, FileNotFoundError, FloatingPointError) as error:
     logging.error('%s', error)

@@ -90,8 +90,11 @@ def test_command_builds_index_and_manifest(toy):
   assert index.classes == ('a', 'b', 'c', 'd') and len(index) == 5
 
 
-def test_reading_needs_neither_tensorflow_nor_jax():
-  check = "import sys, vjax.data.index; assert not {'tensorflow', 'jax'} & set(sys.modules)"
+def test_records_need_neither_tensorflow_nor_jax():
+  check = (
+    'import sys, data_prep.synthetic, data_prep.write, vjax.data.index, vjax.data.video_file\n'
+    "assert not {'tensorflow', 'jax'} & set(sys.modules)"
+  )
   subprocess.run([sys.executable, '-c', check], check=True)
 
 

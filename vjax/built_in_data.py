@@ -1,0 +1,28 @@
+"""Renders the built-in dataset where a config wants it and it is missing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from data_prep import synthetic
+from vjax import build, remote
+
+
+def render_if_missing(config: Any, data_dir: str) -> None:
+  """Renders `motions` under `data_dir` if the config is of that dataset and it is not there yet; in
+  a pod the first host does, and the others wait."""
+  spec = build.dataset(config)
+  folder = Path(data_dir, spec.folder or spec.name)
+  if folder.name != 'motions' or remote.is_remote(data_dir):
+    return
+  if jax.process_index() == 0 and not (folder / 'manifest.json').exists():
+    logging.info('rendering the built-in data set into %s (once; a few minutes)', folder)
+    synthetic.prepare(str(folder), synthetic.TRAIN_CLIPS, synthetic.TEST_CLIPS, seed=0)
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices('rendered')
