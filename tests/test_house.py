@@ -21,11 +21,11 @@ FLOORS = {
   **dict.fromkeys(['build', 'convert', 'guards'], 4),  # whole models of what lies below
   'factory': 3.5,  # models with their heads
   'train_step': 3,
-  **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'macs', 'checkpoint'], 3),
+  **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'cost', 'checkpoint'], 3),
   **dict.fromkeys(['data', 'layers', 'optim', 'metrics', 'preprocess', 'figures', 'inflate'], 2),
   **dict.fromkeys(['config', 'sharding'], 1),
   'old_models': 0.5,  # reads old configs
-  **dict.fromkeys(['types', 'registry', 'tree', 'remote', 'kernels', 'code_version'], 0),
+  **dict.fromkeys(['types', 'registry', 'tree', 'files', 'kernels', 'code_version'], 0),
 }
 COMMANDS = 8  # this floor and those above see configs/ and data_prep/
 RENDERS = 'built_in_data'  # sees data_prep/ for them

@@ -13,7 +13,7 @@ from etils import epath
 
 from tests.data import make
 from tests.experiments import shrunk
-from vjax import build, evaluate, remote, train
+from vjax import build, evaluate, files, train
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline
 from vjax.data.index import open_index
@@ -99,8 +99,8 @@ def test_records_are_read_by_range(store, request, tmp_path, monkeypatch):
   make.dataset(tmp_path / 'toy')
   url = upload(tmp_path / 'toy', request.getfixturevalue(store))
   asked = []
-  original = remote.read_ranges
-  monkeypatch.setattr(remote, 'read_ranges', lambda *a: asked.append(sum(a[2])) or original(*a))
+  original = files.read_ranges
+  monkeypatch.setattr(files, 'read_ranges', lambda *a: asked.append(sum(a[2])) or original(*a))
   for near, far in zip(batches(tmp_path), batches(url), strict=True):
     for name in near:
       np.testing.assert_array_equal(near[name], far[name])
@@ -121,8 +121,8 @@ def test_missing_and_damaged_data_are_named(s3, tmp_path):
 
 def test_other_schemes_are_refused():
   with pytest.raises(ValueError, match='gs://, s3://'):
-    remote.is_remote('hdfs://host/data')
-  assert not remote.is_remote('/a/folder') and remote.is_remote(epath.Path('gs://bucket/x'))
+    files.is_remote('hdfs://host/data')
+  assert not files.is_remote('/a/folder') and files.is_remote(epath.Path('gs://bucket/x'))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vjax import checkpoint, factory, inflate, macs, optim, preprocess, registry
+from vjax import checkpoint, cost, factory, inflate, optim, preprocess, registry
 from vjax.config import (
   CLIP_KEYS,
   SCHEMA,
@@ -367,7 +367,7 @@ def forward_macs(exp: Experiment) -> int:
   def forward(params, stats, batch):
     return exp.objective(exp.model, params, stats, batch, jax.random.key(0), train=False)[0]
 
-  return macs.count(forward, params, variables, {**batch, 'video': video})
+  return cost.count(forward, params, variables, {**batch, 'video': video})
 
 
 def _check_clips(config: Config, net: VideoModel, clip: ClipConfig) -> None:
@@ -449,7 +449,7 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
 
 def _check_settings(name: str, entry: EvalConfig, evaluation: Evaluation) -> None:
   """Raises ValueError for settings that the evaluation does not take."""
-  from vjax.data import sample
+  from vjax.data import sampling
 
   known = [key.replace('batches', 'split') for key in parameters(evaluation.run)][1:]
   given = {**entry.splits, **entry.settings}
@@ -457,7 +457,7 @@ def _check_settings(name: str, entry: EvalConfig, evaluation: Evaluation) -> Non
   lacking = [key for key in known if key.endswith('split') and key not in given]
   if lacking:
     raise ValueError(f'config.evals.{name} lacks {", ".join(lacking)}')
-  sample.rule(entry.clip.sampling)
+  sampling.rule(entry.clip.sampling)
   if evaluation.check:
     try:
       evaluation.check(entry.settings)

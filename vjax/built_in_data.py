@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from data_prep import synthetic
-from vjax import build, remote
+from vjax import build, files
 
 
 def render_if_missing(config: Any, data_dir: str) -> None:
@@ -17,7 +17,7 @@ def render_if_missing(config: Any, data_dir: str) -> None:
   a pod the first host does, and the others wait."""
   spec = build.dataset(config)
   folder = Path(data_dir, spec.folder or spec.name)
-  if folder.name != 'motions' or remote.is_remote(data_dir):
+  if folder.name != 'motions' or files.is_remote(data_dir):
     return
   if jax.process_index() == 0 and not (folder / 'manifest.json').exists():
     logging.info('rendering the built-in data set into %s (once; a few minutes)', folder)

@@ -135,7 +135,7 @@ class ClipConfig:
     frame_stride: distance of its frames in the source, in frames.
     crop_size: rows and columns of a clip, in pixels.
     short_side: pixels that the short side is scaled to before a test crop.
-    sampling: rule of vjax/data/sample.py by which frames are chosen.
+    sampling: rule of vjax/data/sampling.py by which frames are chosen.
     num_repeats: clips drawn from each decoded video of a training step (repeated augmentation).
   """
 

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vjax import build, checkpoint, inference, registry, remote, sharding
+from vjax import build, checkpoint, files, inference, registry, sharding
 from vjax.build import Experiment
 from vjax.config import EvalConfig, ViewsConfig
 from vjax.evals import views
@@ -134,7 +134,7 @@ def newest(exp: Experiment, workdir: str) -> dict[str, Any]:
   evaluator.workdir = workdir
   result = evaluator.run(step=evaluator.model.step)
   if jax.process_index() == 0:
-    file = remote.path(workdir) / 'result.json'
+    file = files.path(workdir) / 'result.json'
     before = json.loads(file.read_text()) if file.exists() else {}
     result |= {name: before[name] for name in ('training',) if name in before}
     checkpoint.write_json(file, result)
@@ -167,8 +167,8 @@ def save_predictions(
   text = lambda values: np.array(list(values), dtype=np.str_)
   arrays = {**vars(found), 'name': text(names), 'classes': text(classes), 'average': average}
   np.savez(buffer, **arrays)
-  target = remote.path(path)
-  if remote.is_remote(target):
+  target = files.path(path)
+  if files.is_remote(target):
     target.write_bytes(buffer.getvalue())
     return
   partial_file = target.with_name(f'{target.name}.partial')
@@ -181,7 +181,7 @@ def load_predictions(path: str) -> tuple[Predictions, dict[str, np.ndarray]]:
   it is no such file."""
   needed = ('video_id', 'label', 'logits', 'name', 'classes', 'average')
   try:
-    with np.load(io.BytesIO(remote.path(path).read_bytes()), allow_pickle=False) as file:
+    with np.load(io.BytesIO(files.path(path).read_bytes()), allow_pickle=False) as file:
       found = {name: file[name] for name in needed}
   except (ValueError, KeyError, EOFError) as error:
     raise ValueError(

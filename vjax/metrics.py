@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from vjax import remote
+from vjax import files
 
 
 def start_log(workdir: str) -> None:
@@ -55,13 +55,13 @@ def start_log(workdir: str) -> None:
 def _local(workdir: str | os.PathLike) -> Path:
   """Folder in which files grow line by line: workdir, or a folder of this process where that is
   an object store, which only takes whole files."""
-  return Path(tempfile.mkdtemp(prefix='vjax-')) if remote.is_remote(workdir) else Path(workdir)
+  return Path(tempfile.mkdtemp(prefix='vjax-')) if files.is_remote(workdir) else Path(workdir)
 
 
 def _fetch(workdir: str | os.PathLike, name: str) -> None:
   """Brings a file of an earlier run from an object store."""
-  if remote.is_remote(workdir) and (remote.path(workdir) / name).exists():
-    (_local(workdir) / name).write_bytes((remote.path(workdir) / name).read_bytes())
+  if files.is_remote(workdir) and (files.path(workdir) / name).exists():
+    (_local(workdir) / name).write_bytes((files.path(workdir) / name).read_bytes())
 
 
 @contextlib.contextmanager
@@ -206,10 +206,10 @@ class Log:
 
   def sync(self) -> None:
     """Copies what was written to an object store; to be called when a checkpoint is written."""
-    if remote.is_remote(self._workdir):
+    if files.is_remote(self._workdir):
       with writing(self._workdir):
         for file in self._path.parent.iterdir():
-          (remote.path(self._workdir) / file.name).write_bytes(file.read_bytes())
+          (files.path(self._workdir) / file.name).write_bytes(file.read_bytes())
 
   def close(self) -> None:
     """Ends bar and writers."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vjax import factory, macs
+from vjax import cost, factory
 from vjax.types import VideoModel
 
 
@@ -165,7 +165,7 @@ def measure(net: VideoModel, frames: int, crop: int) -> tuple[int, float]:
     y, found['variables'] = net.init_with_output(rng, x, train=False)
     return y
 
-  count = macs.count(call, jax.random.key(0), video)
+  count = cost.count(call, jax.random.key(0), video)
   return sum(x.size for x in jax.tree.leaves(found['variables']['params'])), count / 1e9
 
 

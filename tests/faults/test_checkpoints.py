@@ -221,7 +221,7 @@ def test_model_of_a_stranger_is_not_looked_up_outside_its_room(trained, data_dir
     strange = copy.deepcopy(meta)
     strange['config'][section]['name'] = '..convert.__main__'
     (tmp_path / 'meta.json').write_text(json.dumps(strange))
-    with pytest.raises(ValueError, match=r"no '\.\.convert.__main__' in vjax/"):
+    with pytest.raises(ValueError, match=r"no (model )?'\.\.convert.__main__'"):
       evaluate.load(str(tmp_path), str(data_dir))
 
 

@@ -34,7 +34,7 @@ from tests.faults.sets import (
   train,
   write_set,
 )
-from vjax.data import image, sample, sequence_example, tfrecord
+from vjax.data import image, sampling, sequence_example, tfrecord
 from vjax.data.index import read_record, scan, write_index
 from vjax.data.split import open_record
 
@@ -308,13 +308,13 @@ def test_clips_without_frames(tmp_path):
   refused(folder, f'{shard(folder, 0, 1)}: record 1 at byte ', 'it has no image/encoded')
 
 
-@pytest.mark.parametrize('rule', sorted(sample.RULES))
+@pytest.mark.parametrize('rule', sorted(sampling.RULES))
 def test_clips_of_one_frame(rule):
   """Every sampling rule shows the one frame there is."""
   spec = dataclasses.replace(CLIP, num_frames=4, frame_stride=3, sampling=rule)
   for rate in (0.0, 25.0, 1e-3, 1e6):
-    assert (sample.rule(rule).train(np.random.default_rng(0), 1, spec, rate) == np.zeros(4)).all()
-    assert (sample.rule(rule).test(1, spec, 0, rate) == np.zeros(4)).all()
+    assert (sampling.rule(rule).train(np.random.default_rng(0), 1, spec, rate) == np.zeros(4)).all()
+    assert (sampling.rule(rule).test(1, spec, 0, rate) == np.zeros(4)).all()
 
 
 def test_batches_of_clips_of_one_frame(tmp_path):

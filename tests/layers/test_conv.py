@@ -6,7 +6,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from vjax import macs
+from vjax import cost
 from vjax.kernels import table
 from vjax.layers import conv
 
@@ -148,17 +148,17 @@ def test_multiply_accumulates_are_those_meant():
   """Counted as written, through scans, branches and rematerialisation, whatever the formulation."""
   x, weights = example((3, 3, 3), 6, 6, 6, jnp.float32)  # depthwise; (2, 5, 9, 8, 6) in and out
   convolve = lambda x: conv.conv3d(x, weights, padding=(1, 1, 1), groups=6)
-  assert macs.count(convolve, x) == x.size * 27
-  assert macs.count(jax.checkpoint(convolve), x) == x.size * 27
+  assert cost.count(convolve, x) == x.size * 27
+  assert cost.count(jax.checkpoint(convolve), x) == x.size * 27
   assert (
-    macs.count(lambda x: jax.lax.scan(lambda c, _: (convolve(c), None), x, length=3), x)
+    cost.count(lambda x: jax.lax.scan(lambda c, _: (convolve(c), None), x, length=3), x)
     == 3 * x.size * 27
   )
   assert (
-    macs.count(lambda x: jax.lax.cond(x[0, 0, 0, 0, 0] > 0, convolve, lambda x: x, x), x)
+    cost.count(lambda x: jax.lax.cond(x[0, 0, 0, 0, 0] > 0, convolve, lambda x: x, x), x)
     == x.size * 27
   )
   a, b = jax.ShapeDtypeStruct((2, 3, 4), jnp.float32), jax.ShapeDtypeStruct((2, 4, 5), jnp.float32)
-  assert macs.count(lambda a, b: jnp.einsum('bij,bjk->bik', a, b), a, b) == 2 * 3 * 4 * 5
+  assert cost.count(lambda a, b: jnp.einsum('bij,bjk->bik', a, b), a, b) == 2 * 3 * 4 * 5
   with pytest.raises(ValueError, match='while loop'):
-    macs.count(lambda x: jax.lax.while_loop(lambda c: c[0, 0, 0, 0, 0] > 0, convolve, x), x)
+    cost.count(lambda x: jax.lax.while_loop(lambda c: c[0, 0, 0, 0, 0] > 0, convolve, x), x)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vjax import factory, macs, tree
+from vjax import cost, factory, tree
 from vjax.heads import linear
 from vjax.layers import conv, resnet
 from vjax.types import Features, VideoModel
@@ -28,7 +28,7 @@ def clip(frames: int, side: int, batch: int = 1) -> jax.ShapeDtypeStruct:
 
 
 def count(model: VideoModel, video: jax.ShapeDtypeStruct) -> int:
-  return macs.count(lambda v, x: model.apply(v, x, train=False), shapes_of(model, video), video)
+  return cost.count(lambda v, x: model.apply(v, x, train=False), shapes_of(model, video), video)
 
 
 def initial(model: VideoModel, video):

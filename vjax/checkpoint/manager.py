@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vjax import remote
+from vjax import files
 from vjax.checkpoint.integrity import (
   check_sums,
   checksums,
@@ -51,7 +51,7 @@ class Checkpoints:
         f'workdir is {workdir}: Orbax cannot write to s3://; mount the bucket, or use a folder or '
         'gs://'
       )
-    self._folder = remote.path(workdir) / 'checkpoints'
+    self._folder = files.path(workdir) / 'checkpoints'
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -187,7 +187,7 @@ class Best:
   """
 
   def __init__(self, workdir: str | os.PathLike, metric: str, meta: dict[str, Any]):
-    self._folder, self._metric, self._meta = remote.path(workdir) / 'best', metric, meta
+    self._folder, self._metric, self._meta = files.path(workdir) / 'best', metric, meta
     self._sign = -1.0 if metric.rpartition('/')[2] == 'loss' else 1.0
     record = self._folder / 'best.json'
     self._value = json.loads(record.read_text())['value'] if record.exists() else None
@@ -234,7 +234,7 @@ def save_params(path: str | os.PathLike, variables: dict[str, Any], meta: dict[s
   and meta.json."""
   stats = {name: value for name, value in variables.items() if name != 'params'}
   model = jax.tree.map(np.asarray, {'params': variables['params'], 'stats': stats, 'ema': {}})
-  _write_model(remote.path(path), 0, model)
+  _write_model(files.path(path), 0, model)
   write_json(f'{path}/meta.json', meta)
 
 
@@ -248,7 +248,7 @@ def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[
   import orbax.checkpoint as ocp
 
   meta = read_meta(path)
-  folder = remote.path(path) / 'checkpoints'
+  folder = files.path(path) / 'checkpoints'
   steps = complete_steps(folder)
   if not steps:
     raise FileNotFoundError(f'no complete checkpoint in {folder}: the run has not saved yet')

@@ -4,15 +4,15 @@ import json
 import os
 from typing import Any
 
-from vjax import remote
+from vjax import files
 from vjax.config import SCHEMA, translate
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes `value` to a temporary name, then renames: readers see the old file or the new one. The
   temporary name is always the same, so that what a kill leaves is overwritten by the next run."""
-  path, text = remote.path(path), json.dumps(value, indent=2, sort_keys=True) + '\n'
-  if remote.is_remote(path):
+  path, text = files.path(path), json.dumps(value, indent=2, sort_keys=True) + '\n'
+  if files.is_remote(path):
     path.write_text(text)  # an object is there whole or not at all
     return
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +43,10 @@ def read_meta(path: str | os.PathLike) -> Meta:
   Raises FileNotFoundError that says what the folder should be, ValueError where the file is damaged
   or something else.
   """
-  file = remote.path(path) / 'meta.json'
+  file = files.path(path) / 'meta.json'
   if not file.is_file():
     raise FileNotFoundError(
-      f'no meta.json in {remote.path(path)}: give the --workdir of a training run, or a folder '
+      f'no meta.json in {files.path(path)}: give the --workdir of a training run, or a folder '
       'written by '
       f'`python -m vjax.convert`'
     )

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
       type=int,
       help='of the clips it is for, where the weights do not tell; see config.ClipConfig',
     )
-  add('--sampling', help='rule of data/sample.py by which the frames of a clip are chosen')
+  add('--sampling', help='rule of data/sampling.py by which the frames of a clip are chosen')
   for key in ('mean', 'std'):
     add(f'--{key}', type=float, nargs=3, help='of RGB in [0, 1], in place of the source’s')
   return parser

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from etils import epath
 
-from vjax import remote
+from vjax import files
 from vjax.data import manifest as manifests
 from vjax.data import sequence_example, tfrecord
 from vjax.data.manifest import Manifest
@@ -110,17 +110,17 @@ def table_path(index: epath.Path) -> epath.Path:
 
 
 def save_index(
-  path: epath.Path, files: Sequence[str], sizes: Sequence[int], columns: dict[str, np.ndarray]
+  path: epath.Path, names: Sequence[str], sizes: Sequence[int], columns: dict[str, np.ndarray]
 ) -> None:
   """Writes an index of these shards."""
   buffer = io.BytesIO()
   np.savez(
     buffer,
-    shard_files=np.array(files, dtype=np.str_),
+    shard_files=np.array(names, dtype=np.str_),
     shard_bytes=np.array(sizes, np.int64),
     **columns,
   )
-  remote.write_bytes(path, buffer.getvalue())
+  files.write_bytes(path, buffer.getvalue())
 
 
 def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> dict[str, np.ndarray]:
@@ -264,7 +264,7 @@ def _frame_columns(
   """Returns the fields of Index that find single frames: none for indexes made before there were
   any, and on object stores, where a record is one request."""
   file = table_path(path)
-  if 'head' not in columns or remote.is_remote(file):
+  if 'head' not in columns or files.is_remote(file):
     return {}
   if not file.exists():
     raise FileNotFoundError(

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from etils import epath
 
-from vjax import remote
+from vjax import files
 from vjax.data import sequence_example, tfrecord
 
 FORMAT = 'vjax-1'
@@ -128,7 +128,7 @@ def write(folder: str | epath.Path, manifest: Manifest) -> str:
   """Writes the manifest of a folder; returns its path."""
   path = epath.Path(folder) / 'manifest.json'
   text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
-  remote.write_bytes(path, f'{text}\n'.encode())
+  files.write_bytes(path, f'{text}\n'.encode())
   return str(path)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from vjax.config import FULL_FRAME, AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
-from vjax.data import image, sample
+from vjax.data import image, sampling
 from vjax.data.split import Record, Split
 from vjax.types import DatasetSpec
 
@@ -143,7 +143,7 @@ def _train_maker(
 ) -> Callable:
   """A function (record, epoch) -> video (repeats, T, h, w, 3) and label; with a canvas window,
   mirror and color too."""
-  rule = sample.rule(clip.sampling).train
+  rule = sampling.rule(clip.sampling).train
   height, width = augment.device_frame_size or (clip.crop_size, clip.crop_size)
 
   def make(row, epoch):
@@ -182,7 +182,7 @@ def _eval_maker(
 ) -> Callable:
   """A function record -> views (crops * clips, T, height, width, 3) and label. full: raises
   ValueError for a record whose scaled frames are of another size than the crop."""
-  rule = sample.rule(clip.sampling).test
+  rule = sampling.rule(clip.sampling).test
 
   def make(row):
     record = split.read(row)
@@ -338,7 +338,7 @@ def _readable(
 def test_orders(count: int, rate: float, clip: ViewsConfig) -> np.ndarray:
   """Returns the frame indices (num_clips, T) of the test clips of a video of `count` frames. rate:
   frames per second, 0 = unknown."""
-  rule = sample.rule(clip.sampling).test
+  rule = sampling.rule(clip.sampling).test
   return np.stack([rule(count, clip, view, rate) for view in range(clip.num_clips)])
 
 

@@ -20,7 +20,7 @@ from etils import epath
 from google_crc32c import Checksum
 from google_crc32c import value as crc32c
 
-from vjax import remote
+from vjax import files
 
 HEADER = struct.Struct('<QI')  # length, masked CRC of its 8 bytes
 _CRC = struct.Struct('<I')
@@ -105,7 +105,7 @@ def payloads(file: epath.Path) -> Iterator[tuple[int, bytes, int]]:
 
 def contents(file: epath.Path) -> memoryview:
   """Returns the bytes of a shard, mapped into memory where it is a local file."""
-  if remote.is_remote(file):
+  if files.is_remote(file):
     return memoryview(file.read_bytes())
   with open(file, 'rb') as f:
     size = os.fstat(f.fileno()).st_size
@@ -165,8 +165,8 @@ def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
   The one place that reads records by position: local files through descriptors kept open, object
   stores by one ranged request.
   """
-  if remote.is_remote(path):
-    return remote.read_ranges(path, offset, lengths)
+  if files.is_remote(path):
+    return files.read_ranges(path, offset, lengths)
   return _FILES.read(path, offset, lengths)
 
 

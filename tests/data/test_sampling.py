@@ -5,7 +5,7 @@ import pytest
 
 from tests import golden_files
 from vjax.config import ViewsConfig
-from vjax.data import sample
+from vjax.data import sampling
 
 TABLES = golden_files.load('frame_indices')['tables']
 
@@ -17,7 +17,7 @@ def clip(frames, stride=1, clips=1):
 
 
 def every_view(rule, n, spec, rate=0.0):
-  return [sample.RULES[rule].test(n, spec, view, rate).tolist() for view in range(spec.num_clips)]
+  return [sampling.RULES[rule].test(n, spec, view, rate).tolist() for view in range(spec.num_clips)]
 
 
 def test_ibm_table():
@@ -77,12 +77,12 @@ def test_linspace_follows_the_source_rate():
   assert at_15[-1] - at_15[0] == 31  # 64 frames at 30 per second are 32 at 15
 
 
-@pytest.mark.parametrize('rule', sorted(sample.RULES))
+@pytest.mark.parametrize('rule', sorted(sampling.RULES))
 @pytest.mark.parametrize('n', [1, 5, 16, 31, 100])
 def test_train_indices_are_in_range(rule, n):
   spec = clip(8, 2)
   for seed in range(20):
-    index = sample.RULES[rule].train(np.random.default_rng(seed), n, spec, 25.0)
+    index = sampling.RULES[rule].train(np.random.default_rng(seed), n, spec, 25.0)
     assert index.shape == (8,) and index.min() >= 0 and index.max() < n
     if rule not in ('dense', 'consecutive', 'parts', 'parts_hold'):
       assert (np.diff(index) >= 0).all()
@@ -90,7 +90,7 @@ def test_train_indices_are_in_range(rule, n):
 
 def test_train_starts():
   draw = lambda rule, n, spec: {
-    int(sample.RULES[rule].train(np.random.default_rng(s), n, spec, 0.0)[0]) for s in range(400)
+    int(sampling.RULES[rule].train(np.random.default_rng(s), n, spec, 0.0)[0]) for s in range(400)
   }
   assert draw('dense', 20, clip(8, 2)) == set(range(4))  # n - stride*K is never drawn
   assert draw('consecutive', 20, clip(8, 2)) == set(range(6))  # every start that fits
@@ -99,12 +99,12 @@ def test_train_starts():
 
 
 def test_uniform_jitter_shared_or_independent():
-  shared = sample.RULES['uniform'].train(np.random.default_rng(0), 100, clip(8), 0.0)
+  shared = sampling.RULES['uniform'].train(np.random.default_rng(0), 100, clip(8), 0.0)
   assert set(np.diff(shared)) == {12}
-  own = sample.RULES['uniform_independent'].train(np.random.default_rng(0), 100, clip(8), 0.0)
+  own = sampling.RULES['uniform_independent'].train(np.random.default_rng(0), 100, clip(8), 0.0)
   assert len(set(np.diff(own))) > 1 and (own // 12 == np.arange(8)).all()
 
 
 def test_unknown_rule_lists_the_rules():
   with pytest.raises(ValueError, match='dense.*linspace'):
-    sample.rule('density')
+    sampling.rule('density')
