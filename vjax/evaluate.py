@@ -13,7 +13,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -167,13 +166,7 @@ def save_predictions(
   text = lambda values: np.array(list(values), dtype=np.str_)
   arrays = {**vars(found), 'name': text(names), 'classes': text(classes), 'average': average}
   np.savez(buffer, **arrays)
-  target = files.path(path)
-  if files.is_remote(target):
-    target.write_bytes(buffer.getvalue())
-    return
-  partial_file = target.with_name(f'{target.name}.partial')
-  partial_file.write_bytes(buffer.getvalue())
-  partial_file.replace(target)
+  files.write_bytes(path, buffer.getvalue())
 
 
 def load_predictions(path: str) -> tuple[Predictions, dict[str, np.ndarray]]:
@@ -257,7 +250,7 @@ def _draw_confusion(path: str, average: str, out: str) -> None:
   known = found.label >= 0
   probabilities = views.averaged(found.logits[known], average or str(more['average']))
   figure = figures.confusion(found.label[known], probabilities.argmax(1), list(more['classes']))
-  figures.write(Path(out), figures.png(figure))
+  files.write_bytes(out, figures.png(figure))
   print(f'confusion matrix: {out}')
 
 

@@ -4,7 +4,6 @@ matrices, frames."""
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,13 +134,6 @@ def mp4(frames: np.ndarray, rate: int = 8) -> bytes:
       container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
     container.mux(stream.encode())
   return buffer.getvalue()
-
-
-def write(file: Path, content: bytes) -> None:
-  """Writes to a temporary name, then renames."""
-  temporary = file.with_name(f'{file.name}.partial')
-  temporary.write_bytes(content)
-  temporary.replace(file)
 
 
 def array(figure) -> np.ndarray:

@@ -53,11 +53,26 @@ def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
   return pieces
 
 
-def write_bytes(file: epath.Path, data: bytes) -> None:
-  """Writes a file under a temporary name beside it, then renames it: it is whole or not there."""
-  temporary = file.parent / f'{file.name}.tmp-{os.getpid()}'
-  temporary.write_bytes(data)
-  temporary.replace(file)
+def write_bytes(file: str | os.PathLike, data: bytes, *, shared: bool = False) -> None:
+  """Writes a file whole or not at all: under a temporary name beside it, which is then renamed.
+
+  Args:
+    file: path, local or on an object store, where an object is there whole or not at all anyway.
+    data: content.
+    shared: several processes may write the file at once: the temporary name is of this one alone.
+      Otherwise it is always the same, so that what a kill leaves is overwritten by the next run.
+  """
+  target = path(file)
+  if is_remote(target):
+    target.write_bytes(data)
+    return
+  target.parent.mkdir(parents=True, exist_ok=True)
+  temporary = f'{target}.tmp-{os.getpid()}' if shared else f'{target}.partial'
+  with open(temporary, 'wb') as stream:
+    stream.write(data)
+    stream.flush()
+    os.fsync(stream.fileno())
+  os.replace(temporary, target)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjax import figures, inference, predict, preprocess
+from vjax import figures, files, inference, predict, preprocess
 from vjax.config import ViewsConfig
 from vjax.types import Features
 
@@ -211,12 +211,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
       if args.what == 'reconstruct':
         file = Path(args.out, f'{Path(path).stem}_reconstruction.png')
-        figures.write(file, figures.png(reconstruct(model, path, args.ratios)))
+        files.write_bytes(file, figures.png(reconstruct(model, path, args.ratios)))
         print(file)
       else:
         frames, heat, label = heatmap(model, path, args.label)
         file = Path(args.out, f'{Path(path).stem}_heat.mp4')
-        figures.write(file, figures.mp4(figures.overlaid(frames, heat)))
+        files.write_bytes(file, figures.mp4(figures.overlaid(frames, heat)))
         print(f'{file}: {label}')
     except ValueError as error:
       print(error, file=sys.stderr)

@@ -9,19 +9,8 @@ from vjax.config import SCHEMA, translate
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes `value` to a temporary name, then renames: readers see the old file or the new one. The
-  temporary name is always the same, so that what a kill leaves is overwritten by the next run."""
-  path, text = files.path(path), json.dumps(value, indent=2, sort_keys=True) + '\n'
-  if files.is_remote(path):
-    path.write_text(text)  # an object is there whole or not at all
-    return
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'{path.name}.partial')
-  with open(temporary, 'w') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)
+  """Writes `value` so that readers see the old file or the new one."""
+  files.write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + '\n').encode())
 
 
 class Meta(dict):

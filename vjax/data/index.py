@@ -120,7 +120,7 @@ def save_index(
     shard_bytes=np.array(sizes, np.int64),
     **columns,
   )
-  files.write_bytes(path, buffer.getvalue())
+  files.write_bytes(path, buffer.getvalue(), shared=True)
 
 
 def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> dict[str, np.ndarray]:

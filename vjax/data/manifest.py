@@ -128,7 +128,7 @@ def write(folder: str | epath.Path, manifest: Manifest) -> str:
   """Writes the manifest of a folder; returns its path."""
   path = epath.Path(folder) / 'manifest.json'
   text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
-  files.write_bytes(path, f'{text}\n'.encode())
+  files.write_bytes(path, f'{text}\n'.encode(), shared=True)
   return str(path)
 
 
