@@ -31,6 +31,7 @@ test-times: $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
 
 bench: $(VENV)/.data
 	$(BIN)/python -m benchmarks.conv

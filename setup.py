@@ -25,6 +25,7 @@ TEST = [
   'pytest-xdist>=3.6',  # the suite on all cores
   'pyyaml>=6',  # manifests in docs
   'ruff>=0.9',
+  'basedpyright==1.40.*',  # its wheel brings all that it needs
 ]
 
 setup(
