@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from tests.data import make
 from tests.experiments import shrunk
 from vjax import build, checkpoint, config, main, train_step
+from vjax.evals import views
 from vjax.models import mvit
 
 CONFIGS = (
@@ -288,6 +289,30 @@ def test_what_an_evaluation_needs_is_checked_at_the_start(folders):
     )
     given['evals'] = {'probe': {**given['evals']['probe'], **probe}}
     build.experiment(given, str(folders))
+
+
+def test_hidden_labels_are_evaluated_for_predictions_alone(folders):
+  """A test split whose labels nobody tells, beside a training split that has them."""
+  videos = [make.example(v, 8, 24, 24, {}) for v in range(3)]
+  make.folder(folders / 'one', videos, split='hidden')
+  given = shrunk(
+    'mae_finetune_k400', **{'data.name': 'custom', 'data.folder': 'one', 'data.batch_size': 2}
+  )
+  given['evals'] = {'test': {**given['evals']['test'], 'split': 'hidden'}}
+  with pytest.raises(
+    ValueError, match="split 'hidden' of .*has none: set --config.evals.test.save_predictions=True"
+  ):
+    build.experiment(given, str(folders))
+  given['evals']['test']['save_predictions'] = True
+  exp = build.experiment(given, str(folders))
+  entry = exp.evals['test']
+  batch = next(exp.eval_batches(entry, 'hidden', 4))
+  assert batch['label'].tolist() == [-1, -1, -1, 0] and batch['mask'].tolist() == [1, 1, 1, 0]
+  logits = lambda batch: np.zeros((4, 2, len(exp.classes)), np.float32)
+  report = views.run(logits, [batch], num_classes=len(exp.classes), save_predictions=True)
+  assert report.numbers == {'count': 0.0, 'hidden': 3.0}
+  assert report.predictions.logits.shape == (3, 2, len(exp.classes))
+  assert exp.video_names(entry, 'hidden', [0, 2]) == ['0', '2']  # these records have no names
 
 
 def test_frozen_layers_keep_their_running_averages():
