@@ -8,9 +8,13 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 
 def __getattr__(name: str):
-  """Imports `create_model` and `list_models`, and with them JAX, on first use."""
+  """Imports `create_model` and `list_models`, and with them JAX, on first use; `__version__`."""
   if name in ('create_model', 'list_models'):
     from vjax import factory
 
     return getattr(factory, name)
+  if name == '__version__':
+    from importlib import metadata
+
+    return metadata.version('vjax')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
