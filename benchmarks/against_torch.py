@@ -157,7 +157,7 @@ def inputs(case: Case, batch: int, frames: int, side: int, seed: int = 0) -> dic
   return {
     'video': video,
     'label': rng.integers(0, 400, batch),
-    'mask': np.ones(batch, np.float32),
+    'valid': np.ones(batch, np.float32),
     'keys': keys,
   }
 
@@ -185,7 +185,7 @@ class Ours:
         return model.apply(variables, batch['video'], train=False)
       grid = model.backbone.grid(batch['video'].shape[1:4])
       mask = masks.make(batch['rng'], grid, case.ratio, 'random')
-      return model.apply(variables, batch['video'], train=False, mask=mask)
+      return model.apply(variables, batch['video'], train=False, token_mask=mask)
 
     def update(state, batch):
       params, stats, moments = state

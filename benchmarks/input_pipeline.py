@@ -133,7 +133,7 @@ def _clips(source, spec, clip, augment):
   batches = pipeline.train_batches(
     source, spec, clip, augment, batch=8, seed=0, start_step=0, host=0, hosts=1
   )
-  return (len(b['mask']) for b in batches)
+  return (len(b['valid']) for b in batches)
 
 
 def ratios(source, spec, jpegs: list[bytes], seconds: float) -> None:

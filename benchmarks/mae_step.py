@@ -70,7 +70,7 @@ def main() -> None:
   shared = {'dtype': jnp.dtype(args.dtype), 'remat': args.remat}
   batch = {
     'video': jax.random.normal(jax.random.key(0), (args.batch, *SHAPE, 3)),
-    'mask': jnp.ones(args.batch),
+    'valid': jnp.ones(args.batch),
     'rng': jax.random.split(jax.random.key(1), args.batch),
   }
   device = jax.devices()[0]

@@ -57,7 +57,7 @@ def step(config: dict, remat: bool, clips: int) -> tuple[Callable, tuple]:
   variables = jax.eval_shape(lambda rng, x: net.init(rng, x, train=False), jax.random.key(0), video)
   params = variables.pop('params')
   batch = {'video': video, 'label': jax.ShapeDtypeStruct((clips,), jnp.int32)}
-  batch |= {'mask': jax.ShapeDtypeStruct((clips,), jnp.float32)}
+  batch |= {'valid': jax.ShapeDtypeStruct((clips,), jnp.float32)}
 
   def loss(params, stats, batch):
     batch = {**batch, 'rng': jax.random.split(jax.random.key(0), clips)}

@@ -19,7 +19,7 @@ VIDEO = jnp.broadcast_to(jnp.arange(4.0)[:, None, None, None, None], (4, 2, 3, 3
 BATCH = {
   'video': VIDEO,
   'label': jnp.array([0, 2, 5, 3]),
-  'mask': jnp.array([1.0, 1.0, 1.0, 0.0]),
+  'valid': jnp.array([1.0, 1.0, 1.0, 0.0]),
   'rng': jax.random.split(jax.random.key(0), 4),
 }
 
@@ -84,7 +84,7 @@ def test_label_smoothing():
 
 
 def test_mixing_blends_video_and_targets_alike():
-  batch = {**BATCH, 'mask': jnp.ones(4)}
+  batch = {**BATCH, 'valid': jnp.ones(4)}
   settings = dict(mixup=0.8, cutmix=1.0, switch=0.5, group=2)
   targets = mix.soft_targets(BATCH['label'], K, 0.1)
   video, targets = (np.asarray(x) for x in mix.mix(VIDEO, targets, BATCH['rng'], **settings))
@@ -116,14 +116,14 @@ def test_a_constant_answer_is_not_rewarded_and_few_classes_have_no_top5():
       return jnp.zeros((len(video), 4)) + self.param('x', nn.initializers.zeros, ())
 
   loss, metrics, stats = run(
-    {**BATCH, 'label': jnp.array([0, 1, 2, 3]), 'mask': jnp.ones(4)}, model=Constant()
+    {**BATCH, 'label': jnp.array([0, 1, 2, 3]), 'valid': jnp.ones(4)}, model=Constant()
   )
   assert metrics == {'loss': pytest.approx(np.log(4)), 'top1': 0.25} and stats == {}
   assert loss == pytest.approx(np.log(4))
 
 
 def test_padding_alone_gives_zero_not_nan():
-  assert run({**BATCH, 'mask': jnp.zeros(4), 'label': jnp.full(4, -1)})[0] == 0
+  assert run({**BATCH, 'valid': jnp.zeros(4), 'label': jnp.full(4, -1)})[0] == 0
 
 
 def test_errors():

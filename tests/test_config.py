@@ -307,7 +307,7 @@ def test_hidden_labels_are_evaluated_for_predictions_alone(folders):
   exp = build.experiment(given, str(folders))
   entry = exp.evals['test']
   batch = next(exp.eval_batches(entry, 'hidden', 4))
-  assert batch['label'].tolist() == [-1, -1, -1, 0] and batch['mask'].tolist() == [1, 1, 1, 0]
+  assert batch['label'].tolist() == [-1, -1, -1, 0] and batch['valid'].tolist() == [1, 1, 1, 0]
   logits = lambda batch: np.zeros((4, 2, len(exp.classes)), np.float32)
   report = views.run(logits, [batch], num_classes=len(exp.classes), save_predictions=True)
   assert report.numbers == {'count': 0.0, 'hidden': 3.0}

@@ -57,7 +57,7 @@ def test_fixture_pretrain(name, ratio, normalize):
   with jax.enable_x64(True):
     model, variables, video = loaded(golden, weights, jnp.float64)
     doubled = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
-    out = jax.jit(lambda v, x: model.apply(v, x, train=False, mask=mask))(doubled, video)
+    out = jax.jit(lambda v, x: model.apply(v, x, train=False, token_mask=mask))(doubled, video)
     loss = masked_error(model, video, out, mask, normalize, 'linspace')
   np.testing.assert_allclose(
     np.ravel(out[:, ::16, :16]), golden['float64']['logits'], atol=1e-9, rtol=0
@@ -174,7 +174,7 @@ def small_model(preset: str) -> VideoModel:
 
 def small_loss(preset: str, ratio: float, normalize: bool):
   model, video, mask = small_model(preset), jnp.asarray(small_video()), small_mask(ratio)
-  out = jax.jit(lambda p: model.apply({'params': p}, video, train=False, mask=mask))(
+  out = jax.jit(lambda p: model.apply({'params': p}, video, train=False, token_mask=mask))(
     sine_params(model, video)
   )
   rule = 'linspace' if preset == 'repo' else 'stride'

@@ -28,7 +28,7 @@ def batch():
   video = jax.random.normal(jax.random.key(1), (4, 4, 16, 16, 3)) * 0.5 + 1
   return {
     'video': video,
-    'mask': jnp.array([1, 1, 1, 0]),
+    'valid': jnp.array([1, 1, 1, 0]),
     'video_id': jnp.array([7, 3, 9, -1]),
     'rng': jax.random.split(jax.random.key(2), 4),
   }
@@ -45,7 +45,9 @@ def run(params, batch, train=True):
 
 
 def apply(model, params, video, mask=None):
-  return jax.jit(lambda p, x: model.apply({'params': p}, x, train=False, mask=mask))(params, video)
+  return jax.jit(lambda p, x: model.apply({'params': p}, x, train=False, token_mask=mask))(
+    params, video
+  )
 
 
 def init(model, video):
@@ -111,7 +113,7 @@ def test_padding_carries_no_loss(params, batch):
   assert float(run(params, batch)[0]) == float(run(params, other)[0])
   other = {**batch, 'video': batch['video'].at[0].add(jnp.linspace(0, 5, 3))}
   assert float(run(params, batch)[0]) != float(run(params, other)[0])
-  nothing = run(params, {**batch, 'mask': jnp.zeros(4)}, train=False)
+  nothing = run(params, {**batch, 'valid': jnp.zeros(4)}, train=False)
   assert float(nothing[0]) == 0 and int(nothing[1][0]['loss'].count) == 0
 
 
@@ -168,7 +170,7 @@ def test_class_token_of_the_encoder(batch):
     model = make(preset=preset, depth=1)
     params = init(model, batch['video'])
     features = jax.jit(
-      lambda p, x, m=model: m.backbone.apply({'params': p}, x, train=False, mask=mask)
+      lambda p, x, m=model: m.backbone.apply({'params': p}, x, train=False, token_mask=mask)
     )(params['backbone'], batch['video'])
     head = jax.jit(lambda f, m=model, p=params: m.head.apply({'params': p['head']}, f, train=False))
     other = features.replace(tokens=features.tokens.at[:, 0].add(jnp.linspace(-3, 3, 32)))

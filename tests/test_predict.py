@@ -61,7 +61,7 @@ def test_predict_agrees_with_evaluation(run):
   held_out = sorted((root / 'videos').rglob('*.mp4'))
   found = np.stack([predictor.probabilities(str(p)) for p in held_out])
   # Records hold JPEGs at another size than predict decodes to: close, not equal.
-  for row in expected[batch['mask'] > 0]:
+  for row in expected[batch['valid'] > 0]:
     assert np.abs(found - row).max(1).min() < 0.02
   np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
 

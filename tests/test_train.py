@@ -175,7 +175,7 @@ def test_golden_step(data_dir):
   step, found = train_step.compiled_step(exp.update, mesh, state, exp.objective_at(0)[0]), []
   for seed in range(2):
     video = np.random.default_rng(seed).integers(0, 256, (8, 8, 48, 48, 3), np.uint8)
-    batch = {'video': video, 'label': np.zeros(8, np.int32), 'mask': np.ones(8, np.float32)}
+    batch = {'video': video, 'label': np.zeros(8, np.int32), 'valid': np.ones(8, np.float32)}
     state, metrics = step(state, sharding.to_global(mesh, batch), jax.random.key(1))
     found.append(float(metrics['loss'].compute()))
   norm = np.sqrt(
@@ -278,7 +278,7 @@ def test_vit_l_over_eight_devices():
   rng = np.random.default_rng(0)
   batch = {
     'video': rng.standard_normal((8, 4, 32, 32, 3), np.float32),
-    'mask': np.ones(8, np.float32),
+    'valid': np.ones(8, np.float32),
   }
   batch |= {'video_id': np.arange(8)}
 

@@ -358,7 +358,7 @@ def forward_macs(exp: Experiment) -> int:
   clip, classes = exp.clip, len(exp.classes)
   shape = jax.ShapeDtypeStruct
   video = shape((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
-  batch = {name: shape((1,), jnp.int32) for name in ('label', 'mask', 'video_id')}
+  batch = {name: shape((1,), jnp.int32) for name in ('label', 'valid', 'video_id')}
   if exp.labels == 'multi_label':
     batch['label'] = shape((1, classes), jnp.float32)
   variables = dict(jax.eval_shape(partial(exp.model.init, train=False), jax.random.key(0), video))

@@ -76,7 +76,7 @@ class InferenceModel:
 
   def metrics(self, batch: Batch) -> dict[str, Any]:
     """Returns the objective's metrics on the first views, as sums and counts over all hosts."""
-    keys = ('video', 'label', 'mask', 'video_id')
+    keys = ('video', 'label', 'valid', 'video_id')
     part = {name: batch[name] for name in keys if name in batch}
     return self._metrics(self.params, self.stats, sharding.to_global(self.mesh, part))
 

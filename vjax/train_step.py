@@ -135,7 +135,7 @@ def _accumulate(gradients: Callable, parts: Batch, rng: jax.Array):
   """Mean of gradients and statistics, merged metrics, over microbatches (count, B / count, ...).
   Statistics are an average of old and new, so their mean over microbatches is what one large batch
   gives."""
-  count = parts['mask'].shape[0]
+  count = parts['valid'].shape[0]
   rngs = jax.random.split(rng, count)
   at = lambda i: jax.tree.map(lambda x: x[i], parts)
   first = gradients(at(0), rngs[0])

@@ -13,7 +13,7 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# video (B, T, H, W, C) uint8 on the host, float in models; label (B,) or (B, K); mask (B,) 1 =
+# video (B, T, H, W, C) uint8 on the host, float in models; label (B,) or (B, K); valid (B,) 1 =
 # real, 0 = padding; video_id (B,) int; in training also rng (B,), one random key a clip.
 Batch = dict[str, Any]
 Metrics = dict[str, 'Mean']
@@ -174,15 +174,15 @@ class Features:
 
   maps: tuple of (B, T', H', W', D), one per pathway; None when masked. pooled: (B, D), what the
   paper feeds its
-  classifier. tokens: (B, 1 + K, D) for a masked ViT, class token first where there is one; mask:
-  the Mask given.
+  classifier. tokens: (B, 1 + K, D) for a masked ViT, class token first where there is one;
+  token_mask: the Mask given.
   grid: (T', H', W') of the token grid, for heads that need positions.
   """
 
   maps: Any
   pooled: Any
   tokens: Any = None
-  mask: Any = None
+  token_mask: Any = None
   grid: tuple[int, int, int] | None = flax.struct.field(pytree_node=False, default=None)
 
 
@@ -202,7 +202,7 @@ class Backbone(nn.Module):
   """Base of all backbones: what trainer, heads and objectives may ask of one.
 
   A backbone is called with a video (B, T, H, W, C), `train` and, where it has a token grid, a
-  `mask`; it returns Features.
+  `token_mask`; it returns Features.
   """
 
   @nn.nowrap
@@ -235,18 +235,20 @@ class VideoModel(nn.Module):
   backbone: Backbone
   head: nn.Module
 
-  def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None):
+  def __call__(
+    self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
+  ):
     """The head's output for normalized clips (B, T, H, W, C)."""
-    return self.head(self.features(video, train=train, mask=mask), train=train)
+    return self.head(self.features(video, train=train, token_mask=token_mask), train=train)
 
   def features(
-    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+    self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
     """The backbone's answer, for probes and heads."""
     if video.ndim != 5:
       raise ValueError(
         f'video has shape {jnp.shape(video)}; a model needs (B, T, H, W, C): add the batch axis'
       )
-    if mask is None:
+    if token_mask is None:
       return self.backbone(video, train=train)
-    return self.backbone(video, train=train, mask=mask)
+    return self.backbone(video, train=train, token_mask=token_mask)

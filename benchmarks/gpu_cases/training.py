@@ -71,7 +71,7 @@ class Training:
     video = rng.integers(0, 256, (clips, *self.clip, 3), np.uint8)
     label = rng.integers(0, CLASSES, clips).astype(np.int32)
     return sharding.to_global(
-      self.mesh, {'video': video, 'label': label, 'mask': np.ones(clips, np.float32)}
+      self.mesh, {'video': video, 'label': label, 'valid': np.ones(clips, np.float32)}
     )
 
   def step(self, state: Any) -> Callable:

@@ -45,7 +45,7 @@ def test_batch_layout(data_dir):
   batch = train(data_dir, 1)[0]
   assert batch['video'].shape == (4, 4, 16, 16, 3) and batch['video'].dtype == np.uint8
   assert batch['label'].dtype == batch['video_id'].dtype == batch['epoch'].dtype == np.int32
-  assert batch['mask'].tolist() == [1, 1, 1, 1]
+  assert batch['valid'].tolist() == [1, 1, 1, 1]
   assert (batch['label'] == batch['video_id'] % 4).all()
   blue = batch['video'][..., 2].mean(axis=(1, 2, 3))  # tells the video
   np.testing.assert_allclose(blue, 20 + 12 * (batch['video_id'] % 16), atol=3)
@@ -152,11 +152,11 @@ def evaluate(data_dir, spec=SPEC, clip=CLIP, **settings):
 def test_eval_counts_every_clip_once(data_dir, batch, hosts):
   shares = [evaluate(data_dir, batch=batch, host=h, hosts=hosts) for h in range(hosts)]
   assert {len(s) for s in shares} == {-(-11 // batch)}
-  ids = [b['video_id'][b['mask'] == 1] for s in shares for b in s]
+  ids = [b['video_id'][b['valid'] == 1] for s in shares for b in s]
   assert sorted(np.concatenate(ids)) == list(range(11))
   for b in itertools.chain(*shares):
     assert b['video'].shape == (batch // hosts, 1, 4, 16, 16, 3)
-    padding = b['mask'] == 0
+    padding = b['valid'] == 0
     assert (b['video_id'][padding] == -1).all() and not b['video'][padding].any()
     assert {v.dtype for k, v in b.items() if k in ('label', 'video_id')} == {np.dtype(np.int32)}
   whole = [evaluate(data_dir, batch=batch)[s]['video'] for s in range(len(shares[0]))]
@@ -201,7 +201,7 @@ def test_many_labels(tmp_path):
   order = np.argsort(batch['video_id'])
   assert batch['label'][order].tolist() == [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1]]
   padded = evaluate(str(tmp_path), spec=spec, batch=8, hosts=2, host=1)[0]
-  assert padded['label'].shape == (4, 4) and padded['mask'].sum() == 0
+  assert padded['label'].shape == (4, 4) and padded['valid'].sum() == 0
   assert make.manifest(tmp_path / 'many')['labels'] == 'many'
 
 

@@ -37,7 +37,7 @@ def batches(host, hosts):
     yield {
       'video': np.minimum(rows, 10),
       'label': np.where(real, LABELS[np.minimum(rows, 10)], 0),
-      'mask': real.astype(np.float32),
+      'valid': real.astype(np.float32),
       'video_id': np.where(real, rows, -1).astype(np.int32),
     }
 

@@ -21,7 +21,7 @@ def batches(y, size=16, first_id=0):
     yield {
       'video': np.pad(rows, (0, pad)),
       'label': np.pad(y[rows], (0, pad), constant_values=-1),
-      'mask': np.pad(np.ones(len(rows)), (0, pad)),
+      'valid': np.pad(np.ones(len(rows)), (0, pad)),
       'video_id': np.pad(rows + first_id, (0, pad), constant_values=-1),
     }
 

@@ -21,7 +21,7 @@ def batches(size, labels=LABELS, ids=None, order=None):
     yield {
       'video': np.pad(rows, (0, pad)),
       'label': np.concatenate([labels[rows], np.zeros((pad, *labels.shape[1:]), labels.dtype)]),
-      'mask': np.pad(np.ones(len(rows), np.float32), (0, pad)),
+      'valid': np.pad(np.ones(len(rows), np.float32), (0, pad)),
       'video_id': np.pad(ids[rows], (0, pad), constant_values=-1),
     }
 
@@ -51,7 +51,7 @@ def test_averaging_probabilities_differs_from_averaging_logits():
   logits = np.array(
     [[[8.0, 0.0], [0.0, 1.0], [0.0, 1.0]]]
   )  # one sure view against two doubtful ones
-  batch = [{'label': np.array([0]), 'mask': np.ones(1), 'video_id': np.array([3])}]
+  batch = [{'label': np.array([0]), 'valid': np.ones(1), 'video_id': np.array([3])}]
   p = views.predictions(lambda _: logits, batch, average='probabilities')[0]
   q = views.predictions(lambda _: logits, batch, average='logits')[0]
   np.testing.assert_allclose(p, softmax(logits).mean(1), rtol=1e-6)
@@ -72,7 +72,7 @@ def test_neither_batch_size_nor_order_matters():
 
 
 def test_padding_may_hold_anything():
-  noisy = lambda batch: np.where((batch['mask'] > 0)[:, None, None], predict(batch), np.nan)
+  noisy = lambda batch: np.where((batch['valid'] > 0)[:, None, None], predict(batch), np.nan)
   assert views.run(noisy, batches(5), num_classes=K) == views.run(
     predict, batches(5), num_classes=K
   )
@@ -153,7 +153,7 @@ def test_many_labels():
     ),
     (lambda: views.run(predict, [], num_classes=K), 'no batch'),
     (
-      lambda: views.run(predict, [{**next(batches(4)), 'mask': np.zeros(4)}], num_classes=K),
+      lambda: views.run(predict, [{**next(batches(4)), 'valid': np.zeros(4)}], num_classes=K),
       'padding',
     ),
     (lambda: views.run(predict, batches(5), num_classes=K + 1), 'for 8 classes'),

@@ -297,7 +297,7 @@ def broken(experiment, steps: dict[int, str], **training):
     for i, value in enumerate(experiment.train_batches(start), start + 1):
       kind = {'loss': 1, 'gradient': 2}.get(steps.get(i), 0)
       first = (
-        np.arange(len(value['mask'])) == 0
+        np.arange(len(value['valid'])) == 0
       )  # in one row of the batch: on one device, in one microbatch
       yield {**value, 'spoilt': np.int32(kind * first)}
 

@@ -28,7 +28,7 @@ def count(model, video=(1, 16, 224, 224, 3)) -> int:
 
 def apply(model, variables, video, *, train=False, mask=None, seed=0):
   rngs = {'dropout': jax.random.key(seed)} if train else None
-  return jax.jit(lambda v, x, m: model.apply(v, x, train=train, mask=m, rngs=rngs))(
+  return jax.jit(lambda v, x, m: model.apply(v, x, train=train, token_mask=m, rngs=rngs))(
     variables, video, mask
   )
 
@@ -147,7 +147,7 @@ def test_layer_groups():
 def test_outputs(video, variables):
   model = vit.Backbone(**TINY)
   features = apply(model, variables, video)
-  assert features.grid == (2, 3, 3) and features.mask is None
+  assert features.grid == (2, 3, 3) and features.token_mask is None
   assert features.maps[0].shape == (3, 2, 3, 3, 16) and features.tokens.shape == (3, 19, 16)
   np.testing.assert_array_equal(features.maps[0].reshape(3, 18, 16), features.tokens[:, 1:])
   by_class = apply(vit.Backbone(**TINY, pool='class'), variables, video)
@@ -190,8 +190,8 @@ def test_mask_tokens_in_the_encoder(video):
   mask = masks.make(jax.random.split(jax.random.key(2), 3), (2, 3, 3), 0.75, 'random')
   features = apply(model, variables, video, mask=mask)
   assert features.tokens.shape == (3, 19, 16)
-  np.testing.assert_array_equal(features.mask.keep[0], np.arange(18))
-  np.testing.assert_array_equal(features.mask.removed, mask.removed)
+  np.testing.assert_array_equal(features.token_mask.keep[0], np.arange(18))
+  np.testing.assert_array_equal(features.token_mask.removed, mask.removed)
   pixels = jax.grad(lambda x: jnp.square(apply(model, variables, x, mask=mask).tokens).sum())(video)
   used = np.abs(pixels.reshape(3, 2, 2, 3, 8, 3, 8, 3)).sum((2, 4, 6, 7)).reshape(3, 18) > 0
   np.testing.assert_array_equal(used, mask.removed == 0)
@@ -307,4 +307,4 @@ def test_a_network_with_new_relative_positions_is_what_it_was():
   np.testing.assert_allclose(*seen, atol=1e-5)
   mask = masks.make(jax.random.split(jax.random.key(0), 2), (2, 4, 4), 0.5, 'random')
   with pytest.raises(ValueError, match='relative=True needs all tokens'):
-    make(relative=True).apply(variables, video, train=True, mask=mask)
+    make(relative=True).apply(variables, video, train=True, token_mask=mask)

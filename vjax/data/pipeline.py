@@ -38,7 +38,7 @@ def train_batches(
   """Endless batches of this host's share of `batch` videos a step, from start_step on.
 
   video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or
-  (b*repeats, K) float32; mask (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With
+  (b*repeats, K) float32; valid (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With
   augment.device_frame_size (h, w), video is (b*repeats, T, h, w, 3), and window (b*repeats, 4),
   mirror (b*repeats,) and, if used, color (b*repeats, 3) say what is left to do. Row r of step s is
   place s*batch + r of a walk through the epochs, each a permutation of all clips, so a batch may
@@ -70,7 +70,7 @@ def train_batches(
     yield {
       **{name: x.reshape(-1, *x.shape[2:]) for name, x in value.items()},
       'label': label.astype(np.float32 if many else np.int32),
-      'mask': np.ones(len(label), np.float32),
+      'valid': np.ones(len(label), np.float32),
       'video_id': video_id.astype(np.int32),
       'epoch': epoch.astype(np.int32),
     }
@@ -89,8 +89,8 @@ def eval_batches(
   """Every clip once, in record order: this host's share of `batch` videos a step, equally many
   steps on every host.
 
-  video (b, V, T, H, W, 3) uint8, view v = crop * clips + clip; label, mask, video_id (b,). Rows
-  that only fill the last batch have mask 0 and video_id -1. size: (height, width) to scale frames
+  video (b, V, T, H, W, 3) uint8, view v = crop * clips + clip; label, valid, video_id (b,). Rows
+  that only fill the last batch have valid 0 and video_id -1. size: (height, width) to scale frames
   to, instead of clip.short_side.
   """
   tf = _tensorflow()
@@ -125,7 +125,7 @@ def _whole(split: Split, clip: ViewsConfig, size: tuple[int, int] | None) -> Vie
 
 
 def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, np.ndarray]:
-  """The batch with zeros, mask 0 and video_id -1 up to `rows`."""
+  """The batch with zeros, valid 0 and video_id -1 up to `rows`."""
   missing = rows - len(value['video_id'])
   pad = lambda a, fill: (
     np.concatenate([a, np.full((missing, *a.shape[1:]), fill, a.dtype)]) if missing else a
@@ -134,7 +134,7 @@ def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, n
     'video': pad(value['video'], 0),
     'label': pad(value['label'], 0).astype(label),
     'video_id': pad(value['video_id'], -1).astype(np.int32),
-    'mask': np.repeat(np.float32([1, 0]), [rows - missing, missing]),
+    'valid': np.repeat(np.float32([1, 0]), [rows - missing, missing]),
   }
 
 

@@ -103,7 +103,7 @@ def _logits(predict: Callable[[Batch], Any], batch: Batch) -> Float[np.ndarray, 
   if logits.ndim != 3:
     raise ValueError(f'predict answers shape {logits.shape}; it must give (b, V, K), views apart')
   _check_rows(logits, batch)
-  real = np.asarray(batch['mask']) > 0
+  real = np.asarray(batch['valid']) > 0
   if not np.isfinite(logits[real]).all():
     bad = np.asarray(batch['video_id'])[real][~np.isfinite(logits[real]).all((1, 2))]
     raise ValueError(
@@ -119,28 +119,28 @@ def collect(
   """Rows of function(batch) (N, ...) in float32, labels and ids, of the real videos of all hosts,
   by rising id.
 
-  A batch has label (b,) or (b, K), mask (b,) 1 = real, and video_id (b,). Hosts must yield equally
+  A batch has label (b,) or (b, K), valid (b,) 1 = real, and video_id (b,). Hosts must yield equally
   many rows, padding included. Raises ValueError where there is no video, or where one comes twice.
   """
   rows: list[tuple[np.ndarray, ...]] = []
   for batch in batches:
     values = np.asarray(function(batch), np.float32)
     _check_rows(values, batch)
-    rows.append((values, *(np.asarray(batch[name]) for name in ('label', 'video_id', 'mask'))))
+    rows.append((values, *(np.asarray(batch[name]) for name in ('label', 'video_id', 'valid'))))
   if not rows:
     raise ValueError('there is no batch to evaluate: is the split empty?')
-  values, labels, ids, mask = (np.concatenate(parts) for parts in zip(*rows))
+  values, labels, ids, valid = (np.concatenate(parts) for parts in zip(*rows))
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
-    values, labels, ids, mask = multihost_utils.process_allgather(
-      (values, labels, ids, mask), tiled=True
+    values, labels, ids, valid = multihost_utils.process_allgather(
+      (values, labels, ids, valid), tiled=True
     )
-  real = np.flatnonzero(mask > 0)
+  real = np.flatnonzero(valid > 0)
   real = real[np.argsort(ids[real], kind='stable')]
   ids = ids[real]
   if not len(ids):
-    raise ValueError(f'all {len(mask)} rows are padding: is the split empty?')
+    raise ValueError(f'all {len(valid)} rows are padding: is the split empty?')
   twice = np.unique(ids[1:][ids[1:] == ids[:-1]])
   if len(twice):
     raise ValueError(
@@ -285,9 +285,9 @@ def check_labels(labels: Int[np.ndarray, ' n'], classes: int) -> None:
 
 
 def _check_rows(values, batch) -> None:
-  if len(values) != len(batch['mask']):
+  if len(values) != len(batch['valid']):
     raise ValueError(
-      f'{len(values)} answers for {len(batch["mask"])} videos: give one row a video, padding '
+      f'{len(values)} answers for {len(batch["valid"])} videos: give one row a video, padding '
       'included'
     )
 

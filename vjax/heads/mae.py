@@ -62,16 +62,16 @@ class Head(nn.Module):
 
     x = dense(self.width, 'embed', project)(features.tokens)
     tokens = grid[0] * grid[1] * grid[2]
-    visible = tokens if features.mask is None else features.mask.keep.shape[1]
+    visible = tokens if features.token_mask is None else features.token_mask.keep.shape[1]
     class_token = x.shape[1] > visible
     first, x = x[:, : x.shape[1] - visible], x[:, x.shape[1] - visible :]
     blank = self.param('mask_token', small, (1, 1, self.width)).astype(x.dtype)
-    if features.mask is not None:
+    if features.token_mask is not None:
       x = jnp.concatenate(
         [x, jnp.broadcast_to(blank, (len(x), tokens - visible, self.width))], axis=1
       )
       x = jnp.take_along_axis(
-        x, features.mask.restore[..., None], axis=1
+        x, features.token_mask.restore[..., None], axis=1
       )  # (B, N, D) in grid order
     positions = self.positions or ('separable' if own else 'joint')
     table, class_position = position.table(self, positions, grid, self.width, class_token, small)

@@ -344,14 +344,14 @@ class ResNet(types.Backbone):
 
   @nn.compact
   def __call__(
-    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+    self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
     """Returns features: maps, res5 (B, T', H', W', D); pooled, its mean (B, D), float32 at least.
 
     Raises ValueError for a mask, for settings that do not exist, and for a number of frames that
     the poolings through time cannot halve.
     """
-    self.check(mask, video.shape[1])
+    self.check(token_mask, video.shape[1])
     config = block_config(self, self.sts, **self.block_settings())
     split = self.stem == '2plus1d'
     frames, middle = (3, self.scaled(self.stem_width())) if split else (self.stem, 0)
@@ -398,11 +398,12 @@ class ResNet(types.Backbone):
     """Layer after a stage: none, or a pool through time."""
     return x
 
-  def check(self, mask: Mask | None, frames: int) -> None:
-    """Raises ValueError for a mask and for settings that do not exist."""
-    if mask is not None:
+  def check(self, token_mask: Mask | None, frames: int) -> None:
+    """Raises ValueError for a token_mask and for settings that do not exist."""
+    if token_mask is not None:
       raise ValueError(
-        'mask is given, but a ResNet has no tokens to leave out: use models/vit.py for masked '
+        'token_mask is given, but a ResNet has no tokens to leave out: use models/vit.py for '
+        'masked '
         'training'
       )
     check_stages(self, 'depths', 'convs', 'time_strides', 'space_strides')

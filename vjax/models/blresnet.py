@@ -89,13 +89,14 @@ class Backbone(types.Backbone):
 
   @nn.compact
   def __call__(
-    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+    self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
     """maps: the last stage's (B, T / 2, H / 32, W / 32, D); pooled: its mean (B, D), float32 at
     least. Raises ValueError for a mask, and for an odd number of frames."""
-    if mask is not None:
+    if token_mask is not None:
       raise ValueError(
-        'mask is given, but bLResNet has no tokens to leave out: use models/vit.py for masked '
+        'token_mask is given, but bLResNet has no tokens to leave out: use models/vit.py for '
+        'masked '
         'training'
       )
     if video.shape[1] % 2:

@@ -141,12 +141,12 @@ class Backbone(types.Backbone):
 
   @nn.compact
   def __call__(
-    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+    self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
     """maps: the last module's (B, T', H / 32, W / 32, D); pooled: its mean (B, D), float32 at
     least. Raises ValueError for a mask, settings it does not know, or frames that its pools cannot
     halve or leave none of."""
-    self._check(mask, video.shape[1])
+    self._check(token_mask, video.shape[1])
     scale = lambda width: max(1, round(width * self.width))
     norm = make_norm(self.norm, self.dtype)
     conv = functools.partial(Conv3D, dtype=self.dtype)
@@ -194,10 +194,10 @@ class Backbone(types.Backbone):
       return pool(x, (2, 3, 3), strides, ((0, 0), (1, 1), (1, 1)))
     return pool(x, (3, 3, 3), strides, ((1, 1),) * 3)
 
-  def _check(self, mask: Mask | None, frames: int):
-    if mask is not None:
+  def _check(self, token_mask: Mask | None, frames: int):
+    if token_mask is not None:
       raise ValueError(
-        'mask is given, but InceptionV1 has no tokens to leave out: use models/vit.py'
+        'token_mask is given, but InceptionV1 has no tokens to leave out: use models/vit.py'
       )
     check_choices(self, kind=KINDS, pool_time=('', 'max', 'avg'), pool=('max', 'avg'))
     check_choices(self.temporal, kind=('', 'tam', 'tsm'))

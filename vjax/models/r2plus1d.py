@@ -102,6 +102,6 @@ class Backbone(ResNet):
   def block_settings(self) -> dict[str, Any]:
     return dict(middle=self.middle, time_first=self.time_first, split_shortcut=self.split_shortcut)
 
-  def check(self, mask, frames: int) -> None:
-    super().check(mask, frames)
+  def check(self, token_mask, frames: int) -> None:
+    super().check(token_mask, frames)
     check_choices(self, middle=('conv', 'block', 'same'))

@@ -159,8 +159,8 @@ class Backbone(ResNet):
   def after_stage(self, stage: int, x):
     return pool_stage(x, self.pools[stage])
 
-  def check(self, mask, frames: int) -> None:
-    super().check(mask, frames)
+  def check(self, token_mask, frames: int) -> None:
+    super().check(token_mask, frames)
     check_stages(self, 'first', 'dilations', 'pools')
     check_nonlocals(self.non_local.blocks, self.depths)
     check_pools(self.pools, frames)

@@ -150,15 +150,16 @@ class Backbone(types.Backbone):
 
   @nn.compact
   def __call__(
-    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+    self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
     """maps: res5 of slow (B, T / alpha, H', W', 2048) and fast (B, T, H', W', 256), or the other
     way round with fast_first; pooled: their means side by side (B, 2304), float32 at least. Raises
     ValueError for a mask, settings it does not know, blocks that there are not, or frames that
     alpha does not divide."""
-    if mask is not None:
+    if token_mask is not None:
       raise ValueError(
-        'mask is given, but SlowFast has no tokens to leave out: use models/vit.py for masked '
+        'token_mask is given, but SlowFast has no tokens to leave out: use models/vit.py for '
+        'masked '
         'training'
       )
     self._check()

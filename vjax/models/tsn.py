@@ -411,8 +411,8 @@ class Backbone(ResNet):
       for depth in self.depths
     ]
 
-  def check(self, mask, frames: int) -> None:
-    super().check(mask, frames)
+  def check(self, token_mask, frames: int) -> None:
+    super().check(token_mask, frames)
     check_stages(self, 'pools')
     check_choices(self, middle=('conv', 'block', 'same'))
     where = ('all', 'bottom', 'top', 'uniform')

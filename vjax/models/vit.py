@@ -122,11 +122,11 @@ class Backbone(types.Backbone):
 
   @nn.compact
   def __call__(
-    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+    self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
     """Features of clips (B, T, H, W, 3); with a mask, only its kept tokens are embedded and
     encoded, in its order."""
-    self._check(mask)
+    self._check(token_mask)
     grid = self.grid(video.shape[1:4])
     released = self.init_style == 'released'
     small = nn.initializers.normal(
@@ -141,17 +141,17 @@ class Backbone(types.Backbone):
     table = table.astype(self.dtype)
 
     x = position.patchify(video, self.patch)  # (B, N, values)
-    if mask is not None and not self.keep_mask_tokens:
+    if token_mask is not None and not self.keep_mask_tokens:
       x = jnp.take_along_axis(
-        x, mask.keep[..., None], axis=1
+        x, token_mask.keep[..., None], axis=1
       )  # before the embedding: a tenth of its work at 90 %
-      table = table[mask.keep]
+      table = table[token_mask.keep]
     x = Patch(self.patch, self.width, released, self.dtype, name='patch')(x)
     if self.keep_mask_tokens:
       blank = self.param('mask_token', small, (1, 1, self.width)).astype(self.dtype)
-      if mask is not None:
-        x = jnp.where(mask.removed[..., None] > 0, blank, x)
-        mask = _all_kept(mask)
+      if token_mask is not None:
+        x = jnp.where(token_mask.removed[..., None] > 0, blank, x)
+        token_mask = _all_kept(token_mask)
     x = x + table
     if self.class_token:
       first = self.param('class_token', small, (1, 1, self.width)) + class_position
@@ -164,10 +164,10 @@ class Backbone(types.Backbone):
       remat=self.remat,
       relative=grid if self.relative else None, qkv_bias=self.qkv_bias,
     )  # fmt: skip
-    return self._features(x, mask, grid)
+    return self._features(x, token_mask, grid)
 
   def _features(
-    self, x: Float[Array, 'b n d'], mask: Mask | None, grid: tuple[int, int, int]
+    self, x: Float[Array, 'b n d'], token_mask: Mask | None, grid: tuple[int, int, int]
   ) -> Features:
     norm = attention.norm('norm', self.dtype)
     tokens = norm(x)
@@ -184,13 +184,17 @@ class Backbone(types.Backbone):
       )
       pooled = norm(mean)
     tokens = tokens.astype(self.dtype)
-    maps = tokens[:, start:].reshape(len(x), *grid, self.width) if mask is None else None
+    maps = tokens[:, start:].reshape(len(x), *grid, self.width) if token_mask is None else None
     return Features(
-      maps=None if maps is None else (maps,), pooled=pooled, tokens=tokens, mask=mask, grid=grid
+      maps=None if maps is None else (maps,),
+      pooled=pooled,
+      tokens=tokens,
+      token_mask=token_mask,
+      grid=grid,
     )
 
-  def _check(self, mask: Mask | None) -> None:
-    if self.relative and mask is not None and not self.keep_mask_tokens:
+  def _check(self, token_mask: Mask | None) -> None:
+    if self.relative and token_mask is not None and not self.keep_mask_tokens:
       raise ValueError(
         'relative=True needs all tokens of the grid: pre-train without it, or with keep_mask_tokens'
       )
@@ -202,9 +206,9 @@ class Backbone(types.Backbone):
       raise ValueError(f"init_style is {self.init_style!r}; it must be 'repo' or 'released'")
 
 
-def _all_kept(mask: Mask) -> Mask:
-  order = jnp.broadcast_to(jnp.arange(mask.removed.shape[1]), mask.removed.shape)
-  return Mask(keep=order, restore=order, removed=mask.removed)
+def _all_kept(token_mask: Mask) -> Mask:
+  order = jnp.broadcast_to(jnp.arange(token_mask.removed.shape[1]), token_mask.removed.shape)
+  return Mask(keep=order, restore=order, removed=token_mask.removed)
 
 
 def layer_of(name: str, depth: int) -> int:

@@ -122,13 +122,14 @@ class Backbone(types.Backbone):
 
   @nn.compact
   def __call__(
-    self, video: Float[Array, 'b t h w c'], *, train: bool, mask: Mask | None = None
+    self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
     """maps: conv5 (B, T, H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises
     ValueError for a mask."""
-    if mask is not None:
+    if token_mask is not None:
       raise ValueError(
-        'mask is given, but X3D has no tokens to leave out: use models/vit.py for masked training'
+        'token_mask is given, but X3D has no tokens to leave out: use models/vit.py for masked '
+        'training'
       )
     config = block_config(self, self.sts)
     scale = lambda width: max(8, round(width * self.width / 8) * 8) if self.width != 1 else width

@@ -96,7 +96,7 @@ def loss(
     if multi_label
     else optax.softmax_cross_entropy(logits, targets)
   )
-  real = batch['mask'].astype(jnp.float32)
+  real = batch['valid'].astype(jnp.float32)
   values = {'loss': losses, **{f'top{k}': _hits(logits, truth, k) for k in (1, 5) if classes >= k}}
   averages = {name: Mean.of(x, real) for name, x in values.items()}
   return jnp.sum(losses * real) / jnp.maximum(real.sum(), 1), (averages, stats)
@@ -106,7 +106,7 @@ def _apply(model, params, stats, video, mask, rng, train: bool):
   """Logits (B, K) in float32, and the collections after the call."""
   variables = {'params': params, **stats}
   if train:
-    some = {} if mask is None else {'mask': mask}
+    some = {} if mask is None else {'token_mask': mask}
     logits, stats = model.apply(
       variables, video, train=True, mutable=list(stats), rngs={'dropout': rng}, **some
     )

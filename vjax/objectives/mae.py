@@ -54,14 +54,14 @@ def loss(
     {'params': params, **stats},
     video,
     train=train,
-    mask=mask,
+    token_mask=mask,
     mutable=list(stats) if train else [],
     rngs={'dropout': rng} if train else None,
   )
   wanted, _, _ = targets(model, video, predictions.shape[-1], normalize, target)
   error = jnp.mean(jnp.square(predictions - wanted), axis=-1)  # (B, N)
   clip_loss = jnp.sum(error * mask.removed, axis=1) / jnp.sum(mask.removed, axis=1)
-  real = batch['mask'].astype(clip_loss.dtype)
+  real = batch['valid'].astype(clip_loss.dtype)
   # Every clip removes as many tokens, so the mean over clips is the mean over removed tokens.
   mean_loss = jnp.sum(clip_loss * real) / jnp.maximum(jnp.sum(real), 1)
   return mean_loss, (
@@ -146,7 +146,9 @@ def reconstruct(
     mask = masks.make(
       _keys(jnp.arange(len(video))), model.backbone.grid(video.shape[1:4]), ratio, kind
     )
-  predictions = model.apply({'params': params, **(stats or {})}, video, train=False, mask=mask)
+  predictions = model.apply(
+    {'params': params, **(stats or {})}, video, train=False, token_mask=mask
+  )
   wanted, mean, deviation = targets(model, video, predictions.shape[-1], normalize, target)
   pixels = wanted * deviation + mean
   removed = mask.removed[..., None] > 0
