@@ -134,7 +134,7 @@ def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, n
     'video': pad(value['video'], 0),
     'label': pad(value['label'], 0).astype(label),
     'video_id': pad(value['video_id'], -1).astype(np.int32),
-    'valid': np.repeat(np.float32([1, 0]), [rows - missing, missing]),
+    'valid': np.repeat(np.array([1, 0], np.float32), [rows - missing, missing]),
   }
 
 
