@@ -2,10 +2,8 @@
 [--dtype=bfloat16]
 
 For each kernel: milliseconds forwards, and of both gradients (input and kernel) for a given output
-gradient, then the
-ratio to XLA's 3D convolution. `*` marks what vjax/kernels/table.py names for this backend: it
-should be the fastest sum.
-"""
+gradient, then the ratio to XLA's 3D convolution. `*` marks what vjax/kernels/table.py names for
+this backend: it should be the fastest sum."""
 
 import argparse
 import time

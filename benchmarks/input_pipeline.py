@@ -6,10 +6,9 @@ same JPEG frames.
   python -m benchmarks.input_pipeline --epochs=10    memory after each epoch, and docs/input_memory.png
 
 Videos are made here: 300 frames of 256x340 px, quality 95, smooth texture with grain. Decoding
-alone is the pipeline's own
-decoder on the frames of a clip, into the same memory, and nothing else. The bar: a ratio of 0.9.
-Ratios are of CPU-seconds of this process, so that other work on the machine does not count.
-"""
+alone is the pipeline's own decoder on the frames of a clip, into the same memory, and nothing
+else. The bar: a ratio of 0.9. Ratios are of CPU-seconds of this process, so that other work on
+the machine does not count."""
 
 from __future__ import annotations
 

@@ -3,16 +3,14 @@ Mahajan: Large-scale weakly-supervised pre-training for video action recognition
 2, 9 and 13.
 
 Expected: from scratch, 32 frames, 10 clips: top-1 69.3 (18), 69.6 (34), 71.7 (101), 72.0 (152);
-fine-tuned from 65M
-hashtagged videos: 76.0, 78.2, 79.1, 79.9. The pre-training data was never released; published
-weights for it load with `python -m vjax.convert --source=vmz`.
+fine-tuned from 65M hashtagged videos: 76.0, 78.2, 79.1, 79.9. The pre-training data was never
+released; published weights for it load with `python -m vjax.convert --source=vmz`.
 Command:  python -m vjax.main --config=configs/r2plus1d_k400.py:variant=r2plus1d_34,frames=32
           python -m vjax.main --config=configs/r2plus1d_k400.py:init=CHECKPOINT
           python -m vjax.main --config=configs/r2plus1d_k400.py:tiny
 Hardware: fine-tuning in the paper: 64 GPUs, 6 clips of 32 frames each (16 of 8 frames). The paper
-gives no recipe for
-training from scratch: durations and rates are those of the authors' code, for as many GPUs.
-Fine-tuning takes the rate of table 13, 3e-5 a GPU, which is for weights of 65M videos; for smaller
+gives no recipe for training from scratch: durations and rates are those of the authors' code, for
+as many GPUs. Fine-tuning takes the rate of table 13, 3e-5 a GPU, which is for weights of 65M videos; for smaller
 pre-training sets the paper has 2.5e-4 to 1e-2 a GPU (tables 8 and 10 to 12): set
 --config.optim.learning_rate, and --config.optim.warmup_start_lr, to 64 times that.
 """

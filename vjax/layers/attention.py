@@ -71,10 +71,8 @@ def attend(
 
   The one place that chooses a formulation, by `kernels/table.py`. 'heads': matrix products with
   heads first, which took 0.5 to 0.9 of the time of `jax.nn.dot_product_attention` on a CPU, forward
-  and with gradient, for 17 to 1569 tokens; with
-  1024 keys or more head by head, for half of that time again. 'cudnn': the fused kernel, where it
-  takes the operands.
-  """
+  and with gradient, for 17 to 1569 tokens; with 1024 keys or more head by head, for half of that
+  time again. 'cudnn': the fused kernel, where it takes the operands."""
   scale = query.shape[-1] ** -0.5 if scale is None else scale
   if table.chosen('attention') == 'heads':
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))  # (B, heads, N, d)

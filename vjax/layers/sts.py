@@ -20,9 +20,8 @@ class STSConv(nn.Module):
   groups, features) shared out: the first outputs are static, the rest an ordinary 3D convolution.
 
   Static outputs of a 3x3x3 kernel: the middle slice as a 2D convolution, plus the first slice as
-  nine taps along rows,
-  plus the last slice as nine taps along columns. Of a 3x1x1 or 5x1x1 kernel: its taps along rows
-  for the first half of them, along columns for the second.
+  nine taps along rows, plus the last slice as nine taps along columns. Of a 3x1x1 or 5x1x1 kernel:
+  its taps along rows for the first half of them, along columns for the second.
 
   strides: (time, space, space); static outputs take every time-th frame. ratio: static to dynamic
   parts. variant: 'sts';
