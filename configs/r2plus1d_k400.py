@@ -10,9 +10,9 @@ Command:  python -m vjax.main --config=configs/r2plus1d_k400.py:variant=r2plus1d
           python -m vjax.main --config=configs/r2plus1d_k400.py:tiny
 Hardware: fine-tuning in the paper: 64 GPUs, 6 clips of 32 frames each (16 of 8 frames). The paper
 gives no recipe for training from scratch: durations and rates are those of the authors' code, for
-as many GPUs. Fine-tuning takes the rate of table 13, 3e-5 a GPU, which is for weights of 65M videos; for smaller
-pre-training sets the paper has 2.5e-4 to 1e-2 a GPU (tables 8 and 10 to 12): set
---config.optim.learning_rate, and --config.optim.warmup_start_lr, to 64 times that.
+as many GPUs. Fine-tuning takes the rate of table 13, 3e-5 a GPU, which is for weights of 65M
+videos; for smaller pre-training sets the paper has 2.5e-4 to 1e-2 a GPU (tables 8 and 10 to 12):
+set --config.optim.learning_rate, and --config.optim.warmup_start_lr, to 64 times that.
 """
 
 from ml_collections import ConfigDict
