@@ -56,8 +56,7 @@ def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
   elif data != 'custom' and data in registry.names('data.datasets'):
     raise ValueError(
       f'config argument data={data!r}: this recipe is for {", ".join(known)}, or a folder of your '
-      'own; give a config of '
-      f'{data} instead (tiny runs on the built-in data)'
+      f'own; give a config of {data} instead (tiny runs on the built-in data)'
     )
   elif data:
     config.data.update(name='custom', folder=data)

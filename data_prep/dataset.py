@@ -166,8 +166,8 @@ def _check_folder(out: str, mark: str, described: Mapping[str, Any]) -> Manifest
     ]
     raise ValueError(
       f'{out} holds a finished data set made from other input '
-      f'({", ".join(changed) or "other videos or labels"}): '
-      'choose another --out, or delete that folder to write it again'
+      f'({", ".join(changed) or "other videos or labels"}): choose another --out, or delete that '
+      'folder to write it again'
     )
   return manifest
 
@@ -233,8 +233,7 @@ def _write_shards(
   if None in done:
     raise RuntimeError(
       f'{plan[done.index(None)].file} is not in {out} after the run: the workers must write to a '
-      'file system that '
-      'this machine sees too'
+      'file system that this machine sees too'
     )
   return done
 

@@ -123,8 +123,7 @@ def _check_form(path: str, lines: Sequence[tuple[int, list[str]]], root: str) ->
       if separator in first[0] and not whole and (start == 'path' or start.endswith(EXTENSIONS)):
         raise ValueError(
           f'{path}: its columns are separated by {separator!r} ({first[0]!r}); separate them by '
-          'commas: '
-          'path,label[,start_s,end_s]'
+          'commas: path,label[,start_s,end_s]'
         )
   if (
     len(lines) > 1
@@ -137,8 +136,8 @@ def _check_form(path: str, lines: Sequence[tuple[int, list[str]]], root: str) ->
     ):
       raise ValueError(
         f'{path}: its first line ({",".join(first)}) names no file, the next one does '
-        f'({",".join(below)}): if it is a '
-        'header, call its columns path,label[,start_s,end_s]; else mend or remove it'
+        f'({",".join(below)}): if it is a header, call its columns path,label[,start_s,end_s]; '
+        'else mend or remove it'
       )
 
 
@@ -148,9 +147,8 @@ def _columns(path: str, first: list[str]) -> list[str]:
     usual = ['path', 'label', 'start_s', 'end_s']
     if len(first) not in (1, 2, 4):
       raise ValueError(
-        f'{path}: its first line has {len(first)} columns ({",".join(first)}); without a header it '
-        'must be '
-        'path,label or path,label,start_s,end_s'
+        f'{path}: its first line has {len(first)} columns ({",".join(first)}); without a header '
+        'it must be path,label or path,label,start_s,end_s'
       )
     return usual[: len(first)]
   names = [c if c.lower().startswith('label:') else c.lower() for c in first]

@@ -88,9 +88,8 @@ def run_pool(
       return [f.result() for f in futures]
     except BrokenProcessPool as e:
       raise RuntimeError(
-        'a worker process died: out of memory, killed, or a file that crashes the decoder. Run the '
-        'same command '
-        'again to continue, with --processes=1 if it happens again'
+        'a worker process died: out of memory, killed, or a file that crashes the decoder. Run '
+        'the same command again to continue, with --processes=1 if it happens again'
       ) from e
     finally:
       pool.shutdown(wait=False, cancel_futures=True)

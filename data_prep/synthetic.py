@@ -76,8 +76,7 @@ def _complete(out: str, origin: dict[str, Any]) -> Manifest | None:
   if manifest and manifest['settings'].get('origin') != origin:
     raise ValueError(
       f'{out} holds another data set: {manifest["settings"].get("origin", manifest["name"])}, not '
-      f'{origin}; '
-      'choose another --out, or delete that folder'
+      f'{origin}; choose another --out, or delete that folder'
     )
   return manifest
 

@@ -72,9 +72,8 @@ def summary(manifest: Manifest, out: str) -> str:
   for name, split in manifest['splits'].items():
     megabytes = sum(shard['bytes'] for shard in split['shards']) / 1e6
     lines.append(
-      f'  {name}: {split["clips"]} clips, {split["frames"]} frames, {split["duration_s"] / 60:.1f} '
-      'min, '
-      f'{megabytes:.1f} MB in {len(split["shards"])} shards'
+      f'  {name}: {split["clips"]} clips, {split["frames"]} frames, '
+      f'{split["duration_s"] / 60:.1f} min, {megabytes:.1f} MB in {len(split["shards"])} shards'
     )
   if manifest['failed']:
     reasons = ', '.join(f'{count} {kind}' for kind, count in manifest['failed_by_reason'].items())

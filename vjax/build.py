@@ -134,9 +134,8 @@ def model(config: Any, num_classes: int) -> VideoModel:
   if backbone.clip_frames() not in (None, clip.num_frames):
     raise ValueError(
       f'config.clip.num_frames is {clip.num_frames}, but the model is made for '
-      f'{backbone.clip_frames()}: '
-      'set config.model.frames '
-      f'too, or choose a model for {clip.num_frames} frames'
+      f'{backbone.clip_frames()}: set config.model.frames too, or choose a model for '
+      f'{clip.num_frames} frames'
     )
   # A head may ask for facts of the clip, and for settings that the backbone shares with it (a
   # decoder's patch).
@@ -477,10 +476,8 @@ def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:
     if known and spec.name in registry.find('data.datasets', name).SPEC.leaks and not init.leak:
       raise ValueError(
         f'config.init.path is {init.path!r}, trained on {name}, which has test videos of '
-        f'{spec.name} among its training '
-        f'videos: no number on {spec.name} would mean anything. Start from other weights, or set '
-        'config.init.leak=True '
-        f'and never report it'
+        f'{spec.name} among its training videos: no number on {spec.name} would mean anything. '
+        'Start from other weights, or set config.init.leak=True and never report it'
       )
   return names
 

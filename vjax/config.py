@@ -244,9 +244,8 @@ class AugmentConfig:
     if self.device_frame_size and (self.rand_augment or self.random_erasing):
       raise ValueError(
         f'augment.device_frame_size is {self.device_frame_size} with '
-        f'rand_augment={self.rand_augment}, '
-        f'random_erasing={self.random_erasing}: these need crops on the host, set '
-        'device_frame_size=None'
+        f'rand_augment={self.rand_augment}, random_erasing={self.random_erasing}: these need '
+        'crops on the host, set device_frame_size=None'
       )
 
 

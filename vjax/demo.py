@@ -61,12 +61,10 @@ def verdict(rows: list[tuple[str, float, float]], clips: float) -> str:
 
   return (
     f'Chance is {chance:.1%}. The better classifier reaches {max(scratch, tuned):.1%}. Under the '
-    'probe the autoencoder '
-    f'is at {compare(probe, untrained)} against its untrained twin; fine-tuned it is at '
-    f'{compare(tuned, scratch)} '
-    'against training from scratch with equally many steps. This is one seed and a short '
-    'pre-training: '
-    'configs/studies/mae_pretraining.py has three seeds and twice as many steps.'
+    f'probe the autoencoder is at {compare(probe, untrained)} against its untrained twin; '
+    f'fine-tuned it is at {compare(tuned, scratch)} against training from scratch with equally '
+    'many steps. This is one seed and a short pre-training: configs/studies/mae_pretraining.py '
+    'has three seeds and twice as many steps.'
   )
 
 

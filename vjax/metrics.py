@@ -76,8 +76,7 @@ def writing(workdir: str | os.PathLike) -> Iterator[None]:
     )
     raise OSError(
       f'cannot write to {workdir}: {reason}. Make room, or give a --workdir that can be written '
-      'to; the same command '
-      f'continues from the last checkpoint'
+      'to; the same command continues from the last checkpoint'
     ) from error
 
 

@@ -248,8 +248,7 @@ def check_patterns(argument: str, patterns: Sequence[str], params: Any) -> None:
       close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.0)
       raise ValueError(
         f'{argument} has {pattern!r}, which matches none of {len(names)} parameters (whole names '
-        'are matched); '
-        f'close names: {", ".join(close)}'
+        f'are matched); close names: {", ".join(close)}'
       )
 
 

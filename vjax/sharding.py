@@ -67,8 +67,7 @@ def to_global(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     if len(x) % devices:
       raise ValueError(
         f'batch[{name!r}] has {len(x)} rows on this host, which {devices} devices cannot share: '
-        'set data.batch_size to a '
-        f'multiple of the number of devices'
+        'set data.batch_size to a multiple of the number of devices'
       )
   return {name: jax.make_array_from_process_local_data(rows(mesh), x) for name, x in batch.items()}
 
@@ -105,8 +104,7 @@ def microbatches(mesh: Mesh, batch: Any, count: int) -> Any:
     if x.shape[0] % (devices * count):
       raise ValueError(
         f'{x.shape[0]} clips a step cannot be split over {devices} devices and '
-        f'train.grad_accumulation={count}: make '
-        f'data.batch_size a multiple of {devices * count}'
+        f'train.grad_accumulation={count}: make data.batch_size a multiple of {devices * count}'
       )
     rest = x.shape[1:]
     x = x.reshape(devices, count, x.shape[0] // (devices * count), *rest).swapaxes(0, 1)

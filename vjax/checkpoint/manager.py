@@ -125,9 +125,8 @@ class Checkpoints:
     except Exception as error:
       raise OSError(
         f'the checkpoint of step {self._saving} could not be written to {self._folder}: '
-        f'{reason(error)}; '
-        f'{self.last_good()}. Make room or mend the folder, then start the same command again: it '
-        'continues from there'
+        f'{reason(error)}; {self.last_good()}. Make room or mend the folder, then start the same '
+        'command again: it continues from there'
       ) from error
 
   def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]]:

@@ -21,8 +21,8 @@ class Meta(dict):
   def __missing__(self, name: str) -> Any:
     raise ValueError(
       f'{self.path} has no {name!r}, only {", ".join(sorted(self)) or "nothing"}: this needs the '
-      'workdir of a training '
-      f'run, or weights converted by `python -m vjax.convert` since it writes a config'
+      'workdir of a training run, or weights converted by `python -m vjax.convert` since it '
+      'writes a config'
     )
 
 
@@ -36,8 +36,7 @@ def read_meta(path: str | os.PathLike) -> Meta:
   if not file.is_file():
     raise FileNotFoundError(
       f'no meta.json in {files.path(path)}: give the --workdir of a training run, or a folder '
-      'written by '
-      f'`python -m vjax.convert`'
+      'written by `python -m vjax.convert`'
     )
   try:
     content = json.loads(file.read_text())

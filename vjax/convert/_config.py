@@ -188,8 +188,7 @@ def classes(path: str, count: int) -> list[str]:
   if len(names) != count or len(set(names)) != count:
     raise ValueError(
       f'--classes={path} has {len(set(names))} different names on {len(names)} lines; the weights '
-      f'have {count} classes: '
-      f'one a line'
+      f'have {count} classes: one a line'
     )
   return names
 

@@ -49,9 +49,8 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   if kernel.shape[2:] != wanted[1:]:
     raise ValueError(
       f'the patches are {kernel.shape[2]}x{kernel.shape[3]} px, the video model wants '
-      f'{wanted[1]}x{wanted[2]} (the image '
-      f'ViT-H has 14): choose other weights, or give patch=({wanted[0]}, {kernel.shape[2]}, '
-      f'{kernel.shape[3]})'
+      f'{wanted[1]}x{wanted[2]} (the image ViT-H has 14): choose other weights, or give '
+      f'patch=({wanted[0]}, {kernel.shape[2]}, {kernel.shape[3]})'
     )
   side = math.isqrt(table.shape[1] - 1)
   if side * side != table.shape[1] - 1:

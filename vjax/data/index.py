@@ -232,9 +232,8 @@ def load_index(
     found = (folder / str(name)).stat().length
     if found != size:
       raise ValueError(
-        f'{folder / str(name)}: index older than its shard, or the shard cut short or swapped with '
-        f'another ({size} bytes '
-        f'expected, {found} found); copy it again, or run: {rebuild}'
+        f'{folder / str(name)}: index older than its shard, or the shard cut short or swapped '
+        f'with another ({size} bytes expected, {found} found); copy it again, or run: {rebuild}'
       )
   tfrecord.forget([str(folder / str(name)) for name in names])
   labels = {
@@ -275,8 +274,7 @@ def _frame_columns(
   if size != rows * TABLE.itemsize:
     raise ValueError(
       f'{file} has {size} bytes, {rows * TABLE.itemsize} by {path.name}: they are not of one '
-      'making; copy both from '
-      f'where they were made, or run: {rebuild}'
+      f'making; copy both from where they were made, or run: {rebuild}'
     )
   table = np.memmap(file, TABLE, mode='r') if rows else np.zeros(0, TABLE)
   return {

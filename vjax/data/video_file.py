@@ -127,8 +127,7 @@ def stored_size(width: float, height: float, short_side: int) -> tuple[int, int]
   if max(size) > _MOST_SIDE or size[0] * size[1] > MOST_PIXELS:
     raise VideoError(
       f'too large: {width:g}x{height:g} pixels, {size[0]}x{size[1]} as stored; at most '
-      f'{_MOST_SIDE} a side and '
-      f'{MOST_PIXELS} in all'
+      f'{_MOST_SIDE} a side and {MOST_PIXELS} in all'
     )
   return size
 

@@ -168,8 +168,7 @@ def scores(
   if probabilities.shape[1:] != (num_classes,) or labels.shape != wanted:
     raise ValueError(
       f'probabilities are {probabilities.shape} and labels {labels.shape} for {num_classes} '
-      'classes and '
-      f'multi_label={multi_label}: need (N, {num_classes}) and {wanted}'
+      f'classes and multi_label={multi_label}: need (N, {num_classes}) and {wanted}'
     )
   smallest = np.finfo(np.float32).tiny
   log = lambda p: np.log(np.maximum(p.astype(np.float64), smallest))

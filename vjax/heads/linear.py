@@ -74,15 +74,13 @@ class Head(nn.Module):
       if any(size < n for size, n in zip(x.shape[1:4], window)):
         raise ValueError(
           f'the map is {x.shape[1:4]} (time, height, width), smaller than window={self.window}: '
-          'test with more frames '
-          'or pixels, or set window=None for the plain mean'
+          'test with more frames or pixels, or set window=None for the plain mean'
         )
       x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
       means.append(nn.avg_pool(x, window).reshape(x.shape[0], -1, x.shape[-1]))
     if len({x.shape[1] for x in means}) > 1:
       raise ValueError(
         f'window={self.window} fits {[x.shape[1] for x in means]} times into the maps of the '
-        'pathways: their positions must '
-        f'correspond, give 0 for the axis of time'
+        'pathways: their positions must correspond, give 0 for the axis of time'
       )
     return jnp.concatenate(means, axis=-1)

@@ -60,8 +60,8 @@ class BatchNorm(nn.Module):
     if batch % size:
       raise ValueError(
         f'group_size={size} does not divide the batch of {batch} clips: choose a batch that is a '
-        'multiple of the '
-        'clips per statistic, or set group_size=0 for statistics over the whole batch'
+        'multiple of the clips per statistic, or set group_size=0 for statistics over the whole '
+        'batch'
       )
     return batch // size
 

@@ -46,8 +46,7 @@ def grid_of(shape: tuple[int, int, int], patch: Grid) -> Grid:
   if shape[0] % patch[0] or 0 in grid:
     raise ValueError(
       f'a clip of {shape[0]}x{shape[1]}x{shape[2]} (frames, rows, columns) does not split into '
-      f'patches {patch}: '
-      f'frames must be a multiple of {patch[0]}, and each side at least one patch'
+      f'patches {patch}: frames must be a multiple of {patch[0]}, and each side at least one patch'
     )
   return grid
 
@@ -57,9 +56,9 @@ def check_grid(shape: tuple[int, ...], grid: Grid, wanted: Grid) -> None:
   position tables are for."""
   if grid != wanted:
     raise ValueError(
-      f'a clip of {tuple(shape)} frames, rows, columns makes a token grid {grid}, but the position '
-      'tables are for '
-      f'{wanted}: set frames and crop of the model; checkpoints are resized on loading'
+      f'a clip of {tuple(shape)} frames, rows, columns makes a token grid {grid}, but the '
+      f'position tables are for {wanted}: set frames and crop of the model; checkpoints are '
+      'resized on loading'
     )
 
 

@@ -403,8 +403,7 @@ class ResNet(types.Backbone):
     if token_mask is not None:
       raise ValueError(
         'token_mask is given, but a ResNet has no tokens to leave out: use models/vit.py for '
-        'masked '
-        'training'
+        'masked training'
       )
     check_stages(self, 'depths', 'convs', 'time_strides', 'space_strides')
     if not set(KINDS).issuperset(self.convs):

@@ -96,8 +96,7 @@ class Backbone(types.Backbone):
     if token_mask is not None:
       raise ValueError(
         'token_mask is given, but bLResNet has no tokens to leave out: use models/vit.py for '
-        'masked '
-        'training'
+        'masked training'
       )
     if video.shape[1] % 2:
       raise ValueError(

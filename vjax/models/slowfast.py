@@ -159,8 +159,7 @@ class Backbone(types.Backbone):
     if token_mask is not None:
       raise ValueError(
         'token_mask is given, but SlowFast has no tokens to leave out: use models/vit.py for '
-        'masked '
-        'training'
+        'masked training'
       )
     self._check()
     config = block_config(self, self.sts)
