@@ -6,7 +6,7 @@ one.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -59,7 +59,7 @@ def state_shardings(mesh: Mesh, shapes: Any) -> Any:
   return jax.tree.map(spec, shapes)
 
 
-def to_global(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+def to_global(mesh: Mesh, batch: Mapping[str, Any]) -> Any:
   """This host's rows -> arrays split over all devices of all hosts. Raises ValueError where rows do
   not divide."""
   devices = len(mesh.local_devices)

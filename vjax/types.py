@@ -6,17 +6,41 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# video (B, T, H, W, C) uint8 on the host, float in models; label (B,) or (B, K); valid (B,) 1 =
-# real, 0 = padding; video_id (B,) int; in training also rng (B,), one random key a clip.
-Batch = dict[str, Any]
 Metrics = dict[str, 'Mean']
+
+
+class Batch(TypedDict):
+  """Clips of a step or of an evaluation. B counts clips, repeats of a video adjacent.
+
+  Attributes:
+    video: uint8 (B, T, H, W, 3) in training, (B, V, T, H, W, 3) in evaluations; objectives are
+      given normalized float32 (B, T, H, W, 3).
+    label: int32 (B,), -1 = hidden; or float32 (B, K), multi-hot.
+    valid: (B,), 1 = real, 0 = a row that only fills the batch.
+    video_id: int32 (B,), record number; -1 in rows that are not valid.
+    epoch: int32 (B,), in training.
+    window: int32 (B, 4), (y, x, height, width) of the crop, where the host sends whole frames.
+    mirror: bool (B,), with `window`.
+    color: float32 (B, 3), brightness, contrast and saturation, with `window`.
+    rng: (B,) one random key a clip, added by the training step.
+  """
+
+  video: Any
+  label: Any
+  valid: Any
+  video_id: Any
+  epoch: NotRequired[Any]
+  window: NotRequired[Any]
+  mirror: NotRequired[Any]
+  color: NotRequired[Any]
+  rng: NotRequired[Any]
 
 
 @dataclass(frozen=True)
@@ -229,11 +253,19 @@ class Backbone(nn.Module):
     return None
 
 
+class Head(Protocol):
+  """Head on a backbone: a flax module called with its Features."""
+
+  def __call__(self, features: Features, *, train: bool) -> Any:
+    """Returns an array, such as scores (B, K), or a mapping of arrays by dataset."""
+    ...
+
+
 class VideoModel(nn.Module):
   """A backbone and a head; params = {'backbone': ..., 'head': ...}."""
 
   backbone: Backbone
-  head: nn.Module
+  head: Any  # a flax module that is a Head
 
   def __call__(
     self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None

@@ -18,13 +18,13 @@ from vjax.heads import linear
 from vjax.heads import mae as mae_head
 from vjax.models import vit
 from vjax.objectives import classify, mae
-from vjax.types import VideoModel
+from vjax.types import Batch, VideoModel
 
 CLASSES = 400
 OPTIMIZER = dict(name='adamw', b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05)
 
 
-def pixels(batch: dict[str, Any]) -> jax.Array:
+def pixels(batch: Batch) -> jax.Array:
   """Normalized clips of uint8 ones."""
   return (batch['video'].astype(jnp.float32) / 255 - 0.45) / 0.225
 

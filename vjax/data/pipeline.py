@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def train_batches(
   start_step: int,
   host: int,
   hosts: int,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Any]:
   """Endless batches of this host's share of `batch` videos a step, from start_step on.
 
   video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or
@@ -85,7 +86,7 @@ def eval_batches(
   host: int,
   hosts: int,
   size: tuple[int, int] | None = None,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Any]:
   """Every clip once, in record order: this host's share of `batch` videos a step, equally many
   steps on every host.
 
