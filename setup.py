@@ -40,7 +40,7 @@ setup(
   package_data={'vjax': ['py.typed']},
   install_requires=[
     'absl-py>=2.1',
-    # 19 lost metadata_errors; predict reads a user's file; data_prep reads a data set's
+    # 19 lost metadata_errors; predict reads a user's file; data_prep reads a dataset's
     'av>=18,<19',
     'clu>=0.0.12',
     'etils[epath]>=1.9',  # records by range from local folders and object stores

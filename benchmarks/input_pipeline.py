@@ -88,7 +88,7 @@ SETTINGS = {
 
 
 def make_videos(folder: pathlib.Path, videos: int = 32, frames: int = 300) -> list[bytes]:
-  """Writes a data set of `videos` records to the folder; some of its JPEG frames."""
+  """Writes a dataset of `videos` records to the folder; some of its JPEG frames."""
   import tensorflow as tf
 
   rng = np.random.default_rng(0)

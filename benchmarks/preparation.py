@@ -38,7 +38,7 @@ QUALITY = 95
 
 
 def make_motions(folder: pathlib.Path, count: int) -> list[str]:
-  """Names of `count` videos of the built-in data set."""
+  """Names of `count` videos of the built-in dataset."""
   names = [f'motions-{i:05}.mp4' for i in range(count)]
   for i, name in enumerate(names):
     synthetic.encode(str(folder / name), render_clip(0, 'bench', i)[0])

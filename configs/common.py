@@ -1,5 +1,5 @@
-"""Parts that configs share: the typed one-string argument, normalizations, and the built-in data
-set for `tiny`."""
+"""Parts that configs share: the typed one-string argument, normalizations, and the built-in
+dataset for `tiny`."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ KINETICS_PIXELS = dict(
 )  # PySlowFast's, RGB in [0, 1]
 IMAGENET_PIXELS = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # ImageNet's
 VMZ_PIXELS = dict(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))  # VMZ's
-# The built-in data set, 12 motions, at a size that two cores train on in minutes: 8 frames over the
+# The built-in dataset, 12 motions, at a size that two cores train on in minutes: 8 frames over the
 # whole clip, the whole frame squeezed to 54 x 54 px, of which a training crop takes 48 x 48.
 # Patches are four frames long: from the motion inside a patch the network learns within 1000 steps;
 # with two frames it had barely begun.
@@ -46,7 +46,7 @@ def warm_start(path: str) -> dict[str, Any]:
 def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
   """config.data of k400, k600 or k700, with `ssv2` also of Something-Something V2 (one frame of
   each segment, nothing mirrored), or of a folder of your own under data_dir; '' leaves it. Raises
-  ValueError for any other data set that vjax/data/datasets/ has: its recipe is another."""
+  ValueError for any other dataset that vjax/data/datasets/ has: its recipe is another."""
   known = ('k400', 'k600', 'k700', *(('ssv2',) if ssv2 else ()))
   if data in known:
     config.data.name = data

@@ -4,7 +4,7 @@ Expected: top-1 / top-5 of 81.3 / 94.9 (B), 84.8 / 96.2 (L), 85.1 / 96.6 (H), 3 
 (table 7; 1600 epochs of pre-training).
 Command:  python -m vjax.main --config=configs/mae_finetune_k400.py:variant=L,init=runs/mae_k400_variant-L
           python -m vjax.main --config=configs/mae_finetune_k400.py:tiny
-Without init it trains from scratch. A data set of your own: data=FOLDER, see README.md. The chain
+Without init it trains from scratch. A dataset of your own: data=FOLDER, see README.md. The chain
 of table 7 (K600, L 86.5 / 97.2, H 86.8 / 97.2): mae_k400.py:variant=L,epochs=1600,data=k600, then
 this with data=k600,init=THAT, then this with init=THAT,intermediate. Weights that saw Kinetics-700
 are refused: it has test videos of Kinetics-400. Table 11 (84.4, 84.1 and 83.8 at 1.0, 1.2 and 1.3

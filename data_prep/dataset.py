@@ -23,7 +23,7 @@ from vjax.data import manifest as manifests
 from vjax.data.index import write_index
 from vjax.data.manifest import FORMAT, Manifest, SplitEntry
 
-_LOCK = '.writing.lock'  # there while a folder holds an unfinished data set
+_LOCK = '.writing.lock'  # there while a folder holds an unfinished dataset
 
 
 def write_dataset(
@@ -131,7 +131,7 @@ def lock(path: str) -> Iterator[None]:
 
 def complete_manifest(out: str) -> Manifest | None:
   """Returns the manifest in a folder, None if there is none (yet)."""
-  return manifests.read(out, 'delete the folder to write the data set again')
+  return manifests.read(out, 'delete the folder to write the dataset again')
 
 
 def _find(folder: str, pattern: str) -> list[str]:
@@ -151,7 +151,7 @@ def _key(row: Row) -> tuple[str, str]:
 
 
 def _check_folder(out: str, mark: str, described: Mapping[str, Any]) -> Manifest | None:
-  """Returns the manifest if the data set is complete. Raises ValueError if the folder holds
+  """Returns the manifest if the dataset is complete. Raises ValueError if the folder holds
   another, or records without one."""
   manifest = complete_manifest(out)
   if not manifest and not os.path.exists(os.path.join(out, _LOCK)) and _find(out, '*.tfrecord*'):
@@ -165,7 +165,7 @@ def _check_folder(out: str, mark: str, described: Mapping[str, Any]) -> Manifest
       f'{k} {theirs.get(k)!r} -> {v!r}' for k, v in described.items() if theirs.get(k) != v
     ]
     raise ValueError(
-      f'{out} holds a finished data set made from other input '
+      f'{out} holds a finished dataset made from other input '
       f'({", ".join(changed) or "other videos or labels"}): choose another --out, or delete that '
       'folder to write it again'
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-VERSION = 2  # part of a data set's settings: change it with any pixel
+VERSION = 2  # part of a dataset's settings: change it with any pixel
 HEIGHT, WIDTH, FPS = 96, 128, 12
 MOTIONS = (  # drawn forwards, then its reverse
   *('right', 'left', 'down', 'up', 'grow', 'shrink'),

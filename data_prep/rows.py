@@ -43,7 +43,7 @@ class Row:
 
   @property
   def media_id(self) -> str:
-    """The path, and the segment if there is one: unique within a data set's split."""
+    """The path, and the segment if there is one: unique within a dataset's split."""
     if self.start_s is None and self.end_s is None:
       return self.path
     end = 'end' if self.end_s is None else f'{self.end_s:.10g}'

@@ -69,7 +69,7 @@ class Settings:
       )
 
   def described(self) -> dict[str, Any]:
-    """The settings for manifest and fingerprint, without a bound that is the usual one: data sets
+    """The settings for manifest and fingerprint, without a bound that is the usual one: datasets
     made before there was one are still of these settings."""
     return {k: v for k, v in asdict(self).items() if k != 'max_duration_s' or v != MAX_DURATION_S}
 

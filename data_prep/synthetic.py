@@ -1,4 +1,4 @@
-"""The built-in data set `motions`: rendered and encoded as H.264 videos, then written as records
+"""The built-in dataset `motions`: rendered and encoded as H.264 videos, then written as records
 like any other.
 
   python -m data_prep.synthetic --out=data/motions [--scale=2] [--train=3000 --test=600] [--seed=0]
@@ -27,7 +27,7 @@ from vjax.data.manifest import Manifest
 TRAIN_CLIPS, TEST_CLIPS = 3000, 600
 SETTINGS = shards.Settings(short_side_px=96, quality=60, frame_rate=0)
 _BATCH = 25  # clips a task
-_CRF = 25  # H.264 quality; with the JPEG quality above, the whole data set stays below 200 MB
+_CRF = 25  # H.264 quality; with the JPEG quality above, the whole dataset stays below 200 MB
 
 
 def prepare(
@@ -75,7 +75,7 @@ def _complete(out: str, origin: dict[str, Any]) -> Manifest | None:
   manifest = dataset.complete_manifest(out)
   if manifest and manifest['settings'].get('origin') != origin:
     raise ValueError(
-      f'{out} holds another data set: {manifest["settings"].get("origin", manifest["name"])}, not '
+      f'{out} holds another dataset: {manifest["settings"].get("origin", manifest["name"])}, not '
       f'{origin}; choose another --out, or delete that folder'
     )
   return manifest
@@ -90,11 +90,11 @@ def _claim(out: str, origin: dict[str, Any]) -> None:
       theirs = json.load(file)
     if theirs != origin:
       raise ValueError(
-        f'{out} holds an unfinished data set: {theirs}, not {origin}; finish it, or delete that '
+        f'{out} holds an unfinished dataset: {theirs}, not {origin}; finish it, or delete that '
         'folder'
       )
   elif set(os.listdir(out)) - {'.rendering.lock'}:
-    raise ValueError(f'{out} is not empty and holds no motions data set; choose another --out')
+    raise ValueError(f'{out} is not empty and holds no motions dataset; choose another --out')
   shards.write_json(path, origin)
 
 
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--out', required=True, help='folder of the data set, e.g. data/motions')
+  parser.add_argument('--out', required=True, help='folder of the dataset, e.g. data/motions')
   parser.add_argument('--scale', type=float, default=1.0, help='multiplies the number of clips')
   parser.add_argument(
     '--train', type=int, default=TRAIN_CLIPS, help='training clips, before --scale'

@@ -1,4 +1,4 @@
-"""Videos -> a data set of TFRecord shards, with manifest, index and a list of what failed.
+"""Videos -> a dataset of TFRecord shards, with manifest, index and a list of what failed.
 
   python -m data_prep.write --folder=DIR --out=data/mine                 # DIR/<class>/*.mp4
   python -m data_prep.write --manifest=train.csv --videos=DIR --out=data/mine
@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   add = parser.add_argument
-  add('--out', required=True, help='folder of the data set, e.g. data/mine')
+  add('--out', required=True, help='folder of the dataset, e.g. data/mine')
   add('--folder', help='DIR/<class>/*.mp4, or DIR/<train|val|test>/<class>/*.mp4')
   add(
     '--manifest',

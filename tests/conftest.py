@@ -40,7 +40,7 @@ def optimized():
 
 @pytest.fixture(scope='session')
 def data_dir(tmp_path_factory) -> pathlib.Path:
-  """A folder with the built-in data set, 60 training and 36 test clips: real H.264 videos, written
+  """A folder with the built-in dataset, 60 training and 36 test clips: real H.264 videos, written
   as records."""
   from data_prep import synthetic
 

@@ -109,7 +109,7 @@ def test_records_are_read_by_range(store, request, tmp_path, monkeypatch):
 
 
 def test_missing_and_damaged_data_are_named(s3, tmp_path):
-  with pytest.raises(FileNotFoundError, match='no data set in s3://bucket/nothing/toy'):
+  with pytest.raises(FileNotFoundError, match='no dataset in s3://bucket/nothing/toy'):
     batches(f'{s3}/nothing')
   make.dataset(tmp_path / 'toy')
   upload(tmp_path / 'toy', f'{s3}/cut')

@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', default='runs/demo', help='where runs and report go')
   parser.add_argument(
-    '--data_dir', default=build.default_data_dir(), help='folder of prepared data sets'
+    '--data_dir', default=build.default_data_dir(), help='folder of prepared datasets'
   )
   parser.add_argument('--short', action='store_true', help='a few steps of everything, for tests')
   args: Any = parser.parse_args(argv)

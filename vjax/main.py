@@ -17,7 +17,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Checkpoints and logs; default runs/<config name>.')
 _DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, 'Folder of prepared data sets; default $VJAX_DATA, else data.'
+  'data_dir', None, 'Folder of prepared datasets; default $VJAX_DATA, else data.'
 )
 _MODE = flags.DEFINE_enum(
   'mode', 'train', ['train', 'evaluate'], 'evaluate: the newest checkpoint of workdir.'

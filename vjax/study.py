@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('study', help='configs/studies/NAME.py')
   parser.add_argument('--workdir', help='default runs/NAME')
   parser.add_argument(
-    '--data_dir', default=build.default_data_dir(), help='folder of prepared data sets'
+    '--data_dir', default=build.default_data_dir(), help='folder of prepared datasets'
   )
   parser.add_argument(
     '--only',

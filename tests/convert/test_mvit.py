@@ -1,5 +1,5 @@
-"""MViT's published weights: PySlowFast's and MultiTrain's, resized, and with the head of one data
-set of several."""
+"""MViT's published weights: PySlowFast's and MultiTrain's, resized, and with the head of one
+dataset of several."""
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ def test_a_head_must_be_named():
   with pytest.raises(ValueError, match='dataset=None: the weights have heads for kinetics, ssv2'):
     convert.load('multitrain', weights, variant='b_16x4')
   single = golden_files.weights(golden_files.load('mt_MVITV2_FULL_B_16x4'))
-  with pytest.raises(ValueError, match='of one data set'):
+  with pytest.raises(ValueError, match='of one dataset'):
     convert.load('multitrain', single, variant='b_16x4', dataset='kinetics')
   with pytest.raises(
     ValueError,

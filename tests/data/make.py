@@ -1,4 +1,4 @@
-"""Small data sets for tests: records built with tf.train.SequenceExample, so that they are what
+"""Small datasets for tests: records built with tf.train.SequenceExample, so that they are what
 DMVR writes."""
 
 import json

@@ -1,4 +1,4 @@
-"""Facts of the data sets."""
+"""Facts of the datasets."""
 
 from vjax import registry
 

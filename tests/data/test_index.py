@@ -117,7 +117,7 @@ def test_two_series_of_shards(toy):
 
 
 def test_incomplete_folders(toy, tmp_path):
-  with pytest.raises(FileNotFoundError, match='no data set in .*nowhere; to prepare it: make it'):
+  with pytest.raises(FileNotFoundError, match='no dataset in .*nowhere; to prepare it: make it'):
     open_index(str(tmp_path / 'nowhere'), 'train', prepare='make it')
   (toy / 'train.index.npz').rename(toy / 'elsewhere')
   with pytest.raises(

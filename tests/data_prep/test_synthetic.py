@@ -1,4 +1,4 @@
-"""The built-in data set: pure functions of the seed, pairs that only time separates, nothing for a
+"""The built-in dataset: pure functions of the seed, pairs that only time separates, nothing for a
 mean pixel."""
 
 import csv
@@ -164,11 +164,11 @@ def test_prepared_once(motions, tmp_path):
   before = {p: p.stat().st_mtime_ns for p in out.iterdir()}
   assert synthetic.prepare(str(out), **TINY) == manifest
   assert before == {p: p.stat().st_mtime_ns for p in out.iterdir()}
-  with pytest.raises(ValueError, match="holds another data set.*'seed': 3.*'seed': 4"):
+  with pytest.raises(ValueError, match="holds another dataset.*'seed': 3.*'seed': 4"):
     synthetic.prepare(str(out), **TINY | {'seed': 4})
   (tmp_path / 'letters').mkdir()
   (tmp_path / 'letters' / 'a.txt').write_text('mine')
-  with pytest.raises(ValueError, match='is not empty and holds no motions data set'):
+  with pytest.raises(ValueError, match='is not empty and holds no motions dataset'):
     synthetic.prepare(str(tmp_path / 'letters'), **TINY)
 
 
@@ -189,7 +189,7 @@ def test_interrupted_rendering_continues(motions, tmp_path, monkeypatch):
   there = {p: p.stat().st_mtime_ns for p in out.glob('videos/*/*.mp4')}
   assert len(there) == 9 and not (out / 'manifest.json').exists()
   monkeypatch.undo()
-  with pytest.raises(ValueError, match='unfinished data set'):
+  with pytest.raises(ValueError, match='unfinished dataset'):
     synthetic.prepare(str(out), **TINY | {'seed': 4})
   synthetic.prepare(str(out), **TINY, processes=1)
   assert {p: p.stat().st_mtime_ns for p in there} == there

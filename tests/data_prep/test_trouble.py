@@ -63,7 +63,7 @@ TROUBLE = {
 
 @pytest.mark.parametrize('what', TROUBLE)
 def test_trouble_of_the_machine_is_no_failure_of_a_video(what, tmp_path, monkeypatch):
-  """Videos that vanish in the middle would leave a 'complete' data set of the few before: the run
+  """Videos that vanish in the middle would leave a 'complete' dataset of the few before: the run
   ends with an error, and once they are back the same command gives what an undisturbed run does."""
   act, words = TROUBLE[what]
   videos = eight(tmp_path)

@@ -1,4 +1,4 @@
-"""Videos to a data set folder, whole: records, manifest, failures, restarts, runners."""
+"""Videos to a dataset folder, whole: records, manifest, failures, restarts, runners."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ from vjax.data.index import open_index, read_record
 
 
 def digests(folder):
-  """File name -> hash of all that a data set folder holds."""
+  """File name -> hash of all that a dataset folder holds."""
   return {
     p.name: hashlib.sha256(p.read_bytes()).hexdigest()
     for p in sorted(folder.iterdir())

@@ -173,7 +173,7 @@ def test_a_finished_run_started_again_changes_nothing(evaluating, tmp_path):
 
 
 def shards(folder) -> dict[str, bytes]:
-  """What a data set consists of, by name: everything but the videos it was made from."""
+  """What a dataset consists of, by name: everything but the videos it was made from."""
   return {
     str(p.relative_to(folder)): p.read_bytes()
     for p in sorted(pathlib.Path(folder).glob('*'))
@@ -182,7 +182,7 @@ def shards(folder) -> dict[str, bytes]:
 
 
 def agree_but_for_the_name(one, two) -> None:
-  """Two data sets are the same byte for byte, their manifests too but for what they are called."""
+  """Two datasets are the same byte for byte, their manifests too but for what they are called."""
   a, b = shards(one), shards(two)
   assert a.keys() == b.keys() and 'manifest.json' in a
   a['manifest.json'] = a['manifest.json'].replace(

@@ -114,7 +114,7 @@ GOOD = {
 
 @pytest.fixture(scope='module')
 def films(tmp_path_factory):
-  """A class folder with everything good and bad, and the data set written of it."""
+  """A class folder with everything good and bad, and the dataset written of it."""
   root = tmp_path_factory.mktemp('films')
   place = root / 'in' / 'a'
   place.mkdir(parents=True)

@@ -60,9 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     metavar='KEY=VALUE',
     help='override: frames=32, dataset=ssv2; may be repeated',
   )
-  add(
-    '--trained_on', default='', help='data sets, comma-separated (k700): they guard against leaks'
-  )
+  add('--trained_on', default='', help='datasets, comma-separated (k700): they guard against leaks')
   add('--classes', default='', help='file with the name of a class on each line')
   for key in ('num_frames', 'frame_stride', 'crop_size', 'short_side'):
     add(

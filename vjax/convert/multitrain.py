@@ -1,7 +1,7 @@
-"""MultiTrain's MViT (Liang et al. 2022): trained on one data set, or the backbone of several with
+"""MultiTrain's MViT (Liang et al. 2022): trained on one dataset, or the backbone of several with
 the head of one.
 
-What only training needs (projections between data sets, the expander of the informative loss) is
+What only training needs (projections between datasets, the expander of the informative loss) is
 left out.
 """
 
@@ -63,7 +63,7 @@ def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
 
 
 def _one_head(tensors: dict[str, np.ndarray], dataset: str | None) -> dict[str, np.ndarray]:
-  """The tensors with the head of one data set, called 'head.fc1' and 'head.fc2', or
+  """The tensors with the head of one dataset, called 'head.fc1' and 'head.fc2', or
   'head.projection' where it is linear."""
   found = {
     name: re.fullmatch(r'head\.heads\.([^.]+)(\.fc\d)?\.(weight|bias)', name) for name in tensors
@@ -71,7 +71,7 @@ def _one_head(tensors: dict[str, np.ndarray], dataset: str | None) -> dict[str, 
   datasets = sorted({match[1] for match in found.values() if match})
   if not datasets:
     if dataset is not None:
-      raise ValueError(f'dataset={dataset!r}: these weights are of one data set, leave it out')
+      raise ValueError(f'dataset={dataset!r}: these weights are of one dataset, leave it out')
     return tensors
   if dataset not in datasets:
     raise ValueError(

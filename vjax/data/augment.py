@@ -42,7 +42,7 @@ def draw(
   width: int,
   flip: bool,
 ) -> Plan:
-  """The plan for one clip of frames of height x width pixels; flip: whether the data set may be
+  """The plan for one clip of frames of height x width pixels; flip: whether the dataset may be
   mirrored."""
   window = _WINDOWS[augment.crop](rng, augment, clip.crop_size, height, width)
   mirror = rng.random() < augment.flip and flip

@@ -192,7 +192,7 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
     'elsewhere)'
   )
   if not folder.exists():
-    raise FileNotFoundError(f'no data set in {folder}; to prepare it: {prepare}')
+    raise FileNotFoundError(f'no dataset in {folder}; to prepare it: {prepare}')
   remedy = f'copy it from where it was made, or prepare again: {prepare}'
   manifest = manifests.read(folder, remedy)
   if manifest is None:

@@ -311,7 +311,7 @@ def _batched(tf, places, item: Callable, rows: int):
 def _readable(
   tf, data, split: Split, row_of: Callable, rows: int, step: int
 ) -> Iterator[dict[str, np.ndarray]]:
-  """The data set's batches as numpy; a failure inside tf.data becomes a ValueError that names the
+  """The dataset's batches as numpy; a failure inside tf.data becomes a ValueError that names the
   record."""
   alive = [data.as_numpy_iterator()]
   # An iterator that is still there when Python shuts down waits forever for threads that wait for

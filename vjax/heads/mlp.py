@@ -1,4 +1,4 @@
-"""A classifier of two layers (Liang et al. 2022, MultiTrain: one for each data set)."""
+"""A classifier of two layers (Liang et al. 2022, MultiTrain: one for each dataset)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
