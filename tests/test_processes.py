@@ -152,7 +152,7 @@ def test_state_split_over_hosts_and_accumulation(data_dir, tmp_path):
     )
   )
   again = json.loads((tmp_path / 'two' / 'result.json').read_text())
-  assert again.keys() == result.keys()
+  assert again.keys() == result.keys() - {'training'}  # the file that said so is gone
   for name in again.keys() - {'step'}:
     for number in again[name]:
       np.testing.assert_allclose(again[name][number], result[name][number], **CLOSE)

@@ -28,10 +28,13 @@ def lines(workdir) -> list[dict]:
 
 def result(workdir) -> dict:
   """result.json without what the clock says."""
-  found = json.loads(pathlib.Path(workdir, 'result.json').read_text())
+  return timeless(json.loads(pathlib.Path(workdir, 'result.json').read_text()))
+
+
+def timeless(found: dict) -> dict:
+  """A result without what the clock says."""
   clock = ('train_s', 'eval_s', 'memory_gib')
-  found['training'] = {k: v for k, v in found['training'].items() if k not in clock}
-  return found
+  return {**found, 'training': {k: v for k, v in found['training'].items() if k not in clock}}
 
 
 def arrays(workdir, step: int) -> dict[str, np.ndarray]:
