@@ -114,8 +114,13 @@ def test_the_best_checkpoint_is_kept(run):
     ({'num_frames': 'all'}, "config.evals.x.num_frames is 'all'; it must be a whole number"),
     ({'croq_size': 40}, "config.evals.x has the unknown key 'croq_size'.*crop_size"),
     ({'dataset': 'k4000'}, "dataset 'k4000' is neither an alias in config.datasets"),
-    ({'dataset': 'motions_appearance'}, 'config.evals.x: .*classes, others than'),
+    (
+      {'dataset': 'motions_appearance'},
+      'config.evals.x: its classes .*are others than those trained',
+    ),
     ({'sampling': 'any'}, "no sampling rule 'any'"),
+    ({'num_crops': 2}, 'config.evals.x.num_crops is 2; it must be 1 .center. or 3'),
+    ({'crop_size': 40, 'short_side': 36}, 'crop_size 40 is more than short_side 36.*short_side=40'),
     ({'average': 'mean'}, "config.evals.x: average is 'mean'"),
     ({'name': 'probe', 'test_split': 'test'}, 'config.evals.x has the unknown key .split.'),
   ],
@@ -136,6 +141,12 @@ def test_the_metric_of_the_best_checkpoint_needs_an_evaluation(data_dir):
   config = config_of()
   config['train'] |= {'keep_best': 'val/top1'}
   with pytest.raises(ValueError, match="config.train.keep_best is 'val/top1'.*test, large, full"):
+    build.experiment(config, str(data_dir))
+  config['train'] |= {'keep_best': 'test/top1x'}
+  with pytest.raises(ValueError, match="'test/top1x'; config.evals.test reports top1, "):
+    build.experiment(config, str(data_dir))
+  config['train'] |= {'keep_best': 'test/top1', 'eval_epochs': 0.0}
+  with pytest.raises(ValueError, match="keep_best is 'test/top1', but train.eval_epochs is 0"):
     build.experiment(config, str(data_dir))
 
 

@@ -417,22 +417,19 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
         f'{where}: clips have several labels by manifest.json, and a softmax over classes would '
         'train on no such thing: set --config.objective.multi_label=True'
       )
-  best = config.train.keep_best.rpartition('/')[0]
-  if config.train.keep_best and best not in config.evals:
-    raise ValueError(
-      f'config.train.keep_best is {config.train.keep_best!r}; it must be EVALUATION/METRIC, the '
-      f'evaluation one of config.evals: {", ".join(config.evals) or "there is none"}'
-    )
+  _check_keep_best(config)
   for name, entry in config.evals.items():
     evaluation = registry.find('evals', entry.name).EVALUATION
-    _check_settings(name, entry, evaluation)
+    fixed = config.augment.crop == 'fixed' and not entry.own_size
+    _check_settings(name, entry, evaluation, fixed)
     for split in entry.splits.values():
       found = open_test(entry, split)[1]
       here = found.index.folder
       if evaluation.needs_classes and tuple(found.classes) != tuple(source.classes):
         raise ValueError(
-          f'config.evals.{name}: {here} has {len(found.classes)} classes, others than the '
-          f'{len(source.classes)} of {where} that are trained: evaluate it by a probe'
+          f'config.evals.{name}: its classes ({len(found.classes)}: {_some(found.classes)}) are '
+          f'others than those trained ({len(source.classes)}: {_some(source.classes)}): evaluate '
+          f"this dataset by an entry with name='probe'"
         )
       alone = entry.settings.get('save_predictions', False)
       if evaluation.needs_labels and not (found.index.label[found.rows] >= 0).any() and not alone:
@@ -446,8 +443,38 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
         )
 
 
-def _check_settings(name: str, entry: EvalConfig, evaluation: Evaluation) -> None:
-  """Raises ValueError for settings that the evaluation does not take."""
+def _some(names: tuple[str, ...]) -> str:
+  return ', '.join([*names[:3], *(['...'] if len(names) > 3 else [])])
+
+
+def _check_keep_best(config: Config) -> None:
+  """Raises ValueError where config.train.keep_best names no number of an evaluation, or nothing is
+  evaluated before the last step."""
+  best = config.train.keep_best
+  if not best:
+    return
+  name, _, metric = best.rpartition('/')
+  if name not in config.evals:
+    raise ValueError(
+      f'config.train.keep_best is {best!r}; it must be EVALUATION/METRIC, the evaluation one of '
+      f'config.evals: {", ".join(config.evals) or "there is none"}'
+    )
+  known = registry.find('evals', config.evals[name].name).EVALUATION.metrics
+  if known and metric not in known:
+    raise ValueError(
+      f'config.train.keep_best is {best!r}; config.evals.{name} reports {", ".join(known)}'
+    )
+  if not config.train.eval_epochs:
+    raise ValueError(
+      f'config.train.keep_best is {best!r}, but train.eval_epochs is 0 (evaluated at the end '
+      'only): '
+      'set --config.train.eval_epochs=1, say, or the best checkpoint is the last'
+    )
+
+
+def _check_settings(name: str, entry: EvalConfig, evaluation: Evaluation, fixed: bool) -> None:
+  """Raises ValueError for settings that the evaluation does not take. fixed: frames are scaled to
+  config.augment.size whatever their aspect."""
   from vjax.data import sampling
 
   known = [key.replace('batches', 'split') for key in parameters(evaluation.run)][1:]
@@ -456,12 +483,23 @@ def _check_settings(name: str, entry: EvalConfig, evaluation: Evaluation) -> Non
   lacking = [key for key in known if key.endswith('split') and key not in given]
   if lacking:
     raise ValueError(f'config.evals.{name} lacks {", ".join(lacking)}')
-  sampling.rule(entry.clip.sampling)
-  if evaluation.check:
-    try:
+  clip = entry.clip
+  if clip.num_crops not in (1, 3):
+    raise ValueError(
+      f'config.evals.{name}.num_crops is {clip.num_crops}; it must be 1 (center) or 3 (along the '
+      'long side)'
+    )
+  if not fixed and not isinstance(clip.crop_size, str) and max(clip.crop) > clip.short_side:
+    raise ValueError(
+      f'config.evals.{name}: crop_size {clip.crop_size} is more than short_side {clip.short_side}, '
+      f'to which frames are scaled: set --config.evals.{name}.short_side={max(clip.crop)} or more'
+    )
+  try:
+    sampling.rule(clip.sampling)
+    if evaluation.check:
       evaluation.check(entry.settings)
-    except ValueError as error:
-      raise ValueError(f'config.evals.{name}: {error}') from error
+  except ValueError as error:
+    raise ValueError(f'config.evals.{name}: {error}') from error
 
 
 def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:

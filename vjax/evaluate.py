@@ -1,6 +1,7 @@
-"""Checkpoint -> evaluations -> result.json. Every video counts once, whatever batches and devices.
+"""Every metric of saved predictions, offline:  python -m vjax.evaluate --predictions=FILE.npz
 
-python -m vjax.evaluate --predictions=runs/x/test.predictions.npz    every metric again, offline
+As a library it runs the evaluations of a config: every video counts once, whatever batches and
+devices. A checkpoint is evaluated by `python -m vjax.main --config=... --mode=evaluate`.
 """
 
 from __future__ import annotations
@@ -176,10 +177,11 @@ def load_predictions(path: str) -> tuple[Predictions, dict[str, np.ndarray]]:
   try:
     with np.load(io.BytesIO(files.path(path).read_bytes()), allow_pickle=False) as file:
       found = {name: file[name] for name in needed}
-  except (ValueError, KeyError, EOFError) as error:
+  except (ValueError, KeyError, EOFError, OSError) as error:
+    why = 'there is no such file' if isinstance(error, FileNotFoundError) else 'it is another file'
     raise ValueError(
-      f'{path} holds no predictions ({error}): give a file that an evaluation with '
-      'save_predictions=True has written'
+      f'{path} holds no predictions ({why}): an evaluation with --config.evals.NAME.'
+      'save_predictions=True writes WORKDIR/NAME.predictions.npz'
     ) from error
   return Predictions(*(found.pop(name) for name in needed[:3])), found
 

@@ -39,11 +39,10 @@ _PARSERS = ('ml_collections', 'absl')  # whose errors speak of the command line
 
 
 def default_workdir(config_flag: str) -> str:
-  """'configs/mae_k400.py:variant=L,tiny' -> 'runs/mae_k400_variant-L_tiny'."""
+  """'configs/mae_k400.py:variant=L,tiny' -> 'runs/mae_k400_variant-L_tiny'; slashes become '-'."""
   path, _, arg = config_flag.partition(':')
-  return str(
-    Path('runs', '_'.join([Path(path).stem, *filter(None, arg.replace('=', '-').split(','))]))
-  )
+  axes = arg.replace('=', '-').replace('/', '-').split(',')
+  return str(Path('runs', '_'.join([Path(path).stem, *filter(None, axes)])))
 
 
 def main(argv: list[str]) -> None:

@@ -119,6 +119,7 @@ class Evaluation:
     needs_labels: clips without labels cannot be evaluated.
     needs_classes: logits must be of the classes that the evaluated dataset has.
     check: function (settings) that raises ValueError for wrong ones before the training, or None.
+    metrics: names of all numbers that it may report, () = they depend on the objective.
   """
 
   run: Callable[..., Report]
@@ -126,6 +127,7 @@ class Evaluation:
   needs_labels: bool = False
   needs_classes: bool = False
   check: Callable[[Mapping[str, Any]], None] | None = None
+  metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

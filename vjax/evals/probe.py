@@ -190,4 +190,8 @@ def check(settings: Mapping[str, Any]) -> None:
     raise ValueError(f'held_out is {share}; it must be a share of the videos, above 0 and below 1')
 
 
-EVALUATION = Evaluation(run, needs='features', needs_labels=True, check=check)
+METRICS = (
+  'top1', 'top5', 'loss', 'mean_class_accuracy', 'count', 'train_top1', 'lambda', 'converged',
+  'gradient_norm',
+)  # fmt: skip
+EVALUATION = Evaluation(run, needs='features', needs_labels=True, check=check, metrics=METRICS)

@@ -291,4 +291,7 @@ def _check_rows(values, batch) -> None:
     )
 
 
-EVALUATION = Evaluation(run, needs='logits', needs_labels=True, needs_classes=True, check=check)
+METRICS = ('top1', 'top5', 'loss', 'mean_class_accuracy', 'map', 'auc', 'count')
+EVALUATION = Evaluation(
+  run, needs='logits', needs_labels=True, needs_classes=True, check=check, metrics=METRICS
+)
