@@ -85,6 +85,14 @@ def parse_flags(argv: list[str]) -> list[str]:
   """The flags read by absl; what is wrong with them, or with a config's argument, in one
   message."""
   for flag in argv[1:]:
+    if flag.startswith('--config='):
+      file = Path(flag.partition('=')[2].partition(':')[0])
+      if not file.is_file():
+        there = sorted(
+          p.name for p in Path('configs').glob('*.py') if p.stem not in ('__init__', 'common')
+        )
+        known = ', '.join(f'configs/{name}' for name in there) or 'none here'
+        sys.exit(f'{flag}: there is no file {file}; the configs are {known}')
     if flag.startswith('--config.'):
       try:
         check_flag(flag.partition('=')[0].removeprefix('--config.').split('.'))
@@ -104,8 +112,15 @@ def parse_flags(argv: list[str]) -> list[str]:
       text = text.rpartition('ValueError: ')[2]
     paths = [flag.partition('=')[0] for flag in argv[1:] if flag.startswith('--config.')]
     whole = [path for path in paths if path.rpartition('.')[2] == text.strip('\'"')]
+    missing = text.strip('\'"')
+    part = [path for path in paths if missing in path.split('.')]
     if whole:
       text = f'there is no {whole[0].removeprefix("--")} in this config'
+    elif part and isinstance(cause, KeyError | AttributeError):
+      text = (
+        f'{part[0].removeprefix("--")}: this config has no entry {missing!r} there; entries are '
+        'added in the config file, a flag sets keys of those there are'
+      )
     elif isinstance(cause, KeyError | AttributeError):
       text = 'there is no ' + text.replace('\\n', '. ').replace('\n', '. ').replace(
         "\\'", ''
