@@ -21,7 +21,7 @@ import pytest
 from tests.experiments import shrunk
 from tests.faults import commands
 from tests.test_train import arrays, lines, same
-from vjax import build, checkpoint, guards, metrics, sharding, train, train_step
+from vjax import build, guards, metrics, sharding, train, train_step
 from vjax.data import tfrecord
 
 FLAGS = ('--config.optim.total_steps=12', '--config.train.save_steps=2')
@@ -174,9 +174,9 @@ def test_a_full_disk_under_every_writer(what, experiment, unbroken, tmp_path, mo
       ),
     )
   else:
-    real = checkpoint.os.fsync
+    real = os.fsync
     monkeypatch.setattr(
-      checkpoint.os, 'fsync', lambda f: real(f) if next(calls) < 1 else (_ for _ in ()).throw(full)
+      os, 'fsync', lambda f: real(f) if next(calls) < 1 else (_ for _ in ()).throw(full)
     )
   with pytest.raises(OSError, match=f'cannot write to {tmp_path}: No space left on device'):
     train.run(experiment, str(tmp_path))
