@@ -11,6 +11,7 @@ from tests.experiments import shrunk
 from vjax import build, checkpoint, evaluate, inference, train
 from vjax.config import parse
 from vjax.evals import views
+from vjax.types import TrainState
 
 VIEWS = dict(name='views', split='test', num_clips=1, num_crops=1, batch_size=16)
 
@@ -103,6 +104,24 @@ def test_the_best_checkpoint_is_kept(run):
   assert model.step == best['step'] and model.classes == exp.classes
   saved = checkpoint.load_params(workdir / 'best')[0]
   assert set(saved) == {'params', 'batch_stats'}
+
+
+def test_best_ignores_nan_and_survives_a_kill(tmp_path):
+  """NaN is never the best; a step that was written without its record is taken over."""
+  state = lambda step: TrainState(
+    step=np.int32(step), params={'w': np.full(3, step, np.float32)}, stats={}, opt_state=()
+  )
+  offer = lambda step, top1: checkpoint.Best(tmp_path, 'test/top1', {'classes': []}).offer(
+    state(step), {'test': {'top1': top1}}
+  )
+  steps = [offer(1, float('nan')), offer(2, 0.5), offer(3, 0.5), offer(4, 0.4), offer(5, 0.6)]
+  assert steps == [False, True, False, False, True]
+  (tmp_path / 'best' / 'best.json').unlink()
+  assert offer(5, 0.6)
+  saved, meta = checkpoint.load_params(tmp_path / 'best')
+  assert meta['step'] == 5 and saved['params']['w'].tolist() == [5, 5, 5]
+  with pytest.raises(ValueError, match="keep_best is 'test/top1'; the evaluations give probe/top1"):
+    checkpoint.Best(tmp_path, 'test/top1', {}).offer(state(6), {'step': 6, 'probe': {'top1': 1.0}})
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def _names(x: Any) -> dict[str, tuple[int, ...]]:
 
 
 def compare(wanted: Any, saved: Any) -> list[str]:
+  """Returns a line for every name or shape in which two trees differ."""
   wanted, saved = _names(wanted), _names(saved)
   rows = [
     f'- {name} {saved[name]}: in the checkpoint only'

@@ -10,6 +10,7 @@ A checkpoint folder (a run's workdir, or what `python -m vjax.convert` writes) h
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -203,10 +204,12 @@ class Best:
         f'train.keep_best is {self._metric!r}; the evaluations give {", ".join(known) or "nothing"}'
       )
     value, step = float(result[evaluation][name]), int(state.step)
-    if self._value is not None and not self._sign * value > self._sign * self._value:
+    worse = self._value is not None and not self._sign * value > self._sign * self._value
+    if math.isnan(value) or worse:  # nothing would be better than NaN
       return False
     params = state.params if state.ema is None else state.ema
-    _write_model(self._folder, step, {'params': params, 'stats': state.stats, 'ema': {}}, keep=1)
+    if step not in complete_steps(self._folder / 'checkpoints'):  # a kill came before best.json
+      _write_model(self._folder, step, {'params': params, 'stats': state.stats, 'ema': {}}, keep=1)
     if jax.process_index() == 0:
       write_json(self._folder / 'meta.json', self._meta)
       write_json(self._folder / 'best.json', {'metric': self._metric, 'value': value, 'step': step})

@@ -149,6 +149,7 @@ class Backbone(ResNet):
   non_local: NonLocal = NonLocal()
 
   def stage_settings(self, stage: int) -> dict[str, Any]:
+    """Returns the fields of Stage that the family sets, for stage 0 (res2) to 3 (res5)."""
     return dict(
       first=self.first[stage],
       dilation=self.dilations[stage],
@@ -160,6 +161,7 @@ class Backbone(ResNet):
     return pool_stage(x, self.pools[stage])
 
   def check(self, token_mask, frames: int) -> None:
+    """Raises ValueError for settings of stages that are not four, and for a token mask."""
     super().check(token_mask, frames)
     check_stages(self, 'first', 'dilations', 'pools')
     check_nonlocals(self.non_local.blocks, self.depths)

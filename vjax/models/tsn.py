@@ -359,6 +359,7 @@ class Backbone(ResNet):
   non_local: NonLocal = NonLocal()
 
   def block_settings(self) -> dict[str, Any]:
+    """Returns the fields of BlockConfig that the family sets."""
     t = self.temporal
     tam = functools.partial(
       temporal.TAM, taps=t.taps, blend=t.blend, dense=t.dense, start=t.init, dtype=self.dtype
@@ -378,6 +379,7 @@ class Backbone(ResNet):
     )
 
   def stage_settings(self, stage: int) -> dict[str, Any]:
+    """Returns the fields of Stage that the family sets, for stage 0 (res2) to 3 (res5)."""
     return dict(
       mixed=self.mixed()[stage],
       nonlocals=self.non_local.blocks[stage],
@@ -412,6 +414,7 @@ class Backbone(ResNet):
     ]
 
   def check(self, token_mask, frames: int) -> None:
+    """Raises ValueError for settings of stages that are not four, and for a token mask."""
     super().check(token_mask, frames)
     check_stages(self, 'pools')
     check_choices(self, middle=('conv', 'block', 'same'))
