@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjax.kernels import table
-from vjax.layers import conv
+from vjax.kernels import conv, table
 
 CLIP = (2, 8, 56, 56)
 # input (B, T, H, W, C), kernel (kT, kH, kW, C / groups, D), strides; groups = C / its fourth number

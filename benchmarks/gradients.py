@@ -1,7 +1,7 @@
 """Layers written for their gradients, against the gradients that JAX derives: python -m
 benchmarks.gradients
 
-For BatchNorm in training (layers/norm.py), max pooling (layers/pool.py) and linear layers over
+For BatchNorm in training (kernels/norm.py), max pooling (kernels/pool.py) and linear layers over
 tokens (layers/attention.py): milliseconds of loss and gradients on this machine, with the same
 lines left to JAX, and, where it is installed, PyTorch's.
 """
@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.conv import milliseconds
-from vjax.layers import attention, norm, pool
+from vjax.kernels import norm, pool
+from vjax.layers import attention
 
 NORMS = [
   ((1, 8, 56, 56, 64), 1),
@@ -91,9 +92,7 @@ def main() -> None:
   print(f'{jax.devices()[0].device_kind}, float32, jax {jax.__version__}; milliseconds')
   print(f'{"layer":32}{"clip":18}{"written":>9}{"derived":>9}{"ratio":>7}{"PyTorch":>9}')
   for shape, groups in NORMS:
-    times = [
-      norm_milliseconds(f, shape, groups) for f in (norm.normalized, norm.normalized.__wrapped__)
-    ]
+    times = [norm_milliseconds(f, shape, groups) for f in norm.BATCH_NORM.values()]
     theirs = torch_milliseconds('BatchNorm3d', shape[-1:], shape) if groups == 1 else None
     row(f'BatchNorm, {groups} groups' if groups > 1 else 'BatchNorm', shape, *times, theirs)
   for shape, window, strides, padding in POOLS:

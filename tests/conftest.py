@@ -23,7 +23,9 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
 from jaxtyping import install_import_hook
 
-install_import_hook(['vjax.models', 'vjax.heads', 'vjax.layers'], 'beartype.beartype')
+install_import_hook(
+  ['vjax.models', 'vjax.heads', 'vjax.layers', 'vjax.kernels'], 'beartype.beartype'
+)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from vjax.layers import conv
+from vjax.kernels import conv
 
 
 def count(function: Callable, *args: Any) -> int:

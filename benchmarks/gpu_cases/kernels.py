@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -16,8 +16,7 @@ import numpy as np
 from benchmarks import conv as conv_bench
 from benchmarks import gradients as gradients_bench
 from benchmarks.gpu_cases.recorder import Recorder, seconds_of
-from vjax.kernels import table
-from vjax.layers import attention, conv, norm, pool
+from vjax.kernels import attention, conv, norm, pool, table
 
 GROUPED = (
   (2, 8, 28, 28, 128),
@@ -33,7 +32,7 @@ def convolutions(
 
   Args:
     record: of the results.
-    kind: of kernel, see `layers/conv.py`.
+    kind: of kernel, see `kernels/conv.py`.
     dtype: of inputs and kernel.
     batch: clips.
     shrink: divides rows and columns, most: shapes that are tried; for tests.
@@ -93,11 +92,11 @@ def _layers(
   clip = lambda shape: (batch, shape[1], shape[2] // shrink, shape[3] // shrink, shape[4])
   if layer == 'batch_norm':
     shapes = [clip(shape) for shape, groups in gradients_bench.NORMS if groups == 1]
-    calls = {name: _batch_norm(function) for name, function in norm.NORMALIZE.items()}
+    calls = {name: _batch_norm(function) for name, function in norm.BATCH_NORM.items()}
     return [('', shape, [shape[-1:]] * 2, calls) for shape in shapes]
   if layer == 'layer_norm':
     shapes = [(batch * 4, 197, 768), (batch, 1568, 768), (batch, 1568, 1024)]
-    calls = {name: _layer_norm(function) for name, function in norm.NORMALIZE_LAYER.items()}
+    calls = {name: _layer_norm(function) for name, function in norm.LAYER_NORM.items()}
     return [('', shape, [shape[-1:]] * 2, calls) for shape in shapes]
   if layer == 'max_pool':
     return [_max_pool(clip(shape), *rest) for shape, *rest in gradients_bench.POOLS]
@@ -141,7 +140,7 @@ def attentions(record: Recorder, width: int, tokens: int = 1569, batch: int = 8)
   heads = max(1, 768 // width)
   q, k, v = (_normal((batch, tokens, heads, width), 'bfloat16') for _ in range(3))
 
-  def values(name: str) -> dict:
+  def values(name: Literal['cudnn', 'xla']) -> dict:
     call = lambda q, k, v: attention.fused(q, k, v, width**-0.5, implementation=name)
     forward = jax.jit(call)
     gradient = jax.jit(jax.grad(lambda *x: call(*x).astype(jnp.float32).sum(), argnums=(0, 1, 2)))

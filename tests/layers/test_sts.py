@@ -9,7 +9,8 @@ import pytest
 
 from tests import golden_files
 from vjax import factory
-from vjax.layers import conv, sts
+from vjax.kernels import conv
+from vjax.layers import sts
 from vjax.layers.sts import STSConv
 
 GOLDEN = golden_files.load('sts_layers')

@@ -9,7 +9,9 @@ import pytest
 
 from vjax import cost, factory, tree
 from vjax.heads import linear
-from vjax.layers import conv, resnet
+from vjax.kernels.conv import conv3d
+from vjax.layers import resnet
+from vjax.layers.conv import Conv3D
 from vjax.types import Features, VideoModel
 
 TINY = dict(width=0.125, depths=(1, 1, 1, 1))
@@ -143,7 +145,7 @@ def test_same_padding_is_another_network():
   window."""
   rng = np.random.default_rng(0)
   x, kernel = rng.standard_normal((2, 4, 8, 8, 4)), rng.standard_normal((3, 3, 3, 4, 4))
-  ours = conv.conv3d(jnp.float32(x), jnp.float32(kernel), (2, 2, 2), (1, 1, 1))
+  ours = conv3d(jnp.float32(x), jnp.float32(kernel), (2, 2, 2), (1, 1, 1))
   dimensions = ('NDHWC', 'DHWIO', 'NDHWC')
   same = jax.lax.conv_general_dilated(
     jnp.float32(x), jnp.float32(kernel), (2, 2, 2), 'SAME', dimension_numbers=dimensions
@@ -203,7 +205,7 @@ def test_initial_weights():
   """Convolutions N(0, 2 / fan_out), norms (1, 0), the classifier uniform within sqrt(3 / fan_in) or
   N(0, std^2)."""
   x = jnp.zeros((1, 1, 3, 3, 256))
-  kernel = conv.Conv3D(512, (1, 3, 3)).init(jax.random.key(0), x)['params']['kernel']
+  kernel = Conv3D(512, (1, 3, 3)).init(jax.random.key(0), x)['params']['kernel']
   assert np.std(kernel) == pytest.approx((2 / (512 * 9)) ** 0.5, rel=1e-2)
   limit = (3 / 512) ** 0.5
   features = Features(maps=(), pooled=jnp.zeros((1, 512)))

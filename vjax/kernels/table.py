@@ -3,7 +3,7 @@ was measured.
 
 Operations:
   depthwise, pointwise, spatial, temporal, full, grouped: kinds of 3D convolution, see
-  `layers/conv.py`.
+  `kernels/conv.py`.
   batch_norm, layer_norm, max_pool: 'written' (a gradient of our own) or 'derived' (JAX's).
   linear: 'rows' (tokens as one matrix) or 'plain' (`nn.Dense`).
   attention: 'heads' (matrix products, heads first), 'xla' or 'cudnn' (in half precision; else

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers.conv import HE, Triple, conv3d
+from vjax.kernels.conv import Triple, conv3d
+from vjax.layers.conv import HE
 
 VARIANTS = ('sts', 'no_split', 'dilated', 'plain')
 

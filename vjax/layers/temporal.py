@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vjax.layers.conv import Conv3D, Triple, conv3d
+from vjax.kernels.conv import Triple, conv3d
+from vjax.kernels.pool import max_pool
+from vjax.layers.conv import Conv3D
 from vjax.layers.norm import BatchNorm
-from vjax.layers.pool import max_pool
 
 
 class TAM(nn.Module):

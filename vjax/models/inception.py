@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vjax import types
+from vjax.kernels.conv import Triple
+from vjax.kernels.pool import max_pool
 from vjax.layers import temporal
-from vjax.layers.conv import Conv3D, Triple
+from vjax.layers.conv import Conv3D
 from vjax.layers.norm import BatchNorm
-from vjax.layers.pool import max_pool
 from vjax.layers.resnet import check_choices, make_norm
 from vjax.layers.settings import Norm, TemporalModule
 from vjax.types import Features, Mask

@@ -14,7 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vjax import types
-from vjax.layers import attention, conv, drop, pool, position, relative
+from vjax.kernels import conv, pool
+from vjax.kernels.attention import attend
+from vjax.layers import attention, drop, position, relative
+from vjax.layers.conv import Conv3D
 from vjax.layers.position import Grid
 from vjax.models import vit
 from vjax.types import Features
@@ -175,7 +178,7 @@ class Attention(nn.Module):
       tables = relative.tables(self, layer.rows, q.shape[-1], nn.initializers.normal(0.02), axes)
       y = attention.attend_relative(q, k, v, tables, (to, of))
     else:
-      y = attention.attend(q, k, v)
+      y = attend(q, k, v)
     if self.flavor.add_query:  # not to the class token
       rest = y.shape[1] - math.prod(to)
       y = jnp.concatenate([y[:, :rest], y[:, rest:] + q[:, rest:]], axis=1) if rest else y + q
@@ -341,7 +344,7 @@ class Backbone(types.Backbone):
     small, layers = nn.initializers.normal(0.02), self.layers()
     position.grid_of(video.shape[1:4], PATCH)  # raises where frames do not divide
     bound = attention.uniform((3 * 7 * 7 * video.shape[-1]) ** -0.5)
-    patches = conv.Conv3D(
+    patches = Conv3D(
       self.width, (3, 7, 7), PATCH, (1, 3, 3), bias=True, dtype=self.dtype,
       kernel_init=small if flavor.official else bound, bias_init=bound, name='patch',
     )(video)  # fmt: skip

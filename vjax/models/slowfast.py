@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vjax import types
-from vjax.layers.pool import max_pool
+from vjax.kernels.pool import max_pool
 from vjax.layers.resnet import (
   BlockConfig,
   Stage,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vjax.layers import pool
+from vjax.kernels import pool
 
 SETTINGS = [  # window, strides, padding
   ((1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1))),
