@@ -184,9 +184,15 @@ def test_flags_of_rooms_are_left_to_the_config():
   [
     ('optim.learning_rate', 'fast', "config.optim.learning_rate is 'fast'; it must be a number"),
     ('optim.nesterov', 1, 'config.optim.nesterov is 1; it must be True or False'),
-    ('augment.area', 0.5, 'config.augment.area is 0.5; it must be a tuple, each a number'),
+    ('augment.area', 0.5, 'config.augment.area is 0.5; it must be a tuple of 2, each a number'),
     ('data.name', 3, 'config.data.name is 3; it must be a string'),
-    ('augment.short_side', (256.5, 300), 'it must be a tuple, each a whole number'),
+    ('augment.short_side', (256.5, 300), 'it must be a tuple of 2, each a whole number'),
+    ('data.mean', (0.5, 0.5), 'it must be a tuple of 3, each a number'),
+    ('data.std', (58.0, 57.0, 57.0), 'it must be above 0, and at most 1'),
+    ('augment.flip', 5, 'config.augment.flip is 5; it must be 0 or more, and at most 1'),
+    ('augment.area', (0.9, 0.1), 'the first must not be above the second'),
+    ('optim.learning_rate', -1.0, 'config.optim.learning_rate is -1.0; it must be 0 or more'),
+    ('init.inflate', 'center', 'config.init.path is empty'),
   ],
 )
 def test_a_wrong_type_is_named(place, value, message):

@@ -14,7 +14,7 @@ import pytest
 
 from configs import common
 from tests.experiments import shrunk
-from vjax import build, checkpoint, registry
+from vjax import build, built_in_data, checkpoint, main, registry
 from vjax.config import ClipConfig, InitConfig, parse, plain
 
 CONFIGS = sorted(
@@ -158,7 +158,26 @@ def test_missing_data_names_folder_and_command(tmp_path):
     ),
     (
       '--config.optim.learning_rate=fast',
-      "--config.optim.learning_rate=fast: could not convert string to float: 'fast'",
+      '--config.optim.learning_rate=fast: it must be a number',
+    ),
+    ('--config.train.keep=few', '--config.train.keep=few: it must be a whole number'),
+    ('--config.train.remat=perhaps', '--config.train.remat=perhaps: it must be True or False'),
+    (
+      '--config.optim.lr=1',
+      "--config.optim.lr=1: config.optim has the unknown key 'lr': did you mean 'learning_rate'?",
+    ),
+    (
+      '--config.model=vit_base',
+      '--config.model=vit_base: config.model is a section; set its keys, such as '
+      '--config.model.name=vit_base',
+    ),
+    (
+      '--config.optim.nosuch=None',
+      "--config.optim.nosuch=None: config.optim has the unknown key 'nosuch'",
+    ),
+    (
+      '--config.evals.test.nosuch=None',
+      "config.evals.test.nosuch: this config has no entry 'test' there",
     ),
     ('--wordir=x', "--wordir=x: Unknown command line flag 'wordir'. Did you mean: workdir ?"),
     (
@@ -168,19 +187,38 @@ def test_missing_data_names_folder_and_command(tmp_path):
     ),
   ],
 )
-def test_wrong_flags_are_answered_in_one_line(flag, message):
-  config = '--config=configs/mae_k400.py:tiny'
-  command = [
-    sys.executable,
-    '-m',
-    'vjax.main',
-    *([] if flag.startswith('--config=') else [config]),
-    flag,
-  ]
+def test_wrong_flags_are_answered(flag, message, monkeypatch):
+  config = [] if flag.startswith('--config=') else ['--config=configs/mae_k400.py:tiny']
+  with pytest.raises(SystemExit) as found:
+    parsed(monkeypatch, *config, flag)
+  assert message in str(found.value)
+
+
+def parsed(monkeypatch, *arguments):
+  """The config that the flags give. ml_collections reads sys.argv itself."""
+  argv = ['vjax.main', *arguments]
+  monkeypatch.setattr(sys, 'argv', argv)
+  try:
+    main.parse_flags(argv)
+    return main.flags.FLAGS['config'].value
+  finally:
+    main.flags.FLAGS.unparse_flags()
+
+
+def test_none_leaves_a_key_open(monkeypatch):
+  config = parsed(monkeypatch, '--config=configs/mae_k400.py:tiny', '--config.optim.b1=None')
+  assert config.optim.b1 is None and config.optim.b2 == 0.95
+  assert 'b1' not in plain(config)['optim']
+
+
+def test_a_wrong_flag_is_answered_in_one_line():
+  command = [sys.executable, '-m', 'vjax.main', '--config=configs/mae_k400.py:tiny']
   root = pathlib.Path(__file__).parent.parent
-  found = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+  found = subprocess.run(
+    [*command, '--config.optim.rat=3'], capture_output=True, text=True, cwd=root, check=False
+  )
   assert found.returncode == 1
-  assert message in found.stderr and len(found.stderr.strip().splitlines()) == 1
+  assert len(found.stderr.strip().splitlines()) == 1
 
 
 def test_weights_that_saw_the_test_set_are_refused(tmp_path):
@@ -291,3 +329,16 @@ def test_what_a_model_cannot_have_is_said():
   config['optim']['layer_decay'] = 0.75
   with pytest.raises(ValueError, match='layer_decay is .*, but r2plus1d_18 has no order of layers'):
     build.optimizer(config, build.model(config, 5), clips_per_epoch=100)
+
+
+def test_a_wrong_config_is_answered_before_data_are_rendered(tmp_path):
+  for section, change, message in (
+    ('optim', {'name': 'sgd'}, "optim.name='sgd' needs momentum, nesterov and cannot use b1"),
+    ('objective', {'ratio': 2.0}, 'config.objective.ratio is 2.0; it must be 0 or more'),
+    ('model', {'patch': (4,)}, 'config.model.patch is .* a tuple of 3, each a whole number'),
+  ):
+    config = plain(importlib.import_module('configs.mae_k400').get_config('tiny'))
+    config[section] |= change
+    with pytest.raises(ValueError, match=message):
+      built_in_data.render_if_missing(config, str(tmp_path))
+  assert not list(tmp_path.iterdir())

@@ -65,16 +65,22 @@ def test_frames_and_crop_reach_position_tables_only():
 
 @pytest.mark.parametrize(('name', 'hint'), [
   ('vit_lage', "did you mean 'vit_large'"), ('slowfast_r50', "'slowfast_r50_8x8'"),
-  ('mvit', "did you mean 'mvit_"), ('zzz', 'list_models'),
+  ('mvit', "did you mean 'mvit_"), ('ViT-Base', "did you mean 'vit_base'"), ('zzz', 'list_models'),
 ])  # fmt: skip
 def test_an_unknown_name_is_answered_with_the_nearest(name, hint):
   with pytest.raises(ValueError, match=f'there is no model {name!r}: .*{hint}'):
     vjax.create_model(name)
 
 
-def test_an_unknown_override_is_answered_with_the_nearest():
-  with pytest.raises(ValueError, match=r"poool1=True is unknown: did you mean 'pool1'\? there are"):
-    vjax.create_model('r3d_18', poool1=True)
+@pytest.mark.parametrize(('override', 'message'), [
+  ({'poool1': True}, r"poool1=True is unknown: did you mean 'pool1'\? there are"),
+  ({'num_class': 7}, "num_class=7 is unknown: did you mean 'num_classes'"),
+  ({'head': {'drop': 0.5}}, "head.drop=0.5 is unknown: did you mean 'dropout'"),
+  ({'pretrained': True}, 'python -m vjax.convert'),
+])  # fmt: skip
+def test_an_unknown_override_is_answered_with_the_nearest(override, message):
+  with pytest.raises(ValueError, match=message):
+    vjax.create_model('r3d_18', **override)
 
 
 def test_overrides_of_a_section_change_what_they_name():

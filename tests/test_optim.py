@@ -187,8 +187,8 @@ def test_polynomial_and_constant():
 @pytest.mark.parametrize(
   'settings, message',
   [
-    (dict(kind='cosine'), "needs \\['end_lr'\\]"),
-    (dict(kind='cosine', end_lr=0.0, factor=0.1), "cannot use \\['factor'\\]"),
+    (dict(kind='cosine'), 'needs end_lr'),
+    (dict(kind='cosine', end_lr=0.0, factor=0.1), 'cannot use factor'),
     (dict(kind='cosin', end_lr=0.0), 'one of cosine'),
     (dict(kind='constant', warmup_steps=11), 'warmup_steps is 11'),
   ],
@@ -353,8 +353,8 @@ def test_layer_multipliers_of_mae_finetuning(depth, decay, first):
     (dict(freeze=('backbone/cnv/.*',)), 'freeze has .*close names: backbone/conv/kernel'),
     (dict(decay_skip=('norm',)), 'decay_skip has .*whole names'),
     (dict(freeze=('.*',)), 'nothing would be trained'),
-    (dict(b1=0.9), "cannot use \\['b1'\\]"),
-    (dict(momentum=None), "needs \\['momentum'\\]"),
+    (dict(b1=0.9), 'cannot use b1'),
+    (dict(momentum=None), 'needs momentum'),
     (dict(name='adam'), 'one of sgd, adamw, lamb'),
     (dict(decayed='none'), 'one of kernels'),
     (dict(layer_decay={'head/kernel': 1.0, 'tail': 1.0}), "unknown \\['tail'\\]"),

@@ -20,10 +20,13 @@ from vjax.config import (
   ClipConfig,
   Config,
   DataConfig,
+  DatasetConfig,
   EvalConfig,
   InitConfig,
   TrainConfig,
   check_names,
+  check_range,
+  check_settings,
   parameters,
   parse,
 )  # fmt: skip
@@ -110,6 +113,7 @@ def make(function: Callable, settings: dict[str, Any], where: str, **facts: Any)
   """
   known = inspect.signature(function).parameters
   check_names(list(parameters(function)), settings, where)
+  check_settings(where, settings, function)
   given = {**{name: value for name, value in facts.items() if name in known}, **settings}
   lacking = [
     n
@@ -130,6 +134,7 @@ def model(config: Any, num_classes: int) -> VideoModel:
   facts |= dict(dtype=jnp.dtype(config.train.dtype), remat=config.train.remat)
   known = {key: x for key, x in facts.items() if key in parameters(family.Backbone, ())}
   check_names(list(parameters(family.Backbone)), room.settings, 'model')
+  check_settings('model', room.settings, family.Backbone)
   backbone = factory.backbone_of(family.Backbone, {**known, **row}, room.settings)
   if backbone.clip_frames() not in (None, clip.num_frames):
     raise ValueError(
@@ -204,6 +209,10 @@ def objective(config: Any) -> Objective:
   room = parse(config).objective
   found = registry.find('objectives', room.name).OBJECTIVE
   check_names(list(parameters(found.loss)), room.settings, 'objective')
+  check_settings('objective', room.settings, found.loss)
+  for name, ends in found.ranges.items():
+    if name in room.settings:
+      check_range(f'config.objective.{name}', room.settings[name], *ends)
   return replace(found, settings=room.settings)
 
 
@@ -280,6 +289,31 @@ def default_data_dir() -> str:
   return os.environ.get('VJAX_DATA') or 'data'
 
 
+def check(config: Any) -> None:
+  """Raises ValueError for what is wrong with a config whatever the data hold: before data are
+  rendered or waited for. Nothing is computed."""
+  config = parse(config)
+  trained, spec = one_dataset(config), dataset(config)
+  classes = spec.num_classes or 2
+  _check_evals(config)
+  net, chosen = model(config, classes), objective(config)
+  _check_clips(config, net, trained.clip)
+  optimizer(config, net, clips_per_epoch=10**6)  # epochs of some length
+  if config.optim:
+    _trace(chosen, net, trained.clip, classes, many=bool(chosen.settings.get('multi_label')))
+
+
+def one_dataset(config: Config) -> DatasetConfig:
+  """Returns the entry of config.datasets that is trained on. Raises ValueError for several."""
+  if len(config.datasets) > 1:
+    raise ValueError(
+      f'config.datasets has {len(config.datasets)} entries ({", ".join(config.datasets)}), but '
+      'training mixes no datasets yet: leave one, and evaluate on others by config.evals.X.dataset'
+    )
+  (trained,) = config.datasets.values()
+  return trained
+
+
 def experiment(config: Any, data_dir: str) -> Experiment:
   """Makes the experiment of a config on the data in `data_dir`.
 
@@ -290,13 +324,9 @@ def experiment(config: Any, data_dir: str) -> Experiment:
   from vjax.data.split import Split, open_split
 
   config = parse(config)
-  if len(config.datasets) > 1:
-    raise ValueError(
-      f'config.datasets has {len(config.datasets)} entries ({", ".join(config.datasets)}), but '
-      'training mixes no datasets yet: leave one, and evaluate on others by config.evals.X.dataset'
-    )
-  (trained,) = config.datasets.values()
+  trained = one_dataset(config)
   clip, data, spec = trained.clip, config.data, dataset(config)
+  _check_evals(config)
   source = open_split(
     data_dir, spec, trained.split, per_class=trained.videos_per_class, seed=config.seed
   )
@@ -354,17 +384,24 @@ def experiment(config: Any, data_dir: str) -> Experiment:
 
 def forward_macs(exp: Experiment) -> int:
   """Returns the multiply-adds of the objective's forward pass on one clip; nothing is computed."""
-  clip, classes = exp.clip, len(exp.classes)
+  many = exp.labels == 'multi_label'
+  return _trace(exp.objective, exp.model, exp.clip, len(exp.classes), many=many)
+
+
+def _trace(
+  objective: Objective, net: VideoModel, clip: ClipConfig, classes: int, *, many: bool
+) -> int:
+  """Returns the multiply-adds of the objective's forward pass on one clip, from shapes alone."""
   shape = jax.ShapeDtypeStruct
   video = shape((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
   batch = {name: shape((1,), jnp.int32) for name in ('label', 'valid', 'video_id')}
-  if exp.labels == 'multi_label':
+  if many:
     batch['label'] = shape((1, classes), jnp.float32)
-  variables = dict(jax.eval_shape(partial(exp.model.init, train=False), jax.random.key(0), video))
+  variables = dict(jax.eval_shape(partial(net.init, train=False), jax.random.key(0), video))
   params = variables.pop('params')
 
   def forward(params, stats, batch):
-    return exp.objective(exp.model, params, stats, batch, jax.random.key(0), train=False)[0]
+    return objective(net, params, stats, batch, jax.random.key(0), train=False)[0]
 
   return cost.count(forward, params, variables, {**batch, 'video': video})
 
@@ -417,11 +454,8 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
         f'{where}: clips have several labels by manifest.json, and a softmax over classes would '
         'train on no such thing: set --config.objective.multi_label=True'
       )
-  _check_keep_best(config)
   for name, entry in config.evals.items():
     evaluation = registry.find('evals', entry.name).EVALUATION
-    fixed = config.augment.crop == 'fixed' and not entry.own_size
-    _check_settings(name, entry, evaluation, fixed)
     for split in entry.splits.values():
       found = open_test(entry, split)[1]
       here = found.index.folder
@@ -445,6 +479,14 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
 
 def _some(names: tuple[str, ...]) -> str:
   return ', '.join([*names[:3], *(['...'] if len(names) > 3 else [])])
+
+
+def _check_evals(config: Config) -> None:
+  """Raises ValueError for evaluations whose settings do not fit, whatever the data hold."""
+  _check_keep_best(config)
+  for name, entry in config.evals.items():
+    fixed = config.augment.crop == 'fixed' and not entry.own_size
+    _check_settings(name, entry, registry.find('evals', entry.name).EVALUATION, fixed)
 
 
 def _check_keep_best(config: Config) -> None:
@@ -480,6 +522,7 @@ def _check_settings(name: str, entry: EvalConfig, evaluation: Evaluation, fixed:
   known = [key.replace('batches', 'split') for key in parameters(evaluation.run)][1:]
   given = {**entry.splits, **entry.settings}
   check_names([*known, *CLIP_KEYS, 'dataset', 'batch_size'], given, f'evals.{name}')
+  check_settings(f'evals.{name}', entry.settings, evaluation.run)
   lacking = [key for key in known if key.endswith('split') and key not in given]
   if lacking:
     raise ValueError(f'config.evals.{name} lacks {", ".join(lacking)}')

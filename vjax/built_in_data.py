@@ -20,6 +20,7 @@ def render_if_missing(config: Any, data_dir: str) -> None:
   if folder.name != 'motions' or files.is_remote(data_dir):
     return
   if jax.process_index() == 0 and not (folder / 'manifest.json').exists():
+    build.check(config)
     logging.info('rendering the built-in dataset into %s (once; a few minutes)', folder)
     synthetic.prepare(str(folder), synthetic.TRAIN_CLIPS, synthetic.TEST_CLIPS, seed=0)
   if jax.process_count() > 1:

@@ -68,6 +68,9 @@ RENAMED = {
     'clips': 'num_clips',
     'crops': 'num_crops',
     'batch': 'batch_size',
+    'frames': 'num_frames',
+    'stride': 'frame_stride',
+    'crop': 'crop_size',
     'many': 'multi_label',
     'standardise': 'standardize',
   },
@@ -78,6 +81,54 @@ _VALUES = {('init', 'inflate', 'centre'): 'center'}
 CLIP_KEYS = (
   'num_frames', 'frame_stride', 'sampling', 'crop_size', 'short_side', 'num_clips', 'num_crops',
 )  # fmt: skip
+
+
+# Other frameworks' names of keys; an unknown key of these is told ours.
+_ALIASES = {
+  'lr': 'learning_rate', 'base_lr': 'learning_rate', 'max_lr': 'learning_rate',
+  'wd': 'weight_decay', 'bs': 'batch_size', 'epochs': 'total_epochs', 'max_epoch': 'total_epochs',
+  'num_epochs': 'total_epochs', 'steps': 'total_steps', 'num_steps': 'total_steps',
+  'warmup': 'warmup_epochs', 'min_lr': 'end_lr', 'warmup_lr': 'warmup_start_lr',
+  'optimizer': 'name', 'lr_policy': 'schedule', 'betas': 'b1', 'grad_clip': 'clip_norm',
+  'max_grad_norm': 'clip_norm', 'hflip': 'flip', 'sampling_rate': 'frame_stride',
+  'frame_interval': 'frame_stride', 'clip_len': 'num_frames', 'size': 'crop_size',
+  'image_size': 'crop_size', 'input_size': 'crop_size', 'accum_iter': 'grad_accumulation',
+  'accum_steps': 'grad_accumulation', 'precision': 'dtype', 'checkpoint': 'path',
+  'pretrained': 'path', 'smoothing': 'label_smoothing', 'mixup_alpha': 'mixup',
+  'cutmix_alpha': 'cutmix', 'num_ensemble_views': 'num_clips', 'num_spatial_crops': 'num_crops',
+  'patch_size': 'patch', 'patch_kernel': 'patch', 'drop_path_rate': 'drop_path',
+  'droppath_rate': 'drop_path', 'dropout_rate': 'dropout', 'drop_rate': 'dropout',
+  'drop': 'dropout',
+}  # fmt: skip
+_ANY = math.inf
+# (least, most) of numbers, ends included, and of every number of a tuple.
+_RANGES = {
+  'data': {'mean': (0, 1), 'std': (1e-6, 1), 'videos_per_class': (1e-9, _ANY)},
+  'augment': {
+    'area': (1e-6, 1), 'aspect': (1e-6, _ANY), 'short_side': (1, _ANY), 'size': (1, _ANY),
+    'flip': (0, 1), 'color_jitter': (0, 1), 'rand_augment': (0, _ANY), 'magnitude': (0, 10),
+    'magnitude_std': (0, _ANY), 'random_erasing': (0, 1), 'erase_area': (1e-6, 1),
+    'erase_aspect': (1e-6, _ANY), 'device_frame_size': (1, _ANY),
+  },
+  'optim': {
+    'learning_rate': (0, _ANY), 'base_batch_size': (1, _ANY), 'weight_decay': (0, _ANY),
+    'warmup_start_lr': (0, _ANY), 'end_lr': (0, _ANY), 'power': (1e-6, _ANY),
+    'factor': (1e-9, _ANY), 'halvings': (0, _ANY), 'momentum': (0, 1), 'b1': (0, 1), 'b2': (0, 1),
+    'eps': (0, _ANY), 'clip_norm': (0, _ANY), 'layer_decay': (1e-6, 1),
+    'boundary_steps': (0, _ANY), 'boundary_epochs': (0, _ANY), 'boundary_clips': (0, _ANY),
+  },
+}  # fmt: skip
+# Tuples that go from a number to one that is not below it.
+_FROM_TO = ('area', 'aspect', 'short_side', 'erase_area', 'erase_aspect')
+
+
+def check_range(where: str, value: Any, least: float, most: float) -> None:
+  """Raises ValueError unless a number, or every number of a tuple, is from `least` to `most`."""
+  for number in value if isinstance(value, tuple | list) else (value,):
+    if not least <= number <= most:
+      small = 'above 0' if 0 < least < 1e-3 else f'{least} or more'
+      most_text = '' if most == _ANY else f', and at most {most}'
+      raise ValueError(f'{where} is {value!r}; it must be {small}{most_text}')
 
 
 def check_whole(section: str, name: str, value: Any, least: int) -> None:
@@ -117,8 +168,8 @@ class DataConfig:
   name: str
   split: str
   batch_size: int
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
   folder: str = ''
   videos_per_class: float | None = None
 
@@ -217,21 +268,21 @@ class AugmentConfig:
   """
 
   crop: str = 'resized'
-  area: tuple[float, ...] = (0.5, 1.0)
-  aspect: tuple[float, ...] = (3 / 4, 4 / 3)
-  short_side: tuple[int, ...] = (256, 320)
+  area: tuple[float, float] = (0.5, 1.0)
+  aspect: tuple[float, float] = (3 / 4, 4 / 3)
+  short_side: tuple[int, int] = (256, 320)
   inverse: bool = False
-  size: tuple[int, ...] = (128, 171)
+  size: tuple[int, int] = (128, 171)
   flip: float = 0.5
-  color_jitter: tuple[float, ...] = (0.0, 0.0, 0.0)
+  color_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
   rand_augment: int = 0
   magnitude: float = 7.0
   magnitude_std: float = 0.5
   random_erasing: float = 0.0
-  erase_area: tuple[float, ...] = (0.02, 1 / 3)
-  erase_aspect: tuple[float, ...] = (0.3, 1 / 0.3)
+  erase_area: tuple[float, float] = (0.02, 1 / 3)
+  erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
   repeat_window: str = 'new'
-  device_frame_size: tuple[int, ...] | None = None
+  device_frame_size: tuple[int, int] | None = None
 
   def __post_init__(self):
     crops = ('resized', 'jitter', 'fixed', 'multiscale')
@@ -383,6 +434,13 @@ class InitConfig:
   inflate: str | tuple[float, ...] = ''
   rates: tuple[float, ...] = ()
   keep_static: bool = True
+
+  def __post_init__(self):
+    if not self.path and (self.inflate or self.rates or self.skip):
+      given = {n: getattr(self, n) for n in ('inflate', 'rates', 'skip') if getattr(self, n)}
+      raise ValueError(
+        f'config.init has {given}, but config.init.path is empty: name the weights to start from'
+      )
 
 
 @dataclass(frozen=True)
@@ -564,7 +622,19 @@ def _section(kind: Callable[..., T], section: Mapping[str, Any], where: str) -> 
   hints = typing.get_type_hints(kind)
   for name, value in section.items():
     check_type(f'config.{where}.{name}', value, hints[name])
+    if value is not None:
+      _check_numbers(where, name, value)
   return kind(**section)
+
+
+def _check_numbers(where: str, name: str, value: Any) -> None:
+  """Raises ValueError for a number outside its range, and for a tuple of a wrong order."""
+  section, key = where.split('.')[-1], f'config.{where}.{name}'
+  if section not in _RANGES or name not in _RANGES[section]:
+    return
+  check_range(key, value, *_RANGES[section][name])
+  if name in _FROM_TO and value[0] > value[1]:
+    raise ValueError(f'{key} is {value!r}, from and to; the first must not be above the second')
 
 
 def _room(section: Mapping[str, Any], where: str) -> Room:
@@ -626,6 +696,8 @@ def check_names(known: Sequence[str] | None, section: Mapping[str, Any], where: 
 def nearest(key: str, known: Sequence[str]) -> str | None:
   """The name that is most like `key`, as a whole or in one of its words: 'bach' -> 'batch_size';
   None where none is."""
+  if _ALIASES.get(key) in known:
+    return _ALIASES[key]
   whole = difflib.get_close_matches(key, known, n=1)
   words = {word: name for name in known for word in name.split('_')}
   part = difflib.get_close_matches(key, list(words), n=1)
@@ -651,6 +723,23 @@ def check_type(where: str, value: Any, hint: Any) -> None:
     raise ValueError(f'{where} is {value!r}; it must be {_words(hint)}')
 
 
+def check_settings(where: str, settings: Mapping[str, Any], function: Callable) -> None:
+  """Raises ValueError for a setting that `function`, or the class, annotates with another type.
+  Annotations beside numbers, strings, truth values and tuples and unions of them are not checked.
+  """
+  hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+  for name, value in settings.items():
+    if name in hints and value is not None and _is_plain(hints[name]):
+      check_type(f'config.{where}.{name}', value, hints[name])
+
+
+def _is_plain(hint: Any) -> bool:
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType, tuple):
+    return all(_is_plain(h) for h in arguments if h not in (types.NoneType, Ellipsis))
+  return hint in (int, float, bool, str)
+
+
 def _fits(value: Any, hint: Any) -> bool:
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
@@ -660,7 +749,10 @@ def _fits(value: Any, hint: Any) -> bool:
   if hint is int:
     return isinstance(value, int) and not isinstance(value, bool)
   if origin is tuple:
-    return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
+    if not isinstance(value, tuple):
+      return False
+    each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+    return len(each) == len(value) and all(map(_fits, value, each))
   return isinstance(value, hint)
 
 
@@ -669,7 +761,8 @@ def _words(hint: Any) -> str:
   if origin in (typing.Union, types.UnionType):
     return ' or '.join(_words(h) for h in arguments if h is not type(None))
   if origin is tuple:
-    return f'a tuple, each {_words(arguments[0])}'
+    count = 'a tuple' if arguments[-1] is Ellipsis else f'a tuple of {len(arguments)}'
+    return f'{count}, each {_words(arguments[0])}'
   return {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'a string'}[hint]
 
 

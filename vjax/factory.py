@@ -4,7 +4,6 @@ A name is the same in Python, in a config (`model.name`), in a converter and in 
 """
 
 import dataclasses
-import difflib
 import fnmatch
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 
 from vjax import registry
+from vjax.config import nearest
 from vjax.heads import linear
 from vjax.types import VideoModel
 
@@ -41,7 +41,13 @@ def create_model(
   Raises ValueError for a name or an override that does not exist, with the nearest there is.
   """
   family, _ = find_model(name)
-  settings = {**family.HEAD, **(head or {})}
+  known = {f.name: f.default for f in dataclasses.fields(linear.Head) if f.name not in _OF_FLAX}
+  settings = {**family.HEAD, **_changes({**known, **family.HEAD}, head or {}, 'head.')}
+  if 'pretrained' in overrides:
+    raise ValueError(
+      f'pretrained={overrides["pretrained"]!r}: a model is made without weights. Convert published '
+      'ones by `python -m vjax.convert`; vjax.inference.load runs what is in a checkpoint'
+    )
   return VideoModel(create_backbone(name, **overrides), linear.Head(num_classes, **settings))
 
 
@@ -69,8 +75,8 @@ def _changes(values: Mapping[str, Any], overrides: Mapping[str, Any], where: str
   found = {}
   for key, value in overrides.items():
     if key not in values:
-      close = difflib.get_close_matches(key, values, n=1)
-      hint = f'did you mean {close[0]!r}? ' if close else ''
+      close = nearest(key, [*values, *(() if where else ('num_classes', 'head'))])
+      hint = f'did you mean {close!r}? ' if close else ''
       raise ValueError(
         f'override {where}{key}={value!r} is unknown: {hint}there are {", ".join(sorted(values))}'
       )

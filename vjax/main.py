@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -82,8 +83,11 @@ def main(argv: list[str]) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """The flags read by absl; what is wrong with them, or with a config's argument, in one
-  message."""
+  """Reads the flags; what is wrong with them, or with a config's argument, is one message.
+
+  `--config.section.key=None` leaves a key open again.
+  """
+  emptied = [flag for flag in argv[1:] if flag.startswith('--config.') and flag.endswith('=None')]
   for flag in argv[1:]:
     if flag.startswith('--config='):
       file = Path(flag.partition('=')[2].partition(':')[0])
@@ -99,7 +103,10 @@ def parse_flags(argv: list[str]) -> list[str]:
       except ValueError as error:
         sys.exit(f'{flag}: {error}')
   try:
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS([flag for flag in argv if flag not in emptied])
+    for flag in emptied:
+      _empty(flags.FLAGS['config'].value, flag)
+    return rest
   except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
     cause = error.__context__ if isinstance(error, flags.Error) and error.__context__ else error
     inside = traceback.extract_tb(cause.__traceback__)[-1].filename
@@ -107,25 +114,54 @@ def parse_flags(argv: list[str]) -> list[str]:
       part in inside for part in _PARSERS
     ):
       raise  # a mistake inside a config file: where it is matters
-    text = str(cause)
-    if 'Traceback' in text and 'ValueError: ' in text:  # what a config says of its argument
-      text = text.rpartition('ValueError: ')[2]
-    paths = [flag.partition('=')[0] for flag in argv[1:] if flag.startswith('--config.')]
-    whole = [path for path in paths if path.rpartition('.')[2] == text.strip('\'"')]
-    missing = text.strip('\'"')
-    part = [path for path in paths if missing in path.split('.')]
-    if whole:
-      text = f'there is no {whole[0].removeprefix("--")} in this config'
-    elif part and isinstance(cause, KeyError | AttributeError):
-      text = (
-        f'{part[0].removeprefix("--")}: this config has no entry {missing!r} there; entries are '
-        'added in the config file, a flag sets keys of those there are'
-      )
-    elif isinstance(cause, KeyError | AttributeError):
-      text = 'there is no ' + text.replace('\\n', '. ').replace('\n', '. ').replace(
-        "\\'", ''
-      ).strip("'")
-    sys.exit(f'{" ".join(argv[1:])}: {text.strip()}')
+    sys.exit(_message(argv[1:], cause))
+
+
+def _message(argv: list[str], cause: BaseException) -> str:
+  """The text of an error that absl or ml_collections raised about flags, in words of ours."""
+  text, own = str(cause), [flag for flag in argv if flag.startswith('--config.')]
+  if 'Traceback' in text and 'ValueError: ' in text:  # what a config says of its argument
+    text = text.rpartition('ValueError: ')[2]
+  quoted = [flag for flag in own if _is_value_of(flag, text)]
+  kinds = {'to float': 'a number', 'for int': 'a whole number', 'boolean': 'True or False'}
+  for sign, kind in kinds.items():
+    if quoted and sign in text:
+      return f'{quoted[0]}: it must be {kind}'
+  if quoted and 'as a ConfigDict' in text:
+    key, _, value = quoted[0].partition('=')
+    return f'{quoted[0]}: {key[2:]} is a section; set its keys, such as {key}.name={value}'
+  missing = text.strip('\'"')
+  paths = [flag.partition('=')[0] for flag in own]
+  whole = [path for path in paths if path.rpartition('.')[2] == missing]
+  part = [path for path in paths if missing in path.split('.')]
+  if whole:
+    text = f'there is no {whole[0].removeprefix("--")} in this config'
+  elif part and isinstance(cause, KeyError | AttributeError):
+    text = (
+      f'{part[0].removeprefix("--")}: this config has no entry {missing!r} there; entries are '
+      'added in the config file, a flag sets keys of those there are'
+    )
+  elif isinstance(cause, KeyError | AttributeError):
+    text = text.replace('\\n', '. ').replace('\n', '. ').replace("\\'", '')
+    text = 'there is no ' + text.strip("'")
+  return f'{" ".join(argv)}: {text.strip()}'
+
+
+def _empty(config: Any, flag: str) -> None:
+  """Leaves the key of `--config.section.key=None` open. Raises KeyError where there is none."""
+  *path, key = flag.partition('=')[0].split('.')[1:]
+  for name in path:
+    config = config[name]
+  if key not in config:
+    raise KeyError('.'.join([*path, key]))
+  with config.unlocked(), config.ignore_type():
+    config[key] = None
+
+
+def _is_value_of(flag: str, text: str) -> bool:
+  """Returns whether an error's text quotes the value of a flag of the config."""
+  value = flag.partition('=')[2]
+  return flag.startswith('--config.') and any(f'{q}{value}{q}' in text for q in ('"', "'"))
 
 
 def _leave(status: int) -> None:

@@ -105,7 +105,7 @@ def schedule(
     'factor': factor,
     'halvings': halvings,
   }
-  _check_options('schedule kind', kind, options, _CURVES)
+  _check_options('optim.schedule', kind, options, _CURVES)
   if not 0 <= warmup_steps <= total_steps or total_steps < 1:
     raise ValueError(
       f'warmup_steps is {warmup_steps} and total_steps {total_steps}; need 0 <= warmup <= total, '
@@ -199,7 +199,7 @@ def make(
   patterns that match nothing and for arguments that `name` needs or cannot use.
   """
   options = {'momentum': momentum, 'nesterov': nesterov, 'b1': b1, 'b2': b2, 'eps': eps}
-  _check_options('optimizer', name, options, _RULES)
+  _check_options('optim.name', name, options, _RULES)
   decay_mask = decay_mask_of(params, decayed, decay_skip)
   decay = optax.add_decayed_weights(weight_decay, decay_mask)
   steps = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
@@ -277,7 +277,6 @@ def _check_options(
   given = {key for key, value in options.items() if value is not None}
   missing, unused = sorted(set(table[name]) - given), sorted(given - set(table[name]))
   if missing or unused:
-    raise ValueError(
-      f'{what} {name!r} needs {missing or "nothing more"} and cannot use '
-      f'{unused or "nothing given"}'
-    )
+    parts = [f'needs {", ".join(missing)}'] if missing else []
+    parts += [f'cannot use {", ".join(unused)}, which must stay open (=None)'] if unused else []
+    raise ValueError(f'{what}={name!r} {" and ".join(parts)}')

@@ -44,7 +44,8 @@ def find_model(name: str) -> tuple[ModuleType, dict[str, Any]]:
   Backbone. Raises ValueError with the nearest names for one that does not exist."""
   known = models()
   if name not in known:
-    close = difflib.get_close_matches(str(name), known, n=3) or [n for n in known if str(name) in n]
+    low = str(name).lower().replace('-', '_')
+    close = difflib.get_close_matches(low, known, n=3) or [n for n in known if low in n]
     hint = f'did you mean {", ".join(map(repr, close[:3]))}? ' if close else ''
     raise ValueError(
       f'there is no model {name!r}: {hint}vjax.list_models() and `python -m vjax.zoo` list all'

@@ -82,6 +82,7 @@ class Objective:
       0 to 1; None = none change.
     reconstruct: function (model, params, video, *, stats, **settings) -> (original, masked,
       reconstruction), each (B, T, H, W, C); None = nothing is reconstructed.
+    ranges: {setting: (least, most)} of numbers, ends included.
     settings: of config.objective.
   """
 
@@ -89,6 +90,7 @@ class Objective:
   needs_labels: bool = False
   at: Callable[..., dict[str, Any]] | None = None
   reconstruct: Callable | None = None
+  ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
   settings: Mapping[str, Any] = field(default_factory=dict)
 
   def __call__(self, model, params, stats, batch, rng, *, train: bool, **changes: Any):

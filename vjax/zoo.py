@@ -1,5 +1,5 @@
 """Every model by name: parameters and multiply-adds, beside published figures.  python -m vjax.zoo
-[--match=csn]
+[--match='*csn*']
 
 One multiply-accumulate counts as one ("GMAC"), as the papers' "FLOPs" do; norms, activations and
 pooling are free. Nothing is computed: the numbers are read from shapes, a second or so for a
@@ -7,7 +7,7 @@ network.
 """
 
 import argparse
-import re
+import fnmatch
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -169,13 +169,13 @@ def measure(net: VideoModel, frames: int, crop: int) -> tuple[int, float]:
   return sum(x.size for x in jax.tree.leaves(found['variables']['params'])), count / 1e9
 
 
-def rows(match: str = '') -> Iterator[tuple[str, ...]]:
-  """A row of the table for every figure, then for every model without one, in whose name `match` is
-  found."""
-  found = [f for f in FIGURES if re.search(match, f.model)]
+def rows(match: str = '*') -> Iterator[tuple[str, ...]]:
+  """A row of the table for every figure, then for every model without one, of the models that
+  `match` names, with wildcards as in `list_models`."""
+  found = [f for f in FIGURES if fnmatch.fnmatch(f.model, match)]
   known = {f.model for f in FIGURES}
-  for name in factory.list_models():
-    if name not in known and re.search(match, name):
+  for name in factory.list_models(match):
+    if name not in known:
       family, _ = factory.find_model(name)
       found.append(Figure(name, *family.CLIP, 400, None, None))
   for f in found:
@@ -192,11 +192,15 @@ def main() -> None:
   """Prints the table, row by row."""
   parser = argparse.ArgumentParser(prog='python -m vjax.zoo', description=__doc__)
   parser.add_argument(
-    '--match', default='', help='regular expression for names of models, e.g. x3d or r50$'
+    '--match', default='*', help="names of models, with wildcards: 'x3d_*', '*csn*', vit_base"
   )
+  match = parser.parse_args().match
+  if not factory.list_models(match):
+    near = f"'*{match}*'" if factory.list_models(f'*{match}*') else "'*' lists all"
+    parser.error(f'--match={match!r} names no model: wildcards stand for the rest, try {near}')
   title = ('model', 'clip', 'classes', 'parameters', 'GMACs', "authors' code", 'paper')
   print('| ' + ' | '.join(title) + ' |\n|' + ' --- |' * len(title), flush=True)
-  for row in rows(parser.parse_args().match):
+  for row in rows(match):
     print('| ' + ' | '.join(row) + ' |', flush=True)
 
 

@@ -49,7 +49,7 @@ def test_parameters_and_multiply_adds(figure):
 
 
 def test_a_row_of_the_table():
-  row = next(zoo.rows('^x3d_xs'))
+  row = next(zoo.rows('x3d_xs'))
   assert row[:4] == ('x3d_xs', '4x160x160', '400', '3,794,322')
   assert row[6] == '3.76 M, 0.60 G'
 

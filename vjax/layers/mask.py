@@ -50,7 +50,7 @@ def make(keys: Array, grid: Grid, ratio: float, kind: str) -> Mask:
   ValueError for another kind or a ratio outside [0, 1).
   """
   if kind not in KINDS:
-    raise ValueError(f'mask kind is {kind!r}; it must be one of {", ".join(KINDS)}')
+    raise ValueError(f'kind is {kind!r}; a mask must be one of {", ".join(KINDS)}')
   draw, keep = KINDS[kind](grid, ratio)
   return from_noise(jax.vmap(draw)(keys).reshape(len(keys), math.prod(grid)), keep)
 

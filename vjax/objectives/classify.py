@@ -126,4 +126,16 @@ def _hits(logits, truth, k: int):
   return (jnp.take_along_axis(truth, best, -1) > 0).any(-1).astype(jnp.float32)
 
 
-OBJECTIVE = Objective(loss, needs_labels=True, at=settings_at)
+OBJECTIVE = Objective(
+  loss,
+  needs_labels=True,
+  at=settings_at,
+  ranges={
+    'label_smoothing': (0, 1),
+    'mixup': (0, math.inf),
+    'cutmix': (0, math.inf),
+    'mix_switch': (0, 1),
+    'mix_group': (0, math.inf),
+    'mask_ratio': (0, 1),
+  },
+)

@@ -165,4 +165,4 @@ def reconstruct(
   return original, masked, reconstruction
 
 
-OBJECTIVE = Objective(loss, reconstruct=reconstruct)
+OBJECTIVE = Objective(loss, reconstruct=reconstruct, ranges={'ratio': (0, 1)})
