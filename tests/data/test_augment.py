@@ -5,8 +5,9 @@ import collections
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
 
+from benchmarks.randaugment import by_pillow
 from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
 from vjax.data import randaugment
@@ -170,32 +171,6 @@ def test_crops_along_the_long_side():
     augments.test_crops(
       ViewsConfig(num_frames=1, frame_stride=1, crop_size=8, short_side=8, num_crops=5), 9, 9, None
     )
-
-
-def by_pillow(image, name, value, resample=Image.BICUBIC):
-  """The operation as timm applies it, on one Pillow image."""
-  geometry = {'resample': resample, 'fillcolor': (128, 128, 128)}
-  affine = lambda *m: image.transform(image.size, Image.AFFINE, m, **geometry)
-  return {
-    'autocontrast': lambda: ImageOps.autocontrast(image),
-    'equalize': lambda: ImageOps.equalize(image),
-    'invert': lambda: ImageOps.invert(image),
-    'rotate': lambda: image.rotate(value, **geometry),
-    'posterize': lambda: ImageOps.posterize(image, int(value)),
-    'solarize': lambda: ImageOps.solarize(image, int(value)),
-    'solarize_add': lambda: image.point(
-      [min(255, i + int(value)) if i < 128 else i for i in range(256)] * 3
-    ),
-    'color': lambda: ImageEnhance.Color(image).enhance(value),
-    'contrast': lambda: ImageEnhance.Contrast(image).enhance(value),
-    'brightness': lambda: ImageEnhance.Brightness(image).enhance(value),
-    'sharpness': lambda: ImageEnhance.Sharpness(image).enhance(value),
-    'shear_x': lambda: affine(1, value, 0, 0, 1, 0),
-    'shear_y': lambda: affine(1, 0, 0, value, 1, 0),
-    'translate_x': lambda: affine(1, 0, value * image.size[0], 0, 1, 0),
-    'translate_y': lambda: affine(1, 0, 0, 0, 1, value * image.size[1]),
-    'identity': lambda: image,
-  }[name]()
 
 
 @pytest.mark.parametrize('name', randaugment.NAMES)
