@@ -200,10 +200,13 @@ def test_not_finite_stops_and_names_the_clips(data_dir, tmp_path):
     train.run(build.experiment(config, str(data_dir)), str(tmp_path))
 
 
-def test_another_model_is_refused_with_the_names_that_differ(data_dir, tmp_path):
-  config = shrunk('mae_finetune_k400')
+def test_a_profile_is_recorded_and_another_model_refused_with_the_names_that_differ(
+  data_dir, tmp_path
+):
+  config = shrunk('mae_finetune_k400', **{'train.profile': (2, 3)})
   config['evals'] = {}
   train.run(build.experiment(config, str(data_dir)), str(tmp_path))
+  assert len(list((tmp_path / 'profile').rglob('*.xplane.pb'))) == 1
   config['model'] |= {'depth': 3}
   with pytest.raises(ValueError, match='block2.*in the model only'):
     train.run(build.experiment(config, str(data_dir)), str(tmp_path))

@@ -385,6 +385,8 @@ class TrainConfig:
     remat: compute the activations inside a block again in the backward pass.
     ema_decay: weight of the old moving average of parameters, 0 = none is kept.
     skip_nonfinite: leave out a step whose loss or gradient is not finite, instead of stopping.
+    profile: first and last step that JAX's profiler records into workdir/profile, () = none. Each
+      process records the steps that it makes; TensorBoard's profile plugin shows them.
   """
 
   dtype: str
@@ -398,12 +400,17 @@ class TrainConfig:
   remat: bool = False
   ema_decay: float = 0.0
   skip_nonfinite: bool = False
+  profile: tuple[int, ...] = ()
 
   def __post_init__(self):
     for name in ('log_steps', 'save_steps', 'keep', 'grad_accumulation', 'fsdp'):
       check_whole('train', name, getattr(self, name), 1)
     if self.dtype not in DTYPES:
       raise ValueError(f'train.dtype is {self.dtype!r}; it must be one of {", ".join(DTYPES)}')
+    if self.profile and not (len(self.profile) == 2 and 1 <= self.profile[0] <= self.profile[1]):
+      raise ValueError(
+        f'train.profile is {self.profile}; it must be (first step, last step), counted from 1'
+      )
     if not 0 <= self.ema_decay < 1:
       raise ValueError(
         f'train.ema_decay is {self.ema_decay}; it must be 0 (none) or more, and below 1'

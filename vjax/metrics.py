@@ -220,6 +220,38 @@ class Log:
     self.sync()
 
 
+class Profiler:
+  """JAX's profiler over some steps of a run.
+
+  Args:
+    steps: first and last that is recorded, () = none.
+    workdir: the record goes to its folder `profile`.
+  """
+
+  def __init__(self, steps: tuple[int, ...], workdir: str | os.PathLike):
+    self._steps, self._folder, self._on = steps, f'{workdir}/profile', False
+
+  def before(self, step: int) -> None:
+    """Starts or ends the record; to be called before every step, and with the next one's number
+    after the last."""
+    wanted = bool(self._steps) and self._steps[0] <= step <= self._steps[1]
+    if wanted and not self._on:
+      options = jax.profiler.ProfileOptions()
+      options.python_tracer_level = 0  # calls of Python functions would hide the rest
+      jax.profiler.start_trace(self._folder, profiler_options=options)
+      logging.info('recording a profile of steps %d to %d', step, self._steps[1])
+    if self._on and not wanted:
+      self.close()
+    self._on = wanted
+
+  def close(self) -> None:
+    """Ends a record that is under way."""
+    if self._on:
+      jax.profiler.stop_trace()
+      logging.info('profile in %s: tensorboard --logdir=%s', self._folder, self._folder)
+    self._on = False
+
+
 def _clock(seconds: float) -> str:
   hours, rest = divmod(int(seconds), 3600)
   return f'{hours}:{rest // 60:02d}:{rest % 60:02d}'

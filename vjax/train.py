@@ -18,7 +18,7 @@ from vjax import build, checkpoint, evaluate, sharding, train_step
 from vjax.build import Experiment
 from vjax.code_version import code_version
 from vjax.guards import NonFiniteGuard, PreemptionGuard
-from vjax.metrics import Interval, Log, Totals, memory_gib, writing
+from vjax.metrics import Interval, Log, Profiler, Totals, memory_gib, writing
 from vjax.types import Batch, TrainState
 
 STOPPED = (
@@ -98,6 +98,7 @@ class _Loop:
   ):
     self.exp, self.mesh, self.checkpoints, self.log = exp, mesh, checkpoints, log
     self.preemption, self.totals = preemption, totals
+    self.profiler = Profiler(exp.training.profile, workdir)
     self.finite = NonFiniteGuard(checkpoints, exp.training.skip_nonfinite)
     self.evaluator = evaluate.of_experiment(exp, mesh)
     self.evaluator.leave, self.evaluator.workdir = preemption.alone, workdir
@@ -114,6 +115,7 @@ class _Loop:
     batches = exp.train_batches(start)
     speed, pending = _Speed(self.totals), None
     for step in range(start + 1, exp.total_steps + 1):
+      self.profiler.before(step)
       with speed.waiting():
         host_batch = self._next(batches)
       state, metrics = self._step(state, step)(
@@ -142,10 +144,12 @@ class _Loop:
         self.checkpoints.save(state, {'sums': interval.sums, 'totals': vars(self.totals)})
         self.log.sync()
       if leaving and not last:
+        self.profiler.close()
         self._leave(step)
       if self._evaluates(step):
         self._evaluate(state)
         speed = _Speed(self.totals)
+    self.profiler.before(exp.total_steps + 1)
     result = self._evaluate(state)
     return {**result, 'training': _cost(exp, self.totals, state)}
 
