@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from configs import common
 from vjax.config import complete
 
-RECIPES = {  # rate, videos a step it is for, epochs, repeats, drop path, dropout, layer decay
+RECIPES = {  # learning rate, its videos a step, epochs, repeats, drop path, dropout, layer decay
   'B': (1.6e-2, 768, 150.0, 2, 0.1, 0.3, 0.65),
   'L': (4.8e-3, 256, 100.0, 2, 0.2, 0.3, 0.75),
   'H': (1.6e-3, 256, 75.0, 1, 0.2, 0.5, 0.80),
@@ -30,7 +30,7 @@ RECIPES = {  # rate, videos a step it is for, epochs, repeats, drop path, dropou
 INTERMEDIATE = {
   'L': (8e-4, 40.0, 0.2),
   'H': (8e-4, 30.0, 0.3),
-}  # rate, epochs, drop path: appendix A, for table 7
+}  # learning rate, epochs, drop path: appendix A, for table 7
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from configs import common, mae_finetune_k400
 from vjax.config import complete
 
-RECIPES = {'L': (0.64, 0.75), 'H': (0.32, 0.85)}  # rate at 256 videos a step, layer decay
+RECIPES = {'L': (0.64, 0.75), 'H': (0.32, 0.85)}  # learning rate at 256 videos a step, layer decay
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

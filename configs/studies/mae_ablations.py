@@ -85,7 +85,7 @@ def runs(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
       if config.data.batch_size != config.optim.base_batch_size:
         config.optim.base_batch_size = (
           config.data.batch_size
-        )  # as many clips a step, so the same rate
+        )  # as many clips a step, so the same learning rate
     yield name, config
 
 

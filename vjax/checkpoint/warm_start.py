@@ -28,10 +28,10 @@ def warm_start(
   Every name must match in both directions, unless a regular expression of `skip` matches it whole.
 
   Args:
-    params: parameters of the model, or their shapes.
+    params: initial parameters of the model.
     stats: its other collections.
     path: checkpoint folder.
-    skip: regular expressions of names that keep their initial values.
+    skip: regular expressions of names that are not loaded.
     resize: resize(name, array, shape, meta) returns an array of another shape (position tables,
       kernels of images) in the wanted shape, or None.
     rename: rename(names, wanted) returns {name in the checkpoint: name here} for another kind of

@@ -261,11 +261,8 @@ def load_index(
 def _frame_columns(
   path: epath.Path, columns: dict[str, np.ndarray], rebuild: str
 ) -> dict[str, np.ndarray]:
-  """Returns the fields of Index by which single frames are read.
-
-  There are none for indexes without a frame table, and on object stores, where a record is one
-  request.
-  """
+  """Returns the fields of Index by which single frames are read; none for indexes without a frame
+  table, and on object stores, where a record is one request."""
   file = table_path(path)
   if 'head' not in columns or files.is_remote(file):
     return {}

@@ -179,7 +179,7 @@ def _upgraded(manifest: dict[str, Any], name: str) -> Manifest:
 
 
 def label_kind(manifest: Manifest) -> str:
-  """Returns 'single_label' or 'multi_label', '' where the manifest does not say."""
+  """Returns 'single_label' or 'multi_label', '' where the manifest has no such entry."""
   kinds = {_LABELS[False]: 'single_label', _LABELS[True]: 'multi_label'}
   return kinds.get(manifest.get('labels', ''), '')
 

@@ -250,7 +250,7 @@ def _views(
 
 
 class _Frames:
-  """The distinct frames of a record in the frame indices `orders` (clips, T)."""
+  """The distinct frames of a record among the frame indices `orders` (clips, T)."""
 
   def __init__(self, split: Split, row: int, record: Record, orders: np.ndarray):
     self._orders, self._needed = orders, np.unique(orders)

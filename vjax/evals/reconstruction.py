@@ -16,10 +16,10 @@ def run(
   count: int = 2,
   ratios: tuple[float, ...] = (),
 ) -> Report:
-  """Returns images {'clip0': (H, W, 3) uint8, ...} of the first `count` clips of this host.
+  """Returns images {'clip0': (H, W, 3) uint8, ...} of the first `count` clips of this host, with
+  two rows for each of `ratios` (shares of removed tokens; () = the objective's own).
 
-  ratios: shares of removed tokens, () = the objective's own; each has two rows in the image. For
-  normalized targets, the image says that each patch's mean and deviation are the original's.
+  For normalized targets, the image states that each patch's mean and deviation are the original's.
   (Feichtenhofer et al. 2022, figures 2 and 7: 0.9, 0.95, 0.98.)
   """
   video = next(iter(batches))['video'][:count, 0]

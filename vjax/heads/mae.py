@@ -29,7 +29,8 @@ class Head(nn.Module):
     patch: (frames, rows, columns) of a patch.
     pred_frames: frames predicted per clip; None is one of each patch's frames, as in the paper.
     mlp_ratio: inner width of the MLPs over `width`.
-    init_style: 'repo' or 'released', as in models.vit.
+    init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and PyTorch's default for
+      the projection).
     qkv_bias: whether queries, keys and values have a bias.
   """
 

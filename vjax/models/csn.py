@@ -72,4 +72,4 @@ CLIP = (8, 224)
 
 class Backbone(ResNet):
   """ir-CSN or ip-CSN, by `convs`; see MODELS for the published settings and layers.resnet.ResNet
-  for what they mean."""
+  for their meaning."""
