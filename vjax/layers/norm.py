@@ -1,5 +1,5 @@
-"""Normalization with gradients that CPUs compute fast: BatchNorm, whose statistics do not depend on
-the number of devices, and LayerNorm."""
+"""BatchNorm, whose statistics do not depend on the number of devices, and LayerNorm;
+`kernels/norm.py` computes both."""
 
 from collections.abc import Callable
 from typing import Any
