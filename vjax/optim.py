@@ -125,8 +125,8 @@ def schedule(
   if boundaries is not None:
     drops = np.sort(np.asarray(boundaries, np.int32))
     stages = np.asarray(peak * factor ** np.arange(len(drops) + 1), np.float32)
-  # optax's schedules do not fit: `join_schedules` counts anew from each part's first step, but steps
-  # and halvings count from the run's; its cosine states the end as a share of the peak.
+  # optax's schedules do not fit: `join_schedules` counts from the first step of each part, but
+  # steps and halvings count from that of the run; its cosine states the end as a share of the peak.
   start = 0 if curve_from_start else warmup_steps
 
   def curve(step):
