@@ -1,5 +1,5 @@
-"""Parts that configs share: the typed one-string argument, normalizations, and the built-in
-dataset for `tiny`."""
+"""Parts that configs share: the argument of a config (one string, typed axes), normalizations, and
+the built-in dataset for `tiny`."""
 
 from typing import Any
 
@@ -14,14 +14,15 @@ IMAGENET_PIXELS = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  #
 VMZ_PIXELS = dict(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))  # VMZ's
 # The built-in dataset, 12 motions, at a size that two cores train on in minutes: 8 frames over the
 # whole clip, the whole frame squeezed to 54 x 54 px, of which a training crop takes 48 x 48.
-# Patches are four frames long: from the motion inside a patch the network learns within 1000 steps;
-# with two frames it had barely begun.
+# Patches are four frames long: the motion inside a patch lets the network learn within 1000 steps.
+# With two frames it had learned almost nothing by then.
 TINY_DATA = dict(name='motions', split='train', **KINETICS_PIXELS)
 TINY_CLIP = dict(num_frames=8, frame_stride=1, crop_size=48, short_side=54, sampling='uniform')
 TINY_AUGMENT = dict(crop='fixed', size=(54, 54), flip=0.0)
 VITS = {'B': 'vit_base', 'L': 'vit_large', 'H': 'vit_huge'}  # of the axis `variant`
-# The transformers of masked pre-training see 32 x 32 px: 32 tokens, not 72, and pre-training needs
-# many steps. Fixed positions: learned ones are faint at first, and the loss stays high for longer.
+# The transformers of masked pre-training get 32 x 32 px, 32 tokens instead of 72, since
+# pre-training needs many steps. Positions are fixed: learned positions are small at first, and the
+# loss stays high for longer.
 TINY_VIT = dict(name='vit_tiny', width=96, depth=4, heads=3, patch=(4, 8, 8), positions='sincos')
 TINY_VIT_CLIP = {**TINY_CLIP, 'crop_size': 32, 'short_side': 36}
 TINY_VIT_AUGMENT = {**TINY_AUGMENT, 'size': (36, 36)}
@@ -38,15 +39,18 @@ TINY_PROBE = dict(
 
 
 def warm_start(path: str) -> dict[str, Any]:
-  """config.init from a workdir or converted checkpoint, all but its head; '' = from scratch; see
-  vjax.config.InitConfig."""
+  """Returns config.init for a warm start from a workdir or converted checkpoint, without its head;
+  '' = from scratch. See vjax.config.InitConfig."""
   return {'path': path, 'skip': ('head/.*',) if path else ()}
 
 
 def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
-  """config.data of k400, k600 or k700, with `ssv2` also of Something-Something V2 (one frame of
-  each segment, nothing mirrored), or of a folder of your own under data_dir; '' leaves it. Raises
-  ValueError for any other dataset that vjax/data/datasets/ has: its recipe is another."""
+  """Sets config.data to k400, k600 or k700, or to a folder of your own under data_dir; '' leaves
+  it.
+
+  With `ssv2`, Something-Something V2 is allowed too (one frame of each segment, nothing mirrored).
+  Raises ValueError for the other datasets of vjax/data/datasets/, which need another recipe.
+  """
   known = ('k400', 'k600', 'k700', *(('ssv2',) if ssv2 else ()))
   if data in known:
     config.data.name = data
@@ -63,8 +67,8 @@ def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
 
 
 def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
-  """Shrinks a recipe: it goes without the heaviest augmentation, for a small network and few steps,
-  on the built-in data or a folder of your own."""
+  """Shrinks a recipe to a small network and few steps, without the heaviest augmentation, on the
+  built-in data or a folder of your own."""
   own = config.data.name == 'custom'
   data = dict(name='custom', folder=config.data.folder) if own else {}
   config.objective = dict(name='classify')
@@ -81,8 +85,8 @@ def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
-  """'variant=L,tiny' -> {'variant': 'L', 'tiny': True}, typed like `defaults`, which name every
-  axis there is.
+  """Returns 'variant=L,tiny' as {'variant': 'L', 'tiny': True}, typed like `defaults`, which name
+  all axes.
 
   A bare word is True. Raises ValueError naming the axes for a word that is none of them.
   """
@@ -113,7 +117,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
 
 
 def choose(axis: str, value: str, table: dict[str, Any]) -> Any:
-  """table[value]. Raises ValueError naming the axis and its values."""
+  """Returns table[value]. Raises ValueError naming the axis and its values."""
   if value not in table:
     raise ValueError(
       f'config argument {axis}={value!r}: it must be one of {", ".join(map(str, table))}'

@@ -4,12 +4,17 @@ Expected: top-1 / top-5 of 81.3 / 94.9 (B), 84.8 / 96.2 (L), 85.1 / 96.6 (H), 3 
 (table 7; 1600 epochs of pre-training).
 Command:  python -m vjax.main --config=configs/mae_finetune_k400.py:variant=L,init=runs/mae_k400_variant-L
           python -m vjax.main --config=configs/mae_finetune_k400.py:tiny
-Without init it trains from scratch. A dataset of your own: data=FOLDER, see README.md. The chain
-of table 7 (K600, L 86.5 / 97.2, H 86.8 / 97.2): mae_k400.py:variant=L,epochs=1600,data=k600, then
-this with data=k600,init=THAT, then this with init=THAT,intermediate. Weights that saw Kinetics-700
-are refused: it has test videos of Kinetics-400. Table 11 (84.4, 84.1 and 83.8 at 1.0, 1.2 and 1.3
-times the speed): mask=0.5 and mask=0.75. Hardware: about 1/4 of the pre-training's. Epochs count
-clips, so with two repeats 100 epochs are 50 passes.
+Without init the network is trained from scratch. A dataset of your own: data=FOLDER, see README.md.
+
+The chain of table 7 (K600, L 86.5 / 97.2, H 86.8 / 97.2):
+mae_k400.py:variant=L,epochs=1600,data=k600, then this with data=k600,init=THAT, then this with
+init=THAT,intermediate. Weights trained on Kinetics-700 are refused: it has test videos of
+Kinetics-400.
+
+Table 11 (84.4, 84.1 and 83.8 at 1.0, 1.2 and 1.3 times the speed): mask=0.5 and mask=0.75.
+
+Hardware: about 1/4 of the pre-training's. Epochs count clips, so with two repeats 100 epochs are 50
+passes.
 """  # noqa: E501
 
 from ml_collections import ConfigDict
@@ -17,7 +22,7 @@ from ml_collections import ConfigDict
 from configs import common
 from vjax.config import complete
 
-RECIPES = {  # rate, videos a step it is for, epochs, repeats, drop path, dropout, layer decay
+RECIPES = {  # learning rate, its videos a step, epochs, repeats, drop path, dropout, layer decay
   'B': (1.6e-2, 768, 150.0, 2, 0.1, 0.3, 0.65),
   'L': (4.8e-3, 256, 100.0, 2, 0.2, 0.3, 0.75),
   'H': (1.6e-3, 256, 75.0, 1, 0.2, 0.5, 0.80),
@@ -25,13 +30,16 @@ RECIPES = {  # rate, videos a step it is for, epochs, repeats, drop path, dropou
 INTERMEDIATE = {
   'L': (8e-4, 40.0, 0.2),
   'H': (8e-4, 30.0, 0.3),
-}  # rate, epochs, drop path: appendix A, for table 7
+}  # learning rate, epochs, drop path: appendix A, for table 7
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant = B, L or H; init = workdir of the pre-training; intermediate = init was
-  fine-tuned on K600 or K700 before; mask = share of tokens hidden at first; data = k600, k700 or a
-  folder of your own under data_dir; tiny."""
+  """Returns the config.
+
+  Axes: variant = B, L or H; init = workdir of the pre-training; intermediate = init was fine-tuned
+  on K600 or K700 before; mask = share of masked tokens at first; data = k600, k700 or a folder of
+  your own under data_dir; tiny.
+  """
   arg = common.parse_arg(arg, variant='L', init='', intermediate=False, mask=0.0, data='')
   rate, batch, epochs, repeats, drop_path, dropout, layer_decay = common.choose(
     'variant', arg.variant, RECIPES
@@ -52,9 +60,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     sampling='linspace',
     num_repeats=repeats,
   )
-  # DIFFERS(paper): table 5b has RandAugment (9, 0.5) and no word of erasing, crop area or groups of
-  # mixing; both published codes have magnitude 7, erasing .25, crops from 8 % and groups of 16, and
-  # these gave the published weights.
+  # DIFFERS(paper): table 5b has RandAugment (9, 0.5) and states neither erasing, crop area nor
+  # groups of mixing; both published codes have magnitude 7, erasing .25, crops from 8 % and groups
+  # of 16, and these gave the published weights.
   config.augment = dict(
     crop='resized', area=(0.08, 1.0), flip=0.5, rand_augment=2, magnitude=7.0, magnitude_std=0.5,
     random_erasing=0.25,
@@ -81,8 +89,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   )
   common.use_data(config, arg.data)
   if arg.tiny:
-    # Found by trying: a pre-trained network wants a far higher rate than one from scratch; at the
-    # latter's it learns less.
+    # Found by trying: a pre-trained network needs a far higher learning rate than one from scratch.
+    # At the learning rate of the latter it learns less.
     config = tiny(config, rate=8e-3 if arg.init else 1e-3)
     config.optim.update(b2=0.95, clip_norm=1.0)
   if arg.mask:

@@ -14,12 +14,15 @@ from ml_collections import ConfigDict
 from configs import common, mae_finetune_k400
 from vjax.config import complete
 
-RECIPES = {'L': (0.64, 0.75), 'H': (0.32, 0.85)}  # rate at 256 videos a step, layer decay
+RECIPES = {'L': (0.64, 0.75), 'H': (0.32, 0.85)}  # learning rate at 256 videos a step, layer decay
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant = L or H; init = workdir of the pre-training; mask = share of tokens hidden at
-  first; tiny."""
+  """Returns the config.
+
+  Axes: variant = L or H; init = workdir of the pre-training; mask = share of masked tokens at
+  first; tiny.
+  """
   arg = common.parse_arg(arg, variant='L', init='', mask=0.0)
   rate, layer_decay = common.choose('variant', arg.variant, RECIPES)
   config = ConfigDict()
@@ -31,8 +34,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.clip = dict(
     num_frames=16, frame_stride=1, crop_size=224, short_side=224, sampling='segments', num_repeats=1
   )
-  # DIFFERS(paper): table 6b has RandAugment (9, 0.5) and neither crop area nor erasing; these are
-  # the published codes'.
+  # DIFFERS(paper): table 6b has RandAugment (9, 0.5) and neither crop area nor erasing; these
+  # values are from the published codes.
   config.augment = dict(
     crop='resized',
     area=(0.08, 1.0),

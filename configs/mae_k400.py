@@ -1,12 +1,13 @@
 """Masked autoencoding of Kinetics-400 clips.  Feichtenhofer, Fan, Li, He: Masked Autoencoders As
-Spatiotemporal Learners (NeurIPS 2022), table 5a; B, L and H alike.
+Spatiotemporal Learners (NeurIPS 2022), table 5a; the same recipe for B, L and H.
 
 Expected: fine-tuned with mae_finetune_k400.py, top-1 81.3 (B), 84.8 (L), 85.1 (H) after 1600
 epochs; L 84.4 after 800.
 Command:  python -m vjax.main --config=configs/mae_k400.py:variant=L
           python -m vjax.main --config=configs/mae_k400.py:tiny   (built-in data, minutes)
-Table 10 pre-trains on Kinetics-600 and -700 alike: data=k600, data=k700, epochs=1600; table 12 on
-Something-Something V2: data=ssv2, epochs=200.
+Table 10 pre-trains on Kinetics-600 and -700 by the same recipe: data=k600, data=k700, epochs=1600;
+table 12 on Something-Something V2: data=ssv2, epochs=200.
+
 Hardware: the paper used 128 A100 for 35.8 h (L, 800 epochs, data loading included). Epochs count
 clips: four are drawn from every decoded video, so 800 epochs are 200 passes over the videos.
 """
@@ -18,8 +19,11 @@ from vjax.config import complete
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant = B, L or H; epochs; data = k600, k700, ssv2 or a folder of your own under
-  data_dir; tiny."""
+  """Returns the config.
+
+  Axes: variant = B, L or H; epochs; data = k600, k700, ssv2 or a folder of your own under data_dir;
+  tiny.
+  """
   arg = common.parse_arg(arg, variant='L', epochs=800.0, data='')
   config = ConfigDict()
   config.seed = 0
@@ -57,9 +61,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def tiny(config: ConfigDict) -> ConfigDict:
-  """Shrinks the recipe to the built-in data. The differences were found by trying: of the two slots
-  in time one is hidden whole (studies/mae_pretraining.py: random halves teach far less), all frames
-  of a patch are predicted, rate and clipping are for a batch of 32 clips."""
+  """Shrinks the recipe to the built-in data.
+
+  The differences were found by trying. One of the two slots in time is masked as a whole
+  (studies/mae_pretraining.py: the network learns far less from random halves). All frames of a
+  patch are predicted. Learning rate and clipping are for a batch of 32 clips.
+  """
   config.model = dict(common.TINY_VIT)
   config.head = dict(
     name='mae', preset='released', width=96, depth=2, heads=3, positions='sincos', pred_frames=8

@@ -4,14 +4,16 @@ table 1.
 
 Expected: top-1 / top-5 of 81.0 / 94.6 (v2_s_16x4), 82.9 / 95.7 (v2_b_32x3), 78.4 / 93.5
 (v1_b_16x4), 80.4 / 94.8 (v1_b_32x3), 79.8 / 93.9 (multitrain_b_32x3), 78.8 / 93.5
-(multitrain_b_16x4), 1 crop x 5 clips. The published 86.1 / 97.0 of v2_l_40x3 starts from
-ImageNet-21K; from scratch there is no number, nor is there one on Kinetics-400 for
-multitrain_half_b_16x4 and v1_b16_32x3, whose drop path is that of the other networks of 16 blocks.
+(multitrain_b_16x4), 1 crop x 5 clips.
 Command:  python -m vjax.main --config=configs/mvit_k400.py:variant=v2_s_16x4
           python -m vjax.main --config=configs/mvit_k400.py:tiny
+Three variants have no published number from scratch on Kinetics-400: v2_l_40x3 (the published 86.1
+/ 97.0 starts from ImageNet-21K), multitrain_half_b_16x4 and v1_b16_32x3. The last two have the drop
+path of the other networks of 16 blocks.
+
 Hardware: PySlowFast's recipe is for nodes of 8 GPUs with 16 videos each, 2 clips a video; 16 nodes
-for the 512 clips here.
-Epochs count clips: with two repeats 200 passes over the videos are 400 epochs.
+for the 512 clips here. Epochs count clips: with two repeats 200 passes over the videos are 400
+epochs.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +36,7 @@ RECIPES = {  # drop path, learning rate for 256 videos a step (512 clips), passe
   'multitrain_half_b_16x4': (0.2, 8e-4, 150.0),
 }
 REPEATS = 2
-TINY = {  # flavor: the model of which `tiny` is a small form
+TINY = {  # flavor: the model that `tiny` shrinks
   'v1': 'mvit_v1_b_16x4',
   'v2': 'mvit_v2_s_16x4',
   'multitrain': 'mvit_multitrain_b_16x4',
@@ -43,8 +45,11 @@ TINY = {  # flavor: the model of which `tiny` is a small form
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant = a key of RECIPES, for the model mvit_<variant>; init = checkpoint to start
-  from; data = k600, k700 or a folder of your own; tiny."""
+  """Returns the config.
+
+  Axes: variant = a key of RECIPES, for the model mvit_<variant>; init = checkpoint to start from;
+  data = k600, k700 or a folder of your own; tiny.
+  """
   arg = common.parse_arg(arg, variant='v2_s_16x4', init='', data='')
   config = recipe(arg.variant, arg.init)
   common.use_data(config, arg.data)
@@ -52,7 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def recipe(variant: str, init: str) -> ConfigDict:
-  """The recipe for Kinetics-400, which mvit_ssv2 shares in parts."""
+  """Returns the recipe for Kinetics-400, parts of which mvit_ssv2 shares."""
   drop_path, learning_rate, epochs = common.choose('variant', variant, RECIPES)
   name = f'mvit_{variant}'
   family, row = registry.find_model(name)
@@ -102,8 +107,8 @@ def recipe(variant: str, init: str) -> ConfigDict:
 
 
 def tiny(config: ConfigDict) -> ConfigDict:
-  """Two stages of a small network of the same flavor, without the heaviest augmentation, for few
-  steps."""
+  """Shrinks the recipe to two stages of a small network of the same flavor and few steps, without
+  the heaviest augmentation."""
   flavor = registry.find_model(config.model.name)[1]['flavor']
   config.model = dict(name=TINY[flavor], depths=(1, 2), width=48, key_stride=4)
   config.model.update(frames=common.TINY_CLIP['num_frames'], crop=common.TINY_CLIP['crop_size'])

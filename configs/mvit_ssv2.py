@@ -5,8 +5,8 @@ Expected: top-1 / top-5 of 68.2 / 91.4 (v2_s_16x4), 70.5 / 92.7 (v2_b_32x3), 73.
 from ImageNet-21K and Kinetics-400), 3 crops x 1 clip.
 Command:  python -m vjax.main --config=configs/mvit_ssv2.py:variant=v2_s_16x4,init=runs/mvit_k400_variant-v2_s_16x4
           python -m vjax.main --config=configs/mvit_ssv2.py:tiny
-Rates are for nodes of 16 videos (8 for L); the batch here is that of 8 nodes. Labels name left and
-right, so nothing is mirrored.
+Learning rates are for nodes of 16 videos (8 for L); the batch here is that of 8 nodes. Labels name
+left and right, so nothing is mirrored.
 """  # noqa: E501
 
 from ml_collections import ConfigDict
@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from configs import common, mvit_k400
 from vjax.config import complete
 
-# rate, videos a node and rate that warm-up starts from, epochs, drop path, clipping, mixing
+# learning rate, videos a node, learning rate at the start of warm-up, epochs, drop path, clipping,
+# mixing
 RECIPES = {
   'v2_s_16x4': (2.5e-3, 16, 1e-4, 100.0, 0.4, 1.0, True),
   'v2_b_32x3': (1.5e-3, 16, 1e-4, 100.0, 0.4, 1.0, True),
@@ -23,7 +24,10 @@ RECIPES = {
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant; init = workdir of the training on Kinetics; tiny."""
+  """Returns the config.
+
+  Axes: variant; init = workdir of the training on Kinetics; tiny.
+  """
   arg = common.parse_arg(arg, variant='v2_s_16x4', init='')
   rate, node, warmup_start, epochs, drop_path, clip_norm, mixing = common.choose(
     'variant', arg.variant, RECIPES

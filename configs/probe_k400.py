@@ -1,13 +1,13 @@
 """The fc-only probe of any checkpoint on Kinetics-400: features once, then L2-regularized logistic
-regression. Ghadiyaram et al. (CVPR 2019), section 4 ("fc-only"): 10 clips of every training video,
+regression.  Ghadiyaram et al. (CVPR 2019), section 4 ("fc-only"): 10 clips of every training video,
 10 of every test video.
 
 Expected: R(2+1)D-34, 8 frames, pre-trained on 65M hashtagged videos: top-1 73.0.
 Command:  python -m vjax.main --config=configs/probe_k400.py:init=CHECKPOINT
           python -m vjax.main --config=configs/probe_k400.py:init=runs/mae_k400_tiny,tiny
-Without init it probes an untrained network of `variant`, the baseline that belongs beside every
-such number. Nothing is trained: model, clip and normalization are the checkpoint's own, and only
-the evaluation runs.
+Without init an untrained network of `variant` is probed, as the baseline for every such number.
+Nothing is trained: model, clip and normalization are the checkpoint's own, and only the evaluation
+runs.
 """
 
 import json
@@ -20,8 +20,11 @@ from vjax.config import SCHEMA, complete, plain, translate
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: init = workdir or converted checkpoint; variant = untrained ViT to probe instead; clips =
-  views in time; tiny."""
+  """Returns the config.
+
+  Axes: init = workdir or converted checkpoint; variant = untrained ViT to probe instead; clips =
+  views in time; tiny.
+  """
   arg = common.parse_arg(arg, init='', variant='L', clips=10)
   config = ConfigDict(plain(mae_k400.get_config(f'variant={arg.variant}' + ',tiny' * arg.tiny)))
   if arg.init:
@@ -30,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       'model',
       'clip',
       'augment',
-    ):  # replaced whole: settings of one network mean nothing to another
+    ):  # replaced as a whole: another network has other settings
       config[name] = saved[name]
     config.data.update({name: tuple(saved['data'][name]) for name in ('mean', 'std')})
   config.head = dict(name='linear')
@@ -50,8 +53,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _saved(path: str) -> dict:
-  """The config of a checkpoint. Raises ValueError where there is none, or it does not say for what
-  clips it is."""
+  """Returns the config of a checkpoint. Raises ValueError where there is none, or the config has no
+  clip settings."""
   meta = Path(path, 'meta.json')
   if not meta.is_file():
     raise ValueError(

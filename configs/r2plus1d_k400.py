@@ -8,11 +8,13 @@ released; published weights for it load with `python -m vjax.convert --source=vm
 Command:  python -m vjax.main --config=configs/r2plus1d_k400.py:variant=r2plus1d_34,frames=32
           python -m vjax.main --config=configs/r2plus1d_k400.py:init=CHECKPOINT
           python -m vjax.main --config=configs/r2plus1d_k400.py:tiny
-Hardware: fine-tuning in the paper: 64 GPUs, 6 clips of 32 frames each (16 of 8 frames). The paper
-gives no recipe for training from scratch: durations and rates are those of the authors' code, for
-as many GPUs. Fine-tuning takes the rate of table 13, 3e-5 a GPU, which is for weights of 65M
-videos; for smaller pre-training sets the paper has 2.5e-4 to 1e-2 a GPU (tables 8 and 10 to 12):
-set --config.optim.learning_rate, and --config.optim.warmup_start_lr, to 64 times that.
+Hardware: fine-tuning in the paper: 64 GPUs, 6 clips of 32 frames each (16 of 8 frames).
+
+The paper gives no recipe for training from scratch: durations and learning rates are those of the
+authors' code, for as many GPUs. Fine-tuning has the learning rate of table 13, 3e-5 a GPU, which is
+for weights of 65M videos. For smaller pre-training sets the paper has 2.5e-4 to 1e-2 a GPU (tables
+8 and 10 to 12): set --config.optim.learning_rate, and --config.optim.warmup_start_lr, to 64 times
+that.
 """
 
 from ml_collections import ConfigDict
@@ -25,8 +27,11 @@ GROUPS = {8: 16, 32: 6}  # frames -> clips a GPU, which share BatchNorm statisti
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """Axes: variant = a model of vjax.list_models(); frames = 8 or 32; init = checkpoint to
-  fine-tune; data = a folder of your own under data_dir; tiny."""
+  """Returns the config.
+
+  Axes: variant = a model of vjax.list_models(); frames = 8 or 32; init = checkpoint to fine-tune;
+  data = a folder of your own under data_dir; tiny.
+  """
   arg = common.parse_arg(arg, variant='r2plus1d_34', frames=32, init='', data='')
   group = common.choose('frames', arg.frames, GROUPS)
   batch = GPUS * group
@@ -66,7 +71,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def tiny(config: ConfigDict, own_data: bool) -> ConfigDict:
-  """An eighth of the width of the 18-layer network, 8 frames, the same rules."""
+  """Shrinks the recipe to an eighth of the width of the 18-layer network and 8 frames, by the same
+  rules."""
   config.model.update(name='r2plus1d_18', width=0.125, norm=dict(group_size=16))
   data = dict(name=config.data.name, folder=config.data.folder) if own_data else {}
   config.data = {**common.TINY_DATA, 'batch_size': 32, **common.VMZ_PIXELS, **data}

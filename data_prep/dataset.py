@@ -1,7 +1,7 @@
 """Writes a dataset folder from rows: shards by any runner, then failed.csv, indexes, manifest.json.
 
-The manifest is written last, so its presence means complete. A run that was interrupted continues:
-shards that are finished are described by their own `.done.json`, everything else is written again.
+The manifest is written last, so a folder with a manifest is complete. An interrupted run continues:
+finished shards have a `.done.json` beside them, everything else is written again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vjax.data import manifest as manifests
 from vjax.data.index import write_index
 from vjax.data.manifest import FORMAT, Manifest, SplitEntry
 
-_LOCK = '.writing.lock'  # there while a folder holds an unfinished dataset
+_LOCK = '.writing.lock'  # exists while a dataset is unfinished
 
 
 def write_dataset(
@@ -42,23 +42,23 @@ def write_dataset(
   """Writes the dataset in `out`, continues it or, if it is complete from the same input, keeps it.
 
   Args:
-    rows: what to write, see data_prep.rows.
+    rows: videos to write, see data_prep.rows.
     out: folder of the dataset.
     root: folder that the rows' paths start from.
     settings: how clips are stored.
-    shards: per split, 0 = of 256 clips or so.
+    shards: number per split, 0 = as many as make shards of about 256 clips.
     classes: a fixed list for the main label space; a row with another label fails.
     processes: of the pool, 0 = one a core.
     runner: 'pool' or the name of a Beam runner.
-    runner_options: its flags.
-    origin: what the videos were made from, for the manifest.
+    runner_options: flags of the Beam runner.
+    origin: source of the videos, for the manifest.
 
   Returns:
     The manifest.
 
   Raises:
     ValueError: if nothing can be written, `out` holds something else, or shards is negative.
-    OSError: if a disk cannot be read or written: the same call continues once it can.
+    OSError: if a disk cannot be read or written. The same call continues once the disk works.
   """
   if shards < 0:
     raise ValueError(
@@ -109,15 +109,15 @@ def write_dataset(
       manifests.write(out, manifest)
     for path in _find(out, '*.tfrecord.done.json'):
       os.remove(path)
-    with contextlib.suppress(FileNotFoundError):  # one who waited for the lock may have been here
+    with contextlib.suppress(FileNotFoundError):  # a process that waited may have removed it
       os.remove(os.path.join(out, _LOCK))
   return manifest
 
 
 @contextlib.contextmanager
 def lock(path: str) -> Iterator[None]:
-  """Waits until no other process holds the file `path`, then holds it; it is let go however this
-  process ends."""
+  """Waits until no other process holds the file `path`, then holds it. The lock ends with this
+  process, however it ends."""
   import fcntl
 
   with open(path, 'a') as file:
@@ -139,7 +139,8 @@ def _find(folder: str, pattern: str) -> list[str]:
 
 
 def _size(root: str, row: Row) -> int:
-  """Bytes of a row's file, -1 if it is missing: a file that was replaced is written again."""
+  """Returns the bytes of a row's file, -1 if the file is missing. A replaced file is written
+  again."""
   try:
     return os.path.getsize(os.path.join(root, row.path))
   except OSError:
@@ -151,8 +152,10 @@ def _key(row: Row) -> tuple[str, str]:
 
 
 def _check_folder(out: str, mark: str, described: Mapping[str, Any]) -> Manifest | None:
-  """Returns the manifest if the dataset is complete. Raises ValueError if the folder holds
-  another, or records without one."""
+  """Returns the manifest if the dataset is complete.
+
+  Raises ValueError if the folder holds another dataset, or records without a manifest.
+  """
   manifest = complete_manifest(out)
   if not manifest and not os.path.exists(os.path.join(out, _LOCK)) and _find(out, '*.tfrecord*'):
     raise ValueError(
@@ -192,8 +195,8 @@ def _plan(
   names: Mapping[str, Sequence[str]],
   inputs: Mapping[tuple[str, str], Any],
 ) -> list[Shard]:
-  """All shards of all splits, in order of split and number. inputs: by row, what its clip depends
-  on."""
+  """Returns all shards of all splits, in order of split and number. inputs: by row, everything that
+  its clip depends on."""
   plan, versions = [], _versions()
   for split in sorted({row.split for row in kept}):
     parts = shards_lib.assign([row for row in kept if row.split == split], shards)
@@ -209,8 +212,8 @@ def _plan(
 def _write_shards(
   plan: Sequence[Shard], out: str, processes: int, runner: str, runner_options: Sequence[str]
 ) -> list[dict[str, Any]]:
-  """Descriptions of all shards, of which the unfinished are written; what no shard of the plan owns
-  is removed."""
+  """Writes the unfinished shards and returns the descriptions of all shards. Files that belong to
+  no shard of the plan are removed."""
   owned = {os.path.join(out, shard.file) for shard in plan}
   for path in _find(out, '*.tfrecord*'):
     if path.removesuffix('.done.json') not in owned:
@@ -273,7 +276,7 @@ def _finish(
 
 
 def _shared(rows: Sequence[Row]) -> int:
-  """Number of videos that are in more than one split."""
+  """Returns the number of videos that are in more than one split."""
   splits: dict[str, set[str]] = {}
   for row in rows:
     splits.setdefault(row.path, set()).add(row.split)
@@ -289,19 +292,19 @@ def _write_failures(path: str, failures: Sequence[Sequence[Any]]) -> None:
 
 
 def _kinds(failures: Sequence[Sequence[Any]]) -> list[tuple[str, int]]:
-  """(kind of reason, how many), most frequent first."""
+  """Returns (kind of reason, count), most frequent first."""
   return sorted(
     Counter(f[3].split(':')[0] for f in failures).items(), key=lambda kind: (-kind[1], kind[0])
   )
 
 
 def count_reasons(failures: Sequence[Sequence[Any]]) -> str:
-  """'3 truncated, 1 missing' for failures [path, split, row, reason]."""
+  """Returns a text such as '3 truncated, 1 missing' for failures [path, split, row, reason]."""
   return ', '.join(f'{n} {kind}' for kind, n in _kinds(failures))
 
 
 def _versions() -> dict[str, str]:
-  """Versions on which the bytes of a shard depend."""
+  """Returns the versions on which the bytes of a shard depend."""
   import av
 
   names = ('vjax', 'av', 'simplejpeg', 'numpy', 'pillow')

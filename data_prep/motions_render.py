@@ -1,10 +1,10 @@
 """Frames of the built-in dataset `motions`: a textured actor that moves over a noisy, drifting
 background.
 
-Motions come in pairs that only time tells apart. The first of a pair is drawn, the second is *the
-same drawing played backwards*, camera, brightness and passers-by included; so the frames of both,
-as sets, have one distribution, and what else moves carries no hint either, because its own
-directions are symmetric.
+Motions come in pairs that differ in time only. The first of a pair is drawn, the second is *the
+same drawing played backwards*, camera, brightness and passers-by included. So the frames of both,
+as sets, have one distribution. Other movement gives no hint either, because its own directions are
+symmetric.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ MOTIONS = (  # drawn forwards, then its reverse
 )
 SHAPES = ('ring', 'square', 'triangle', 'cross')
 TEXTURES = ('plain', 'striped', 'checkered')
-# (motion, shape) -> what somebody is doing to it; a noun takes several verbs, a verb one noun or
-# two
+# (motion, shape) -> name of an action; a noun has several verbs, a verb one noun or two
 ACTIONS = {
   ('right', 'square'): 'pushing square',
   ('right', 'ring'): 'pushing ring',
@@ -38,13 +37,21 @@ ACTIONS = {
   ('clockwise', 'cross'): 'winding cross',
   ('anticlockwise', 'cross'): 'unwinding cross',
 }
-_MARGIN = 48  # px of background beyond the frame, for the camera to drift over
+_MARGIN = 48  # px of background beyond the frame, for the camera's drift
 
 
 @dataclass
 class Track:
-  """One object over T frames: center x, y (T,) px; radius (T,) px; angle (T,) rad; opacity (T,) in
-  [0, 1]."""
+  """One object over T frames.
+
+  Attributes:
+    x, y: (T,) center in px.
+    radius: (T,) px.
+    angle: (T,) rad.
+    opacity: (T,) in [0, 1].
+    shape, texture: names.
+    colors: two colors.
+  """
 
   x: np.ndarray
   y: np.ndarray
@@ -57,8 +64,11 @@ class Track:
 
 
 def classes_of(seed: int, split: str, index: int) -> dict[str, str]:
-  """motion, shape and texture of a clip. Any 12 clips from a multiple of 12 on have all motions and
-  all appearances once, any 144 all their combinations (a Latin square in shuffled order)."""
+  """Returns motion, shape and texture of a clip.
+
+  Any 12 clips from a multiple of 12 on have all motions and all appearances once, any 144 all their
+  combinations (a Latin square in shuffled order).
+  """
   block, place = divmod(index, 12)
   group, row = divmod(block, 12)
   split_key = zlib.crc32(split.encode())
@@ -71,12 +81,13 @@ def classes_of(seed: int, split: str, index: int) -> dict[str, str]:
 
 
 def names_of(facts: dict[str, str]) -> tuple[str, str]:
-  """(appearance, action) labels of a clip; action '' if its motion and shape make none."""
+  """Returns the (appearance, action) labels of a clip; action is '' if no action has its motion and
+  shape."""
   return f'{facts["texture"]} {facts["shape"]}', ACTIONS.get((facts['motion'], facts['shape']), '')
 
 
 def render_clip(seed: int, split: str, index: int) -> tuple[np.ndarray, dict]:
-  """Frames (T, 96, 128, 3) uint8 at 12 fps, 2 to 4 s, and facts: motion, shape, texture,
+  """Returns frames (T, 96, 128, 3) uint8 at 12 fps, 2 to 4 s, and facts: motion, shape, texture,
   appearance, action, seconds.
 
   A pure function of its arguments. action is '' for motion and shape that make no named action.
@@ -105,7 +116,7 @@ def render_clip(seed: int, split: str, index: int) -> tuple[np.ndarray, dict]:
 def _actors(
   rng, motion: str, shape: str, texture: str, frames: int, mean: np.ndarray
 ) -> list[Track]:
-  """The actor, or the two of 'approach', of the forward motion of a pair."""
+  """Returns the actor, or the two of 'approach', of the forward motion of a pair."""
   progress = _progress(rng, frames)
   radius = HEIGHT * rng.uniform(0.17, 0.22) * np.ones(frames, np.float32)
   angle = rng.uniform(0, 2 * np.pi) + _wave(rng, frames, 0.15)
@@ -154,7 +165,7 @@ def _approaching(rng, shape, texture, progress, radius, angle, mean) -> list[Tra
 
 
 def _passer_by(rng, frames: int, mean: np.ndarray) -> Track:
-  """A small object on a straight way of any direction."""
+  """Returns a small object on a straight path of any direction."""
   radius = np.full(frames, HEIGHT * rng.uniform(0.03, 0.05), np.float32)
   direction, length = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5) * WIDTH
   way = length * np.linspace(-0.5, 0.5, frames, dtype=np.float32)
@@ -168,7 +179,7 @@ def _passer_by(rng, frames: int, mean: np.ndarray) -> Track:
 
 
 def _progress(rng, frames: int) -> np.ndarray:
-  """(T,) from 0 to 1 in eased time, with a pause of up to an eighth at either end."""
+  """Returns (T,) from 0 to 1 in eased time, with a pause of up to an eighth at either end."""
   t = np.linspace(0, 1, frames, dtype=np.float32)
   begin, end = rng.uniform(0, 0.125, 2)
   t = np.clip((t - begin) / (1 - begin - end), 0, 1)
@@ -178,8 +189,8 @@ def _progress(rng, frames: int) -> np.ndarray:
 def _place(
   rng, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Centers (..., T) px: the way (dx, dy) moved to where it stays in the frame but for a fifth of a
-  radius."""
+  """Returns centers (..., T) px: the path (dx, dy) shifted so that the object stays in the frame,
+  except for a fifth of its radius."""
   keep = 0.8 * radius
   out = []
   for way, size in ((dx, WIDTH), (dy, HEIGHT)):
@@ -189,8 +200,8 @@ def _place(
 
 
 def _colors(rng, mean: np.ndarray) -> np.ndarray:
-  """(2, 3) two colors, of eight draws those that stand out most: from each other, and by being
-  brighter than the background's mean."""
+  """Returns two colors (2, 3): of eight draws, those with the most contrast, to each other and, by
+  being brighter, to the background's mean."""
   pairs = rng.uniform(0.4, 1, (8, 2, 3))
   brighter = (pairs - mean).mean(2).min(1)
   apart = np.abs(pairs[:, 0] - pairs[:, 1]).mean(1)
@@ -198,7 +209,7 @@ def _colors(rng, mean: np.ndarray) -> np.ndarray:
 
 
 def _wave(rng, frames: int, size: float) -> np.ndarray:
-  """(T,) a slow sine of amplitude up to `size`, any phase, either direction of time."""
+  """Returns (T,): a slow sine of amplitude up to `size`, any phase, either direction of time."""
   t = np.arange(frames, dtype=np.float32) / FPS
   return (
     size * rng.uniform() * np.sin(2 * np.pi * (rng.uniform(0.1, 0.5) * t + rng.uniform()))
@@ -206,7 +217,7 @@ def _wave(rng, frames: int, size: float) -> np.ndarray:
 
 
 def _drift(rng, frames: int) -> np.ndarray:
-  """(T, 2) camera shift (y, x) px: slow, straight, in any direction, with a sway."""
+  """Returns the camera shift (T, 2) (y, x) in px: slow, straight, in any direction, with a sway."""
   direction = rng.uniform(0, 2 * np.pi)
   way = rng.uniform(0, 0.05) * WIDTH * np.linspace(-0.5, 0.5, frames, dtype=np.float32)
   sway = np.stack([_wave(rng, frames, 1.5), _wave(rng, frames, 1.5)], 1)
@@ -214,7 +225,8 @@ def _drift(rng, frames: int) -> np.ndarray:
 
 
 def _background(rng) -> np.ndarray:
-  """(H + margin, W + margin, 3) in [0, 1]: 1/f^a noise, mostly gray, about a random color."""
+  """Returns (H + margin, W + margin, 3) in [0, 1]: 1/f^a noise, mostly gray, about a random
+  color."""
   h, w = HEIGHT + _MARGIN, WIDTH + _MARGIN
   frequency = np.hypot(np.fft.fftfreq(h)[:, None] * h, np.fft.rfftfreq(w)[None] * w) + 1
   spectrum = rng.normal(size=(2, 3, *frequency.shape)) * frequency ** -rng.uniform(2.2, 2.8)
@@ -229,7 +241,7 @@ def _background(rng) -> np.ndarray:
 
 
 def _pan(image: np.ndarray, drift: np.ndarray) -> np.ndarray:
-  """(T, H, W, 3) views of the image, bilinear, as the camera shifts."""
+  """Returns views (T, H, W, 3) of the image, bilinear, as the camera shifts."""
   out = np.empty((len(drift), HEIGHT, WIDTH, 3), np.float32)
   for t, (y, x) in enumerate(_MARGIN / 2 - drift):
     i, j = int(y), int(x)
@@ -240,8 +252,8 @@ def _pan(image: np.ndarray, drift: np.ndarray) -> np.ndarray:
 
 
 def _draw(canvas: np.ndarray, track: Track, drift: np.ndarray) -> None:
-  """Paints an object into (T, H, W, 3), edges anti-aliased; all frames in one go on a patch that
-  moves along."""
+  """Paints an object into (T, H, W, 3) with anti-aliased edges. All frames are painted at once, in
+  a patch that moves with the object."""
   reach = int(np.ceil(track.radius.max() * 1.15)) + 2
   y, x = track.y + drift[:, 0], track.x + drift[:, 1]
   top, left = np.floor(y).astype(int) - reach, np.floor(x).astype(int) - reach
@@ -264,7 +276,7 @@ def _draw(canvas: np.ndarray, track: Track, drift: np.ndarray) -> None:
 
 
 def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-  """Signed distance to the outline in radii, negative inside."""
+  """Returns the signed distance to the outline in radii, negative inside."""
   if shape == 'ring':
     return np.abs(np.sqrt(u * u + v * v) - 0.7) - 0.3
   if shape == 'square':
@@ -276,8 +288,8 @@ def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _texture(texture: str, u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
-  """Share of the second color: stripes across u, or squares, two fifths of a radius wide, softened
-  at 1 px."""
+  """Returns the share of the second color: stripes across u, or squares, two fifths of a radius
+  wide, softened at 1 px."""
   if texture == 'plain':
     return np.zeros_like(u)
   wave = np.sin(u * np.float32(2.5 * np.pi))

@@ -1,4 +1,4 @@
-"""Work on many processes, with progress: a spawn pool on this machine, or Apache Beam on any
+"""Runs work in many processes, with progress: a spawn pool on this machine, or Apache Beam on any
 cluster."""
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 _PRINT_S = 30  # seconds between lines where there is no terminal
-_COUNTER = None  # in a worker: the pool's count of what is done
+_COUNTER = None  # in a worker: the pool's count of finished rows
 
 
 class Progress:
-  """Counts towards `total` with rate and time left: a bar on a terminal, a line now and then in a
-  log file."""
+  """Shows progress towards `total` with rate and time left: a bar on a terminal, occasional lines
+  in a log file."""
 
   def __init__(self, what: str, total: int, unit: str, start: int = 0):
     from tqdm import tqdm
@@ -42,7 +42,7 @@ class Progress:
 
   @property
   def rate(self) -> float:
-    """Per second, without what an earlier run did."""
+    """Units per second, without those of an earlier run."""
     return (self.count - self.start) / max(time.monotonic() - self.began, 1e-9)
 
   def close(self) -> None:
@@ -54,19 +54,19 @@ class Progress:
 
 
 def cores() -> int:
-  """CPU cores that this process may use."""
+  """Returns the number of CPU cores that this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def run_pool(
   function: Callable, items: Sequence[Any], processes: int, progress: Progress
 ) -> list[Any]:
-  """[function(item, tick) for item in items] over `processes` spawned workers (0 = one a core; 1 =
-  in this process).
+  """Returns [function(item, tick) for item in items], computed by `processes` spawned workers (0 =
+  one a core; 1 = in this process).
 
-  `tick` advances `progress`. function and items must pickle. The first exception stops the work.
-  Workers end when this process does, however it ends. Raises RuntimeError if a worker dies, e.g.
-  for want of memory.
+  `tick` advances `progress`. function and items must be picklable. The first exception stops the
+  work. Workers end when this process does, however it ends. Raises RuntimeError if a worker dies,
+  e.g. out of memory.
   """
   processes = min(processes or cores(), len(items))
   if processes <= 1:
@@ -83,7 +83,7 @@ def run_pool(
       while waiting:
         done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_EXCEPTION)
         for future in done:
-          future.result()  # raises what the worker raised
+          future.result()  # raises the worker's exception
         progress.to(start + counter.value)
       return [f.result() for f in futures]
     except BrokenProcessPool as e:
@@ -116,11 +116,10 @@ def _tick() -> None:
 
 
 def run_beam(function: Callable, items: Sequence[Any], runner: str, options: Sequence[str]) -> None:
-  """Applies function(item) to every item on a Beam runner; `options` are its own flags, passed on
-  as they are.
+  """Applies function(item) to every item on a Beam runner; `options` are flags of the runner,
+  passed on as they are.
 
-  Results are not collected: `function` leaves its own behind, on a file system that all workers
-  share.
+  Results are not collected: `function` writes its results to a file system that all workers share.
   """
   import apache_beam as beam
   from apache_beam.options.pipeline_options import PipelineOptions

@@ -1,8 +1,8 @@
-"""One shard: the rows it is to hold, written to a temporary name, renamed, described by a
-`.done.json` beside it.
+"""Writes one shard: its rows go to a temporary file, which is renamed, and a `.done.json` beside it
+describes the shard.
 
-A shard specification is the unit of work of every runner: it is small, it can be written again by
-anyone with the same bytes, and no frame travels between processes.
+A shard specification is the unit of work of every runner. It is small, any worker writes the same
+bytes from it, and no frame travels between processes.
 """
 
 from __future__ import annotations
@@ -37,13 +37,19 @@ _DESCRIBED = {
   'clips_per_class',
   'crc32c',
 }
-MOST_BYTES = (1 << 31) - (1 << 20)  # of a clip: no reader of protocol buffers takes 2 GB
+MOST_BYTES = (1 << 31) - (1 << 20)  # of a clip: readers of protocol buffers refuse 2 GB
 
 
 @dataclass(frozen=True)
 class Settings:
-  """Form in which clips are stored: short side in pixels (0 = as it is), JPEG quality, frames per
-  second (0 = as they are); a clip of more than max_duration_s is refused."""
+  """Form in which clips are stored.
+
+  Attributes:
+    short_side_px: short side in pixels, 0 = unchanged.
+    quality: of the JPEGs.
+    frame_rate: frames per second, 0 = unchanged.
+    max_duration_s: longer clips are refused.
+  """
 
   short_side_px: int
   quality: int
@@ -69,15 +75,24 @@ class Settings:
       )
 
   def described(self) -> dict[str, Any]:
-    """The settings for manifest and fingerprint, without a bound that is the usual one: datasets
-    made before there was one are still of these settings."""
+    """Returns the settings for manifest and fingerprint. The default max_duration_s is left out, so
+    that older datasets, which have no such setting, keep their fingerprint."""
     return {k: v for k, v in asdict(self).items() if k != 'max_duration_s' or v != MAX_DURATION_S}
 
 
 @dataclass(frozen=True)
 class Shard:
-  """Everything a worker needs. out, root: folders; file: the shard's name; sizes: bytes of each
-  row's file when the work was planned, -1 = missing; classes: names by label space."""
+  """All that a worker needs to write one shard.
+
+  Attributes:
+    out, root: folders of the dataset and of the videos.
+    file: name of the shard.
+    rows: its clips.
+    sizes: bytes of each row's file when the work was planned, -1 = missing.
+    classes: names by label space.
+    settings: form of the clips.
+    fingerprint: of rows, settings and versions.
+  """
 
   out: str
   root: str
@@ -90,10 +105,11 @@ class Shard:
 
 
 def assign(rows: Sequence[rows_lib.Row], shards: int) -> list[list[rows_lib.Row]]:
-  """Rows of one split by shard: an even cut of their order by hash, which mixes classes.
+  """Returns the rows of one split by shard: equal parts of their order by hash, which mixes
+  classes.
 
-  shards: 0 = of 256 clips or so. A function of the rows alone: a video that fails leaves its shard
-  a clip shorter.
+  shards: 0 = as many as make shards of about 256 clips. The result depends on the rows alone: a
+  video that fails makes its shard a clip shorter.
   """
   shards = shards or max(1, round(len(rows) / CLIPS_PER_SHARD))
   order = sorted(rows, key=lambda r: (rows_lib.digest(r.media_id), r.line))
@@ -102,7 +118,7 @@ def assign(rows: Sequence[rows_lib.Row], shards: int) -> list[list[rows_lib.Row]
 
 
 def fingerprint(content: Any) -> str:
-  """16 hex digits that change with anything in `content` (what JSON can say)."""
+  """Returns 16 hex digits that change with anything in `content`, which must be JSON."""
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -116,13 +132,13 @@ def write_json(path: str, content: Any) -> None:
 
 
 def sidecar(shard: Shard) -> str:
-  """Path of the description that says the shard is finished."""
+  """Returns the path of the description, which exists once the shard is finished."""
   return os.path.join(shard.out, f'{shard.file}.done.json')
 
 
 def finished(shard: Shard) -> dict[str, Any] | None:
-  """The description of a shard written earlier with the same rows, settings and versions, else
-  None: also where it is damaged, for then the shard is written again."""
+  """Returns the description of a shard that was written earlier with the same rows, settings and
+  versions, else None. A damaged shard gives None too, so that it is written again."""
   try:
     with open(sidecar(shard), encoding='utf-8') as file:
       done = json.load(file)
@@ -136,17 +152,19 @@ def finished(shard: Shard) -> dict[str, Any] | None:
 
 
 def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[str, Any]:
-  """Writes a shard and its description, and returns the latter; `tick` is called after every row.
+  """Writes a shard and its description, and returns the description; `tick` is called after every
+  row.
 
-  Description: clips, frames, duration_s, bytes, crc32c, clips_per_class (by label space), failures
-  [path, split, row, reason]. Memory: one clip's JPEG frames. No time of day and no path of this
-  machine gets in, so that two runs agree.
-  Raises OSError, and MemoryError, for what is the machine's fault and no video's: a video that was
-  there and is not now, a disk that cannot be read or written. Such a shard is not finished, and
-  written again by the next run.
+  The description has clips, frames, duration_s, bytes, crc32c, clips_per_class (by label space),
+  failures [path, split, row, reason]. Memory holds one clip's JPEG frames. Neither the time nor a
+  path of this machine is written, so that two runs agree.
+
+  Raises OSError, and MemoryError, for faults of the machine: a video that was there and is gone, a
+  disk that cannot be read or written. Such a shard is not finished, and the next run writes it
+  again.
   """
   path = os.path.join(shard.out, shard.file)
-  temporary = f'{path}.tmp-{uuid.uuid4().hex[:8]}'  # a runner may try the same shard twice at once
+  temporary = f'{path}.tmp-{uuid.uuid4().hex[:8]}'  # a runner may write a shard twice at once
   checksum = google_crc32c.Checksum()
   done: dict[str, Any] = {
     'file': shard.file,
@@ -164,7 +182,7 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
         raise MemoryError(
           f'no memory left for {os.path.join(shard.root, row.path)}; try fewer --processes: {_SAFE}'
         ) from e
-      except Exception as e:  # whatever a decoder raises costs this row, and is listed
+      except Exception as e:  # any error of a decoder fails this row alone
         _check_still_there(os.path.join(shard.root, row.path), shard.root, planned)
         reason = str(e) if isinstance(e, VideoError) else f'error: {type(e).__name__}: {e}'
         done['failures'].append([row.path, row.split, row.line, reason])
@@ -189,19 +207,19 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
 
 
 def _check_still_there(path: str, root: str, planned: int) -> None:
-  """Raises OSError if the video folder is gone, or a file that had `planned` bytes is no longer
-  there, of that size and readable from end to end: then it is not the video that is at fault."""
+  """Raises OSError if the video folder is gone, or if a file of `planned` bytes is gone, has
+  another size, or cannot be read to its end: then the fault is not the video's."""
   try:
     if not os.path.isdir(root):
       raise OSError(errno.ENOENT, 'the video folder is gone', root)
     if planned < 0 or not os.path.isfile(path) and os.path.exists(path):
-      return  # was missing from the beginning, or is a folder or pipe
+      return  # missing from the beginning, or a folder or pipe
     if os.path.getsize(path) != planned:
       raise OSError(errno.ESTALE, f'the file had {planned} bytes and has another size now', path)
     with (
       contextlib.suppress(PermissionError),
       open(path, 'rb') as file,
-    ):  # it is listed: it may never have been ours
+    ):  # a forbidden file is listed as failed
       while file.read(1 << 20):
         pass
   except OSError as e:
@@ -214,9 +232,10 @@ def _check_still_there(path: str, root: str, planned: int) -> None:
 def encode_clip(
   row: rows_lib.Row, root: str, classes: Mapping[str, Sequence[str]], settings: Settings
 ) -> tuple[bytes, int, float]:
-  """(serialized SequenceExample, frames, seconds) of a row, with the keys of DMVR (MediaPipe's).
+  """Returns (serialized SequenceExample, frames, seconds) of a row, with the keys of DMVR
+  (MediaPipe's).
 
-  image/frame_rate is the average, frames / seconds, and 0 for an image; the clip's start and end
+  image/frame_rate is the average, frames / seconds, and 0 for an image. The clip's start and end
   are true times, also where the frame rate varies between them. Further label spaces are
   clip/label/NAME/{index,text}.
   """

@@ -1,11 +1,11 @@
-"""The built-in dataset `motions`: rendered and encoded as H.264 videos, then written as records
-like any other.
+"""The built-in dataset `motions`: renders videos, encodes them as H.264, and writes records like
+those of any other dataset.
 
   python -m data_prep.synthetic --out=data/motions [--scale=2] [--train=3000 --test=600] [--seed=0]
 
-Labels: the main label space says how the actor moves (12 classes, in pairs that only time tells
-apart); label space `appearance` what it looks like (12; one frame suffices); label space `action`
-names some combinations (12; other clips are not in it).
+Labels: the main label space names the actor's motion (12 classes, in pairs that differ in time
+only); label space `appearance` its shape and texture (12; one frame suffices); label space `action`
+names some combinations (12; the other clips have no action).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def prepare(
   seed: int = 0,
   processes: int = 0,
 ) -> Manifest:
-  """The manifest of `motions` in folder `out`, made unless it is there: videos, CSV manifests,
-  records.
+  """Returns the manifest of `motions` in folder `out`. If it does not exist, videos, CSV manifests
+  and records are made first.
 
-  An interrupted run continues. processes: 0 = one a core. Raises ValueError if `out` holds a data
-  set made otherwise.
+  An interrupted run continues. processes: 0 = one a core. Raises ValueError if `out` holds a
+  dataset made otherwise.
   """
   if min(train_clips, test_clips) < 1:
     raise ValueError(f'train_clips={train_clips}, test_clips={test_clips}: both must be at least 1')
@@ -82,8 +82,8 @@ def _complete(out: str, origin: dict[str, Any]) -> Manifest | None:
 
 
 def _claim(out: str, origin: dict[str, Any]) -> None:
-  """Leaves a note of what is being rendered here. Raises ValueError if an unfinished run rendered
-  something else."""
+  """Writes a note about the dataset that is rendered here. Raises ValueError if an unfinished run
+  rendered another."""
   path = os.path.join(out, 'rendering.json')
   if os.path.exists(path):
     with open(path, encoding='utf-8') as file:
@@ -99,7 +99,7 @@ def _claim(out: str, origin: dict[str, Any]) -> None:
 
 
 def _render(out: str, sizes: dict[str, int], seed: int, processes: int) -> None:
-  """Writes the mp4s that are not there yet."""
+  """Writes the mp4s that do not exist yet."""
   tasks = []
   for split, clips in sizes.items():
     folder = os.path.join(out, 'videos', split)
@@ -107,7 +107,7 @@ def _render(out: str, sizes: dict[str, int], seed: int, processes: int) -> None:
     there = set(os.listdir(folder))
     for name in there:
       if not name.endswith('.mp4') or name.startswith('.'):
-        os.remove(os.path.join(folder, name))  # what an interrupted worker left
+        os.remove(os.path.join(folder, name))  # rest of an interrupted worker
     todo = [i for i in range(clips) if _name(seed, split, i) not in there]
     tasks += [(out, seed, split, todo[i : i + _BATCH]) for i in range(0, len(todo), _BATCH)]
   total = sum(sizes.values())

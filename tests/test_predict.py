@@ -1,4 +1,5 @@
-"""What a new user does: a folder of own videos -> records -> training -> labels for a new video."""
+"""The steps of a new user: a folder of own videos -> records -> training -> labels for a new
+video."""
 
 import pathlib
 import resource

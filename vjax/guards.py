@@ -1,4 +1,4 @@
-"""Guards of a training run: against preemption, and against numbers that are no longer finite."""
+"""Guards of a training run, against preemption and against numbers that are not finite."""
 
 import logging
 import signal
@@ -17,9 +17,9 @@ MAX_SKIPPED = 20  # steps in a row that train.skip_nonfinite leaves out before t
 
 
 class PreemptionGuard:
-  """Turns SIGTERM, on any host of a pod, into a flag that the loop asks for.
+  """Turns SIGTERM, on any host of a pod, into a flag that the loop reads.
 
-  Outside of the main thread no signal can be handled: the flag then stays down.
+  Outside of the main thread no signal can be handled: the flag then stays False.
   """
 
   def __init__(self, mesh: Mesh):
@@ -33,10 +33,10 @@ class PreemptionGuard:
     self._asked = True
 
   def any_host(self) -> bool:
-    """Returns whether to save and leave, alike on all hosts.
+    """Returns whether to save and stop, the same on all hosts.
 
-    Collective: call once per step on every host. In a pod the answer lags by one call, so that
-    nothing waits for it.
+    Collective: call once per step on every host. In a pod the result lags by one call, so that no
+    step waits for the result.
     """
     if jax.process_count() == 1:
       return self._asked
@@ -45,24 +45,24 @@ class PreemptionGuard:
     return answer
 
   def alone(self) -> bool:
-    """Returns whether this process was asked to leave and can do so without asking others."""
+    """Returns whether this process got SIGTERM and is the only one, so that it may stop at once."""
     return self._asked and jax.process_count() == 1
 
   def close(self) -> None:
-    """Gives the signal back. One that arrives while the run is leaving anyway does nothing."""
+    """Restores the signal's handler. While the run is stopping, a further signal has no effect."""
     if self._handles:
       after = signal.SIG_IGN if self._asked else self._before or signal.SIG_DFL
       signal.signal(signal.SIGTERM, after)
 
 
 class NonFiniteGuard:
-  """Ends a run whose numbers are no longer finite.
+  """Ends a run whose numbers are not finite.
 
   Args:
     checkpoints: of the run; messages name the last good one.
-    skips: single steps that are not finite are left out (train.skip_nonfinite); the run ends after
+    skips: single steps that are not finite are skipped (train.skip_nonfinite); the run ends after
       MAX_SKIPPED of them in a row. optax.apply_if_finite would leave BatchNorm statistics
-      unguarded, so `train_step` does the skipping.
+      unguarded, so `train_step` skips these steps.
   """
 
   def __init__(self, checkpoints: checkpoint.Checkpoints, skips: bool):
@@ -85,7 +85,7 @@ class NonFiniteGuard:
         self._end(f'{name} is {means[name]} at step {step}, {clips}')
 
   def check_state(self, state: TrainState) -> None:
-    """Raises FloatingPointError for a state that is not worth saving."""
+    """Raises FloatingPointError for a state that is not finite."""
     if not bool(self._finite(state)):
       self._end(f'parameters or optimizer state are not finite after step {int(state.step)}')
 

@@ -1,6 +1,9 @@
-"""Durations, learning-rate schedules and optimizers. Plain arguments; parameters are addressed by
-regular expressions that match whole names ('backbone/block0/.*'). Every argument that a recipe must
-state is required, and one that it cannot use is an error."""
+"""Durations, learning-rate schedules and optimizers.
+
+Arguments are plain values. Regular expressions choose parameters by their whole names
+('backbone/block0/.*'). Every argument that a recipe must state is required, and an argument without
+use is an error.
+"""
 
 import difflib
 import math
@@ -31,13 +34,13 @@ _DECAYED = ('kernels', 'kernels_and_scales', 'all')
 
 
 def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int) -> int:
-  """Whole steps in the duration that `settings` gives as <prefix>_steps, <prefix>_epochs or
+  """Returns the duration in whole steps; `settings` gives it as <prefix>_steps, <prefix>_epochs or
   <prefix>_clips.
 
   batch and clips: examples a step and an epoch, in the same unit. Where one decoded video gives
   several clips, papers that count "effective" epochs count clips: then both are clips. Rounds to
   the nearest step, once for the whole duration. Raises ValueError unless exactly one of the three
-  is there and is finite and not negative.
+  is given, and is finite and not negative.
   """
   names = [f'{prefix}_{unit}' for unit in _UNITS]
   given = [name for name in names if settings.get(name) is not None]
@@ -59,8 +62,8 @@ def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int
 
 
 def scaled_rate(rate: float, per_batch: int, batch: int) -> float:
-  """Learning rate for `batch` examples a step, where a recipe states `rate` for `per_batch`:
-  proportional.
+  """Returns the learning rate for `batch` examples a step, proportional to a recipe's `rate` for
+  `per_batch` examples.
 
   (Goyal et al. 2017, sec. 2.1)
   """
@@ -83,20 +86,23 @@ def schedule(
   halvings: int | None = None,
   curve_from_start: bool = False,
 ) -> optax.Schedule:
-  """A function step -> learning rate: linear from warmup_start_lr to the curve's value at
-  warmup_steps, then the curve.
+  """Returns the learning-rate schedule, a function step -> learning rate: linear from
+  warmup_start_lr to the curve's value at warmup_steps, then the curve.
 
-  cosine: end_lr + (peak - end_lr) * (1 + cos(pi p)) / 2, with p = (step - warmup) / (total -
-    warmup).  (Feichtenhofer et al. 2022, app. A)
-  polynomial: end_lr + (peak - end_lr) * (1 - p)^power.
-  step: peak, times `factor` from every step in `boundaries` on; one beyond the end has no effect.
-  halving: halved `halvings` times at equal intervals of the whole training.  (Ghadiyaram et al.
-  2019, sec. 3)
-  constant: peak.
+  Curves (`kind`):
+    cosine: end_lr + (peak - end_lr) * (1 + cos(pi p)) / 2, with p = (step - warmup) / (total -
+      warmup).  (Feichtenhofer et al. 2022, app. A)
+    polynomial: end_lr + (peak - end_lr) * (1 - p)^power.
+    step: peak, times `factor` from every step in `boundaries` on; one beyond the end has no effect.
+    halving: halved `halvings` times at equal intervals of the whole training.  (Ghadiyaram et al.
+      2019, sec. 3)
+    constant: peak.
+
   curve_from_start: p = step / total, so that warm-up ends on the curve, below its peak, as in the
-  SlowFast code. Steps and halvings always count from step 0, warm-up included. All change at every
-  step: DIFFERS(code): several released recipes change the rate once an epoch, which no paper
-  mentions.
+  SlowFast code. Steps and halvings always count from step 0, warm-up included.
+
+  DIFFERS(code): the learning rate changes at every step; several released recipes change it once an
+  epoch, which no paper mentions.
   """
   options = {
     'end_lr': end_lr,
@@ -119,8 +125,8 @@ def schedule(
   if boundaries is not None:
     drops = np.sort(np.asarray(boundaries, np.int32))
     stages = np.asarray(peak * factor ** np.arange(len(drops) + 1), np.float32)
-  # optax's schedules do not fit: `join_schedules` counts anew from each part's first step, but
-  # steps and halvings count from the run's; its cosine states the end as a share of the peak.
+  # optax's schedules do not fit: `join_schedules` counts from the first step of each part, but
+  # steps and halvings count from that of the run; its cosine states the end as a share of the peak.
   start = 0 if curve_from_start else warmup_steps
 
   def curve(step):
@@ -143,11 +149,10 @@ def schedule(
 def layer_multipliers(
   params: Any, layer_of: Callable[[str], int], depth: int, decay: float
 ) -> dict[str, float]:
-  """{parameter name: decay^(depth + 1 - layer)} for layer-wise learning rates.  (Clark et al. 2020,
-  sec. 3.2)
+  """Returns {parameter name: decay^(depth + 1 - layer)} for layer-wise learning rates.  (Clark et
+  al. 2020, sec. 3.2)
 
-  layer_of(name): 0 = what comes before the first block, i + 1 = block i, depth + 1 = final norm and
-  head.
+  layer_of(name): 0 = before the first block, i + 1 = block i, depth + 1 = final norm and head.
   """
   multipliers = {}
   for name in tree.flatten(params):
@@ -161,7 +166,8 @@ def layer_multipliers(
 
 
 def frozen(params: Any, patterns: Sequence[str]) -> dict[str, Any]:
-  """Tree of bool like `params`, True where a pattern matches: those need no gradient.
+  """Returns a tree of bool like `params`: True where a pattern matches, since those parameters need
+  no gradient.
 
   Raises ValueError for a pattern that matches no parameter.
   """
@@ -186,19 +192,28 @@ def make(
   layer_decay: Mapping[str, Any] | None = None,
   freeze: Sequence[str] = (),
 ) -> optax.GradientTransformation:
-  """The optimizer of `params` (arrays or their shapes).
+  """Returns the optimizer of `params`.
 
-  sgd (momentum, nesterov): L2 decay joins the gradient, before momentum. adamw, lamb (b1, b2, eps):
-  decoupled decay, multiplied by the rate. lamb's trust ratio, too, acts only on parameters that are
-  decayed. decayed: 'kernels' = more than one axis and not a bias; 'kernels_and_scales' = all but
-  biases (the Caffe2 code of
-    Ghadiyaram et al. 2019); 'all'. decay_skip: patterns taken out of that.
-  clip_norm: largest global L2 norm of the trainable gradients before anything else; 0 = no
-  clipping.
-  layer_decay: a multiplier for every parameter name, on the whole update, decay included (see
-  layer_multipliers).
-  freeze: patterns of parameters that never move and have no optimizer state. Raises ValueError for
-  patterns that match nothing and for arguments that `name` needs or cannot use.
+  Args:
+    params: arrays or their shapes.
+    name: 'sgd' (momentum, nesterov): L2 decay joins the gradient, before momentum. 'adamw' or
+      'lamb' (b1, b2, eps): decoupled decay, multiplied by the learning rate. lamb's trust ratio,
+      too, acts only on decayed parameters.
+    schedule: learning rate of a step.
+    weight_decay: weight of the decay.
+    decayed: 'kernels' = more than one axis and not a bias; 'kernels_and_scales' = all but biases
+      (the Caffe2 code of Ghadiyaram et al. 2019); 'all'.
+    decay_skip: patterns of parameters without decay.
+    b1, b2, eps: of adamw and lamb.
+    momentum, nesterov: of sgd.
+    clip_norm: largest global L2 norm of the trainable gradients, clipped before anything else; 0 =
+      no clipping.
+    layer_decay: a multiplier for every parameter name, on the whole update, decay included (see
+      layer_multipliers).
+    freeze: patterns of parameters that are not trained and have no optimizer state.
+
+  Raises:
+    ValueError: for patterns that match nothing and for arguments that `name` needs or cannot use.
   """
   options = {'momentum': momentum, 'nesterov': nesterov, 'b1': b1, 'b2': b2, 'eps': eps}
   _check_options('optim.name', name, options, _RULES)
@@ -224,8 +239,8 @@ def make(
 
 
 def decay_mask_of(params: Any, decayed: str, decay_skip: Sequence[str]) -> dict[str, Any]:
-  """Tree of bool like `params`, True where weight decay acts; see make. A bias is a parameter named
-  'bias'."""
+  """Returns a tree of bool like `params`, True where weight decay acts; see make. A bias is a
+  parameter named 'bias'."""
   if decayed not in _DECAYED:
     raise ValueError(f'decayed is {decayed!r}; it must be one of {", ".join(_DECAYED)}')
   check_patterns('decay_skip', decay_skip, params)
@@ -243,7 +258,8 @@ def decay_mask_of(params: Any, decayed: str, decay_skip: Sequence[str]) -> dict[
 
 
 def check_patterns(argument: str, patterns: Sequence[str], params: Any) -> None:
-  """Raises ValueError, with the closest names, for a pattern that matches no parameter whole."""
+  """Raises ValueError, with the closest names, for a pattern that matches no whole name of a
+  parameter."""
   names = list(tree.flatten(params))
   for pattern in patterns:
     if not any(tree.matches([pattern], name) for name in names):
@@ -255,7 +271,7 @@ def check_patterns(argument: str, patterns: Sequence[str], params: Any) -> None:
 
 
 def ema_update(ema: Any, params: Any, decay: float) -> Any:
-  """decay * ema + (1 - decay) * params."""
+  """Returns decay * ema + (1 - decay) * params."""
   return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
 
 

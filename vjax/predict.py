@@ -1,7 +1,7 @@
-"""Labels for videos of one's own:  python -m vjax.predict --workdir=runs/x clip.mp4 [...]
+"""Predicts labels for video files:  python -m vjax.predict --workdir=runs/x clip.mp4 [...]
 
-Uses the run's newest checkpoint, its own preprocessing and test views, and its class names. A long
-film gets labels by time with --window_s=10; memory does not grow with its length.
+Uses the run's newest checkpoint, its own preprocessing and test views, and its class names. With
+--window_s=10, a long film gets labels by time; memory does not grow with its length.
 """
 
 import argparse
@@ -24,11 +24,11 @@ class Predictor:
 
   Attributes:
     model: of the run.
-    clip: test views of the run's evaluation, or one center view where it has none.
-    average: what is averaged over views, 'probabilities' or 'logits'.
-    batch_size: views that the network is given at once.
+    clip: test views of the run's evaluation, or one center view where the run has no evaluation.
+    average: average over views, of 'probabilities' or 'logits'.
+    batch_size: views in one call of the network.
 
-  Raises ValueError for a run that knows no labels.
+  Raises ValueError for a run without labels.
   """
 
   def __init__(self, workdir: str, *, batch_size: int = 8):
@@ -46,13 +46,13 @@ class Predictor:
     self.batch_size = batch_size
 
   def probabilities(self, path: str) -> np.ndarray:
-    """Returns (K,), averaged over the test views of a video file. Raises ValueError where it cannot
-    be decoded."""
+    """Returns probabilities (K,), averaged over the test views of a video file. Raises ValueError
+    where the file cannot be decoded."""
     return self._of_views(views(self.model, path, self.clip))
 
   def windows(self, path: str, seconds: float) -> Iterator[tuple[float, float, np.ndarray]]:
-    """Yields (start_s, end_s, probabilities (K,)) of consecutive windows of a video, each as if it
-    were a video of its own. Frames of one window are kept at a time."""
+    """Yields (start_s, end_s, probabilities (K,)) of consecutive windows of a video, each predicted
+    like a whole video. Only the frames of one window are kept at a time."""
     side, frames, starts = _short_side(self.clip), [], []
     first, last = 0.0, 0.0
     try:
@@ -78,7 +78,7 @@ class Predictor:
     n, parts = self.batch_size, []
     for start in range(0, len(found), n):
       part = found[start : start + n]
-      spare = (n if len(found) > n else len(found)) - len(part)  # one shape, one program
+      spare = (n if len(found) > n else len(found)) - len(part)  # one shape, so one compilation
       part = np.concatenate([part, np.repeat(part[-1:], spare, axis=0)])
       parts.append(self.model.logits(part[:, None])[: n - spare, 0])
     return averaged(np.concatenate(parts)[None], self.average, self.multi_label)[0]
@@ -87,8 +87,8 @@ class Predictor:
 def views(model: inference.InferenceModel, path: str, clip: ViewsConfig) -> np.ndarray:
   """Returns the test views (V, T, H, W, 3) uint8 of a video file.
 
-  The file is decoded twice, for the number of its frames and for those that are shown: memory does
-  not grow with its length. Raises ValueError where it cannot be decoded.
+  The file is decoded twice, for the number of its frames and for the frames of the views: memory
+  does not grow with its length. Raises ValueError where the file cannot be decoded.
   """
   try:
     times = video_file.frame_times(path)
@@ -106,7 +106,7 @@ def views(model: inference.InferenceModel, path: str, clip: ViewsConfig) -> np.n
 
 
 def _rate(starts: list[float]) -> float:
-  """Frames per second, 0 = unknown."""
+  """Returns frames per second, 0 = unknown."""
   return (len(starts) - 1) / (starts[-1] - starts[0]) if len(starts) > 1 else 0.0
 
 
@@ -115,13 +115,14 @@ def _short_side(clip: ViewsConfig) -> int:
 
 
 def _size(model: inference.InferenceModel) -> tuple[int, ...] | None:
-  """(height, width) that frames take whatever their aspect, where the run was trained so."""
+  """Returns the (height, width) of all frames whatever their aspect, if the run was trained with
+  such a size."""
   augment = model.config.augment
   return augment.size if augment.crop == 'fixed' else None
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Prints the most probable labels of each video; 1 if one could not be read."""
+  """Prints the most probable labels of each video; returns 1 if a video could not be read."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', required=True, help='of a training run, or converted weights')
   parser.add_argument('--top', type=int, default=5, help='labels a video')

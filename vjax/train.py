@@ -1,5 +1,5 @@
-"""The training loop: resume or start, step, log, save, evaluate. Objectives are values; the loop
-knows no task."""
+"""The training loop: resume or start, step, log, save, evaluate. The loop depends on no task: the
+objective is an argument."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(exp: Experiment, workdir: str) -> dict[str, Any]:
     checkpoints.wait()
     _write_json(workdir, 'result.json', result)
   except BaseException as error:
-    # In a pod all hosts must close together; an error here may be nobody else's.
+    # In a pod all hosts must close together, but an error here may be on this host alone.
     if jax.process_count() == 1 or isinstance(error, SystemExit):
       for open_one in filter(None, (checkpoints, log)):
         with contextlib.suppress(OSError):
@@ -63,7 +63,8 @@ def run(exp: Experiment, workdir: str) -> dict[str, Any]:
 def _start(
   exp: Experiment, mesh: Mesh, checkpoints: checkpoint.Checkpoints, rng: jax.Array
 ) -> tuple[TrainState, Interval, Totals]:
-  """The newest checkpoint's state; else the initial one, warm-started where the config says so."""
+  """Returns the newest checkpoint's state; else the initial one, with a warm start where the config
+  says so."""
   make, target = train_step.init_state(exp.update, mesh, rng)
   if checkpoints.latest is not None:
     state, progress = checkpoints.restore(target)
@@ -84,7 +85,7 @@ def _start(
 
 
 class _Loop:
-  """From a state to the last step and its evaluation."""
+  """The loop from a state to the last step and its evaluation."""
 
   def __init__(
     self,
@@ -105,12 +106,12 @@ class _Loop:
     self.best = None
     if exp.training.keep_best:
       self.best = checkpoint.Best(workdir, exp.training.keep_best, exp.meta)
-    self.compiled: dict[Any, Callable] = {}  # a step for each setting of a changing objective
+    self.compiled: dict[Any, Callable] = {}  # update by settings of the objective
 
   def run(self, state: TrainState, interval: Interval, rng: jax.Array) -> dict[str, Any]:
     """Returns the result of the final evaluation, with the cost of the training."""
     exp, training, start = self.exp, self.exp.training, int(state.step)
-    if self._evaluates(start):  # the run before saved this step, but may not have evaluated it
+    if self._evaluates(start):  # the interrupted run saved this step, but may not have evaluated it
       self._evaluate(state)
     batches = exp.train_batches(start)
     speed, pending = _Speed(self.totals), None
@@ -122,14 +123,14 @@ class _Loop:
         state, sharding.to_global(self.mesh, host_batch), rng
       )
       speed.steps += 1
-      # The device works on this step while the host reads the numbers of the one before.
+      # The device computes this step while the host reads the numbers of the step before.
       if pending is not None:
         self.finite.check_step(pending[0], interval.add(pending[1]), pending[2])
       self.checkpoints.check()
       pending = (step, metrics, host_batch['video_id'])
       last, leaving = step == exp.total_steps, self.preemption.any_host()
       logs = last or step % training.log_steps == 0
-      # Evaluations may be killed: what they evaluate is saved before.
+      # An evaluation may be killed: its checkpoint is saved before.
       saves = last or leaving or self._evaluates(step) or step % training.save_steps == 0
       if logs or saves:
         self.finite.check_step(step, interval.add(metrics), pending[2])
@@ -154,7 +155,7 @@ class _Loop:
     return {**result, 'training': _cost(exp, self.totals, state)}
 
   def _step(self, state: TrainState, step: int) -> Callable:
-    """The compiled update that leads to `step`."""
+    """Returns the compiled update that leads to `step`."""
     objective, settings = self.exp.objective_at(step - 1)
     if settings not in self.compiled:
       update = train_step.compiled_step(self.exp.update, self.mesh, state, objective)
@@ -162,8 +163,8 @@ class _Loop:
     return self.compiled[settings]
 
   def _evaluates(self, step: int) -> bool:
-    """Returns whether there is an evaluation after a step; that of the last step comes after the
-    loop."""
+    """Returns whether an evaluation follows a step inside the loop; the evaluation of the last step
+    comes after the loop."""
     every, total = self.exp.eval_steps, self.exp.total_steps
     return bool(every) and 0 < step < total and step % every == 0
 
@@ -187,7 +188,8 @@ class _Loop:
     self.log.write(step, 'train', {**values, 'seconds': self.totals.train_s})
 
   def _next(self, batches: Iterator[Batch]) -> Batch:
-    """The next batch. An error of reading says which checkpoint the run will continue from."""
+    """Returns the next batch. An error of reading names the checkpoint from which the run
+    continues."""
     try:
       return next(batches)
     except (OSError, ValueError) as error:
@@ -202,7 +204,7 @@ class _Loop:
 
 
 class _Speed:
-  """Steps, seconds and waiting for data since the last line of the log."""
+  """Counts steps, seconds, and seconds of waiting for data, since the last line of the log."""
 
   def __init__(self, totals: Totals):
     self.steps, self._waited, self._totals = 0, 0.0, totals
@@ -231,8 +233,8 @@ class _Speed:
 
 
 def _cost(exp: Experiment, totals: Totals, state: TrainState) -> dict[str, Any]:
-  """Cost of the whole training, for result.json. gmacs: multiply-adds of the objective's forward
-  pass, in 1e9."""
+  """Returns the cost of the whole training, for result.json. gmacs: multiply-adds of the
+  objective's forward pass, in 1e9."""
   clips, frames = exp.total_steps * exp.clips_per_step, exp.clip.num_frames
   per_clip = build.forward_macs(exp) / 1e9
   return {

@@ -1,5 +1,5 @@
-"""One update: gradients, accumulation over microbatches, the optimizer, skipping of updates that
-are not finite."""
+"""One update: gradients, gradient accumulation, the optimizer, and skipping of updates that are not
+finite."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Update:
       the norm.
     grad_accumulation: number of microbatches.
     ema_decay: weight of the old moving average of parameters, 0 = no average is kept.
-    skip_nonfinite: leave out an update whose loss or gradient is not finite.
+    skip_nonfinite: skip an update whose loss or gradient is not finite.
   """
 
   model: VideoModel
@@ -52,12 +52,12 @@ def train_step(
   mesh: Mesh,
   objective: Callable,
 ) -> tuple[TrainState, Metrics]:
-  """One update of the state by `objective`.
+  """Updates the state once by `objective`.
 
-  Randomness depends on (rng, step, row) alone, not on devices or accumulation.
+  Randomness depends on (rng, step, row) alone, not on devices or gradient accumulation.
 
   Args:
-    state: the state before.
+    state: before the update.
     batch: global arrays, video uint8 (B, T, H, W, C).
     rng: key of the run.
     update: model, optimizer and settings.
@@ -65,7 +65,7 @@ def train_step(
     objective: see `vjax/objectives`.
 
   Returns:
-    The state after, and the means of this step.
+    The state after the update, and the means of this step.
   """
   clip_rng, dropout_rng = jax.random.split(jax.random.fold_in(rng, state.step))
   batch = {**batch, 'rng': jax.random.split(clip_rng, batch['video'].shape[0])}
@@ -99,8 +99,8 @@ def train_step(
 
 
 def _keep_frozen(old: Any, new: Any, freeze: Sequence[str]) -> Any:
-  """`new` with the old running averages of layers whose parameters are frozen: 'backbone/.*' holds
-  those of all norms."""
+  """Returns `new` with the old running averages of layers whose parameters are frozen:
+  'backbone/.*' freezes those of all its norms."""
   if not freeze:
     return new
   before = tree.flatten(old)
@@ -113,9 +113,9 @@ def _keep_frozen(old: Any, new: Any, freeze: Sequence[str]) -> Any:
 def _skip_nonfinite(
   old: TrainState, new: TrainState, metrics: Metrics
 ) -> tuple[TrainState, Metrics]:
-  """(new, metrics) where loss and gradient norm are finite; else the old state a step further, and
-  metrics that count nothing but the skipped step. Rates are then those of the updates made, not of
-  the step."""
+  """Returns (new, metrics) where loss and gradient norm are finite; else the old state one step
+  further, and metrics that count nothing but the skipped step. Means in the log are then over the
+  updates made, not over the steps."""
   finite = jnp.isfinite(metrics['loss'].total) & jnp.isfinite(metrics['gradient_norm'].total)
   choose = lambda x, y: jnp.where(finite, x, y)
   metrics = jax.tree.map(lambda x: choose(x, jnp.zeros_like(x)), metrics)
@@ -124,17 +124,20 @@ def _skip_nonfinite(
 
 
 def compiled_step(update: Update, mesh: Mesh, state: TrainState, objective: Callable) -> Callable:
-  """train_step under jit on the mesh: (state, global batch, rng) -> (state, metrics). It uses up
-  the given state."""
+  """Returns train_step under jit on the mesh: (state, global batch, rng) -> (state, metrics). The
+  given state is donated: do not use it again."""
   outputs = (sharding.state_shardings(mesh, state), sharding.replicated(mesh))
   step = partial(train_step, update=update, mesh=mesh, objective=objective)
   return jax.jit(step, donate_argnums=0, out_shardings=outputs)
 
 
 def _accumulate(gradients: Callable, parts: Batch, rng: jax.Array):
-  """Mean of gradients and statistics, merged metrics, over microbatches (count, B / count, ...).
-  Statistics are an average of old and new, so their mean over microbatches is what one large batch
-  gives."""
+  """Returns the mean of gradients and statistics, and merged metrics, over microbatches (count, B /
+  count, ...).
+
+  Statistics are an average of old and new, so their mean over microbatches equals that of one large
+  batch.
+  """
   count = parts['valid'].shape[0]
   rngs = jax.random.split(rng, count)
   at = lambda i: jax.tree.map(lambda x: x[i], parts)
@@ -157,8 +160,8 @@ def _accumulate(gradients: Callable, parts: Batch, rng: jax.Array):
 def init_state(
   update: Update, mesh: Mesh, rng: jax.Array
 ) -> tuple[Callable[[], TrainState], TrainState]:
-  """(function that makes the initial state on the mesh, the same state as ShapeDtypeStructs with
-  shardings)."""
+  """Returns a function that makes the initial state on the mesh, and the same state as
+  ShapeDtypeStructs with shardings."""
   video = jnp.zeros((1, *update.clip, 3))
 
   def make() -> TrainState:
@@ -172,8 +175,8 @@ def init_state(
   shapes = jax.eval_shape(make)
   shardings = sharding.state_shardings(mesh, shapes)
   struct = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-  # It runs once: on a CPU LLVM takes longer to make the drawing of many parameters fast than it can
-  # save.
+  # It runs once: on a CPU, LLVM takes longer to optimize the drawing of many parameters than it
+  # saves.
   options = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
   return (
     jax.jit(make, out_shardings=shardings, compiler_options=options),

@@ -1,11 +1,12 @@
 """Ablations of masked pre-training: masks, targets, decoder, repeats.  Feichtenhofer et al.
 (NeurIPS 2022), tables 2 and 12.
 
-One seed on the motion view of the built-in data; every run is the tiny pre-training with one thing
-changed, and its linear probe. The first row is what the others change. The paper's figures are of
-ViT-L on Kinetics-400 (table 2) and, in brackets, on Something-Something V2 (table 12), fine-tuned.
-Nineteen runs; some at a time: Command:  python -m vjax.study configs/studies/mae_ablations.py
---only='*mask*'
+One seed on the motion labels of the built-in data. Every run is the tiny pre-training with one
+change, and its linear probe; the first row is without change. The paper's figures are of ViT-L on
+Kinetics-400 (table 2) and, in brackets, on Something-Something V2 (table 12), fine-tuned.
+
+Nineteen runs. Some at a time:
+Command:  python -m vjax.study configs/studies/mae_ablations.py --only='*mask*'
 """
 
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from configs import mae_k400
 
 STEPS, WARMUP = 3000, 300
 BASE = 'frame_50'
-# run -> (what it is, changes, paper). The tiny grid has two slots in time, so that whole frames can
-# only be halved.
+# run -> (description, changes, paper). The tiny grid has two slots in time, so that whole frames
+# can only be halved.
 RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
   BASE: (
     'whole frames 50 %, normalized pixels of all frames, decoder 96 x 2',
@@ -84,12 +85,12 @@ def runs(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
       if config.data.batch_size != config.optim.base_batch_size:
         config.optim.base_batch_size = (
           config.data.batch_size
-        )  # as many clips a step, so the same rate
+        )  # as many clips a step, so the same learning rate
     yield name, config
 
 
 def table(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-  """Top-1 of the probe; the loss is of the masks that the run trained with."""
+  """Returns the top-1 of the probe; the loss is of the masks that the run trained with."""
   value = lambda name, part, key: results[name][part][key] if name in results else None
   rows = []
   for name, (what, _, paper) in RUNS.items():

@@ -1,12 +1,17 @@
-"""Does masked pre-training help, and which tokens should be hidden?  Feichtenhofer et al. (NeurIPS
+"""Does masked pre-training help, and which tokens should be masked?  Feichtenhofer et al. (NeurIPS
 2022), figure 5 and tables 2, 3 and 12, in miniature.
 
-Three seeds on the motion view of the built-in data. Probe: autoencoders that hid random tokens,
-tubes and whole frames, half of the tokens each, against their untrained twin: the tiny grid has two
-slots in time, of which frames hide one. Fine-tuning, after random masks and after frames, against
-training from scratch with equally many steps, from all labels and from 25 a class, each with its
-own rate, tried with seed 1 and random masks. Command:  python -m vjax.study
-configs/studies/mae_pretraining.py
+Three seeds on the motion labels of the built-in data.
+
+Probe: autoencoders with masks of random tokens, tubes and whole frames, half of the tokens each,
+against the same network untrained. The tiny grid has two slots in time, so that a mask of frames
+masks one slot.
+
+Fine-tuning: after random masks and after masks of frames, against training from scratch with
+equally many steps, from all labels and from 25 a class. Each has its own learning rate, tried with
+seed 1 and random masks.
+
+Command:  python -m vjax.study configs/studies/mae_pretraining.py
 """
 
 from collections.abc import Iterator
@@ -51,8 +56,11 @@ def _seeded(config: ConfigDict, seed: int) -> ConfigDict:
 
 
 def table(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-  """Top-1 over seeds. Paper: ViT-L on Kinetics-400, table 3, and for masks table 2 (in brackets
-  Something-Something V2, table 12), all fine-tuned; the paper has no probe."""
+  """Returns top-1 over seeds.
+
+  Paper: ViT-L on Kinetics-400, table 3, and for masks table 2 (in brackets Something-Something V2,
+  table 12), all fine-tuned; the paper has no probe.
+  """
   top1 = lambda run, part: [
     100 * results[f'{run}_{s}'][part]['top1'] for s in SEEDS if f'{run}_{s}' in results
   ]

@@ -1,4 +1,4 @@
-"""What the tests of converters share."""
+"""Fixtures that the tests of converters share."""
 
 import functools
 

@@ -321,7 +321,8 @@ def test_ip_csn_is_not_pytorchvideos():
   ('pytorchvideo', 'c2d_r50'), ('torchvision', 'r3d_18'),
 ])  # fmt: skip
 def test_frames_and_crop_change_nothing(source, variant):
-  """What transformers must be told is taken from CNNs too; other settings must exist."""
+  """Frames and crop, which transformers need, are accepted for CNNs too; other settings must
+  exist."""
   tensors = original(source, variant)
   check(source, variant, tensors, variables_of(source, variant), frames=16, crop=320)
   with pytest.raises(ValueError, match='frame=16 is unknown'):

@@ -251,7 +251,7 @@ def test_npz_with_a_name_twice_is_refused(tmp_path, names):
 
 
 class Pointer:
-  """What NumPy would take for an array at an address of its own choice."""
+  """An object that NumPy would read as an array at an arbitrary address."""
 
   __array_interface__ = {'data': (1, True), 'shape': (4,), 'typestr': '|u1', 'version': 3}
 

@@ -59,8 +59,7 @@ def check(source: str, variant: str, fixture_name: str, clip=None, **overrides) 
 
 
 def check_names(source: str, variant: str, variables: dict, weights: dict) -> None:
-  """What `convert.to_source` makes of the variables is the original's file: every name, shape and
-  value."""
+  """Asserts that `convert.to_source` gives the original's file: every name, shape and value."""
   tensors = convert.to_source(source, variables, variant)
   assert sorted(tensors) == sorted(weights)
   for name, array in tensors.items():

@@ -44,7 +44,7 @@ _UNDAMAGED: dict[pathlib.Path, tuple] = {}
 
 
 def undamaged(workdir, target) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """What resuming and what loading give of a whole checkpoint, read once."""
+  """Returns the results of resuming and of loading a whole checkpoint, read once."""
   if workdir not in _UNDAMAGED:
     _UNDAMAGED[workdir] = (
       restored(workdir, target),
@@ -58,8 +58,8 @@ def files_of(folder: pathlib.Path) -> list[str]:
 
 
 def damaged(workdir, target, file: str, how: str, to) -> tuple[str, str]:
-  """What resuming and what loading say after `file` of the newest checkpoint was deleted, halved or
-  emptied: '' where they still give every number."""
+  """Returns the errors of resuming and of loading after `file` of the newest checkpoint was
+  deleted, halved or emptied: '' where every number is still read."""
   shutil.copytree(workdir, to)
   path = to / 'checkpoints' / '6' / file
   if how == 'deleted':
@@ -106,8 +106,8 @@ def test_largest_data_file_and_interval(trained, tmp_path):
 
 
 def flipped(workdir, target, file: str, place: int, to) -> bool:
-  """Whether resuming noticed a bit of a file of the newest checkpoint turned; if not, every number
-  must be as it was."""
+  """Returns whether resuming finds a flipped bit in a file of the newest checkpoint. If not,
+  asserts that every number is unchanged."""
   shutil.copytree(workdir, to)
   path = to / 'checkpoints' / '6' / file
   data = bytearray(path.read_bytes())

@@ -173,7 +173,7 @@ def test_a_finished_run_started_again_changes_nothing(evaluating, tmp_path):
 
 
 def shards(folder) -> dict[str, bytes]:
-  """What a dataset consists of, by name: everything but the videos it was made from."""
+  """Returns the files of a dataset by name: all but the videos from which it was made."""
   return {
     str(p.relative_to(folder)): p.read_bytes()
     for p in sorted(pathlib.Path(folder).glob('*'))

@@ -114,7 +114,8 @@ def bombs() -> dict[str, bytes]:
 
 
 def reachable() -> dict:
-  """What the names of a file stand for, and all that could be set of it."""
+  """Returns the functions behind the names that a file may use, with all their settable
+  attributes."""
   functions = {name: getattr(v, '_function', v) for name, v in _placeholders.ALLOWED.items()}
   return {
     name: (f, dict(getattr(f, '__dict__', {})), getattr(f, '__defaults__', None))

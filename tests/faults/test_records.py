@@ -69,8 +69,8 @@ def test_every_flip_is_found_where_it_is(folder):
 @pytest.mark.parametrize('whole', [True, False], ids=['whole records', 'single frames'])
 @pytest.mark.parametrize('place', ['length', 'length checksum', 'labels', 'frame', 'checksum'])
 def test_flips_stop_training_and_evaluation(folder, place, whole):
-  """Where records are read whole, and where only what a clip needs is; of its three frames every
-  clip has the middle one."""
+  """With records read whole, and with single frames read; every clip has the middle one of its
+  record's three frames."""
   if whole:
     change_columns(folder, head=None)
   index = open_set(folder).index
@@ -92,7 +92,7 @@ def test_flips_stop_training_and_evaluation(folder, place, whole):
 
 
 def test_frames_out_of_use_may_be_damaged(folder):
-  """What a clip does not show is not read; reading the whole record finds it."""
+  """Frames outside the clip are not read; reading the whole record finds the damage."""
   source = dataclasses.replace(open_set(folder), rows=np.array([1]))
   clip = dataclasses.replace(
     CLIP, num_frames=1, sampling='consecutive'

@@ -332,7 +332,8 @@ def test_longest_clip_without_a_header_that_says_so(tmp_path):
 
 
 def test_clips_of_too_many_bytes(films, monkeypatch):
-  """What no reader of the records could take is refused while it grows, not when memory is full."""
+  """A clip too large for readers of the records is refused while it grows, not when memory is
+  full."""
   monkeypatch.setattr(shards, 'MOST_BYTES', 5000)
   row = shards.rows_lib.Row('plain.mp4', 'train', {}, 1)
   with pytest.raises(

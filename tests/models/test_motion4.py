@@ -1,5 +1,6 @@
-"""Which modules see the sign of motion: a blob on a torus that moves left, right, up or down, as
-any single frame tells nothing of (Chen et al. 2021 compare the same modules on real video)."""
+"""Tests which modules detect the direction of motion: a blob on a torus moves left, right, up or
+down, so that a single frame has no information (Chen et al. 2021 compare the same modules on real
+video)."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Checksums of arrays, and clear errors for checkpoints that are damaged or of another model."""
+"""Checksums of arrays, and errors for checkpoints that are damaged or of another model."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,8 @@ from etils import epath
 
 @jax.jit
 def _checksum(x: jax.Array) -> jax.Array:
-  """uint32 of an array's bits and their places, the same on every mesh. Any change of one element
-  changes it: the weights are odd."""
+  """Returns a uint32 of an array's bits and their positions, the same on every mesh. Any change of
+  one element changes the checksum, since all weights are odd."""
   bits = jnp.asarray(x)
   if bits.dtype != bool:
     width = min(bits.dtype.itemsize, 4)
@@ -24,9 +24,11 @@ def _checksum(x: jax.Array) -> jax.Array:
 
 
 def checksums(x: Any) -> dict[str, int]:
-  """Checksum of every array in a tree, by name, alike on all hosts. Of what all devices hold alike,
-  one device's; else one array after the other, since on simulated devices many sums over a mesh at
-  once wait for each other's threads."""
+  """Returns the checksum of every array in a tree, by name, the same on all hosts.
+
+  For a replicated array, one device computes the checksum. Other arrays are summed one after
+  another: on simulated devices, threads of many sums over a mesh at once wait for each other.
+  """
   one = lambda leaf: (
     leaf.addressable_data(0) if isinstance(leaf, jax.Array) and leaf.is_fully_replicated else leaf
   )
@@ -34,7 +36,7 @@ def checksums(x: Any) -> dict[str, int]:
 
 
 def check_sums(x: Any, wanted: dict[str, int]) -> None:
-  """Raises ValueError naming the arrays of a tree that are not what was written."""
+  """Raises ValueError naming the arrays of a tree that differ from the written ones."""
   found = checksums(x)
   differ = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
   if differ:
@@ -44,13 +46,13 @@ def check_sums(x: Any, wanted: dict[str, int]) -> None:
 
 
 def kept_checksums(folder: epath.Path, step: int) -> list[str]:
-  """The name of the item if the checkpoint has it: those made before there were checksums do
+  """Returns the name of the item with checksums, if the checkpoint has one: old checkpoints do
   not."""
   return ['checksums'] if (folder / str(step) / 'checksums').exists() else []
 
 
 def complete_steps(folder: epath.Path) -> list[int]:
-  """Steps of the complete checkpoints below `folder`, rising."""
+  """Returns the steps of the complete checkpoints below `folder`, rising."""
   from orbax.checkpoint import utils
 
   return sorted(utils.checkpoint_steps(folder)) if folder.is_dir() else []
@@ -58,8 +60,7 @@ def complete_steps(folder: epath.Path) -> list[int]:
 
 @contextlib.contextmanager
 def reading(folder: epath.Path, step: int) -> Iterator[None]:
-  """Turns any error inside into a ValueError that says which checkpoint is damaged and which
-  can be used."""
+  """Turns any error inside into a ValueError that names the damaged checkpoint and a usable one."""
   try:
     yield
   except (MemoryError, jax.errors.JaxRuntimeError):
@@ -77,14 +78,17 @@ def reading(folder: epath.Path, step: int) -> Iterator[None]:
 
 
 def reason(error: BaseException, longest: int = 400) -> str:
-  """An error on one line, without what libraries add about their own code. A long one loses its
-  middle: it begins with what failed and ends with what the system said."""
+  """Returns an error as one line, without the additions of libraries about their own code.
+
+  The middle of a long error is left out: its beginning names the failed action, its end the
+  system's error.
+  """
   text = ' '.join(f'{error}'.split(' [source locations')[0].split()) or type(error).__name__
   return text if len(text) <= longest else f'{text[: longest // 2]} ... {text[-longest // 2 :]}'
 
 
 def _leaves(x: Any) -> dict[str, Any]:
-  """The arrays of a tree, or their descriptions, by name."""
+  """Returns the arrays of a tree, or their descriptions, by name."""
   leaves = jax.tree_util.tree_flatten_with_path(x)[0]
   parts = lambda path: '/'.join(
     str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k)))) for k in path

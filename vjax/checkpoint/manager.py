@@ -1,6 +1,6 @@
-"""Saving and resuming of a run through Orbax.
+"""Saves and resumes a run through Orbax.
 
-A checkpoint folder (a run's workdir, or what `python -m vjax.convert` writes) holds
+A checkpoint folder (a run's workdir, or the output of `python -m vjax.convert`) holds
   meta.json                      the config, class names and versions
   checkpoints/<step>/model       params, stats and, where kept, their moving average
   checkpoints/<step>/optimizer   optimizer state and step
@@ -39,9 +39,11 @@ SAVE_TIMEOUT_S = (
 
 
 class Checkpoints:
-  """The checkpoints of one workdir. Saves are asynchronous; a save cut short leaves nothing that a
-  later run would take, and what it leaves is removed by the next run. Errors of saving are
-  OSErrors, raised by the next call of any method."""
+  """The checkpoints of one workdir.
+
+  Saves are asynchronous. A later run never restores an interrupted save, and removes its files.
+  Errors of saving are OSErrors, raised by the next call of any method.
+  """
 
   def __init__(self, workdir: str | os.PathLike, *, keep: int):
     import orbax.checkpoint as ocp
@@ -61,7 +63,7 @@ class Checkpoints:
         cleanup_tmp_directories=True,
         async_options=ocp.AsyncOptions(timeout_secs=SAVE_TIMEOUT_S),
       ),
-      # named here, for else metadata cannot be read before the first save or restore
+      # without these, metadata cannot be read before the first save or restore
       item_handlers={
         'model': ocp.StandardCheckpointHandler(),
         'optimizer': ocp.StandardCheckpointHandler(),
@@ -78,7 +80,7 @@ class Checkpoints:
     return steps[-1] if steps else None
 
   def last_good(self) -> str:
-    """Says in words from where a run that cannot go on will be continued."""
+    """Returns a text that names the checkpoint from which a failed run continues."""
     step = self.latest
     return (
       'there is no checkpoint yet'
@@ -103,12 +105,12 @@ class Checkpoints:
       self._manager.save(step, args=args.Composite(**items), force=True)
 
   def check(self) -> None:
-    """Raises what went wrong in the background since the last call; waits for nothing."""
+    """Raises errors of background saves since the last call; does not wait."""
     if not self._manager.is_saving_in_progress():
       self.wait()
 
   def wait(self) -> None:
-    """Until all is written."""
+    """Waits until all is written."""
     with self._writing():
       self._manager.wait_until_finished()
 
@@ -119,8 +121,8 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
-    """Errors of what is written inside become OSErrors in words. Orbax and its store raise many
-    kinds."""
+    """Turns errors of writing inside into OSErrors with a plain text. Orbax and its store raise
+    many kinds."""
     try:
       yield
     except Exception as error:
@@ -131,8 +133,8 @@ class Checkpoints:
       ) from error
 
   def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    """The newest state, laid out like `target` (a tree of ShapeDtypeStructs with shardings), and
-    the run's progress {'sums', 'totals'}.
+    """Returns the newest state, laid out like `target` (a tree of ShapeDtypeStructs with
+    shardings), and the run's progress {'sums', 'totals'}.
 
     Raises ValueError listing the names that differ where the checkpoint is of another model or
     optimizer.
@@ -205,10 +207,10 @@ class Best:
       )
     value, step = float(result[evaluation][name]), int(state.step)
     worse = self._value is not None and not self._sign * value > self._sign * self._value
-    if math.isnan(value) or worse:  # nothing would be better than NaN
+    if math.isnan(value) or worse:  # NaN is never the best
       return False
     params = state.params if state.ema is None else state.ema
-    if step not in complete_steps(self._folder / 'checkpoints'):  # a kill came before best.json
+    if step not in complete_steps(self._folder / 'checkpoints'):  # done if killed before best.json
       _write_model(self._folder, step, {'params': params, 'stats': state.stats, 'ema': {}}, keep=1)
     if jax.process_index() == 0:
       write_json(self._folder / 'meta.json', self._meta)
@@ -241,11 +243,11 @@ def save_params(path: str | os.PathLike, variables: dict[str, Any], meta: dict[s
 
 
 def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[str, Any], Meta]:
-  """({'params': ..., **stats} as NumPy arrays, meta) of the newest checkpoint; the moving average
-  if kept and wanted.
+  """Returns ({'params': ..., **stats} as NumPy arrays, meta) of the newest checkpoint. With
+  `average`, the parameters are the moving average, if the checkpoint has one.
 
-  Raises FileNotFoundError where the folder holds no complete checkpoint, ValueError where that is
-  damaged.
+  Raises FileNotFoundError where the folder holds no complete checkpoint, ValueError where the
+  checkpoint is damaged.
   """
   import orbax.checkpoint as ocp
 
@@ -273,8 +275,8 @@ def load_params(path: str | os.PathLike, *, average: bool = True) -> tuple[dict[
 
 
 def check_fits(model: Any, clip: Any, variables: dict[str, Any], path: str | os.PathLike) -> None:
-  """Raises ValueError listing the names by which the variables of `path` differ from those that
-  `model` wants."""
+  """Raises ValueError listing the names in which the variables of `path` differ from those of
+  `model`."""
   video = jax.ShapeDtypeStruct((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), np.float32)
   wanted = jax.eval_shape(lambda rng, x: model.init(rng, x, train=False), jax.random.key(0), video)
   differences = compare(wanted, variables)

@@ -1,4 +1,4 @@
-"""meta.json of a checkpoint folder: all that is needed to rebuild the model."""
+"""meta.json of a checkpoint folder: everything that is needed to build the model again."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from vjax.config import SCHEMA, translate
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes `value` so that readers see the old file or the new one."""
+  """Writes `value` so that readers see either the old file or the new one."""
   files.write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + '\n').encode())
 
 
 class Meta(dict):
-  """meta.json; asking for an entry that is not there raises ValueError naming file and entry."""
+  """Contents of meta.json. Access to a missing entry raises ValueError naming file and entry."""
 
   path = ''
 
@@ -27,9 +27,9 @@ class Meta(dict):
 
 
 def read_meta(path: str | os.PathLike) -> Meta:
-  """meta.json of a checkpoint folder, its config under today's names.
+  """Returns meta.json of a checkpoint folder, its config under today's names.
 
-  Raises FileNotFoundError that says what the folder should be, ValueError where the file is damaged
+  Raises FileNotFoundError that describes the expected folder, ValueError where the file is damaged
   or something else.
   """
   file = files.path(path) / 'meta.json'

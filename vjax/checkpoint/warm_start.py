@@ -1,4 +1,4 @@
-"""Strict warm starts: every name must fit, and a report says what was taken."""
+"""Strict warm starts: every name must fit, and a report lists the loaded names."""
 
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -22,14 +22,24 @@ def warm_start(
   rename: Callable[[Collection[str], Collection[str]], dict[str, str]] | None = None,
   adapt: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, Any, dict[str, list[str]]]:
-  """Parameters and statistics taken from the checkpoint in `path`, and a report {loaded, resized,
+  """Returns parameters and statistics from the checkpoint in `path`, and a report {loaded, resized,
   skipped}.
 
   Every name must match in both directions, unless a regular expression of `skip` matches it whole.
-  `resize(name, array, shape, meta)` adapts what has another shape (position tables, kernels of
-  images), or answers None; `rename(names, wanted)` says what those of another kind of network are
-  called here; `adapt(params)` changes what was loaded. Raises ValueError with the lists of names
-  that do not fit.
+
+  Args:
+    params: initial parameters of the model.
+    stats: its other collections.
+    path: checkpoint folder.
+    skip: regular expressions of names that are not loaded.
+    resize: resize(name, array, shape, meta) returns an array of another shape (position tables,
+      kernels of images) in the wanted shape, or None.
+    rename: rename(names, wanted) returns {name in the checkpoint: name here} for another kind of
+      network.
+    adapt: adapt(params) changes the loaded parameters.
+
+  Raises:
+    ValueError: with the lists of names that do not fit.
   """
   loaded, meta = load_params(path)
   source = tree.flatten(loaded.pop('params'))

@@ -1,8 +1,8 @@
-"""Pixels of a clip: what is drawn for training, once per clip, and how a frame becomes a crop
-(OpenCV, uint8).
+"""Pixels of a clip: draws the augmentation once per clip, and makes a crop of each frame (OpenCV,
+uint8).
 
-All training crops are a window of the decoded frame, resized once. Frames are taken one by one,
-while they are in the cache.
+A training crop is one window of the decoded frame, resized once. Frames are processed one by one,
+while in the CPU's cache.
 """
 
 from __future__ import annotations
@@ -16,14 +16,21 @@ import numpy as np
 from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import randaugment
 
-cv2.setNumThreads(1)  # clips are made side by side
-_MEAN, _STD = 0.45 * 255, 0.225 * 255  # the normalization under which erased pixels are N(0, 1)
+cv2.setNumThreads(1)  # the pipeline's threads run clips in parallel
+_MEAN, _STD = 0.45 * 255, 0.225 * 255  # the normalization in which erased pixels are N(0, 1)
 
 
 class Plan(NamedTuple):
-  """Variation of one clip: window and erased box (y, x, height, width), whether it is mirrored,
-  factors of brightness, contrast and saturation, RandAugment's operations and arguments, and the
-  seed of the erased pixels."""
+  """Augmentation drawn for one clip.
+
+  Attributes:
+    window: (y, x, height, width) of the crop in the frame.
+    mirror: whether the clip is mirrored.
+    color: factors of brightness, contrast and saturation.
+    ops, values: RandAugment's operations and their arguments.
+    erased: (y, x, height, width) of the erased box in the crop.
+    noise: seed of the erased pixels.
+  """
 
   window: np.ndarray
   mirror: np.ndarray
@@ -42,8 +49,8 @@ def draw(
   width: int,
   flip: bool,
 ) -> Plan:
-  """The plan for one clip of frames of height x width pixels; flip: whether the dataset may be
-  mirrored."""
+  """Returns the plan for one clip of frames of height x width pixels. flip: whether the dataset may
+  be mirrored."""
   window = _WINDOWS[augment.crop](rng, augment, clip.crop_size, height, width)
   mirror = rng.random() < augment.flip and flip
   color = [rng.uniform(max(0, 1 - s), 1 + s) for s in augment.color_jitter]
@@ -87,10 +94,11 @@ def _fixed(rng, augment: AugmentConfig, crop: int, height: int, width: int):
 
 
 def _scaled_crop(rng, crop: int, height: int, width: int, scaled_height: int, scaled_width: int):
-  """The window of the frame that a random crop of the scaled frame covers, every offset as likely.
+  """Returns the window of the frame that a random crop of the scaled frame covers; every offset is
+  equally likely.
 
-  DIFFERS(code): rounded to whole pixels of the frame (less than half a pixel), so that it is cut
-  before it is scaled.
+  DIFFERS(code): the window is rounded to whole pixels of the frame (less than half a pixel), so
+  that it is cut before it is scaled.
   """
   if min(scaled_height, scaled_width) < crop:
     raise ValueError(
@@ -130,8 +138,8 @@ def _erased(rng, augment: AugmentConfig, crop: int):
 
 
 def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: np.ndarray) -> None:
-  """Writes frame (H, W, 3) uint8, the clip's frame t, to out (crop, crop, 3) by the clip's plan, in
-  the order RandAugment, window and resize, color, flip, erase."""
+  """Writes frame (H, W, 3) uint8, the clip's frame t, to out (crop, crop, 3) by the clip's plan.
+  The order is RandAugment, window and resize, color, flip, erase."""
   for op, value in zip(plan.ops, plan.values):
     frame = randaugment.apply(frame, randaugment.NAMES[op], float(value))
   y, x, h, w = plan.window
@@ -151,11 +159,14 @@ def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: n
 
 
 def place(frame: np.ndarray, plan: Plan, crop: int, out: np.ndarray) -> tuple[int, int, int, int]:
-  """The window (y, x, height, width) of the canvas `out` that preprocess.crops is to make the crop
-  of. A frame of the canvas' size is taken as it is; of others the window's pixels, or where they do
-  not fit, the crop, come to the upper left."""
+  """Writes a frame to the canvas `out`, and returns the window (y, x, height, width) from which
+  preprocess.crops makes the crop.
+
+  A frame of the canvas' size is written as it is. Of other frames, the window's pixels are written
+  to the upper left, or the resized crop where the window does not fit.
+  """
   if frame.shape == out.shape:
-    if not np.may_share_memory(frame, out):  # it was decoded to where it is to be
+    if not np.may_share_memory(frame, out):  # else the frame was decoded into the canvas
       out[...] = frame
     return tuple(plan.window)
   y, x, h, w = plan.window
@@ -168,22 +179,24 @@ def place(frame: np.ndarray, plan: Plan, crop: int, out: np.ndarray) -> tuple[in
 
 
 def _noise(seed: np.ndarray, t: int, height: int, width: int) -> np.ndarray:
-  """Fresh pixels of an erased box.
+  """Returns new pixels of an erased box.
 
   DIFFERS(code): clipped to what a uint8 pixel can show, N(0, 1) after normalization by .45 and .225
-  elsewhere."""
+  elsewhere.
+  """
   noise = np.random.default_rng([*seed.tolist(), t]).standard_normal((height, width, 3), np.float32)
   return np.clip(noise * _STD + _MEAN, 0, 255).astype(np.uint8)
 
 
 def resize(frame: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
-  """Frame (height, width, 3) uint8: bilinear between pixel centers, without antialiasing, as the
-  papers' code; good to half a level and 1/16."""
+  """Returns the frame (height, width, 3) uint8: bilinear between pixel centers, without
+  antialiasing, as in the papers' code; good to half a level and 1/16."""
   return cv2.resize(frame, (width, height), dst=out, interpolation=cv2.INTER_LINEAR_EXACT)
 
 
 def _scaled(height: int, width: int, side: int) -> tuple[int, int]:
-  """Size with the short side `side` and the aspect kept, the long side rounded down."""
+  """Returns the size with the short side `side` and the same aspect; the long side is rounded
+  down."""
   if height < width:
     return side, side * width // height
   return side * height // width, side
@@ -192,20 +205,21 @@ def _scaled(height: int, width: int, side: int) -> tuple[int, int]:
 def test_size(
   clip: ViewsConfig, height: int, width: int, size: tuple[int, int] | None
 ) -> tuple[int, int]:
-  """Size (height, width) that test frames are scaled to: `size`, or short side clip.short_side."""
+  """Returns the size (height, width) that test frames are scaled to: `size`, or short side
+  clip.short_side."""
   return size or _scaled(height, width, clip.short_side)
 
 
 def test_crops(
   clip: ViewsConfig, height: int, width: int, size: tuple[int, int] | None
 ) -> tuple[tuple[int, int], list[tuple[int, int]]]:
-  """Size (height, width) to scale test frames to, and the offsets (y, x) of clip.num_crops crops of
-  clip.crop_size in it.
+  """Returns the size (height, width) to scale test frames to, and the offsets (y, x) of
+  clip.num_crops crops of clip.crop_size in it.
 
-  Short side clip.short_side; one crop in the center (offset rounded up), or three along the long
-  side at 0, ceil((L - crop) / 2), L - crop (Feichtenhofer et al. 2019). With `size` frames take
-  that size whatever their aspect and the center is rounded down (Ghadiyaram et al. 2019). Raises
-  ValueError for other counts and crops that do not fit.
+  The short side is clip.short_side. There is one crop in the center (offset rounded up), or three
+  along the long side at 0, ceil((L - crop) / 2), L - crop (Feichtenhofer et al. 2019). With `size`,
+  frames take that size whatever their aspect, and the center is rounded down (Ghadiyaram et al.
+  2019). Raises ValueError for other counts and crops that do not fit.
   """
   h, w = test_size(clip, height, width, size)
   rows, columns = clip.crop

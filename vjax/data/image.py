@@ -1,4 +1,4 @@
-"""Encoded images: size from the header, pixels."""
+"""Encoded images: reads their size from the header, and decodes pixels."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def image_size(image: bytes) -> tuple[int, int]:
 def decode(image: bytes, into: np.ndarray | None = None) -> np.ndarray:
   """Returns the pixels (H, W, 3) uint8 of an encoded image.
 
-  They are written to the array `into` where the image is a plain JPEG of that size. Raises
-  ValueError for what cannot be decoded whole.
+  If the image is a plain JPEG of the size of `into`, its pixels are written there. Raises
+  ValueError for an image that cannot be decoded whole.
   """
   import simplejpeg
 
   try:
     return simplejpeg.decode_jpeg(image, 'RGB', buffer=into)
-  except ValueError:  # not a JPEG, or one with a harmless flaw: TensorFlow tells those from damage
+  except ValueError:  # not a JPEG, or one with a flaw: TensorFlow decides if it is harmless
     import tensorflow as tf
   try:
     return tf.io.decode_image(image, channels=3, expand_animations=False).numpy()

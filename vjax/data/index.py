@@ -1,4 +1,4 @@
-"""The index of a split: where its records are in the shards. Needs neither JAX nor TensorFlow.
+"""The index of a split: positions of its records in the shards. Needs neither JAX nor TensorFlow.
 
   python -m vjax.data.index --folder=data/foreign [--classes=names.txt]
 
@@ -31,7 +31,7 @@ TABLE = np.dtype(
 
 @dataclass(frozen=True)
 class Index:
-  """The records of a split and where they are.
+  """The records of a split and their positions.
 
   Attributes:
     folder: of the dataset.
@@ -42,9 +42,9 @@ class Index:
     frames: (N,) frames of the record.
     label: (N,) first label, -1 = none.
     manifest: of the folder.
-    label_space: that `label` and `classes` are of, '' = the main one.
+    label_space: of `label` and `classes`, '' = the main one.
     classes: names in label order.
-    crc: (N,) masked CRCs of the payloads; None in indexes made before they were kept.
+    crc: (N,) masked CRCs of the payloads; None in old indexes, which have no CRCs.
     rebuild: command that makes the index again, for errors.
     head: (N,) bytes before the first frame, 0 = read the record whole. This and the following are
       None where only whole records can be read.
@@ -83,12 +83,12 @@ def write_index(folder: str, split: str) -> str:
 
   `<split>.index.npz` has one entry a record, in shard order:
     shard (int32), offset and length of the payload (int64), frames (int32);
-    label (int32): the first of `clip/label/index`, -1 = none; and label_NAME for the label space
-      of every `clip/label/NAME/index`;
+    label (int32): the first of `clip/label/index`, -1 = none; and label_NAME for the label space of
+      every `clip/label/NAME/index`;
     crc (uint32) of the payload as it stands in the file;
-    head (int32), head_crc (uint32): the bytes before its first frame;
-  and of the shards it describes their names and sizes, shard_files and shard_bytes.
-  `<split>.frames` has a row of TABLE for every frame.
+    head (int32), head_crc (uint32): length and CRC of the bytes before its first frame;
+  and names and sizes of the shards, shard_files and shard_bytes. `<split>.frames` has a row of
+  TABLE for every frame.
 
   Raises:
     ValueError: for missing shards and damaged files.
@@ -153,10 +153,11 @@ def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> di
 def _tabulate(
   payload: bytes, context: dict, spans: list, frames: int, table: BinaryIO
 ) -> tuple[int, int]:
-  """Appends the frames' rows to the table; returns the bytes before the first frame, and their CRC.
+  """Appends the frames' rows to the table; returns the number of bytes before the first frame, and
+  their CRC.
 
-  0 bytes: the context is not whole there, or a frame is damaged, so that the record must be read
-  whole; its rows are zeros.
+  The number is 0 where those bytes do not hold the whole context, or a frame is damaged: then the
+  record must be read whole, and its rows are zeros.
   """
   rows, head = np.zeros(frames, TABLE), spans[0][0] if spans else 0
   try:
@@ -165,7 +166,7 @@ def _tabulate(
       rows[:] = [(a, b - a, tfrecord.masked_crc(payload[a:b])) for a, b in places]
     else:
       head = 0
-  except ValueError:  # said when the frame is read
+  except ValueError:  # reading the frame reports this
     head = 0
   table.write(rows.tobytes())
   return head, tfrecord.masked_crc(payload[:head])
@@ -177,11 +178,11 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
   Args:
     folder: of the dataset.
     split: name.
-    label_space: whose labels and classes are wanted, '' = the main one.
+    label_space: label space of the labels and classes, '' = the main one.
     prepare: command that prepares the dataset, for the error where it is missing.
 
   Raises:
-    FileNotFoundError: naming the folder looked in and the command that prepares it.
+    FileNotFoundError: naming the folder and the command that prepares it.
     ValueError: for an index that does not fit its shards, an unknown split or label space.
   """
   folder = epath.Path(folder)
@@ -220,8 +221,8 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
 def load_index(
   path: epath.Path, folder: epath.Path, manifest: Manifest, label_space: str, rebuild: str
 ) -> Index:
-  """Reads an index file and compares it with the sizes of its shards; `rebuild` is the command that
-  its errors recommend."""
+  """Reads an index file and compares it with the sizes of its shards. Errors recommend the command
+  `rebuild`."""
   columns = _columns(path, rebuild)
   names, sizes = columns.pop('shard_files'), columns.pop('shard_bytes')
   for name, size in zip(names, sizes):
@@ -260,8 +261,8 @@ def load_index(
 def _frame_columns(
   path: epath.Path, columns: dict[str, np.ndarray], rebuild: str
 ) -> dict[str, np.ndarray]:
-  """Returns the fields of Index that find single frames: none for indexes made before there were
-  any, and on object stores, where a record is one request."""
+  """Returns the fields of Index by which single frames are read; none for indexes without a frame
+  table, and on object stores, where a record is one request."""
   file = table_path(path)
   if 'head' not in columns or files.is_remote(file):
     return {}
@@ -296,11 +297,11 @@ def _classes(manifest: Manifest, label_space: str, path: epath.Path, rebuild: st
 
 
 def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
-  """Returns the arrays of an index file. Raises ValueError if it is damaged, or lists what its
-  shards cannot hold."""
+  """Returns the arrays of an index file. Raises ValueError if the file is damaged, or lists records
+  that the shards cannot hold."""
   data = io.BytesIO(path.read_bytes())
   try:
-    wrong = zipfile.ZipFile(data).testzip()  # numpy leaves checksums of what it reads in part alone
+    wrong = zipfile.ZipFile(data).testzip()  # numpy does not check members that it reads in part
     if wrong:
       raise ValueError(f'wrong checksum of {wrong}')
     data.seek(0)
@@ -318,14 +319,17 @@ def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
     inside = (shard >= 0) & (shard < len(sizes)) & (offset >= tfrecord.HEADER.size) & (length >= 0)
     if not inside.all() or (length + 4 > sizes[shard] - offset).any():
       raise ValueError('a record outside its shard')
-  except Exception as e:  # whatever zipfile and numpy make of damage
+  except Exception as e:  # zipfile and numpy raise many kinds for damage
     raise ValueError(f'{path} is damaged ({e}); to build it again: {rebuild}') from e
   return columns
 
 
 def read_record(index: Index, i: int) -> bytes:
-  """Returns the payload of record i, in one read of exactly its bytes. Raises ValueError naming
-  file, record and byte if it is damaged, or not the one that was indexed."""
+  """Returns the payload of record i, in one read of exactly its bytes.
+
+  Raises ValueError naming file, record and byte if the record is damaged, or is not the indexed
+  one.
+  """
   path, offset, length = index.files[index.shard[i]], int(index.offset[i]), int(index.length[i])
   header, payload, crc = tfrecord.read_ranges(
     path, offset - tfrecord.HEADER.size, (tfrecord.HEADER.size, length, 4)
@@ -339,8 +343,8 @@ def read_record(index: Index, i: int) -> bytes:
 
 
 def check_framing(index: Index, i: int, header: bytes, crc: bytes) -> None:
-  """Raises ValueError unless the bytes before and after record i's payload are those of the record
-  that was indexed."""
+  """Raises ValueError unless the bytes before and after record i's payload are those of the indexed
+  record."""
   length = int(index.length[i])
   if len(crc) < 4:
     raise ValueError(

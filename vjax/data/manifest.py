@@ -1,7 +1,7 @@
 """The manifest of a dataset folder, manifest.json: its one schema, read and written here.
 
-data_prep writes it last, so that its presence says that the folder is complete. For records that
-came without one, `write_scanned` makes it from the records.
+data_prep writes the manifest last, so a folder with a manifest is complete. `write_scanned` makes
+one for records without a manifest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vjax.data import sequence_example, tfrecord
 
 FORMAT = 'vjax-1'
 SCHEMA = 2  # a manifest without a number has schema 1
-_LABELS = {False: 'one', True: 'many'}  # labels a clip has, as stored
+_LABELS = {False: 'one', True: 'many'}  # number of labels a clip, as stored
 
 
 class ShardEntry(TypedDict, total=False):
@@ -28,8 +28,8 @@ class ShardEntry(TypedDict, total=False):
     file: name.
     clips: records in it.
     bytes: its size.
-    crc32c: of the whole file, 8 hex digits. Schema 1 had `sha256` here where the manifest was made
-      by scanning.
+    crc32c: of the whole file, 8 hex digits. In schema 1, manifests made by scanning have `sha256`
+      here.
   """
 
   file: str
@@ -47,7 +47,7 @@ class SplitEntry(TypedDict, total=False):
     duration_s: of all records, in seconds.
     shards: its files, in order.
     clips_per_class: clips by label index of the main label space.
-    views: the same by further label space.
+    views: clips by label index, for every further label space.
   """
 
   clips: int
@@ -59,7 +59,7 @@ class SplitEntry(TypedDict, total=False):
 
 
 class Manifest(TypedDict, total=False):
-  """A whole dataset.
+  """Description of a whole dataset.
 
   Attributes:
     format: FORMAT.
@@ -69,12 +69,13 @@ class Manifest(TypedDict, total=False):
     views: names of further label spaces, in label order, by label space.
     labels: 'one' or 'many' a clip.
     splits: by name.
-    settings: with which data_prep wrote it.
+    settings: of data_prep.
     versions: of the packages on which its bytes depend.
-    failed: number of videos that could not be written; failed.csv has them.
-    failed_by_reason: the same by kind of reason.
+    failed: number of videos that could not be written; failed.csv lists these.
+    failed_by_reason: number of these by kind of reason.
     in_several_splits: number of videos in more than one split.
-    fingerprint: of rows and settings, by which data_prep recognizes its own; '' = not data_prep's.
+    fingerprint: of rows and settings, by which data_prep recognizes its own datasets; '' = not made
+      by data_prep.
   """
 
   format: str
@@ -104,8 +105,10 @@ def make(
   in_several_splits: int = 0,
   fingerprint: str = '',
 ) -> Manifest:
-  """Returns a manifest of the current schema. classes: names by label space, '' = the main one; see
-  `Manifest` for the others."""
+  """Returns a manifest of the current schema.
+
+  classes: names by label space, '' = the main one. The other arguments are fields of `Manifest`.
+  """
   failed = dict(failed_by_reason or {})
   return {
     'format': FORMAT,
@@ -135,12 +138,12 @@ def write(folder: str | epath.Path, manifest: Manifest) -> str:
 def read(folder: str | epath.Path, remedy: str) -> Manifest | None:
   """Reads the manifest of a folder.
 
-  Manifests of schema 1 are read too, whoever made them. They keep their shards' checksums of either
-  kind, and what they lack is filled in.
+  Manifests of schema 1 are read too. These keep their shards' checksums of either kind, and missing
+  fields are filled in.
 
   Args:
     folder: of the dataset.
-    remedy: what to do about a damaged one, for the error.
+    remedy: advice in the error for a damaged manifest.
 
   Returns:
     The manifest in the current schema, None where there is no manifest.json.
@@ -168,20 +171,21 @@ def read(folder: str | epath.Path, remedy: str) -> Manifest | None:
 
 
 def _upgraded(manifest: dict[str, Any], name: str) -> Manifest:
-  """Returns a manifest of any schema in the current one. `labels` stays '' where it is unknown."""
+  """Returns a manifest of any schema as one of the current schema. `labels` stays '' where it is
+  unknown."""
   nothing = {'format': FORMAT, 'name': name, 'labels': '', 'settings': {}, 'versions': {}}
   nothing |= {'failed': 0, 'failed_by_reason': {}, 'in_several_splits': 0, 'fingerprint': ''}
   return {**nothing, **manifest, 'schema': SCHEMA}
 
 
 def label_kind(manifest: Manifest) -> str:
-  """Returns 'single_label' or 'multi_label', '' where the manifest does not say."""
+  """Returns 'single_label' or 'multi_label', '' where the manifest has no such entry."""
   kinds = {_LABELS[False]: 'single_label', _LABELS[True]: 'multi_label'}
   return kinds.get(manifest.get('labels', ''), '')
 
 
 def _wrong_types(manifest: Any) -> list[str]:
-  """Returns what keeps a manifest's entries from being what their names say."""
+  """Returns an error text for every wrong entry of a manifest."""
   if not isinstance(manifest, dict):
     return ['it is no object']
   names = lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value)
@@ -217,7 +221,7 @@ def _wrong_types(manifest: Any) -> list[str]:
 
 
 def write_scanned(folder: str, classes: Sequence[str] = ()) -> str:
-  """Writes the manifest of a folder of records that came without one; returns its path.
+  """Writes the manifest of a folder of records that have none; returns its path.
 
   Args:
     folder: of the dataset; all its splits are read.
@@ -261,7 +265,8 @@ def write_scanned(folder: str, classes: Sequence[str] = ()) -> str:
 
 
 class _Labels:
-  """Names and numbers of the labels met in a scan. classes: known names of the main label space."""
+  """Collects names and numbers of the labels in a scan. classes: known names of the main label
+  space."""
 
   def __init__(self, classes: Sequence[str]):
     self._known = classes
@@ -270,7 +275,7 @@ class _Labels:
     self.multi_label = False
 
   def add(self, split: str, context: dict[str, list], labels: dict[str, list], where: str) -> None:
-    """Takes in the labels of one record, by label space. Raises ValueError naming the record."""
+    """Adds the labels of one record, by label space. Raises ValueError naming the record."""
     for space, indices in labels.items():
       if self._known and not space and max(indices, default=0) >= len(self._known):
         raise ValueError(
@@ -285,8 +290,8 @@ class _Labels:
       self._counts.setdefault((split, space), Counter()).update(indices)
 
   def listed(self, where: str) -> dict[str, list[str]]:
-    """Returns names in label order, by label space; a label between others that no record names is
-    called by its number."""
+    """Returns names in label order, by label space. A label below the highest one that has no name
+    is named by its number."""
     listed = {}
     for space, names in self._names.items():
       if negative := [i for i in names if i < 0]:

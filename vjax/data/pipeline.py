@@ -1,8 +1,8 @@
-"""From records to batches: choose frames, read and decode only those, crop, batch (tf.data, uint8,
-on the host's CPU).
+"""Input pipeline, from records to batches: chooses frames, reads and decodes only these, crops,
+makes batches (tf.data, uint8, on the host's CPU).
 
-Order and every random choice are functions of (seed, epoch, place in the epoch): not of workers,
-hosts, timing or restarts.
+Order and every random choice are functions of (seed, epoch, place in the epoch), and do not depend
+on workers, hosts, timing or restarts.
 """
 
 from __future__ import annotations
@@ -36,14 +36,31 @@ def train_batches(
   host: int,
   hosts: int,
 ) -> Iterator[Any]:
-  """Endless batches of this host's share of `batch` videos a step, from start_step on.
+  """Yields batches without end: this host's share of `batch` videos a step, from start_step on.
 
-  video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or
-  (b*repeats, K) float32; valid (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With
-  augment.device_frame_size (h, w), video is (b*repeats, T, h, w, 3), and window (b*repeats, 4),
-  mirror (b*repeats,) and, if used, color (b*repeats, 3) say what is left to do. Row r of step s is
-  place s*batch + r of a walk through the epochs, each a permutation of all clips, so a batch may
-  lie across two. Raises ValueError if hosts do not divide `batch`.
+  Row r of step s is place s*batch + r in a sequence of epochs. Each epoch is a permutation of all
+  clips, so a batch may span two epochs.
+
+  Args:
+    split: records.
+    spec: facts of the dataset.
+    clip: sampling of clips.
+    augment: augmentation.
+    batch: videos a step, of all hosts.
+    seed: of order and augmentation.
+    start_step: first step.
+    host: number of this host.
+    hosts: number of hosts.
+
+  Yields:
+    video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or
+      (b*repeats, K) float32; valid (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With
+      augment.device_frame_size (h, w), video is (b*repeats, T, h, w, 3); window (b*repeats, 4),
+      mirror (b*repeats,) and, if used, color (b*repeats, 3) are the augmentation that is left for
+      the accelerator.
+
+  Raises:
+    ValueError: if hosts do not divide `batch`.
   """
   tf = _tensorflow()
   k, n, many = _share(batch, hosts), split.num_clips, split.labels == 'multi_label'
@@ -87,12 +104,22 @@ def eval_batches(
   hosts: int,
   size: tuple[int, int] | None = None,
 ) -> Iterator[Any]:
-  """Every clip once, in record order: this host's share of `batch` videos a step, equally many
-  steps on every host.
+  """Yields every clip once, in record order: this host's share of `batch` videos a step, equally
+  many steps on every host.
 
-  video (b, V, T, H, W, 3) uint8, view v = crop * clips + clip; label, valid, video_id (b,). Rows
-  that only fill the last batch have valid 0 and video_id -1. size: (height, width) to scale frames
-  to, instead of clip.short_side.
+  Rows that only fill the last batch have valid 0 and video_id -1.
+
+  Args:
+    split: records.
+    spec: facts of the dataset.
+    clip: views.
+    batch: videos a step, of all hosts.
+    host: number of this host.
+    hosts: number of hosts.
+    size: (height, width) to scale frames to, instead of clip.short_side.
+
+  Yields:
+    video (b, V, T, H, W, 3) uint8, view v = crop * clips + clip; label, valid, video_id (b,).
   """
   tf = _tensorflow()
   k, n, many = _share(batch, hosts), split.num_clips, split.labels == 'multi_label'
@@ -119,14 +146,14 @@ def eval_batches(
 
 
 def _whole(split: Split, clip: ViewsConfig, size: tuple[int, int] | None) -> ViewsConfig:
-  """The clip with the scaled frame of the first record as its crop."""
+  """Returns the clip settings with the scaled frame of the first record as the crop."""
   row = int(split.rows[0])
   height, width = split.frame_size(row, [split.read(row).frame(0)])
   return replace(clip, crop_size=augments.test_size(clip, height, width, size))
 
 
 def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, np.ndarray]:
-  """The batch with zeros, valid 0 and video_id -1 up to `rows`."""
+  """Returns the batch padded to `rows`: zeros, with valid 0 and video_id -1."""
   missing = rows - len(value['video_id'])
   pad = lambda a, fill: (
     np.concatenate([a, np.full((missing, *a.shape[1:]), fill, a.dtype)]) if missing else a
@@ -142,8 +169,8 @@ def _padded(value: dict[str, np.ndarray], rows: int, label: type) -> dict[str, n
 def _train_maker(
   split: Split, spec: DatasetSpec, clip: ClipConfig, augment: AugmentConfig, seed: int
 ) -> Callable:
-  """A function (record, epoch) -> video (repeats, T, h, w, 3) and label; with a canvas window,
-  mirror and color too."""
+  """Returns a function (record, epoch) -> video (repeats, T, h, w, 3) and label. With a canvas the
+  function returns window, mirror and color too."""
   rule = sampling.rule(clip.sampling).train
   height, width = augment.device_frame_size or (clip.crop_size, clip.crop_size)
 
@@ -181,8 +208,10 @@ def _train_maker(
 def _eval_maker(
   split: Split, spec: DatasetSpec, clip: ViewsConfig, size: tuple[int, int] | None, full: bool
 ) -> Callable:
-  """A function record -> views (crops * clips, T, height, width, 3) and label. full: raises
-  ValueError for a record whose scaled frames are of another size than the crop."""
+  """Returns a function record -> views (crops * clips, T, height, width, 3) and label.
+
+  full: raises ValueError for a record whose scaled frames are of another size than the crop.
+  """
   rule = sampling.rule(clip.sampling).test
 
   def make(row):
@@ -204,8 +233,11 @@ def _eval_maker(
 def _views(
   frames: Iterable, full: tuple[int, int], clip: ViewsConfig, size: tuple[int, int] | None
 ) -> np.ndarray:
-  """Views (crops * clips, T, height, width, 3) of frames of the full size (height, width): pairs of
-  pixels and the places (clip, t) they stand in."""
+  """Returns views (crops * clips, T, height, width, 3) of frames of the size `full` (height,
+  width).
+
+  frames: pairs of pixels and their places [(clip, t), ...] in the views.
+  """
   scaled, offsets = augments.test_crops(clip, *full, size)
   height, width = clip.crop
   video = _aligned((clip.num_crops, clip.num_clips, clip.num_frames, height, width, 3))
@@ -218,7 +250,7 @@ def _views(
 
 
 class _Frames:
-  """The distinct frames of a record among `orders` (clips, T)."""
+  """The distinct frames of a record among the frame indices `orders` (clips, T)."""
 
   def __init__(self, split: Split, row: int, record: Record, orders: np.ndarray):
     self._orders, self._needed = orders, np.unique(orders)
@@ -229,8 +261,11 @@ class _Frames:
   def decoded(
     self, video: np.ndarray | None = None
   ) -> Iterator[tuple[np.ndarray, list[tuple[int, int]]]]:
-    """Pairs of a frame's pixels and the places (clip, t) it stands in. They are decoded into the
-    same memory, or into the first of their places where `video` has frames of their size."""
+    """Yields pairs of a frame's pixels and its places [(clip, t), ...].
+
+    The pixels are valid until the next step, which overwrites the same memory. If `video` has
+    frames of their size, they are decoded into the first place in `video` instead.
+    """
     shape = (*self.size, 3)
     memory = np.empty(shape, np.uint8)
     direct = video is not None and video.shape[2:] == shape
@@ -238,13 +273,13 @@ class _Frames:
       places = list(zip(*np.nonzero(self._orders == t)))
       pixels = image.decode(jpeg, video[places[0]] if direct else memory)
       if pixels.shape != shape:
-        self._whole()  # says which sizes there are
+        self._whole()  # its error names the sizes
       yield pixels, places
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-  """An array of uint8 that TensorFlow takes over without a copy: it begins at a multiple of 64
-  bytes."""
+  """Returns an array of uint8 that TensorFlow uses without a copy, since it begins at a multiple of
+  64 bytes."""
   count = math.prod(shape)
   memory = np.empty(count + 64, np.uint8)
   start = -memory.ctypes.data % 64
@@ -275,8 +310,8 @@ def _share(batch: int, hosts: int) -> int:
 
 
 def _shuffled(tf, place, seed: int, epoch, n: int):
-  """Number, among n clips, of the clip at `place` of an epoch; a permutation of each epoch's
-  places."""
+  """Returns the number, among n clips, of the clip at `place` of an epoch. Each epoch is a
+  permutation."""
   key = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
   return tf.random.experimental.index_shuffle(place, key, tf.constant(n - 1, tf.int64))
 
@@ -286,7 +321,8 @@ def _label_type(tf, split: Split):
 
 
 def _call(tf, function: Callable, inputs: list, outputs: dict) -> dict:
-  """Tensors by name that a numpy function returns in this order; outputs: name -> (type, shape)."""
+  """Returns tensors by name from a numpy function, which returns these in this order. outputs: name
+  -> (type, shape)."""
   tensors = tf.numpy_function(
     function, inputs, [kind for kind, _ in outputs.values()], stateful=False
   )
@@ -296,8 +332,8 @@ def _call(tf, function: Callable, inputs: list, outputs: dict) -> dict:
 
 
 def _batched(tf, places, item: Callable, rows: int):
-  """Batches of item(place), ahead of their use, in a thread pool of their own so that JAX's threads
-  are left alone."""
+  """Returns the dataset of batches of item(place), computed ahead in a thread pool of its own,
+  apart from JAX's threads."""
   options = tf.data.Options()
   options.deterministic = True
   options.threading.private_threadpool_size = max(2, os.cpu_count() or 1)
@@ -311,11 +347,10 @@ def _batched(tf, places, item: Callable, rows: int):
 def _readable(
   tf, data, split: Split, row_of: Callable, rows: int, step: int
 ) -> Iterator[dict[str, np.ndarray]]:
-  """The dataset's batches as numpy; a failure inside tf.data becomes a ValueError that names the
-  record."""
+  """Yields the dataset's batches as numpy arrays. A failure inside tf.data becomes a ValueError
+  that names the record."""
   alive = [data.as_numpy_iterator()]
-  # An iterator that is still there when Python shuts down waits forever for threads that wait for
-  # Python.
+  # An iterator that still exists when Python shuts down would deadlock with its threads.
   atexit.register(alive.clear)
   try:
     while alive:

@@ -1,6 +1,6 @@
 """RandAugment with magnitudes that all grow ("increasing"), as timm's rand-m7-mstd0.5-inc1 (Cubuk
-et al. 2020; used by Feichtenhofer et al. 2022, appendix A). What to do is drawn once per clip, the
-same for all its frames.
+et al. 2020; used by Feichtenhofer et al. 2022, appendix A). The operations are drawn once per clip,
+the same for all its frames.
 
 Each operation is Pillow's, on a uint8 RGB frame (H, W, 3): most are a table of 256 values. Pillow
 itself takes 2 to 5 times as long for most (`python -m benchmarks.randaugment`).
@@ -40,9 +40,11 @@ _SMOOTH = np.float32([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
 def draw(
   rng: np.random.Generator, ops: int, magnitude: float, std: float, prob: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Operations (ops,) int32, positions in NAMES, and their arguments (ops,) float32. Each of `ops`
-  draws, with replacement, is applied with probability `prob` (else it is 'identity') at a level
-  N(magnitude, std) in [0, 10]."""
+  """Returns operations (ops,) int32, positions in NAMES, and their arguments (ops,) float32.
+
+  Each of `ops` draws, with replacement, is applied with probability `prob` (else it is 'identity')
+  at a level N(magnitude, std) in [0, 10].
+  """
   chosen = rng.integers(0, len(NAMES) - 1, ops)
   chosen = np.where(rng.random(ops) < prob, chosen, NAMES.index('identity'))
   levels = np.clip(rng.normal(magnitude, std, ops), 0, 10)
@@ -52,8 +54,8 @@ def draw(
 
 
 def argument(name: str, level: float, sign: float) -> float:
-  """Argument of `apply` for an operation at a level of 0 to 10: degrees, bits, a threshold, a
-  factor or a share."""
+  """Returns the argument of `apply` for an operation at a level of 0 to 10: degrees, bits, a
+  threshold, a factor or a share."""
   m = level / 10
   if name == 'rotate':
     return sign * 30 * m
@@ -73,29 +75,29 @@ def argument(name: str, level: float, sign: float) -> float:
 
 
 def apply(frame: np.ndarray, name: str, value: float) -> np.ndarray:
-  """Frame (H, W, 3) uint8 after the operation with its argument."""
+  """Returns the frame (H, W, 3) uint8 after the operation with its argument."""
   return _OPERATIONS[name](frame, value)
 
 
 def color(frame: np.ndarray, factor: float) -> np.ndarray:
-  """Blend of the gray frame (factor 0) and the frame (1)."""
+  """Blends the gray frame (factor 0) and the frame (1)."""
   return _blend(cv2.cvtColor(_grey(frame), cv2.COLOR_GRAY2RGB), frame, factor)
 
 
 def contrast(frame: np.ndarray, factor: float) -> np.ndarray:
-  """Blend of the frame's mean gray (factor 0) and the frame (1)."""
+  """Blends the frame's mean gray (factor 0) and the frame (1)."""
   mean = math.floor(_grey(frame).mean() + 0.5)
   return _table(frame, mean + factor * (_LEVELS - mean))
 
 
 def brightness(frame: np.ndarray, factor: float) -> np.ndarray:
-  """Blend of black (factor 0) and the frame (1)."""
+  """Blends black (factor 0) and the frame (1)."""
   return _table(frame, factor * _LEVELS)
 
 
 def _table(frame: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """The frame with level i replaced by values[i], (256,) or for each channel (256, 3), cut off to
-  whole levels."""
+  """Returns the frame with level i replaced by values[i], (256,) or for each channel (256, 3),
+  truncated to whole levels."""
   table = np.clip(values, 0, 255).astype(np.uint8)
   return cv2.LUT(frame, table if table.ndim == 1 else table[None])
 
@@ -106,7 +108,7 @@ def _blend(other: np.ndarray, frame: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _grey(frame: np.ndarray) -> np.ndarray:
-  """Luma (H, W) uint8, rounded."""
+  """Returns luma (H, W) uint8, rounded."""
   return cv2.transform(frame, _LUMA)
 
 
@@ -145,7 +147,7 @@ def _equalize(frame: np.ndarray, _: float) -> np.ndarray:
 def _sharpness(frame: np.ndarray, factor: float) -> np.ndarray:
   smooth = cv2.filter2D(frame, -1, _SMOOTH)
   sharp = _blend(smooth, frame, factor)
-  for rim in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):  # it has no neighbors and stays
+  for rim in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):  # unchanged: not all neighbors exist
     sharp[rim] = frame[rim]
   return sharp
 
@@ -158,8 +160,10 @@ def _rotate(frame: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _affine(frame: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
-  """Output pixel (x, y) is input pixel matrix @ (x, y, 1), gray outside. Bicubic, as the
-  reference's; DIFFERS(code): with OpenCV's constant -0.75 where Pillow's is -1."""
+  """Returns the frame whose output pixel (x, y) is input pixel matrix @ (x, y, 1), gray outside.
+
+  Bicubic, as the reference. DIFFERS(code): with OpenCV's constant -0.75 where Pillow's is -1.
+  """
   flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
   size = frame.shape[1], frame.shape[0]
   return cv2.warpAffine(

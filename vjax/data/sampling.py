@@ -1,5 +1,5 @@
-"""Sampling rules: the frames of a video that make a clip. Every rule is two pure functions of
-Python and numpy:
+"""Sampling rules, which choose the frames of a clip. Every rule is two pure functions of Python and
+numpy:
 
   train(rng, n, clip, rate) -> (frames,)       random, from the numpy Generator given
   test(n, clip, view, rate) -> (frames,)       view counts 0 .. clip.num_clips - 1
@@ -20,7 +20,7 @@ from jaxtyping import Int
 
 from vjax.config import ClipConfig, ViewsConfig
 
-_RATE_FPS = 30.0  # at which `linspace` counts frames
+_RATE_FPS = 30.0  # frame rate at which `linspace` counts frames
 
 
 class Rule(NamedTuple):
@@ -31,7 +31,7 @@ class Rule(NamedTuple):
 
 
 def rule(name: str) -> Rule:
-  """The rule of that name. Raises ValueError listing the rules there are."""
+  """Returns the rule of that name. Raises ValueError listing the known rules."""
   if name not in RULES:
     raise ValueError(
       f'no sampling rule {name!r} (clip.sampling); there are: {", ".join(sorted(RULES))}'
@@ -56,11 +56,11 @@ def uniform_train(
 def uniform_test(
   n: int, clip: ViewsConfig, view: int, rate: float, *, legacy: bool = False
 ) -> Int[np.ndarray, ' t']:
-  """Middle of each segment of n / K frames, moved by the view's offset: whole frames from
-  -ceil(m/2) + 1 to m // 2 of m views, at most half a segment."""
+  """Middle of each segment of n / K frames, plus the view's offset: whole frames from -ceil(m/2) +
+  1 to m // 2 for m views, at most half a segment."""
   if (
     legacy and n <= clip.num_frames
-  ):  # the released code draws, and seeds numpy's old generator by the view
+  ):  # the released code draws these, with the view as seed of numpy's old generator
     return np.sort(np.random.RandomState(view).randint(0, n, clip.num_frames))
   # DIFFERS(code): n <= K takes the same rounded middles, since an evaluation should not draw
   # ('uniform_legacy' does).
@@ -114,8 +114,8 @@ def linspace_train(rng, n: int, clip: ClipConfig, rate: float) -> Int[np.ndarray
 
 
 def linspace_test(n: int, clip: ViewsConfig, view: int, rate: float) -> Int[np.ndarray, ' t']:
-  """Start i*floor((n - span) / (clips - 1)), a single view in the middle: the last view reaches the
-  end, about."""
+  """Start i*floor((n - span) / (clips - 1)), so that the last view ends near the end of the video;
+  a single view is centered."""
   span = _span(clip, rate)
   free = max(n - span, 0)
   start = (
@@ -132,14 +132,16 @@ def linspace_head_test(n: int, clip: ViewsConfig, view: int, rate: float) -> Int
 
 
 def _span(clip: ClipConfig, rate: float) -> float:
-  """Source frames that frames*stride frames at 30 per second last; those themselves where the rate
-  is unknown."""
+  """Returns the source frames in the duration of frames*stride frames at 30 per second;
+  frames*stride where the rate is unknown."""
   return clip.num_frames * clip.frame_stride * (rate or _RATE_FPS) / _RATE_FPS
 
 
 def _linspace(start: float, span: float, frames: int, n: int) -> np.ndarray:
-  """Truncated linspace(start, start + span - 1), clamped to the video. In double, then float32,
-  which is what the originals' float32 loop with fused multiply-add arrives at: 33, not 32.999998.
+  """Returns the truncated linspace(start, start + span - 1), clamped to the video.
+
+  Points are in double, then float32. The originals' float32 loop with fused multiply-add gives the
+  same: 33, not 32.999998.
   """
   points = np.linspace(start, start + span - 1, frames).astype(np.float32)
   return np.clip(points, 0, n - 1).astype(np.int64)
@@ -155,7 +157,7 @@ def segments_train(rng, n: int, clip: ClipConfig, rate: float) -> Int[np.ndarray
 
 
 def segments_test(n: int, clip: ViewsConfig, view: int, rate: float) -> Int[np.ndarray, ' t']:
-  """Middle of each segment, rounded down. Raises ValueError for several views: the rule has one."""
+  """Middle of each segment, rounded down. Raises ValueError for more than one view."""
   if clip.num_clips != 1:
     raise ValueError(
       f'num_clips={clip.num_clips}, but sampling "segments" has one test clip: set num_clips=1, or '

@@ -1,4 +1,4 @@
-"""SequenceExamples: DMVR's keys, encoding, decoding, labels; without TensorFlow.
+"""SequenceExamples with DMVR's keys: encoding, decoding, labels; without TensorFlow.
 
 Messages (tensorflow/core/example/{example,feature}.proto), with the field numbers used below:
   SequenceExample {Features context = 1; FeatureLists feature_lists = 2}
@@ -11,8 +11,8 @@ Messages (tensorflow/core/example/{example,feature}.proto), with the field numbe
 """
 
 # Why not the protobuf package with a descriptor of our own: for a record of 300 frames of 20 kB it
-# takes 0.6 ms where `decode` takes 0.24 ms, because it copies every frame; it says nothing of byte
-# positions, which the frame table needs; and it skips fields of a wrong number or type as unknown,
+# takes 0.6 ms where `decode` takes 0.24 ms, because it copies every frame. It gives no byte
+# positions, which the frame table needs. And it skips fields of a wrong number or type as unknown,
 # so that a damaged message becomes a video with fewer frames, where `decode` raises.
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ END_US = 'clip/end/timestamp'
 IMAGE = 'image'
 IMAGE_LABEL = 'label'
 
-_MOST_CLASSES = 1_000_000  # a larger label is damage, and would ask for a list of as many names
+_MOST_CLASSES = 1_000_000  # a larger label is damage: it would need a list of that many names
 _FRAMES = FRAMES.encode()
 _SHIFTS = tuple(range(0, 70, 7))  # a number has at most ten bytes of seven bits
 _UINT64 = (1 << 64) - 1
@@ -72,8 +72,8 @@ def labels_by_space(context: Mapping[str, list]) -> dict[str, list[int]]:
 
 
 def number(context: Mapping[str, list], key: str) -> float:
-  """Returns the first value of a record's feature, 0 if it has none. Raises ValueError for one that
-  is no finite number."""
+  """Returns the first value of a record's feature, 0 if the feature has none. Raises ValueError for
+  a value that is no finite number."""
   value = (context.get(key) or [0])[0]
   if isinstance(value, bytes) or not -math.inf < value < math.inf:
     raise ValueError(f'{key} is {value!r:.40}; it must be a finite number')
@@ -137,7 +137,7 @@ def _feature(key: str, values: Values) -> bytes:
 
 
 def decode(record: bytes | memoryview) -> tuple[dict[str, list], list[Span]]:
-  """Returns the context features of a record, and where its frames are.
+  """Returns the context features of a record, and the positions of its frames.
 
   Frames are not copied: `frame` returns one. An Example has no feature list: its features are the
   context, and there are no spans.
@@ -175,9 +175,9 @@ def decode_at(
 
 
 def decode_context(head: bytes) -> dict[str, list]:
-  """Returns the context features of a record of which `head` is the beginning.
+  """Returns the context features of a record from its first bytes, `head`.
 
-  Only those before any other field are returned. Raises ValueError as `decode` does.
+  Only features before any other field are returned. Raises ValueError as `decode` does.
   """
   found, i = {}, 0
   try:
@@ -299,8 +299,8 @@ def _frame_spans(buffer, start: int, end: int) -> list[Span]:
 
 
 def _hop(buffer, i: int, end: int) -> list[Span]:
-  """Returns the spans of a repeated message field 1. This is `_fields` without its calls: the loop
-  runs once a frame of the video."""
+  """Returns the spans of a repeated message field 1. This is `_fields` without function calls: the
+  loop runs once a frame of the video."""
   spans = []
   while i < end:
     if buffer[i] != 10:

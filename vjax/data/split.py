@@ -1,9 +1,8 @@
-"""A split of a dataset, opened: its records in use, what is in one of them, and what is wrong with
-a broken one.
+"""A split of a dataset, opened: its records in use, their contents, and errors for broken records.
 
-A clip of 16 frames needs a twentieth of a video of 300. The index says where each frame is and what
-its checksum is (index.TABLE), so the others are neither read nor checked. Records without such a
-table, and those on object stores, are read whole.
+A clip of 16 frames needs a twentieth of a video of 300. The index has the position and the checksum
+of each frame (index.TABLE), so the other frames are neither read nor checked. Records without such
+a table, and records on object stores, are read whole.
 """
 
 from __future__ import annotations
@@ -26,10 +25,9 @@ class Record:
 
   Attributes:
     context: its features by name.
-    num_frames: that there are.
+    num_frames: of the record.
     frame_rate: frames per second, 0 = unknown.
-    frame: returns the encoded frame t. Raises ValueError naming file, record and byte of what is
-      damaged.
+    frame: returns the encoded frame t. Raises ValueError naming file, record and byte of damage.
   """
 
   context: dict[str, list]
@@ -40,13 +38,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Split:
-  """A split ready to be read.
+  """An opened split.
 
   Attributes:
     name: of the dataset.
     index: of its records.
     rows: the records in use, by number.
-    images: TFDS images, in any format that TensorFlow decodes.
+    images: whether the records are TFDS images, in any format that TensorFlow decodes.
     labels: 'single_label' or 'multi_label'.
   """
 
@@ -99,8 +97,8 @@ class Split:
     return names[0].decode() if names and isinstance(names[0], bytes) else str(row)
 
   def frame_size(self, row: int, frames: Sequence[bytes]) -> tuple[int, int]:
-    """Returns the (height, width) of a record's encoded frames. Raises ValueError where they
-    differ, or one is no image."""
+    """Returns the (height, width) of a record's encoded frames. Raises ValueError where the sizes
+    differ, or a frame is no image."""
     try:
       sizes = {image.image_size(frame) for frame in frames}
       if len(sizes) > 1:
@@ -140,7 +138,7 @@ def open_split(
   data_dir: str, spec: DatasetSpec, split: str, *, per_class: float | None = None, seed: int = 0
 ) -> Split:
   """Opens a split of the dataset under data_dir/<spec.folder or spec.name>; folder 'tfds:NAME'
-  reads what TFDS prepared there.
+  reads the files of TFDS there.
 
   Args:
     data_dir: folder of prepared datasets.
@@ -151,7 +149,7 @@ def open_split(
     seed: of that choice.
 
   Raises:
-    FileNotFoundError: naming the folder looked in and the command that prepares it.
+    FileNotFoundError: naming the folder and the command that prepares it.
     ValueError: where records and spec disagree.
   """
   folder = spec.folder or spec.name
@@ -172,7 +170,7 @@ def open_split(
       f'{index.folder}: clips have labels, but manifest.json names no classes; prepare the set '
       'again'
     )
-  hidden = labels == 'multi_label' or (index.label == -1).all()  # test labels that nobody tells
+  hidden = labels == 'multi_label' or (index.label == -1).all()  # unpublished test labels
   wrong = np.flatnonzero(
     (index.label >= len(index.classes)) | (index.label < (-1 if hidden else 0))
   )
@@ -193,7 +191,7 @@ def open_split(
 def _label_kind(spec: DatasetSpec, index: Index) -> str:
   """Returns 'single_label' or 'multi_label', by the dataset's facts and its manifest. Raises
   ValueError where they disagree."""
-  # The manifest speaks of the main label space.
+  # The manifest's entry is for the main label space.
   said = '' if spec.label_space else manifest.label_kind(index.manifest)
   labels = spec.labels or said or 'single_label'
   if labels not in ('single_label', 'multi_label'):
@@ -211,8 +209,8 @@ def _label_kind(spec: DatasetSpec, index: Index) -> str:
 
 
 def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
-  """Returns sorted record numbers: of every class `per_class` clips, or (below 1) that share, at
-  least one."""
+  """Returns sorted record numbers: `per_class` clips of every class, or (below 1) that share of
+  each class, at least one."""
   if per_class <= 0:
     raise ValueError(
       f'per_class={per_class}; needed: a share between 0 and 1, or a whole number of clips'
@@ -226,7 +224,7 @@ def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
 
 
 def open_record(index: Index, i: int, feature: str = '') -> Record:
-  """Returns record i; only its context is read yet where the index has a frame table.
+  """Returns record i. With a frame table only the context of the record is read now.
 
   Args:
     index: of the split.
@@ -235,7 +233,7 @@ def open_record(index: Index, i: int, feature: str = '') -> Record:
       SequenceExample.
 
   Raises:
-    ValueError: for damage, and for a frame rate that is none.
+    ValueError: for damage, and for an invalid frame rate.
   """
   if index.head is not None and index.head[i] and not feature:
     return _open_by_frames(index, i)

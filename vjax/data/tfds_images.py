@@ -1,5 +1,5 @@
-"""Image sets that TensorFlow Datasets prepared, as clips of one frame: its own files, an index
-cached beside them."""
+"""Image sets that TensorFlow Datasets prepared, as clips of one frame: reads the files of TFDS, and
+caches an index beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The TFRecord format: names of shards, framing, and ranges of bytes read from them.
+"""The TFRecord format: names of shards, framing, and reading of byte ranges.
 
 A record is its length (uint64), the length's masked CRC-32C, the payload, and the payload's masked
 CRC-32C (tensorflow/core/lib/io/record_writer.h).
@@ -42,8 +42,8 @@ def encode(payload: bytes) -> bytes:
 
 
 def shard_files(folder: str | epath.Path, split: str) -> list[str]:
-  """Returns the names of the shards of a split, in order. Raises ValueError naming those missing
-  from the series."""
+  """Returns the names of the shards of a split, in order. Raises ValueError naming the missing
+  shards."""
   names = sorted(p.name for p in epath.Path(folder).glob(f'{split}-*-of-*.tfrecord'))
   matches = [m for m in map(_SHARD.fullmatch, names) if m and m['split'] == split]
   if not matches:
@@ -104,7 +104,7 @@ def payloads(file: epath.Path) -> Iterator[tuple[int, bytes, int]]:
 
 
 def contents(file: epath.Path) -> memoryview:
-  """Returns the bytes of a shard, mapped into memory where it is a local file."""
+  """Returns the bytes of a shard; a local file is mapped into memory."""
   if files.is_remote(file):
     return memoryview(file.read_bytes())
   with open(file, 'rb') as f:
@@ -113,7 +113,8 @@ def contents(file: epath.Path) -> memoryview:
 
 
 def size_and_crc(file: epath.Path) -> tuple[int, str]:
-  """Returns the bytes of a shard, and the CRC-32C (not masked) of all of them, 8 hex digits."""
+  """Returns the number of bytes of a shard, and the CRC-32C (not masked) of all of them, 8 hex
+  digits."""
   buffer, checksum = contents(file), Checksum()
   for start in range(0, len(buffer), _CHUNK):
     checksum.update(bytes(buffer[start : start + _CHUNK]))
@@ -121,7 +122,7 @@ def size_and_crc(file: epath.Path) -> tuple[int, str]:
 
 
 class OpenFiles:
-  """Keeps the last `limit` files that were read open; a file is closed once nobody reads it."""
+  """Keeps the last `limit` files open; a file is closed once no thread reads it."""
 
   def __init__(self, limit: int):
     self._limit, self._lock = limit, threading.Lock()
@@ -131,13 +132,13 @@ class OpenFiles:
     return len(self._files)
 
   def forget(self, paths: Sequence[str] | None = None) -> None:
-    """Lets go of these files, or of all: they are opened anew when they are read next."""
+    """Drops these files, or all: the next read opens them again."""
     with self._lock:
       for path in list(self._files) if paths is None else paths:
         self._files.pop(path, None)
 
   def read(self, path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
-    """Returns consecutive pieces of the file; threads read side by side.
+    """Returns consecutive pieces of the file; threads read in parallel.
 
     Raises OSError naming file and byte.
     """
@@ -146,7 +147,7 @@ class OpenFiles:
         file = self._files.pop(path, None) or io.FileIO(path)
         self._files[path] = file
         if len(self._files) > self._limit:
-          self._files.popitem(last=False)  # closed when its last reader lets go of it
+          self._files.popitem(last=False)  # closed when its last reader is done
       starts = itertools.accumulate(lengths, initial=offset)
       return [os.pread(file.fileno(), n, start) for n, start in zip(lengths, starts)]
     except OSError as e:
@@ -159,11 +160,10 @@ _FILES = OpenFiles(_OPEN_FILES)
 
 
 def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
-  """Returns pieces of these lengths that follow each other in a file from `offset`; shorter at its
-  end.
+  """Returns consecutive pieces of these lengths of a file, from `offset`; shorter at its end.
 
-  The one place that reads records by position: local files through descriptors kept open, object
-  stores by one ranged request.
+  All records are read by position here: local files through descriptors kept open, object stores by
+  one ranged request.
   """
   if files.is_remote(path):
     return files.read_ranges(path, offset, lengths)
@@ -171,5 +171,5 @@ def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
 
 
 def forget(paths: Sequence[str] | None = None) -> None:
-  """Closes these files, or all: call it for files that may have been replaced or moved."""
+  """Closes these files, or all. Call it for files that may have been replaced or moved."""
   _FILES.forget(paths)

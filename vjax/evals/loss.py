@@ -8,8 +8,10 @@ from vjax.types import Batch, Evaluation, Report
 
 
 def run(metrics: Callable[[Batch], dict[str, Any]], batches: Iterable[Batch]) -> Report:
-  """Returns {metric: mean over real clips}. metrics(batch): `Mean`s over the first view of every
-  video."""
+  """Returns {metric: mean over real clips}.
+
+  metrics(batch): returns `Mean`s over the first view of every video.
+  """
   interval = Interval()
   for batch in batches:
     interval.add(metrics(batch))

@@ -1,5 +1,5 @@
-"""The fc-only probe: features once, then L2-regularized multinomial logistic regression to
-convergence.
+"""The fc-only probe: extracts features once, then fits L2-regularized multinomial logistic
+regression to convergence.
 
 (Ghadiyaram et al. 2019, sec. 4: "fc-only". The paper does not give the regressor; the objective,
 solver and grid are ours.)
@@ -33,15 +33,27 @@ def run(
   held_out: float = 0.1,
   standardize: bool = True,
 ) -> Report:
-  """{top1, top5, loss, mean_class_accuracy, count} of the test videos, with train_top1, lambda,
-  converged and gradient_norm of the fit.
+  """Fits a linear probe on frozen features of the training videos, and evaluates it on the test
+  videos.
 
-  features(batch): frozen features (b, V, D) of this host's videos, extracted once. Each view of a
-  training video is an example; test probabilities are averaged over views. lambda is chosen on a
-  share `held_out` of the training videos, drawn by `seed`, then everything is fitted again.
-  standardize: subtract the training mean of every feature and divide by its standard deviation.
-  Without it lambda means nothing across networks: pooled features of a ReLU network and of a ViT
-  differ in scale by orders of magnitude.
+  Each view of a training video is an example; test probabilities are averaged over views. After
+  lambda is chosen on held-out videos, the probe is fitted again on all training videos.
+
+  Args:
+    features: returns frozen features (b, V, D) of this host's videos of a batch; each is extracted
+      once.
+    train_batches, test_batches: of the two splits.
+    num_classes: K.
+    seed: of the draw of held-out videos.
+    grid: values of lambda to choose from.
+    held_out: share of the training videos on which lambda is chosen.
+    standardize: subtract the training mean of every feature and divide by its standard deviation.
+      Without this, values of lambda cannot be compared across networks: pooled features of a ReLU
+      network and of a ViT differ in scale by orders of magnitude.
+
+  Returns:
+    {top1, top5, loss, mean_class_accuracy, count} of the test videos, with train_top1, lambda,
+      converged and gradient_norm of the fit.
   """
   x, y, _ = views.collect(features, train_batches)
   x_test, y_test, _ = views.collect(features, test_batches)
@@ -76,12 +88,12 @@ def fit(
   tolerance: float = 1e-7,
   max_steps: int = 5000,
 ) -> tuple[Float[np.ndarray, 'd k'], Float[np.ndarray, ' k'], dict[str, Any]]:
-  """W (D, K), b (K,), and {converged, gradient_norm, loss, steps}, at the minimum of mean
+  """Returns W (D, K), b (K,), and {converged, gradient_norm, loss, steps}, at the minimum of mean
   cross-entropy + l2/2 |W|^2.
 
-  The bias is free. Full-batch L-BFGS in float64, from `start` or zeros, with all of x on the
-  default device. gradient_norm: largest element of the gradient; converged: it is at most
-  `tolerance`.
+  The bias is not penalized. The solver is full-batch L-BFGS in float64, from `start` or zeros, with
+  all of x on the default device. gradient_norm: largest element of the gradient; converged: whether
+  that is at most `tolerance`.
   """
   if l2 <= 0:
     raise ValueError(f'l2 is {l2}; it must be above 0, or separable classes have no minimum')
@@ -95,7 +107,7 @@ def fit(
       value, gradient = _loss_and_gradient(jnp.asarray(flat.reshape(shape)), *data)
       return float(value), np.asarray(gradient).ravel()
 
-    # ftol=0: a flat stretch is no reason to stop, only the gradient is.
+    # ftol=0: only a small gradient stops the solver, not a flat stretch.
     options = {
       'maxiter': max_steps,
       'maxfun': 2 * max_steps,
@@ -119,7 +131,7 @@ def fit(
 @jax.jit
 @jax.value_and_grad
 def _loss_and_gradient(weights, x, y, l2):
-  """weights: (D + 1, K), the bias last."""
+  """Returns the loss and its gradient. weights: (D + 1, K), the bias last."""
   logits = x @ weights[:-1] + weights[-1]
   return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean() + l2 / 2 * jnp.sum(
     weights[:-1] ** 2
@@ -135,7 +147,8 @@ def select(
   held_out: float,
   seed: int,
 ) -> float:
-  """The l2 of `grid` with the best top-1 on held-out videos, of equal ones that of the lowest loss.
+  """Returns the l2 of `grid` with the best top-1 on held-out videos; of equal ones, the one with
+  the lowest loss.
 
   All views of a video are on one side. Raises ValueError where a side would be empty.
   """
@@ -151,7 +164,7 @@ def select(
   results, start = [], None
   for l2 in sorted(
     grid, reverse=True
-  ):  # from the stiffest on, each fit starts at the last one's minimum
+  ):  # strongest first: each fit starts at the minimum of the one before
     *start, _ = fit(*_examples(x[kept], y[kept]), num_classes, l2, start=start)
     score = views.scores(probabilities(x[held], *start), y[held], num_classes=num_classes)
     results.append((-score['top1'], score['loss'], l2))
@@ -161,15 +174,15 @@ def select(
 def probabilities(
   x: Float[np.ndarray, 'n v d'], weights: Float[np.ndarray, 'd k'], bias: Float[np.ndarray, ' k']
 ) -> Float[np.ndarray, 'n k']:
-  """Softmax of x W + b, mean over views."""
+  """Returns the softmax of x W + b, averaged over views."""
   return special.softmax(x @ weights + bias, axis=-1).mean(1)
 
 
 def standardized(
   x: Float[np.ndarray, 'n v d'], *others: Float[np.ndarray, 'm v d']
 ) -> tuple[np.ndarray, ...]:
-  """x and others, less the mean of x over examples, over its standard deviation; constant features
-  become 0."""
+  """Returns x and others, minus the mean of x over examples, divided by its standard deviation.
+  Constant features become 0."""
   x = np.asarray(x, np.float64)
   mean, std = x.mean((0, 1)), x.std((0, 1))
   scale = np.where(std > 1e-6 * np.abs(mean), 1 / np.maximum(std, np.finfo(np.float64).tiny), 0.0)
@@ -177,12 +190,12 @@ def standardized(
 
 
 def _examples(x, y):
-  """Views as examples: (N * V, D) and (N * V,)."""
+  """Returns views as examples: (N * V, D) and (N * V,)."""
   return x.reshape(-1, x.shape[-1]), np.repeat(y, x.shape[1])
 
 
 def check(settings: Mapping[str, Any]) -> None:
-  """Raises ValueError for a grid or share that fits nothing."""
+  """Raises ValueError for a grid or a share out of range."""
   grid, share = settings.get('grid', _GRID), settings.get('held_out', 0.1)
   if not grid or min(grid) <= 0:
     raise ValueError(f'grid is {tuple(grid)}; it needs weights of the penalty above 0')

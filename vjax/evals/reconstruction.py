@@ -1,5 +1,5 @@
-"""Reconstructions of a masked autoencoder for TensorBoard: a few test clips, original, masked,
-rebuilt."""
+"""Reconstructions of a masked autoencoder for TensorBoard: original, masked and reconstructed
+frames of a few test clips."""
 
 from collections.abc import Callable, Iterable
 
@@ -16,10 +16,12 @@ def run(
   count: int = 2,
   ratios: tuple[float, ...] = (),
 ) -> Report:
-  """{'clip0': picture (H, W, 3) uint8, ...} of the first `count` clips of this host, two rows for
-  each of `ratios` of removed tokens, () = the objective's own. Where the targets were normalized
-  the picture says that it has borrowed each patch's mean and deviation.  (Feichtenhofer et al.
-  2022, figures 2 and 7: 0.9, 0.95, 0.98.)"""
+  """Returns images {'clip0': (H, W, 3) uint8, ...} of the first `count` clips of this host, with
+  two rows for each of `ratios` (shares of removed tokens; () = the objective's own).
+
+  For normalized targets, the image states that each patch's mean and deviation are the original's.
+  (Feichtenhofer et al. 2022, figures 2 and 7: 0.9, 0.95, 0.98.)
+  """
   video = next(iter(batches))['video'][:count, 0]
   sheets, oracle = [{} for _ in video], True
   for ratio in ratios or (None,):

@@ -29,13 +29,13 @@ def run(
     predict: returns logits (b, V, K) for the V views of this host's videos of a batch.
     batches: of the split.
     num_classes: K.
-    average: what is averaged over views: 'probabilities' (Ghadiyaram et al. 2019; Feichtenhofer et
-      al. 2022) or 'logits' (Chen et al. 2021).
+    average: averages 'probabilities' (Ghadiyaram et al. 2019; Feichtenhofer et al. 2022) or
+      'logits' (Chen et al. 2021) over views.
     multi_label: labels are multi-hot (b, K): a sigmoid for every class, else a softmax.
     save_predictions: keep the logits of all views. Videos with hidden labels (-1) are then allowed.
 
   Returns:
-    The numbers of `scores`; those of hidden labels are left out.
+    The numbers of `scores`; videos with hidden labels are left out.
 
   Raises:
     ValueError: for logits that are not finite, labels outside of the classes, repeated videos.
@@ -59,8 +59,8 @@ def check(settings: Mapping[str, Any]) -> None:
 def scores_of(
   found: Predictions, *, num_classes: int, average: str = 'probabilities', multi_label: bool = False
 ) -> dict[str, float]:
-  """Returns the numbers of `scores` for the videos whose label is known, and the count of hidden
-  ones where there are any."""
+  """Returns the numbers of `scores` for the videos with known labels, and the count of videos with
+  hidden labels, if any."""
   known = found.label >= 0 if found.label.ndim == 1 else np.ones(len(found.label), bool)
   hidden = {'hidden': float((~known).sum())} if not known.all() else {}
   if not known.any():
@@ -75,7 +75,7 @@ def scores_of(
 def averaged(
   logits: Float[np.ndarray, 'n v k'], average: str, multi_label: bool = False
 ) -> Float[np.ndarray, 'n k']:
-  """Returns probabilities (N, K) in float32 of logits of V views, see `run`."""
+  """Returns probabilities (N, K) in float32 from logits of V views, see `run`."""
   check({'average': average})
   squash = special.expit if multi_label else partial(special.softmax, axis=-1)
   logits = np.asarray(logits, np.float64)
@@ -116,8 +116,8 @@ def _logits(predict: Callable[[Batch], Any], batch: Batch) -> Float[np.ndarray, 
 def collect(
   function: Callable[[Batch], Any], batches: Iterable[Batch]
 ) -> tuple[Float[np.ndarray, 'n ...'], Int[np.ndarray, 'n ...'], Int[np.ndarray, ' n']]:
-  """Rows of function(batch) (N, ...) in float32, labels and ids, of the real videos of all hosts,
-  by rising id.
+  """Returns rows of function(batch) (N, ...) in float32, labels and ids, of the real videos of all
+  hosts, by rising id.
 
   A batch has label (b,) or (b, K), valid (b,) 1 = real, and video_id (b,). Hosts must yield equally
   many rows, padding included. Raises ValueError where there is no video, or where one comes twice.
@@ -157,12 +157,12 @@ def scores(
   num_classes: int,
   multi_label: bool = False,
 ) -> dict[str, float]:
-  """Returns the numbers of an evaluation, in [0, 1] but for loss and count.
+  """Returns the numbers of an evaluation. All but loss and count are in [0, 1].
 
   One label a video: top1, top5 (absent below 5 classes), loss (mean of -log p(label)) and
   mean_class_accuracy (top-1 per class, mean over the classes that occur). Of equal probabilities
-  the lower class ranks first, so that a constant answer scores as chance. Several labels: map, auc,
-  and loss (binary cross-entropy, mean over classes).
+  the lower class ranks first, so that constant probabilities score as chance. Several labels: map,
+  auc, and loss (binary cross-entropy, mean over classes).
   """
   wanted = (len(probabilities), num_classes) if multi_label else (len(probabilities),)
   if probabilities.shape[1:] != (num_classes,) or labels.shape != wanted:
@@ -196,7 +196,7 @@ def scores(
 def confusion(
   probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, ' n']
 ) -> Int[np.ndarray, 'k k']:
-  """Number of videos by true class (rows) and best class (columns)."""
+  """Returns the number of videos by true class (rows) and predicted class (columns)."""
   classes = probabilities.shape[1]
   check_labels(labels, classes)
   return np.bincount(labels * classes + probabilities.argmax(1), minlength=classes**2).reshape(
@@ -207,9 +207,11 @@ def confusion(
 def mean_average_precision(
   probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, 'n k']
 ) -> float:
-  """Mean, over classes with a positive, of step-wise average precision: the sum over thresholds of
-  precision times the gain in recall, without interpolation. Raises ValueError where no class has a
-  positive."""
+  """Returns the mean average precision over the classes with a positive.
+
+  Average precision is step-wise: the sum over thresholds of precision times the gain in recall,
+  without interpolation. Raises ValueError where no class has a positive.
+  """
   precisions = [
     _average_precision(p, y > 0) for p, y in zip(probabilities.T, labels.T) if (y > 0).any()
   ]
@@ -222,9 +224,10 @@ def mean_average_precision(
 
 
 def mean_auc(probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, 'n k']) -> float:
-  """Mean area under the ROC curve, over classes with positives and negatives; NaN without any.
+  """Returns the mean area under the ROC curve, over classes with positives and negatives; NaN
+  without any.
 
-  The area is the probability that a positive is above a negative, ties counting half.
+  The area is the probability that a positive ranks above a negative, ties counting half.
   """
   areas = []
   for score, positive in zip(probabilities.T, labels.T > 0):
@@ -238,7 +241,8 @@ def mean_auc(probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, 'n
 def per_class(
   probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, ' n']
 ) -> list[dict[str, float]]:
-  """Returns, for every class, its videos, recall (top-1) and precision; NaN where none is there."""
+  """Returns the videos, recall (top-1) and precision of every class; NaN where there are no videos
+  to count."""
   table = confusion(probabilities, labels)
   right, true, said = np.diag(table), table.sum(1), table.sum(0)
   share = lambda a, b: float(a / b) if b else float('nan')
@@ -251,8 +255,7 @@ def per_class(
 def worst(
   probabilities: Float[np.ndarray, 'n k'], labels: Int[np.ndarray, ' n'], count: int
 ) -> Int[np.ndarray, ' m']:
-  """Returns the rows of at most `count` wrong videos, from the lowest probability of the true
-  class on."""
+  """Returns the rows of at most `count` wrong videos, by rising probability of the true class."""
   own = probabilities[np.arange(len(labels)), labels]
   wrong = np.flatnonzero(probabilities.argmax(1) != labels)
   return wrong[np.argsort(own[wrong], kind='stable')][:count]
@@ -268,7 +271,7 @@ def _average_precision(score, positive) -> float:
 
 
 def _rank(probabilities, labels):
-  """Number of classes before the true one (N,)."""
+  """Returns the number of classes that rank before the true one (N,)."""
   check_labels(labels, probabilities.shape[1])
   own = probabilities[np.arange(len(labels)), labels][:, None]
   earlier = np.arange(probabilities.shape[1]) < labels[:, None]

@@ -13,22 +13,27 @@ from vjax.types import Features
 
 
 def uniform_fan_in() -> Callable:
-  """Uniform within +-sqrt(3 / fan_in), as Caffe2 starts classifiers (VMZ)."""
+  """Returns the initializer of Caffe2's classifiers (VMZ): uniform within +-sqrt(3 / fan_in)."""
   return nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform')
 
 
 class Head(nn.Module):
-  """Dropout, then one linear layer, 'linear', to num_classes scores.
+  """Dropout, then one linear layer, 'linear', to num_classes logits.
 
-  kernel_std: weights start as N(0, kernel_std^2), e.g. 2e-5 to fine-tune a masked autoencoder
-  (Feichtenhofer et al. 2022); None: uniform within +-sqrt(3 / fan_in) (VMZ). bias_start: of the
-  biases; PySlowFast's transformers have 0.02.
-  window: (t, h, w) of the average pool of the fully convolutional form, 0 = the whole axis: dropout
-  and classifier look at
-  every position of the pooled maps, and at test time `average` of the positions is taken:
-  'probabilities' (VMZ: T / 8 frames, 7x7; PySlowFast: all frames, 7x7) or 'logits' (Chen et al.
-  2021: every frame by itself, (1, 0, 0)).
-  hidden: width of a layer without bias, 'hidden', and a ReLU before the dropout (X3D: 2048).
+  Attributes:
+    num_classes: K.
+    dropout: rate.
+    kernel_std: weights start as N(0, kernel_std^2), e.g. 2e-5 to fine-tune a masked autoencoder
+      (Feichtenhofer et al. 2022); None: uniform within +-sqrt(3 / fan_in) (VMZ).
+    window: (t, h, w) of the average pool of the fully convolutional form, 0 = the whole axis.
+      Dropout and classifier act on every position of the pooled maps, and the positions are
+      averaged. None: the pooled features are classified.
+    average: average over positions at test time, of 'probabilities' (VMZ: T / 8 frames, 7x7;
+      PySlowFast: all frames, 7x7) or of 'logits' (Chen et al. 2021: every frame by itself, (1, 0,
+      0)).
+    hidden: width of a layer, 'hidden', without bias, with a ReLU, before the dropout (X3D: 2048); 0
+      = none.
+    bias_start: initial biases; PySlowFast's transformers have 0.02.
   """
 
   num_classes: int
@@ -41,10 +46,14 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, features: Features, *, train: bool) -> Float[Array, 'b k']:
-    """Scores (B, K) before softmax, float32 at least. With a window and train=False they are
-    logarithms of the averaged probabilities, so that their softmax is that average, or averaged
-    logits. Raises ValueError if a map is smaller than the window, if maps have different numbers of
-    positions, or for an unknown average."""
+    """Returns logits (B, K), float32 at least.
+
+    With a window, train=False and average='probabilities', these are the logarithms of the averaged
+    probabilities: their softmax is that average.
+
+    Raises ValueError if a map is smaller than the window, if maps have different numbers of
+    positions, or for an unknown average.
+    """
     if self.average not in ('probabilities', 'logits'):
       raise ValueError(f"average={self.average!r}: it must be 'probabilities' or 'logits'")
     x = features.pooled if self.window is None else self._positions(features)  # (B, D) or (B, P, D)
@@ -67,7 +76,7 @@ class Head(nn.Module):
     return jax.nn.logsumexp(jax.nn.log_softmax(scores), axis=1) - math.log(scores.shape[1])
 
   def _positions(self, features: Features) -> Float[Array, 'b p d']:
-    """Means over every window of the maps, side by side."""
+    """Returns the means over every window of the maps, the maps side by side."""
     means = []
     for x in features.maps:
       window = tuple(n or size for n, size in zip(self.window, x.shape[1:4]))

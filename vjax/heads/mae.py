@@ -13,16 +13,25 @@ PRESETS = ('released', 'repo')
 
 
 class Head(nn.Module):
-  """Predicted pixels of every token, (B, N, values), from the encoder's visible tokens.
+  """Decoder of the masked autoencoder: predicts the pixels of every token, (B, N, values), from the
+  encoder's visible tokens.
 
-  preset: the two published graphs. 'released' (PySlowFast, the released weights): heads of 64
-  channels, a joint position table, the encoder's class token passes through the projection. 'repo'
-  (the authors' stand-alone code): 16
-  heads, separable positions, a class token of its own in place of the encoder's. heads, positions:
-  other than the
-  preset's, if given. pred_frames: frames predicted per clip; None is one of each patch's frames, as
-  in the paper.
-  The token grid comes with the features. Features without a mask: every token counts as visible.
+  The token grid comes with the features. For features without a mask, every token counts as
+  visible.
+
+  Attributes:
+    width, depth: channels and blocks.
+    heads, positions: attention heads and kind of position table; None = the preset's.
+    preset: one of the two published graphs. 'released' (PySlowFast, the released weights): heads of
+      64 channels, a joint position table; the encoder's class token passes through the projection.
+      'repo' (the authors' stand-alone code): 16 heads, separable positions; a class token of the
+      decoder replaces the encoder's.
+    patch: (frames, rows, columns) of a patch.
+    pred_frames: frames predicted per clip; None is one of each patch's frames, as in the paper.
+    mlp_ratio: inner width of the MLPs over `width`.
+    init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and PyTorch's default for
+      the projection).
+    qkv_bias: whether queries, keys and values have a bias.
   """
 
   width: int = 512
@@ -40,8 +49,8 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, features: Features, *, train: bool) -> Float[Array, 'b n v']:
-    """(B, N, frames per slot * patch_h * patch_w * 3) in at least float32, in the order of
-    `patchify`."""
+    """Returns pixels (B, N, frames per slot * patch_h * patch_w * 3) in at least float32, in the
+    order of `patchify`."""
     if self.preset not in PRESETS or self.init_style not in ('repo', 'released'):
       raise ValueError(
         f"preset is {self.preset!r}, init_style {self.init_style!r}; each must be 'released' or "
@@ -93,8 +102,10 @@ class Head(nn.Module):
 
 
 def _frames_per_slot(pred_frames: int | None, slots: int) -> int:
-  """Number of frames that each token predicts. Raises ValueError when the slots of the grid do not
-  share `pred_frames`."""
+  """Returns the number of frames that each token predicts.
+
+  Raises ValueError when `pred_frames` is no multiple of the number of slots.
+  """
   if pred_frames is None:
     return 1
   if pred_frames < slots or pred_frames % slots:

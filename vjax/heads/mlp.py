@@ -9,8 +9,8 @@ from vjax.types import Features
 
 
 class Head(nn.Module):
-  """Linear layer 'fc1' to `hidden`, exact GELU, dropout, linear layer 'fc2' to num_classes scores;
-  weights start as N(0, 0.02^2), biases at 0."""
+  """Two-layer classifier: linear layer 'fc1' to `hidden`, exact GELU, dropout, linear layer 'fc2'
+  to num_classes logits. Weights start as N(0, 0.02^2), biases at 0."""
 
   num_classes: int
   hidden: int = 2048
@@ -18,7 +18,7 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, features: Features, *, train: bool) -> Float[Array, 'b k']:
-    """Scores (B, K) before softmax, float32 at least."""
+    """Returns logits (B, K), float32 at least."""
     x = features.pooled.astype(jnp.promote_types(jnp.float32, features.pooled.dtype))
     dense = lambda width, name: nn.Dense(
       width, dtype=x.dtype, kernel_init=nn.initializers.normal(0.02), name=name

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from vjax.kernels import conv, table
 
-MANY_KEYS = 1024  # from which on a CPU works head by head
-_CHUNK = 2**20  # logits at a time, then: they stay in its caches
+MANY_KEYS = 1024  # from this number on, a CPU computes head by head
+_CHUNK = 2**20  # logits at a time when head by head: these stay in the CPU's caches
 
 
 def by_rows(x: jax.Array, kernel: jax.Array, dimensions: Any, **options: Any) -> jax.Array:
@@ -32,13 +32,14 @@ def attend(
   scale: float | None = None,
   bias: Float[Array, 'b h n m'] | None = None,
 ) -> Float[Array, 'b n h e']:
-  """softmax(scale * query key^T + bias) value per head, (B, N, heads, d); the softmax in at least
-  float32. scale=None: 1 / sqrt(d).
+  """Returns softmax(scale * query key^T + bias) value per head, (B, N, heads, d); the softmax is in
+  at least float32. scale=None: 1 / sqrt(d).
 
-  The one place that chooses a formulation, by `kernels/table.py`. 'heads': matrix products with
-  heads first, which took 0.5 to 0.9 of the time of `jax.nn.dot_product_attention` on a CPU, forward
-  and with gradient, for 17 to 1569 tokens; with 1024 keys or more head by head, for half of that
-  time again. 'cudnn': the fused kernel, where it takes the operands."""
+  The formulation is chosen here alone, by `kernels/table.py`. 'heads': matrix products with heads
+  first, which took 0.5 to 0.9 of the time of `jax.nn.dot_product_attention` on a CPU, forward and
+  with gradient, for 17 to 1569 tokens. With 1024 keys or more, these are computed head by head, for
+  half of that time again. 'cudnn': the fused kernel, where it supports the operands.
+  """
   factor = query.shape[-1] ** -0.5 if scale is None else scale
   if table.chosen('attention') == 'heads':
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))  # (B, heads, N, d)
@@ -48,7 +49,7 @@ def attend(
     logits = logits if bias is None else logits + bias
     weights = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
     return jnp.matmul(weights.astype(v.dtype), v).swapaxes(1, 2)
-  width = -(-query.shape[-1] // 8) * 8  # the kernels want one width for all three, a multiple of 8
+  width = -(-query.shape[-1] // 8) * 8  # the kernels need one width for all three, a multiple of 8
   q, k, v = (jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[-1]),)) for x in (query, key, value))
   if _fused(q):
     return fused(q, k, v, factor, bias)[..., : value.shape[-1]]
@@ -63,10 +64,10 @@ def fused(
   bias: Float[Array, 'b h n m'] | None = None,
   implementation: Literal['cudnn', 'xla'] = 'cudnn',
 ) -> Float[Array, 'b n h d']:
-  """softmax(scale * query key^T + bias) value by cuDNN's kernel.
+  """Returns softmax(scale * query key^T + bias) value, computed by cuDNN's kernel.
 
-  In training the kernel takes even numbers of tokens only. An odd number, as a class token makes,
-  gets one token more, which the kernel is told to leave out.
+  In training the kernel takes even numbers of tokens only. An odd number, as with a class token, is
+  padded by one token, which the given lengths exclude.
   """
   n, m = query.shape[1], key.shape[1]
   lengths: dict[str, Any] = {}
@@ -84,13 +85,15 @@ def fused(
 
 @jax.custom_vjp
 def _by_head(q, k, v):
-  """softmax(q k^T) v of (B, heads, N, d), one head and some of its queries after another; the
-  gradient computes the weights again. No array of all heads' logits is ever there."""
+  """Returns softmax(q k^T) v of (B, heads, N, d), for one head and one chunk of queries at a time.
+
+  The gradient computes the weights again. No array holds the logits of all heads.
+  """
   return _by_head_forward(q, k, v)[0]
 
 
 def _chunks(x, keys: int):
-  """(N, ...) -> (chunks, rows, ...), zeros at the end."""
+  """Returns x (N, ...) as (chunks, rows, ...), with zeros at the end."""
   count = max(1, -(-x.shape[0] * keys // _CHUNK))
   rows = -(-x.shape[0] // count)
   x = jnp.pad(x, ((0, count * rows - x.shape[0]), *((0, 0),) * (x.ndim - 1)))

@@ -20,10 +20,10 @@ NONE = ((0, 0), (0, 0), (0, 0))
 def max_pool(
   x: Float[Array, 'b t h w c'], window: Triple, strides: Triple = (1, 1, 1), padding: Sides = NONE
 ) -> Float[Array, 'b u v z c']:
-  """The largest value of every window of (time, height, width), -inf beyond the edges; padding:
-  (before, after) of each.
+  """Returns the largest value of every window of (time, height, width), -inf beyond the edges.
+  padding: (before, after) of each axis.
 
-  The gradient goes to the first of equal values, as PyTorch's does.
+  The gradient goes to the first of equal values, as in PyTorch.
   """
   if table.chosen('max_pool') == 'derived':
     return nn.max_pool(x, window, strides, padding)
@@ -37,14 +37,17 @@ def written_max_pool(x: jax.Array, window: Triple, strides: Triple, padding: Sid
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _pool(x, window, strides, padding):
-  """The maximum of one shifted clip for every place in the window, fused by XLA; its own gradient,
-  which writes down a position for each value, takes four to twenty times as long
-  (benchmarks/gradients.py)."""
+  """Returns the maximum over shifted clips, one for every place in the window; XLA fuses these.
+
+  The gradient that XLA derives stores a position for each value and takes four to twenty times as
+  long (benchmarks/gradients.py).
+  """
   return functools.reduce(jnp.maximum, _shifted(x, window, strides, padding))
 
 
 def _shifted(x, window, strides, padding) -> Iterator[jax.Array]:
-  """For every place in the window, first to last, what each window has there."""
+  """Yields, for every place in the window, first to last, the values that all windows have at this
+  place."""
   x = lax.pad(
     x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
   )
@@ -61,8 +64,8 @@ def _forward(x, window, strides, padding):
 
 
 def _backward(window, strides, padding, saved, dy):
-  """dx: of every residue of positions modulo the strides one clip, the sum over the places in the
-  window that fall there; then these side by side."""
+  """Returns dx. Positions are grouped by their residue modulo the strides: each group is one clip,
+  the sum over the places in the window that fall on the group; then the groups are interleaved."""
   x, y = saved
   first = jnp.zeros(y.shape, jnp.int16)
   for number, value in reversed(list(enumerate(_shifted(x, window, strides, padding)))):

@@ -6,9 +6,11 @@ from jaxtyping import Array, Float
 
 
 class DropPath(nn.Module):
-  """Residual branch (B, ...), in training zero for a random `rate` of the samples and scaled by 1 /
-  (1 - rate) for the others (Huang et al. 2016; per sample, as timm and PySlowFast have it). Needs
-  the random stream 'dropout'."""
+  """Stochastic depth of a residual branch (B, ...) (Huang et al. 2016).
+
+  In training, the branch is zero for a random `rate` of the samples and scaled by 1 / (1 - rate)
+  for the others (per sample, as in timm and PySlowFast). Needs the random stream 'dropout'.
+  """
 
   rate: float
 
@@ -29,5 +31,6 @@ class DropPath(nn.Module):
 
 
 def linear_rates(rate: float, depth: int) -> list[float]:
-  """Drop rate of each of `depth` blocks: 0 in the first, `rate` in the last, linear in between."""
+  """Returns the drop rate of each of `depth` blocks: 0 in the first, `rate` in the last, linear in
+  between."""
   return [rate * i / max(depth - 1, 1) for i in range(depth)]

@@ -1,7 +1,7 @@
 """Masks of a masked autoencoder: which tokens of a grid (t, h, w) are encoded.  (Feichtenhofer et
 al. 2022, sec. 3)
 
-The number of kept tokens is static. One key a clip, so that masks do not depend on batch or
+The number of kept tokens is static. Each clip has a key, so that masks do not depend on batch or
 devices.
 """
 
@@ -16,15 +16,15 @@ from jaxtyping import Array, Float, Int
 from vjax.types import Mask
 
 Grid = tuple[int, int, int]
-BLOCK_TRIES = 100  # draws before the block kind gives up on one more block
+BLOCK_TRIES = 100  # failed draws in a row after which kind 'block' adds no more blocks
 
 
 def kept(count: int, ratio: float) -> int:
-  """Number of `count` tokens that stay when a share `ratio` is removed: int(count * (1 - ratio)) in
-  Python floats, at least 1.
+  """Returns how many of `count` tokens stay when a share `ratio` is removed: int(count * (1 -
+  ratio)) in Python floats, at least 1.
 
-  Truncation is the published code's: 160 tokens at 0.9 leave 15, not 16. Raises ValueError outside
-  0 <= ratio < 1.
+  The published code truncates, too: 160 tokens at 0.9 leave 15, not 16. Raises ValueError outside 0
+  <= ratio < 1.
   """
   if not 0 <= ratio < 1:
     raise ValueError(
@@ -34,20 +34,25 @@ def kept(count: int, ratio: float) -> int:
 
 
 def from_noise(noise: Array, keep: int) -> Mask:
-  """Mask that keeps, per row of noise (B, N), the `keep` smallest values, in ascending order; ties
-  by position."""
+  """Returns the mask that keeps, per row of noise (B, N), the `keep` smallest values, in ascending
+  order; ties by position."""
   order = jnp.argsort(noise, axis=1, stable=True)
   restore = jnp.argsort(order, axis=1)
   return Mask(keep=order[:, :keep], restore=restore, removed=(restore >= keep).astype(jnp.float32))
 
 
 def make(keys: Array, grid: Grid, ratio: float, kind: str) -> Mask:
-  """Mask of a batch: keep (B, K), restore (B, N), removed (B, N) with 1 = removed; keys (B,) typed,
-  one a clip.
+  """Returns the mask of a batch: keep (B, K), restore (B, N), removed (B, N) with 1 = removed.
 
-  kind: 'random' (space-time agnostic), 'tube' (the same places in every slot), 'frame' (whole
-  slots), 'per_frame' (as many in every slot, each its own draw), 'block' (cuboids). Raises
-  ValueError for another kind or a ratio outside [0, 1).
+  Args:
+    keys: (B,) typed, one a clip.
+    grid: (t, h, w).
+    ratio: share of removed tokens.
+    kind: 'random' (space-time agnostic), 'tube' (the same places in every slot), 'frame' (whole
+      slots), 'per_frame' (as many in every slot, drawn anew for each), 'block' (cuboids).
+
+  Raises:
+    ValueError: for another kind or a ratio outside [0, 1).
   """
   if kind not in KINDS:
     raise ValueError(f'kind is {kind!r}; a mask must be one of {", ".join(KINDS)}')
@@ -91,11 +96,14 @@ def _block(grid: Grid, ratio: float) -> tuple[Callable, int]:
 
 
 def _block_noise(key: Array, grid: Grid, budget: int) -> Float[Array, 't h w']:
-  """Noise (t, h, w) in [0, 1) for what the blocks left and in [1, 2) for what they removed.
+  """Returns noise (t, h, w): in [0, 1) for tokens outside the blocks, in [1, 2) for tokens that the
+  blocks removed.
 
-  Blocks are drawn until `budget` tokens are removed or BLOCK_TRIES draws in a row do not fit; a
-  block must remove at least one token and not overrun the budget (as PySlowFast draws them). #
-  DIFFERS(code): what is then missing is removed at random (by the sort), so that shapes are static.
+  Blocks are drawn until `budget` tokens are removed or BLOCK_TRIES draws in a row do not fit. A
+  block must remove at least one token and not exceed the budget (as in PySlowFast).
+
+  DIFFERS(code): the tokens that are then still missing are removed at random (by the sort), so that
+  shapes are static.
   """
 
   def more(state):
@@ -116,15 +124,15 @@ def _block_noise(key: Array, grid: Grid, budget: int) -> Float[Array, 't h w']:
 
 
 def _cuboid(key: Array, grid: Grid) -> tuple[Array, Array]:
-  """A random cuboid (t, h, w) of bools, and whether it is smaller than the frame.
+  """Returns a random cuboid (t, h, w) of bools, and whether it is smaller than the frame.
 
-  Area from a fifth of the frame up to all of it, aspect log-uniform in [0.3, 1 / 0.3], depth
-  uniform over 1..t.
+  Its area is from a fifth of the frame up to all of it, its aspect log-uniform in [0.3, 1 / 0.3],
+  its depth uniform over 1..t.
   """
   t, h, w = grid
   u = jax.random.uniform(key, (6,))  # one call: six would take seconds to compile
   area = h * w // 5 + u[0] * (h * w - h * w // 5)
-  side = jnp.exp((u[1] - 0.5) * -math.log(0.3))  # the root of the aspect
+  side = jnp.exp((u[1] - 0.5) * -math.log(0.3))  # square root of the aspect
   rows, columns = jnp.round(jnp.sqrt(area) * side), jnp.round(jnp.sqrt(area) / side)
   inside = jnp.ones(grid, bool)
   for axis, (edge, full) in enumerate(zip((1 + jnp.floor(u[2] * t), rows, columns), grid)):

@@ -8,8 +8,8 @@ _STREAM = 0x6D6978  # keeps these draws apart from others of the same clip's key
 
 
 def soft_targets(label: Int[Array, ' b'], classes: int, smoothing: float) -> Float[Array, 'b k']:
-  """Targets (B, K): smoothing / K everywhere, and 1 - smoothing more at the label; a label outside
-  [0, K) adds nothing. (Szegedy et al. 2016, sec. 7)"""
+  """Returns targets (B, K): smoothing / K everywhere, plus 1 - smoothing at the label. A label
+  outside [0, K) adds nothing. (Szegedy et al. 2016, sec. 7)"""
   return jax.nn.one_hot(label, classes) * (1 - smoothing) + smoothing / classes
 
 
@@ -23,8 +23,8 @@ def mix(
   switch: float,
   group: int,
 ) -> tuple[Float[Array, 'b t h w c'], PyTree[Float[Array, 'b ...']]]:
-  """Clips and targets, each blended with those of its partner: draw, then blend. Unchanged where
-  both are off."""
+  """Returns clips and targets, each blended with those of its partner: `draw`, then `blend`.
+  Without MixUp and CutMix, both stay as they are."""
   if not mixup and not cutmix:
     return video, targets
   pixels, weights = draw(
@@ -43,16 +43,24 @@ def draw(
   switch: float,
   group: int,
 ) -> tuple[Float[Array, 'g h w'], Float[Array, ' g']]:
-  """Weight of a clip's own pixels (G, H, W) and of its own targets (G,), for every group of `group`
-  clips (0 = the whole batch). The rest belongs to its partner, the clip at the mirrored place in
-  the group.
+  """Returns the weight of a clip's own pixels (G, H, W) and of its own targets (G,), for every
+  group of clips. The rest belongs to its partner, the clip at the mirrored place in the group.
 
-  mixup, cutmix: a of the Beta(a, a) that a weight is drawn from; 0 = off. switch: probability of
-  CutMix where both are on. One weight and one box a group; the box, the same on all frames, is
-  clipped at the border and its weight recomputed. (Zhang et al. 2018; Yun et al. 2019; groups as in
-  the code of Feichtenhofer et al. 2022) Draws come from the key of a group's first clip, so they do
-  not depend on devices, nor on gradient accumulation as long as groups stay whole. Raises
-  ValueError where groups do not divide the batch.
+  Each group has one weight and one box. The box, the same on all frames, is clipped at the border
+  and its weight recomputed. Draws come from the key of a group's first clip, so they do not depend
+  on devices, nor on gradient accumulation as long as groups stay whole.
+
+  (Zhang et al. 2018; Yun et al. 2019; groups as in the code of Feichtenhofer et al. 2022)
+
+  Args:
+    keys: (B,), one a clip.
+    height, width: of the frames, in pixels.
+    mixup, cutmix: a of the Beta(a, a) that a weight is drawn from; 0 = off.
+    switch: probability of CutMix where both are on.
+    group: clips in a group, 0 = the whole batch.
+
+  Raises:
+    ValueError: where groups do not divide the batch.
   """
   size = group or len(keys)
   if len(keys) % size:
@@ -63,8 +71,8 @@ def draw(
 
 
 def blend(x: Float[Array, 'b ...'], weights: Float[Array, ' g']) -> Float[Array, 'b ...']:
-  """weight * x + (1 - weight) * (x of the partner), for targets (B, ...) and one weight a group
-  (G,)."""
+  """Returns weight * x + (1 - weight) * (x of the partner), for targets (B, ...) and one weight a
+  group (G,)."""
   return _blend(x, weights.reshape(-1, *[1] * x.ndim))
 
 
@@ -82,7 +90,8 @@ def _blend(x, weights):
 
 
 def _own_weight(key, height: int, width: int, mixup: float, cutmix: float, switch: float):
-  """Weight of a clip's own pixels (H, W), and its mean, which is the weight of its own targets."""
+  """Returns the weight of a clip's own pixels (H, W), and its mean, which is the weight of its own
+  targets."""
   choose, blend, place = jax.random.split(jax.random.fold_in(key, _STREAM), 3)
   probability = switch if mixup and cutmix else float(cutmix > 0)
   cut = jax.random.uniform(choose) < probability
@@ -93,8 +102,8 @@ def _own_weight(key, height: int, width: int, mixup: float, cutmix: float, switc
 
 
 def _outside_box(key, share, height: int, width: int):
-  """(H, W), 0 in a box of about 1 - share of the area around a uniform center, clipped at the
-  border; else 1."""
+  """Returns (H, W): 0 in a box of about 1 - share of the area around a uniform center, clipped at
+  the border; 1 elsewhere."""
   y, x = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
 
   def inside(center, size):

@@ -1,4 +1,4 @@
-"""BatchNorm, whose statistics do not depend on how many devices there are, and LayerNorm;
+"""BatchNorm, whose statistics do not depend on the number of devices, and LayerNorm;
 `kernels/norm.py` computes both."""
 
 from collections.abc import Callable
@@ -16,11 +16,15 @@ from vjax.kernels.norm import BATCH_NORM, LAYER_NORM
 class BatchNorm(nn.Module):
   """Normalizes over clips, time and space, channels last; statistics and arithmetic in float32.
 
-  group_size: clips that share one statistic in training (0 = all of the batch); the papers'
-  multi-GPU runs never
-  synchronised, so their group is the clips of one GPU. Consecutive clips form a group. bn_decay:
-  weight of the *old* running average (Caffe2's momentum 0.9, PyTorch's 0.1), which moves once a
-  step by the mean over groups. Parameters scale, bias (C,); batch_stats mean, var (C,).
+  Parameters are scale, bias (C,); batch_stats are mean, var (C,).
+
+  Attributes:
+    group_size: consecutive clips that share one statistic in training (0 = all of the batch). The
+      papers' multi-GPU runs never synchronized, so their group is the clips of one GPU.
+    bn_decay: weight of the *old* running average (Caffe2's momentum 0.9, PyTorch's 0.1). The
+      average moves once a step, by the mean over groups.
+    eps: added to the variance.
+    scale_init: initializer of the scale.
 
   DIFFERS(code): the running variance averages the biased batch variance, where PyTorch stores the
   unbiased one; with M values per group they differ by 1 / M, below 1e-4 for all but toy inputs, and
@@ -35,8 +39,8 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *axes c'], *, train: bool) -> Float[Array, 'b *axes c']:
-    """x normalized, same shape. Raises ValueError in training if the batch is no multiple of
-    group_size."""
+    """Returns x normalized, same shape. Raises ValueError in training if the batch is no multiple
+    of group_size."""
     channels = x.shape[-1]
     wide = jnp.promote_types(jnp.float32, x.dtype)  # float64 stays
     scale = self.param('scale', self.scale_init, (channels,), jnp.float32)
@@ -69,8 +73,8 @@ class BatchNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-  """Normalizes over channels, (..., C): parameters scale and bias (C,); variance in two passes, as
-  PyTorch. Arithmetic and result in `dtype`."""
+  """Normalizes over channels, (..., C): parameters scale and bias (C,). The variance takes two
+  passes, as in PyTorch. Arithmetic and result are in `dtype`."""
 
   eps: float
   dtype: Any = jnp.float32

@@ -1,5 +1,5 @@
-"""Positions of tokens: clips cut into patches, position tables, learned or fixed, and tables
-resized to another grid.
+"""Positions of tokens: cuts clips into patches, makes learned or fixed position tables, resizes
+tables to another grid.
 
 A grid is (t, h, w) slots, rows, columns; tokens are in that order, t slowest.
 """
@@ -14,16 +14,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Grid = tuple[int, int, int]
-SLOWEST = 10_000  # of fixed positions: the longest wavelength over 2 pi, in tokens
+SLOWEST = 10_000  # longest wavelength of fixed positions over 2 pi, in tokens
 BICUBIC_A = -0.75  # PyTorch's kernel; jax.image.resize has -0.5
 
 
 def patchify(video: Float[Array, 'b t h w c'], patch: Grid) -> Float[Array, 'b n v']:
-  """Tokens (B, N, patch_t * patch_h * patch_w * C), each in the order (frame, row, column,
+  """Returns tokens (B, N, patch_t * patch_h * patch_w * C), each in the order (frame, row, column,
   channel), channel fastest.
 
-  What does not fill a patch at the bottom or right is left out (312 px with patches of 16: 19 x
-  19). Raises ValueError when the clip holds no whole patch, or the frames do not divide.
+  Pixels at the bottom or right that do not fill a patch are left out (312 px with patches of 16: 19
+  x 19). Raises ValueError when the clip holds no whole patch, or the frames do not divide.
   """
   b, frames, height, width, c = video.shape
   t, h, w = grid_of((frames, height, width), patch)
@@ -33,15 +33,15 @@ def patchify(video: Float[Array, 'b t h w c'], patch: Grid) -> Float[Array, 'b n
 
 
 def unpatchify(tokens: Float[Array, 'b n v'], grid: Grid, patch: Grid) -> Float[Array, 'b t h w c']:
-  """Clip (B, T, H, W, C) of tokens in the order of `patchify`."""
+  """Returns the clip (B, T, H, W, C) of tokens in the order of `patchify`."""
   b, _, values = tokens.shape
   x = tokens.reshape(b, *grid, *patch, values // math.prod(patch)).transpose(0, 1, 4, 2, 5, 3, 6, 7)
   return x.reshape(b, *(g * p for g, p in zip(grid, patch)), x.shape[-1])
 
 
 def grid_of(shape: tuple[int, int, int], patch: Grid) -> Grid:
-  """Grid (t, h, w) of clips of `shape` (T, H, W); space is floored. Raises ValueError when no whole
-  grid fits."""
+  """Returns the grid (t, h, w) of clips of `shape` (T, H, W); space is floored. Raises ValueError
+  when no whole grid fits."""
   grid = tuple(size // p for size, p in zip(shape, patch))
   if shape[0] % patch[0] or 0 in grid:
     raise ValueError(
@@ -52,8 +52,8 @@ def grid_of(shape: tuple[int, int, int], patch: Grid) -> Grid:
 
 
 def check_grid(shape: tuple[int, ...], grid: Grid, wanted: Grid) -> None:
-  """Raises ValueError where the token grid of a clip of `shape` (T, H, W) is not the one that
-  position tables are for."""
+  """Raises ValueError where the token grid of a clip of `shape` (T, H, W) is not the grid of the
+  position tables."""
   if grid != wanted:
     raise ValueError(
       f'a clip of {tuple(shape)} frames, rows, columns makes a token grid {grid}, but the '
@@ -65,13 +65,14 @@ def check_grid(shape: tuple[int, ...], grid: Grid, wanted: Grid) -> None:
 def table(
   module: nn.Module, kind: str, grid: Grid, width: int, class_token: bool, init: Callable[..., Any]
 ) -> tuple[Float[Array, 'n d'], Float[Array, '1 d'] | None]:
-  """Positions (N, D) of the patch tokens and (1, D) of the class token, as parameters of `module`.
+  """Returns positions (N, D) of the patch tokens and (1, D) of the class token, as parameters of
+  `module`.
 
   'separable' (Feichtenhofer et al. 2022, sec. 3): 'position_spatial' (1, h * w, D) plus
-  'position_temporal' (1, t, D), and 'position_class' (1, 1, D). 'joint': one 'position' (1, [1 +]
-  N, D), row 0 for the class token. 'sincos': no parameter, `sincos` and zeros for the class token;
-  small networks learn sooner with it, because positions drawn by `init` are faint beside the
-  patches.
+  'position_temporal' (1, t, D), and 'position_class' (1, 1, D).
+  'joint': one 'position' (1, [1 +] N, D), row 0 for the class token.
+  'sincos': no parameter; `sincos`, and zeros for the class token. Small networks learn sooner with
+  this kind, because positions drawn by `init` are small beside the patches.
   """
   t, h, w = grid
   if kind == 'sincos':
@@ -88,8 +89,8 @@ def table(
 
 
 def sincos(grid: Grid, width: int) -> Float[np.ndarray, 'n d']:
-  """Fixed positions (N, D) of a grid: sines, then cosines of the slot, then of the row, then of the
-  column, a sixth of the width each; what is left of the width is 0.
+  """Returns fixed positions (N, D) of a grid: sines, then cosines of the slot, then of the row,
+  then of the column, a sixth of the width each; the rest of the width is 0.
 
   The frequencies fall geometrically from 1 towards 1 / 10000 (Vaswani et al. 2017, sec. 3.5, as the
   image autoencoder has them for rows and columns). Raises ValueError for a width below 6.
@@ -109,7 +110,8 @@ def sincos(grid: Grid, width: int) -> Float[np.ndarray, 'n d']:
 def _matrix(
   old: int, new: int, offsets: tuple[int, ...], weigh: Callable, clamp: bool
 ) -> np.ndarray:
-  """Interpolation matrix (new, old), half-pixel centers; taps beyond the border read the border."""
+  """Returns an interpolation matrix (new, old), half-pixel centers; taps beyond the border read the
+  border."""
   source = (np.arange(new) + 0.5) * (old / new) - 0.5
   source = np.maximum(source, 0) if clamp else source
   base = np.floor(source).astype(int)
@@ -122,7 +124,8 @@ def _matrix(
 
 
 def linear(old: int, new: int) -> np.ndarray:
-  """Matrix (new, old) of linear interpolation, half-pixel centers, the edges repeated."""
+  """Returns the matrix (new, old) of linear interpolation, half-pixel centers, the edges
+  repeated."""
   return _matrix(old, new, (0, 1), lambda d: 1 - np.abs(d), clamp=True)
 
 
@@ -133,8 +136,9 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 
 def resize_spatial(x: Any, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-  """Table (..., new h * w, D) of (..., old h * w, D): bicubic with a = -0.75, half-pixel centers,
-  no antialiasing, as PyTorch's `interpolate`. The same size comes back unchanged."""
+  """Returns the table (..., new h * w, D) of (..., old h * w, D): bicubic with a = -0.75,
+  half-pixel centers, no antialiasing, as PyTorch's `interpolate`. With the same size the table is
+  unchanged."""
   x = np.asarray(x)
   if tuple(old) == tuple(new):
     return x
@@ -150,8 +154,8 @@ def resize_spatial(x: Any, old: tuple[int, int], new: tuple[int, int]) -> np.nda
 
 
 def resize_temporal(x: Any, new: int) -> np.ndarray:
-  """Table (..., new, D) of (..., old, D): linear, half-pixel centers. The same length comes back
-  unchanged."""
+  """Returns the table (..., new, D) of (..., old, D): linear, half-pixel centers. With the same
+  length the table is unchanged."""
   x = np.asarray(x)
   if x.shape[-2] == new:
     return x
@@ -159,8 +163,8 @@ def resize_temporal(x: Any, new: int) -> np.ndarray:
 
 
 def resize_joint(x: Any, old: Grid, new: Grid) -> np.ndarray:
-  """Table (1, [1 +] new N, D) of (1, [1 +] old N, D): space bicubic, then time linear; a class row
-  stays as it is."""
+  """Returns the table (1, [1 +] new N, D) of (1, [1 +] old N, D): space bicubic, then time linear;
+  a class row stays as it is."""
   x = np.asarray(x)
   rest = x.shape[1] - math.prod(old)
   if rest not in (0, 1):
@@ -181,12 +185,11 @@ def resize(
   old_grid: Grid | None = None,
   new_grid: Grid | None = None,
 ) -> np.ndarray:
-  """The position table `old`, a parameter called `name`, for a model that wants it in `shape`.
+  """Returns the position table `old`, a parameter called `name`, resized to `shape`.
 
-  Grids (t, h, w) are needed for joint tables; spatial tables without them are taken for square.
-  Raises ValueError when the shapes differ in more than the number of tokens, or the grids cannot be
-  known. Tables of relative positions (rows, D), 'relative_t' and so on, are interpolated along
-  their rows.
+  Grids (t, h, w) are needed for joint tables; spatial tables without grids count as square. Tables
+  of relative positions (rows, D), 'relative_t' and so on, are interpolated along their rows. Raises
+  ValueError when the shapes differ in more than the number of tokens, or the grids cannot be known.
   """
   old, last = np.asarray(old), name.split('/')[-1]
   if old.shape == tuple(shape):

@@ -1,5 +1,5 @@
-"""Decomposed relative positions: scores of the distances in time, height and width, added to those
-of attention.
+"""Decomposed relative positions: scores of the distances in time, height and width, added to the
+logits of attention.
 
 Li et al. 2022 (MViTv2), sec. 4.1; also Feichtenhofer et al. 2022 for detection. A table holds 2 *
 max(Q, K) - 1 vectors of the width of a head, one per distance along an axis between Q queries and K
@@ -24,8 +24,8 @@ AXES = ('t', 'h', 'w')
 def tables(
   module: nn.Module, rows: Sequence[int], width: int, init: Callable, axes: str = 'thw'
 ) -> list[Float[Array, '_ d'] | None]:
-  """Parameters 'relative_t', 'relative_h' and 'relative_w' of `module`, (rows, width) each; None
-  for what `axes` lack."""
+  """Returns the parameters 'relative_t', 'relative_h' and 'relative_w' of `module`, (rows, width)
+  each; None for an axis that is not in `axes`."""
   return [
     module.param(f'relative_{axis}', init, (n, width)) if axis in axes else None
     for axis, n in zip(AXES, rows)
@@ -33,14 +33,17 @@ def tables(
 
 
 def rows(queries: Grid, keys: Grid) -> tuple[int, ...]:
-  """Rows of the three tables for a grid of queries and one of keys."""
+  """Returns the numbers of rows of the three tables, for a grid of queries and one of keys."""
   return tuple(2 * max(q, k) - 1 for q, k in zip(queries, keys))
 
 
 def index(queries: int, keys: int) -> np.ndarray:
-  """Row of the table for every pair (Q, K). In float32 and in this order, truncated, as PySlowFast:
-  where one length is no multiple of the other, exact arithmetic finds other rows (103 of 780 for 78
-  queries and 10 keys)."""
+  """Returns the row of the table for every pair (Q, K).
+
+  The arithmetic is in float32, in this order, and truncated, as in PySlowFast. Where one length is
+  no multiple of the other, exact arithmetic gives other rows (103 of 780 for 78 queries and 10
+  keys).
+  """
   ratio_q, ratio_k = (np.float32(max(n, 1)) for n in (keys / queries, queries / keys))
   distance = (
     np.arange(queries, dtype=np.float32)[:, None] * ratio_q
@@ -50,7 +53,7 @@ def index(queries: int, keys: int) -> np.ndarray:
 
 
 def lookup(table: Float[Array, 'l d'], queries: int, keys: int) -> Float[Array, 'q k d']:
-  """The table's vector for every pair; a table of another length is interpolated (linear,
+  """Returns the table's vector for every pair. A table of another length is interpolated (linear,
   half-pixel centers)."""
   length = 2 * max(queries, keys) - 1
   if len(table) != length:
@@ -63,10 +66,11 @@ def scores(
   tables: Sequence[Float[Array, '_ d'] | None],
   grids: tuple[Grid, Grid],
 ) -> list[Float[Array, 'b m h _']]:
-  """query . table for every slot, every row and every column of the keys' grid, of the queries of a
-  grid; 0 where there is no table.
+  """Returns query . table, for the queries of a grid, with every slot, every row and every column
+  of the keys' grid; 0 for an axis without a table.
 
-  grids: of queries and of keys. Queries before those of the grid (a class token) are left out."""
+  grids: of queries and of keys. Queries before those of the grid (a class token) are left out.
+  """
   (b, n, heads, _), (to, of) = query.shape, grids
   body = query[:, n - math.prod(to) :].reshape(b, *to, heads, -1)
   found = [
@@ -79,8 +83,8 @@ def scores(
 
 
 def added(found: Sequence[Float[Array, 'b m h _']], rest: int) -> Float[Array, 'b h p q']:
-  """Bias that `scores` add to the logits (B, heads, rest + M, rest + T * H * W): a sum over the
-  axes, 0 for the first `rest`."""
+  """Returns the bias that `scores` add to the logits (B, heads, rest + M, rest + T * H * W): a sum
+  over the axes, 0 for the first `rest` tokens."""
   t, h, w = (jnp.swapaxes(x, 1, 2) for x in found)  # (B, heads, M, size of the axis)
   total = t[..., :, None, None] + h[..., None, :, None] + w[..., None, None, :]
   return jnp.pad(total.reshape(*t.shape[:3], -1), ((0, 0), (0, 0), (rest, 0), (rest, 0)))
@@ -92,9 +96,12 @@ def extended(
   found: Sequence[Float[Array, 'b p h _']],
   of: Grid,
 ) -> tuple[Float[Array, 'b n h e'], Float[Array, 'b m h e']]:
-  """Queries and keys, longer by a place for every slot, row and column of the keys' grid `of`, so
-  that their products are query . key plus the `scores` found. So attention stays one matrix
-  product, or one fused kernel, without an (N, M) array of added scores."""
+  """Returns queries and keys with more channels, so that their products are query . key plus the
+  `scores` found.
+
+  Each slot, row and column of the keys' grid `of` adds one channel. Attention stays one matrix
+  product, or one fused kernel, without an (N, M) array of added scores.
+  """
   (b, n, heads, _), places = query.shape, sum(of)
   query = jnp.concatenate([query, _after(jnp.concatenate(found, axis=-1), n)], axis=-1)
   ones = np.concatenate(
@@ -102,12 +109,12 @@ def extended(
   )
   ones = _after(
     jnp.asarray(ones, key.dtype)[None, :, None], key.shape[1]
-  )  # (1, M, 1, T + H + W), three a row
+  )  # (1, M, 1, T + H + W), three ones a key
   return query, jnp.concatenate(
     [key, jnp.broadcast_to(ones, (b, key.shape[1], heads, places))], axis=-1
   )
 
 
 def _after(x: jax.Array, length: int) -> jax.Array:
-  """x (B, N, ...) with zeros in front, `length` in all."""
+  """Returns x (B, N, ...) with zeros in front, `length` tokens in all."""
   return jnp.pad(x, ((0, 0), (length - x.shape[1], 0), (0, 0), (0, 0)))

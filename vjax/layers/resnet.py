@@ -30,18 +30,23 @@ KINDS = ('2d', '3d', '2plus1d', 'ir', 'ip')
 class BlockConfig:
   """Settings that all blocks of a network share.
 
-  conv, norm: makers of convolutions and norms; inner_norm: of those inside a (2+1)D convolution.
-  middle: width between the halves of a (2+1)D convolution: 'conv', from its own input and output
-  (VMZ), 'block', from those of the block's first (torchvision), or 'same', its output's (S3D).
-  time_first: the temporal half comes first (PyTorchVideo). depthwise: it
-  has one group a channel. split_shortcut: a projection is two pointwise convolutions too
-  (MMAction). pooled_shortcut: one that strides averages 3x3 pixels first, and is no more than that
-  where the width stays (bLResNet).
-  sts: settings of STSConv for every convolution of a block that looks through time, None = plain.
-  mix: makes what mixes
-  frames before the first convolution. mix_shortcut: whether 'all' shortcuts see mixed frames too, a
-  'projection', or none (''). se: squeeze-excitation at the end of the branch, to a part of so many
-  of its width. last_scale: how the scale of a branch's last norm starts.
+  Attributes:
+    conv, norm: make convolutions and norms.
+    inner_norm: makes the norms inside (2+1)D convolutions, None = norm.
+    middle: width between the halves of a (2+1)D convolution: 'conv', from its own input and output
+      (VMZ), 'block', from those of the block's first convolution (torchvision), or 'same', its
+      output width (S3D).
+    time_first: the temporal half of a (2+1)D convolution comes first (PyTorchVideo).
+    depthwise: the temporal half of a (2+1)D convolution is depthwise.
+    split_shortcut: a projection shortcut is two pointwise convolutions (MMAction).
+    pooled_shortcut: a strided shortcut begins with a 3x3 average pool, and has no projection where
+      the width stays (bLResNet).
+    sts: settings of STSConv for every convolution of a block with a temporal kernel, None = plain
+      convolutions.
+    mix: makes the layer that mixes frames before the first convolution.
+    mix_shortcut: shortcuts that take the mixed frames too: 'all', a 'projection', or none ('').
+    se: reduction of the squeeze-and-excitation at the end of the branch, 0 = none.
+    last_scale: initializer of the scale of a branch's last norm.
   """
 
   conv: Callable
@@ -61,7 +66,8 @@ class BlockConfig:
   def through_time(
     self, features: int, kernel: Triple, strides: Triple = (1, 1, 1), groups: int = 1, *, name: str
   ):
-    """A convolution padded to keep its size, STS where asked for."""
+    """Returns a convolution padded to keep its size; an STS convolution, where set, if the kernel
+    is longer than a frame."""
     if kernel[0] > 1 and self.sts is not None:
       settings = {'dtype': self.conv.keywords['dtype'], **self.sts}
       return STSConv(features, kernel, strides, groups, name=name, **settings)
@@ -70,8 +76,8 @@ class BlockConfig:
 
 
 def block_config(net: nn.Module, sts: STS | None = None, **special: Any) -> BlockConfig:
-  """BlockConfig by the settings that all backbones have, norm, dtype and zero_last, and those that
-  some have."""
+  """Returns the BlockConfig of a backbone: its norm, dtype and zero_last, and the `special`
+  settings."""
   norm = make_norm(net.norm, net.dtype)
   inner = functools.partial(norm, eps=net.norm.inner_eps) if net.norm.inner_eps else None
   return BlockConfig(
@@ -85,20 +91,20 @@ def block_config(net: nn.Module, sts: STS | None = None, **special: Any) -> Bloc
 
 
 def make_norm(norm: Norm, dtype: Any) -> Callable:
-  """Maker of BatchNorm layers."""
+  """Returns a function that makes BatchNorm layers."""
   settings = dict(eps=norm.eps, group_size=norm.group_size, bn_decay=norm.decay)
   return functools.partial(BatchNorm, **settings, dtype=dtype)
 
 
 def middle_width(inputs: int, outputs: int) -> int:
-  """Width M between the halves of a (2+1)D convolution that gives it the parameters of the 3x3x3 it
-  replaces. (Tran et al. 2018, sec. 3.5.)"""
+  """Returns the width M between the halves of a (2+1)D convolution with as many parameters as the
+  3x3x3 convolution in its place. (Tran et al. 2018, sec. 3.5.)"""
   return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
 
 
 class Conv2Plus1D(nn.Module):
-  """1x3x3, norm, ReLU, 3x1x1 (or the other way round), with `middle` channels between; strides in
-  (time, space)."""
+  """(2+1)D convolution: 1x3x3, norm, ReLU, 3x1x1 (or the other way round), with `middle` channels
+  between; strides in (time, space)."""
 
   features: int
   strides: tuple[int, int]
@@ -122,8 +128,8 @@ class Conv2Plus1D(nn.Module):
 
 
 class Interaction(nn.Module):
-  """1x1x1, norm, then depthwise 3x3x3: ip-CSN keeps the interaction of channels (Tran et al. 2019,
-  sec. 3.3)."""
+  """1x1x1 convolution, norm, then a depthwise 3x3x3. The 1x1x1 of ip-CSN keeps the interaction of
+  channels (Tran et al. 2019, sec. 3.3)."""
 
   features: int
   strides: tuple[int, int]
@@ -141,15 +147,21 @@ class Interaction(nn.Module):
 
 
 class Block(nn.Module):
-  """Residual block: two convolutions of kind `kind`, or with bottleneck=True one between two
-  pointwise ones.
+  """Residual block: two convolutions of kind `kind`, or, with bottleneck=True, one between two
+  pointwise ones. A projection shortcut is there where shape or width change.
 
-  kind: '2d' 1x3x3, which never strides in time; '3d' 3x3x3; '2plus1d'; 'ir' depthwise 3x3x3; 'ip'
-  the same after a 1x1x1.
-  features: width inside; out: of the result. strides: (time, space). first: frames that a
-  bottleneck's first convolution
-  looks at. dilation: in space, of '2d'. mixed: whether config.mix is there. last_relu: a ReLU after
-  the sum. The projection shortcut is there when shape or width change.
+  Attributes:
+    kind: '2d' 1x3x3, which never strides in time; '3d' 3x3x3; '2plus1d'; 'ir' depthwise 3x3x3; 'ip'
+      the same after a 1x1x1.
+    features: width inside.
+    out: width of the output.
+    strides: (time, space).
+    bottleneck: three convolutions instead of two.
+    first: temporal kernel size of a bottleneck's first convolution.
+    dilation: in space, of kind '2d'.
+    mixed: whether config.mix comes before the first convolution.
+    config: shared settings.
+    last_relu: a ReLU after the sum.
   """
 
   kind: str
@@ -165,7 +177,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
-    """relu(shortcut + residual)."""
+    """Returns relu(shortcut + residual)."""
     config, y = self.config, x
     t, s = (1 if self.kind == '2d' else self.strides[0]), self.strides[1]
     projects = (t, s) != (1, 1) or x.shape[-1] != self.out
@@ -222,7 +234,7 @@ class Block(nn.Module):
     return nn.relu(y) if relu else y
 
   def _conv(self, width: int, strides: tuple[int, int], middle: int, name: str) -> Callable:
-    """The convolution that the kind stands for, as function(x, train)."""
+    """Returns the convolution of the block's kind, as function(x, train)."""
     t, s = strides
     if self.kind == '2plus1d':
       same = width if self.config.middle == 'same' else middle
@@ -242,10 +254,18 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-  """`depth` blocks at one resolution; the first one strides. first: frames of the first
-  convolutions, a pattern that repeats over the blocks. mixed: which blocks mix frames. nonlocals:
-  blocks after which a non-local block follows, made by `attend`. last_relu: whether the last block
-  ends in a ReLU. remat: recompute each block in the backward pass."""
+  """`depth` blocks at one resolution; the first one strides.
+
+  Attributes:
+    first: temporal kernel sizes of the bottlenecks' first convolutions, a pattern that repeats over
+      the blocks.
+    mixed: per block, whether it mixes frames.
+    nonlocals: numbers of the blocks that are followed by a non-local block.
+    attend: makes non-local blocks.
+    last_relu: whether the last block ends in a ReLU.
+    remat: recompute each block in the backward pass.
+    depth, kind, features, out, strides, bottleneck, config, dilation: see Block.
+  """
 
   depth: int
   kind: str
@@ -264,7 +284,7 @@ class Stage(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
-    """The blocks one after another."""
+    """Returns x after all blocks."""
     block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
     for i in range(self.depth):
       x = block(
@@ -286,8 +306,8 @@ class Stage(nn.Module):
 
 
 class Stem(nn.Module):
-  """7x7 convolution with spatial stride 2, `frames` long; or with `middle` channels, 1x7x7 then
-  3x1x1. Norm, ReLU."""
+  """Stem: 7x7 convolution with spatial stride 2, `frames` long; with `middle` channels, 1x7x7 then
+  3x1x1. Norm and ReLU follow."""
 
   frames: int
   features: int
@@ -296,7 +316,7 @@ class Stem(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t v z d']:
-    """(B, T, H / 2, W / 2, features)."""
+    """Returns (B, T, H / 2, W / 2, features)."""
     config, frames = self.config, 1 if self.middle else self.frames
     norm = (config.inner_norm or config.norm) if self.middle else config.norm
     kernel, padding = (frames, 7, 7), (frames // 2, 3, 3)
@@ -311,12 +331,13 @@ class Stem(nn.Module):
 
 
 class ResNet(types.Backbone):
-  """A post-activation ResNet over clips; the Backbone of a family adds what only its networks have.
+  """A post-activation ResNet over clips; the Backbone of a family adds the settings that only its
+  networks have.
 
   Attributes:
     depths: blocks of res2 to res5.
     bottleneck: whether blocks have three convolutions, or two.
-    stem: frames of the first convolution, or '2plus1d'.
+    stem: temporal kernel size of the stem, or '2plus1d'.
     convs: kind of convolution of each stage, see KINDS.
     time_strides, space_strides: of each stage.
     pool1: max pool after the stem.
@@ -379,24 +400,24 @@ class ResNet(types.Backbone):
     return Features(maps=(x,), pooled=pooled)
 
   def scaled(self, channels: int) -> int:
-    """A number of channels times `width`."""
+    """Returns a number of channels times `width`, rounded."""
     return max(1, round(channels * self.width))
 
   def stem_width(self) -> int:
-    """Channels between the convolutions of the stem '2plus1d'. VMZ's and torchvision's constant;
-    the rule for middle widths says 83."""
+    """Returns the channels between the two convolutions of the stem '2plus1d'. VMZ and torchvision
+    have 45; `middle_width` gives 83."""
     return 45
 
   def block_settings(self) -> dict[str, Any]:
-    """Fields of BlockConfig that the family sets."""
+    """Returns the fields of BlockConfig that the family sets."""
     return {}
 
   def stage_settings(self, stage: int) -> dict[str, Any]:
-    """Fields of Stage that the family sets, for stage 0 (res2) to 3 (res5)."""
+    """Returns the fields of Stage that the family sets, for stage 0 (res2) to 3 (res5)."""
     return {}
 
   def after_stage(self, stage: int, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u h w c']:
-    """Layer after a stage: none, or a pool through time."""
+    """Applies the layer after a stage: none, or a pool through time."""
     return x
 
   def check(self, token_mask: Mask | None, frames: int) -> None:
@@ -413,14 +434,14 @@ class ResNet(types.Backbone):
 
 
 def check_stages(net: nn.Module, *names: str) -> None:
-  """Raises ValueError where a setting has not one value for each of the four stages."""
+  """Raises ValueError where a setting does not have four values, one for each stage."""
   for name in names:
     if len(getattr(net, name)) != 4:
       raise ValueError(f'{name}={getattr(net, name)}: give four values, for res2 to res5')
 
 
 def check_choices(settings: Any, **choices: Sequence[str]) -> None:
-  """Raises ValueError where a setting is a string and none of its choices."""
+  """Raises ValueError where a setting is a string that is none of its choices."""
   for name, allowed in choices.items():
     value = getattr(settings, name)
     if isinstance(value, str) and value not in allowed:
@@ -428,7 +449,7 @@ def check_choices(settings: Any, **choices: Sequence[str]) -> None:
 
 
 def make_non_local(settings: NonLocal, dtype: Any) -> Callable:
-  """Maker of non-local blocks."""
+  """Returns a function that makes non-local blocks."""
   return functools.partial(
     temporal.NonLocal,
     kind=settings.kind,
@@ -440,15 +461,15 @@ def make_non_local(settings: NonLocal, dtype: Any) -> Callable:
 
 
 def pool_stage(x: Float[Array, 'b t h w c'], pool: str) -> Float[Array, 'b u h w c']:
-  """Frames pooled after a stage: 'max' or 'avg' of three at stride 2, 'half', the larger of two, or
-  '', not at all."""
+  """Returns the frames pooled after a stage: 'max' or 'avg' of three at stride 2, 'half', the
+  maximum of two at stride 2, or '', no pool."""
   if pool == 'half':
     return max_pool(x, (2, 1, 1), (2, 1, 1))
   return temporal.pool_frames(x, pool) if pool else x
 
 
 def check_pools(pools: Sequence[str], frames: int) -> None:
-  """Raises ValueError for a number of frames that the pools after stages cannot halve each."""
+  """Raises ValueError for a number of frames that the pools after stages cannot halve."""
   halvings = sum(pool in ('max', 'avg') for pool in pools)
   if frames % 2**halvings and frames > 1:
     raise ValueError(
@@ -462,8 +483,7 @@ def check_pools(pools: Sequence[str], frames: int) -> None:
 
 
 def check_nonlocals(blocks: Sequence[Sequence[int]], depths: Sequence[int]) -> None:
-  """Raises ValueError where a stage of so many blocks has none of the numbers after which non-local
-  blocks follow."""
+  """Raises ValueError where non-local blocks should follow a block that its stage does not have."""
   if len(blocks) != 4:
     raise ValueError(f'non_local.blocks={blocks}: give four values, for res2 to res5')
   for stage, (places, depth) in enumerate(zip(blocks, depths), start=2):

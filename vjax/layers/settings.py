@@ -63,13 +63,13 @@ class TemporalModule:
   """Layer that mixes frames between 2D convolutions, see layers.temporal.
 
   Attributes:
-    kind: 'tam', 'tsm', '' = nothing.
+    kind: 'tam', 'tsm', '' = none.
     where: in ResNets, 'all' blocks, the 'bottom' or 'top' half, 'uniform' (every second), or their
       numbers.
     taps, blend, dense, init: of layers.temporal.TAM.
-    in_shortcut: a projection shortcut sees what TAM made (first releases of TAM-ResNet).
-    fraction: of channels that TSM shifts each way, 8 = an eighth.
-    whole_block: TSM shifts what the shortcut sees too.
+    in_shortcut: a projection shortcut takes the output of TAM (first releases of TAM-ResNet).
+    fraction: TSM shifts 1 / fraction of the channels each way, 8 = an eighth.
+    whole_block: TSM shifts the input of the shortcut too.
   """
 
   kind: str = ''

@@ -1,6 +1,7 @@
 """STS convolution: half of the output channels static (within a frame), half dynamic (through
-time), with the parameters of the 3D convolution it replaces.  (In Defense of Image Pre-Training for
-Spatiotemporal Recognition, ECCV 2022, sec. 3.3.)
+time), with the parameters of the 3D convolution in its place.
+
+(In Defense of Image Pre-Training for Spatiotemporal Recognition, ECCV 2022, sec. 3.3.)
 """
 
 from typing import Any
@@ -17,19 +18,21 @@ VARIANTS = ('sts', 'no_split', 'dilated', 'plain')
 
 
 class STSConv(nn.Module):
-  """A convolution over time, height and width as layers.conv.Conv3D, its kernel (kT, k, k, C /
-  groups, features) shared out: the first outputs are static, the rest an ordinary 3D convolution.
+  """A convolution over time, height and width as layers.conv.Conv3D. Its kernel (kT, k, k, C /
+  groups, features) is divided: the first outputs are static, the rest an ordinary 3D convolution.
 
   Static outputs of a 3x3x3 kernel: the middle slice as a 2D convolution, plus the first slice as
-  nine taps along rows, plus the last slice as nine taps along columns. Of a 3x1x1 or 5x1x1 kernel:
-  its taps along rows for the first half of them, along columns for the second.
+  nine taps along rows, plus the last slice as nine taps along columns. Static outputs of a 3x1x1 or
+  5x1x1 kernel: its taps along rows for the first half of the outputs, along columns for the second.
 
-  strides: (time, space, space); static outputs take every time-th frame. ratio: static to dynamic
-  parts. variant: 'sts';
-  'no_split': static outputs use the middle slice alone (table 10); 'dilated': first and last slice
-  are 2D convolutions of `dilation` (app. B.2); 'plain': no static part. lines: 'flat': rows and
-  columns are laid end to end, so that taps at an edge reach into the next line, as released;
-  'aligned': each line by itself, padded with zeros.
+  Attributes:
+    strides: (time, space, space); static outputs take every time-th frame.
+    ratio: static to dynamic parts.
+    variant: 'sts'; 'no_split': static outputs use the middle slice alone (table 10); 'dilated':
+      first and last slice are 2D convolutions of `dilation` (app. B.2); 'plain': no static part.
+    dilation: of the variant 'dilated'.
+    lines: 'flat': rows and columns are laid end to end, so that taps at an edge read the next line,
+      as released; 'aligned': each line by itself, padded with zeros.
   """
 
   features: int
@@ -45,8 +48,10 @@ class STSConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u v z d']:
-    """[static, dynamic] along the channels. Raises ValueError for kernels, groups and sizes that
-    cannot be shared out."""
+    """Returns [static, dynamic] along the channels.
+
+    Raises ValueError for kernels, groups and sizes that cannot be divided.
+    """
     self._check(x.shape)
     shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
     kernel = jnp.asarray(self.param('kernel', self.kernel_init, shape, jnp.float32), self.dtype)
@@ -57,7 +62,7 @@ class STSConv(nn.Module):
     still, moving, groups = x, x, (1, 1)
     if (
       self.groups > 1
-    ):  # every output sees the inputs of its group, so inputs are shared out as outputs are
+    ):  # an output depends on the inputs of its group: inputs are divided as outputs are
       first = self.groups * static // self.features
       groups = (first, self.groups - first)
       still, moving = jnp.split(x, [x.shape[-1] * first // self.groups], axis=-1)
@@ -67,7 +72,7 @@ class STSConv(nn.Module):
     return jnp.concatenate([parts(still, kernel[..., :static], groups[0]), dynamic], axis=-1)
 
   def _patches(self, x, kernel, groups: int):
-    """Static outputs of a 3x3x3 kernel."""
+    """Returns the static outputs of a 3x3x3 kernel."""
     s = self.strides[1]
     still = lambda slice_, dilation: conv3d(
       x,
@@ -88,12 +93,12 @@ class STSConv(nn.Module):
     return still(1, 1) + along_rows + along_columns
 
   def _pixels(self, x, kernel, groups: int):
-    """Static outputs of a kx1x1 kernel."""
+    """Returns the static outputs of a kx1x1 kernel."""
     if self.variant == 'no_split':
       middle = self.kernel[0] // 2
       return conv3d(x, kernel[middle : middle + 1], groups=groups)
     half, line = kernel.shape[-1] // 2, kernel[:, 0, 0]
-    if not half:  # a single static output, of a tiny network, looks along columns
+    if not half:  # a single static output, in a tiny network: taps along columns
       return _along(x.swapaxes(2, 3), line, 1, groups, self.lines).swapaxes(2, 3)
     along_rows = _along(x, line[..., :half], 1, groups, self.lines)
     along_columns = _along(x.swapaxes(2, 3), line[..., half:], 1, groups, self.lines).swapaxes(2, 3)
@@ -127,13 +132,13 @@ class STSConv(nn.Module):
 
 
 def static_width(features: int, ratio: tuple[int, int]) -> int:
-  """Number of static among `features` outputs: half of them, or another share, rounded down to an
-  even number."""
+  """Returns the number of static outputs among `features`: half of them, or another share, rounded
+  down to an even number."""
   return features // 2 if ratio[0] == ratio[1] else features * ratio[0] // sum(ratio) // 2 * 2
 
 
 def _along(x, taps, stride: int, groups: int, lines: str):
-  """Convolution along the rows of every frame (B, T, H, W, C) with taps (k, C / groups, D)."""
+  """Convolves along the rows of every frame (B, T, H, W, C) with taps (k, C / groups, D)."""
   b, t, h, w, _ = x.shape
   kernel, reach = taps[None, None], taps.shape[0] // 2
   if lines == 'aligned':
@@ -144,9 +149,11 @@ def _along(x, taps, stride: int, groups: int, lines: str):
 
 
 def static_outputs(net: nn.Module, video: Any) -> dict[str, int]:
-  """{name of a kernel in params: its first outputs that are static} of every STS convolution of a
-  network, for `inflate.reweight`. video: clips (B, T, H, W, C), or their shapes; nothing is
-  computed."""
+  """Returns {name of a kernel in params: number of its static outputs, which come first} for every
+  STS convolution of a network, for `inflate.reweight`.
+
+  video: clips (B, T, H, W, C), or their shapes; nothing is computed.
+  """
   found = {}
 
   def note(call, args, kwargs, context):

@@ -1,5 +1,5 @@
-"""Layers that mix frames in the unified framework: TAM, TSM, non-local blocks; and
-squeeze-excitation, pooling through time.
+"""Layers that mix frames in the unified framework: TAM, TSM and non-local blocks; also
+squeeze-and-excitation and pooling through time.
 
 (Chen et al., Deep Analysis of CNN-based Spatio-temporal Representations, CVPR 2021, sec. 3; each
 module's own paper below.)
@@ -21,13 +21,15 @@ from vjax.layers.norm import BatchNorm
 
 
 class TAM(nn.Module):
-  """Temporal aggregation (Fan et al., NeurIPS 2019): relu of the blend of `taps` neighboring
-  frames, each weighted per channel, zeros beyond the clip. Tap i looks at frame t + i - taps // 2.
+  """Temporal aggregation module (Fan et al., NeurIPS 2019): ReLU of the blend of `taps` neighboring
+  frames, each weighted per channel, zeros beyond the clip.
 
-  blend: 'sum' or 'max' of the weighted frames. dense: every tap is a full C x C map ("Conv." of the
-  paper's table 5).
-  start: 'ibm': each tap N(0, 2 / C), as released, which makes nothing of pre-trained features at
-  the start; 'identity': the middle tap 1, the others 0.
+  Attributes:
+    taps: odd number; tap i is for frame t + i - taps // 2.
+    blend: 'sum' or 'max' of the weighted frames.
+    dense: every tap is a full C x C map ("Conv." of the paper's table 5).
+    start: initialization. 'ibm': each tap N(0, 2 / C), as released, which loses pre-trained
+      features at the start; 'identity': the middle tap 1, the others 0.
   """
 
   taps: int = 3
@@ -38,8 +40,8 @@ class TAM(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w c']:
-    """The clip with its frames mixed. Raises ValueError for an even number of taps or an unknown
-    blend or start."""
+    """Returns the clip with its frames mixed. Raises ValueError for an even number of taps or an
+    unknown blend or start."""
     if (
       self.taps % 2 == 0
       or self.blend not in ('sum', 'max')
@@ -71,8 +73,8 @@ class TAM(nn.Module):
 
 
 def shift(x: Float[Array, 'b t h w c'], fraction: int = 8) -> Float[Array, 'b t h w c']:
-  """TSM (Lin et al., ICCV 2019): the first C / fraction channels come from the next frame, as many
-  from the one before, zeros beyond the clip."""
+  """Temporal shift, TSM (Lin et al., ICCV 2019): the first C / fraction channels come from the next
+  frame, as many from the frame before, zeros beyond the clip."""
   fold = x.shape[-1] // fraction
   zeros = jnp.zeros_like(x[:, :1])
   later, earlier = jnp.concatenate([x[:, 1:], zeros], 1), jnp.concatenate([zeros, x[:, :-1]], 1)
@@ -85,10 +87,13 @@ class NonLocal(nn.Module):
   """Non-local block (Wang et al., CVPR 2018): x + norm(out(sum over positions of weight x g)), the
   identity at the start.
 
-  kind: 'softmax' of the products, or 'dot': the products over their number. scaled: products are
-  divided by the root of the inner width first (PySlowFast; with softmax only). pool: keys and
-  values from a map max-pooled by `size` of (time, height, width), 'before' their projections
-  (PySlowFast), 'after' them (TSM), or '' for none.
+  Attributes:
+    kind: weights: 'softmax' of the products, or 'dot', the products divided by their number.
+    scaled: products are first divided by the square root of the inner width (PySlowFast; with
+      softmax only).
+    pool: max-pools keys and values by `size`, 'before' their projections (PySlowFast), 'after' them
+      (TSM), or '' for no pool.
+    size: of the pool in (time, height, width).
   """
 
   kind: str = 'softmax'
@@ -100,8 +105,10 @@ class NonLocal(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t h w c']:
-    """The clip with what every position gathers from all others added. Raises ValueError for an
-    unknown kind or pool, or a map smaller than `size`."""
+    """Returns the clip, plus at each position the weighted sum over all positions.
+
+    Raises ValueError for an unknown kind or pool, or a map smaller than `size`.
+    """
     if self.kind not in ('softmax', 'dot') or self.pool not in ('before', 'after', ''):
       raise ValueError(
         f"kind={self.kind!r}, pool={self.pool!r}: need 'softmax' or 'dot', 'before', 'after' or ''"
@@ -133,10 +140,11 @@ class NonLocal(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-  """Channels scaled by what two layers make of their means over the clip (Hu et al., CVPR 2018),
-  with biases.
+  """Squeeze-and-excitation: sigmoid channel gates from features averaged over the clip, by two
+  layers with biases (Hu et al., CVPR 2018).
 
-  width: of the layer between.
+  Attributes:
+    width: of the layer between.
   """
 
   width: int
@@ -152,8 +160,8 @@ class SqueezeExcite(nn.Module):
 
 
 def pool_frames(x: Float[Array, 'b t h w c'], kind: str = 'max') -> Float[Array, 'b u h w c']:
-  """Every second frame of windows of three: their 'max', or 'avg', zeros beyond the clip counted
-  (as released)."""
+  """Pools windows of three frames at stride 2: 'max', or 'avg', which counts the zeros beyond the
+  clip (as released)."""
   window, strides, padding = (3, 1, 1), (2, 1, 1), ((1, 1), (0, 0), (0, 0))
   if kind == 'max':
     return max_pool(x, window, strides, padding)

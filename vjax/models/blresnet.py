@@ -1,5 +1,5 @@
-"""bLResNet with TAM: of every two frames one is seen at half the resolution, the other by a thin
-branch.
+"""bLResNet with TAM: of every two frames, one passes a big branch at half the resolution, the other
+a thin branch at full resolution.
 
 (Fan et al., More is less, NeurIPS 2019; Chen et al., Big-Little Net, ICLR 2019; alpha = 2, beta = 4
 as released.)
@@ -30,9 +30,11 @@ CLIP = (8, 224)
 
 
 class BigLittle(nn.Module):
-  """Frames mixed; the second of each pair through depth - 1 bottlenecks at half the resolution, the
-  first through few thin ones; their sum through one more, which strides. One map for each pair of
-  frames."""
+  """Big-little stage: makes one map of each pair of frames.
+
+  Frames are mixed. The second frame of each pair passes depth - 1 bottlenecks at half the
+  resolution, the first frame a few thin ones. Their sum passes one more bottleneck, which strides.
+  """
 
   depth: int
   out: int
@@ -68,12 +70,16 @@ class BigLittle(nn.Module):
 
 
 class Backbone(types.Backbone):
-  """Big-little stages with TAM before each, then plain bottlenecks with TAM inside, on one map for
-  two frames.
+  """bLResNet: three big-little stages with TAM before each, then a stage of bottlenecks with TAM in
+  each block. Every two frames become one map.
 
-  depths: blocks of the four stages. alpha: the little branch is so many times thinner; beta: and
-  shorter. temporal: TAM, or kind '' to leave it out; norm, temporal: see layers.settings. width:
-  multiplies every width, for tiny models.
+  Attributes:
+    depths: blocks of the four stages.
+    alpha: the width of the little branch is divided by this.
+    beta: the depth of the little branch is divided by this.
+    temporal: TAM, or kind '' for none; see layers.settings.
+    norm: see layers.settings.
+    width: multiplies every width, for tiny models.
   """
 
   depths: Sequence[int]
@@ -91,8 +97,11 @@ class Backbone(types.Backbone):
   def __call__(
     self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
-    """maps: the last stage's (B, T / 2, H / 32, W / 32, D); pooled: its mean (B, D), float32 at
-    least. Raises ValueError for a mask, and for an odd number of frames."""
+    """Returns features: maps, the last stage's (B, T / 2, H / 32, W / 32, D); pooled, its mean (B,
+    D), float32 at least.
+
+    Raises ValueError for a mask, and for an odd number of frames.
+    """
     if token_mask is not None:
       raise ValueError(
         'token_mask is given, but bLResNet has no tokens to leave out: use models/vit.py for '
@@ -128,7 +137,7 @@ class Backbone(types.Backbone):
     )
 
   def _stem(self, x, base: int, mix: Callable, config: BlockConfig, train: bool):
-    """One map of a quarter of the resolution for each pair of frames."""
+    """Returns one map of a quarter of the resolution for each pair of frames."""
 
     def unit(x, width, kernel, stride, name, relu=True):
       x = config.conv(
@@ -151,12 +160,12 @@ class Backbone(types.Backbone):
 
 
 def twice(x: Float[Array, 'b t h w c']) -> Float[Array, 'b u h w c']:
-  """Every frame two times in a row."""
+  """Returns the clip with every frame repeated once."""
   return jnp.repeat(x, 2, axis=1)
 
 
 def nearest(x: Float[Array, 'b t h w c'], size: tuple[int, int]) -> Float[Array, 'b t v z c']:
-  """Frames (H, W) enlarged to `size` by repeating pixels: output pixel i shows floor(i H /
-  size)."""
+  """Returns frames (H, W) enlarged to `size` by nearest-neighbor upsampling: output pixel i is
+  input pixel floor(i H / size)."""
   rows, columns = (jnp.arange(n) * old // n for n, old in zip(size, x.shape[2:4]))
   return x[:, :, rows][:, :, :, columns]

@@ -1,5 +1,5 @@
-"""Channel-separated networks: depthwise 3x3x3 convolutions, 'ir' alone or 'ip' after a 1x1x1 that
-keeps the interaction of channels.
+"""Channel-separated networks (CSN), whose 3x3x3 convolutions are depthwise: 'ir' alone, 'ip' after
+a 1x1x1 convolution that keeps the interaction of channels.
 
 (Tran et al., ICCV 2019.)
 """
@@ -35,7 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
     depths=(3, 8, 36, 3), bottleneck=True, stem=3, convs=('ip', 'ip', 'ip', 'ip'),
     time_strides=(1, 2, 2, 2), pool1=True,
   ),
-  # VMZ's, whose weights MMAction's are: another eps.
+  # VMZ, with another eps. MMAction's weights are VMZ's.
   'vmz_ir_csn_r50': dict(
     depths=(3, 4, 6, 3), bottleneck=True, stem=3, convs=('ir', 'ir', 'ir', 'ir'),
     time_strides=(1, 2, 2, 2), pool1=True, norm=Norm(eps=1e-3),
@@ -72,4 +72,4 @@ CLIP = (8, 224)
 
 class Backbone(ResNet):
   """ir-CSN or ip-CSN, by `convs`; see MODELS for the published settings and layers.resnet.ResNet
-  for what they mean."""
+  for their meaning."""

@@ -1,7 +1,7 @@
-"""InceptionV1 over clips: frame-wise (TSN), with TAM or TSM, as I3D and as S3D.
+"""InceptionV1 over clips: per frame (TSN), with TAM or TSM, as I3D and as S3D.
 
 (Szegedy et al. 2015 with batch norm; Carreira & Zisserman 2017; Xie et al. 2018; in the form of
-Chen et al. 2021, sec. 3, which is torchvision's: the branch that is called 5x5 has 3x3 kernels.)
+Chen et al. 2021, sec. 3, which is torchvision's: the branch called 5x5 has 3x3 kernels.)
 """
 
 import functools
@@ -21,7 +21,8 @@ from vjax.layers.resnet import check_choices, make_norm
 from vjax.layers.settings import Norm, TemporalModule
 from vjax.types import Features, Mask
 
-# Of each module: 1x1, (1x1 before 3x3, 3x3), (1x1 before the second 3x3, it), 1x1 after the pool.
+# Widths of each module: 1x1; (1x1 before the first 3x3, first 3x3); (1x1 before the second 3x3,
+# second 3x3); 1x1 after the pool.
 MODULES = {
   '3a': (64, (96, 128), (16, 32), 32),
   '3b': (128, (128, 192), (32, 96), 64),
@@ -59,10 +60,10 @@ CLIP = (8, 224)
 
 
 class Unit(nn.Module):
-  """Convolution, norm, ReLU; of kind 's3d' and longer than a frame: 1x3x3 and 3x1x1, each with norm
-  and ReLU.
+  """Convolution, norm and ReLU.
 
-  split_bias: whether the 3x1x1 has a bias, as the released S3D's has.
+  With kind 's3d', a 3x3x3 convolution is split into 1x3x3 and 3x1x1, each followed by norm and
+  ReLU. The 3x1x1 has a bias, as in the released S3D.
   """
 
   features: int
@@ -91,7 +92,7 @@ class Unit(nn.Module):
 
 
 class Module(nn.Module):
-  """The four branches of an inception module, side by side along the channels."""
+  """Inception module: four branches, concatenated along the channels."""
 
   widths: tuple
   unit: Any
@@ -115,19 +116,22 @@ class Module(nn.Module):
 class Backbone(types.Backbone):
   """InceptionV1.
 
-  kind: '2d', 'i3d' or 's3d'. pool_time: three halvings of the frames, '' = none: of kind '2d' by
-  pools of their own, 'max'
-  or 'avg', of the 3D kinds by the strides of the last three pools, 'max'. pool: 'max' or 'avg', all
-  four pools of the 3D kinds, in space too, with and without pool_time (as released). temporal:
-  kind 'tam', after conv1 to conv3 and every module, 'tsm', before every module, or none; norm and
-  temporal: see layers.settings.
-  depthwise: S3D's temporal convolutions have one group a channel. legacy_pool4: I3D's last pool is
-  two frames long and drops one (the paper's 33.6 GMACs). width: multiplies every width, for tiny
-  models.
+  Attributes:
+    kind: '2d', 'i3d' or 's3d'.
+    pool_time: halves the frames three times, '' = not at all. Kind '2d' has pools of its own for
+      this, 'max' or 'avg'; the 3D kinds use the strides of the last three pools, 'max'.
+    pool: 'max' or 'avg', for all four pools of the 3D kinds, in space too, with and without
+      pool_time (as released).
+    temporal: TAM (kind 'tam') after conv1 to conv3 and after every module, TSM (kind 'tsm') before
+      every module, or none; see layers.settings.
+    depthwise: S3D's temporal convolutions are depthwise.
+    legacy_pool4: I3D's last pool is two frames long and drops one frame (the paper's 33.6 GMACs).
+    width: multiplies every width, for tiny models.
+    norm: see layers.settings.
 
   DIFFERS(paper): S3D's last pool is two frames long without padding, so without pool_time the last
-  stage has a frame less, as released. TSM on InceptionV1, which no release has, shifts what goes
-  into each module.
+  stage has a frame less, as released. TSM on InceptionV1, which no release has, shifts the input of
+  each module.
   """
 
   kind: str = '2d'
@@ -144,9 +148,12 @@ class Backbone(types.Backbone):
   def __call__(
     self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
-    """maps: the last module's (B, T', H / 32, W / 32, D); pooled: its mean (B, D), float32 at
-    least. Raises ValueError for a mask, settings it does not know, or frames that its pools cannot
-    halve or leave none of."""
+    """Returns features: maps, the last module's (B, T', H / 32, W / 32, D); pooled, its mean (B,
+    D), float32 at least.
+
+    Raises ValueError for a mask, for unknown settings, and for a number of frames that the pools
+    cannot halve or would reduce to none.
+    """
     self._check(token_mask, video.shape[1])
     scale = lambda width: max(1, round(width * self.width))
     norm = make_norm(self.norm, self.dtype)
@@ -180,7 +187,7 @@ class Backbone(types.Backbone):
     return temporal.TAM(**settings, dtype=self.dtype, name=name)(x)
 
   def _pool(self, x, number: int):
-    """pool1 to pool4."""
+    """Applies the pool of this number, 1 to 4."""
     if self.kind == '2d':
       size = 2 if number == 4 else 3
       x = _ceil_max_pool(x, size)

@@ -1,8 +1,8 @@
-"""Multiscale vision transformers: attention on pooled queries, keys and values, wider and coarser
-from stage to stage.
+"""Multiscale vision transformers (MViT): attention on pooled queries, keys and values. From stage
+to stage the width grows and the token grid gets coarser.
 
-Fan et al. 2021 (MViT), Li et al. 2022 (MViTv2), and the one of Liang et al. 2022 (MultiTrain)
-without class token.
+Fan et al. 2021 (MViT), Li et al. 2022 (MViTv2), and the MViT without class token of Liang et al.
+2022 (MultiTrain).
 """
 
 import math
@@ -29,15 +29,16 @@ PATCH = (2, 4, 4)  # strides of the patch embedding, whose kernel is 3x7x7
 class Flavor:
   """Differences between the papers' blocks.
 
-  positions: of tables added to the tokens, 'separable', 'joint' or '' for none. relative: axes of
-  the tables of relative
-  positions in every block, of 'thw', '' for none. widen: where a stage gets wider, in the
-  'attention' of its first
-  block or in the 'mlp' of the block before. raw_skip: a skip that widens projects x, not norm(x).
-  pool_all: queries pass a convolution in every block, not only where they lose resolution.
-  add_query:
-  attention adds the pooled queries to its output. eps: of the norms after pooling. official: starts
-  as PySlowFast does.
+  Attributes:
+    positions: tables added to the tokens: 'separable', 'joint' or '' for none.
+    relative: axes, of 'thw', of the tables of relative positions in every block; '' for none.
+    widen: where a stage gets wider: in the 'attention' of its first block, or in the 'mlp' of the
+      block before.
+    raw_skip: a shortcut that widens projects x, not norm(x).
+    pool_all: queries pass a convolution in every block, not only where the resolution drops.
+    add_query: attention adds the pooled queries to its output.
+    eps: of the norms after pooling.
+    official: parameters are initialized as in PySlowFast.
   """
 
   positions: str
@@ -85,7 +86,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 HEAD: dict[str, Any] = {}
 CLIP = (16, 224)
-# Distance of a clip's frames in the source, in frames, that the published weights are for.
+# Frame stride of the clips that the published weights are for.
 FRAME_STRIDES = {
   'mvit_v1_b_16x4': 4,
   'mvit_v1_b_32x3': 3,
@@ -102,9 +103,17 @@ FRAME_STRIDES = {
 
 @dataclass(frozen=True)
 class Layer:
-  """One block. attend, features: widths of its attention and of its output; query, key: strides
-  through (time, height, width); grid: of its input, which its tables of relative positions are for;
-  drop_path: rate."""
+  """Settings of one block.
+
+  Attributes:
+    attend: width of the attention.
+    features: width of the output.
+    heads: attention heads.
+    query: strides of the queries through (time, height, width).
+    key: strides of keys and values through (time, height, width).
+    grid: token grid of the input; the tables of relative positions are for it.
+    drop_path: rate of stochastic depth.
+  """
 
   attend: int
   features: int
@@ -116,16 +125,21 @@ class Layer:
 
   @property
   def rows(self) -> tuple[int, ...]:
-    """Rows of its tables of relative positions. Grids are floored here, as PySlowFast counts them;
-    at 312 px the pooled ones are larger, and the tables are interpolated in every forward pass."""
+    """Rows of the block's tables of relative positions.
+
+    Pooled grids are floored here, as in PySlowFast. At 312 px the pooled grids are larger than
+    that, and every forward pass interpolates the tables.
+    """
     of = lambda strides: tuple(n // s for n, s in zip(self.grid, strides))
     return relative.rows(of(self.query), of(self.key))
 
 
 class Pool(nn.Module):
-  """Tokens (B, N, heads * d) of a grid -> (B, N', heads, d) of a coarser one: a convolution of each
-  channel, its kernel the same for all heads, then a norm over each head. Tokens before those of the
-  grid (a class token) see the norm alone."""
+  """Pooling convolution: tokens (B, N, heads * d) of a grid -> (B, N', heads, d) of a coarser grid.
+
+  A depthwise convolution, whose kernel all heads share, then a norm over each head. Tokens before
+  those of the grid (a class token) skip the convolution.
+  """
 
   heads: int
   kernel: Grid
@@ -158,7 +172,9 @@ class Pool(nn.Module):
 
 class Attention(nn.Module):
   """Multi-head pooling attention: (B, N, C) -> (B, N', layer.attend), and the grid of its queries.
-  (Fan et al. 2021, sec. 3.1.)"""
+
+  (Fan et al. 2021, sec. 3.1.)
+  """
 
   layer: Layer
   flavor: Flavor
@@ -204,10 +220,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-  """Attention, then an MLP, each after a norm and around a skip: tokens (B, N, C) of a grid -> (B,
-  N', layer.features).
+  """Transformer block: tokens (B, N, C) of a grid -> (B, N', layer.features).
 
-  `grid` and `train` are positional so that `nn.remat` can take them as static.
+  Attention, then an MLP, each with a norm before it and a shortcut around both. `grid` and `train`
+  are positional so that `nn.remat` can take them as static.
   """
 
   layer: Layer
@@ -238,16 +254,22 @@ class Block(nn.Module):
 
 
 class Backbone(types.Backbone):
-  """MViT of len(depths) stages; the first block of each but the first halves rows and columns and
-  doubles heads and width.
+  """MViT of len(depths) stages. Each stage but the first halves rows and columns in its first
+  block, and has twice the heads and the width of the stage before.
 
-  flavor: an entry of FLAVORS; positions, relative, widen, pool_all, add_query: in place of its own,
-  see Flavor. frames,
-  crop: clips that positions are for; relative ones take other clips too, and are interpolated.
-  key_stride: through rows and columns of the keys in the first stage; halved from stage to stage,
-  so that all have as many keys. kernel: of poolings, None = stride + 1. class_token: what is read
-  out; without one, the mean of the tokens. drop_path: rate of the last block, rising linearly from
-  0.
+  Attributes:
+    flavor: an entry of FLAVORS.
+    depths: blocks of each stage.
+    frames, crop: frames, and side in pixels, of the clips that the position tables are for.
+      Relative tables take other clips too, and are interpolated.
+    width, heads: of the first stage.
+    key_stride: stride of the keys through rows and columns in the first stage. It halves from stage
+      to stage, so that all stages have as many keys.
+    kernel: of the pooling convolutions (time, height, width), None = stride + 1.
+    class_token: the pooled features are the class token; without it, the mean of the tokens.
+    drop_path: stochastic depth rate of the last block; the rate rises linearly from 0.
+    positions, relative, widen, pool_all, add_query: replace the flavor's, see Flavor; None = the
+      flavor's.
   """
 
   flavor: str
@@ -275,7 +297,7 @@ class Backbone(types.Backbone):
 
   @property
   def depth(self) -> int:
-    """Blocks of all stages."""
+    """Number of blocks of all stages."""
     return sum(self.depths)
 
   @nn.nowrap
@@ -285,7 +307,7 @@ class Backbone(types.Backbone):
 
   @nn.nowrap
   def layer_of(self, name: str) -> int:
-    """Returns the layer of a parameter; those of MViT have the names of ViT's."""
+    """Returns the layer of a parameter, see vit.layer_of: names are those of ViT."""
     return vit.layer_of(name, self.depth)
 
   @property
@@ -294,8 +316,10 @@ class Backbone(types.Backbone):
 
   @nn.nowrap
   def resolve_flavor(self) -> Flavor:
-    """The flavor with what is set in place of its own. Raises ValueError for one that there is not,
-    or such settings."""
+    """Returns the flavor, with the fields that this network replaces.
+
+    Raises ValueError for an unknown flavor and for values that the fields cannot have.
+    """
     if self.flavor not in FLAVORS:
       raise ValueError(f'flavor is {self.flavor!r}; it must be one of {", ".join(FLAVORS)}')
     names = ('positions', 'relative', 'widen', 'pool_all', 'add_query')
@@ -315,7 +339,7 @@ class Backbone(types.Backbone):
 
   @nn.nowrap
   def layers(self) -> list[Layer]:
-    """The blocks in order."""
+    """Returns the settings of the blocks in order."""
     found, grid, key = (
       [],
       position.grid_of((self.frames, self.crop, self.crop), PATCH),
@@ -337,8 +361,11 @@ class Backbone(types.Backbone):
 
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w c'], *, train: bool) -> Features:
-    """Features of clips (B, T, H, W, 3). Raises ValueError for an unknown flavor, a clip that the
-    positions are not for, or one whose frames and pixels the patches do not divide."""
+    """Returns features of clips (B, T, H, W, 3).
+
+    Raises ValueError for an unknown flavor, a clip that does not fit the position tables, or frames
+    that the patches do not divide.
+    """
     flavor = self.resolve_flavor()
     start, pool_start = _starts(flavor)
     small, layers = nn.initializers.normal(0.02), self.layers()
@@ -373,7 +400,7 @@ class Backbone(types.Backbone):
 
 
 def _starts(flavor: Flavor) -> tuple[attention.Init, attention.Init]:
-  """Initializers of linear layers and norms of blocks, and of poolings."""
+  """Returns the initializers of linear layers and norms in blocks, and those of pooling."""
   small, some = nn.initializers.normal(0.02), nn.initializers.constant(0.02)
   if flavor.official:
     return attention.Init(small, some, some), attention.Init(small, some, some)
@@ -391,8 +418,8 @@ def _pooled_grid(grid: Grid, strides: Grid) -> Grid:
 
 
 def _max_pool(x: Float[Array, 'b n c'], grid: Grid, strides: Grid) -> Float[Array, 'b m c']:
-  """Tokens of a grid pooled by the maximum over stride + 1 neighbors; those before the grid's
-  stay."""
+  """Returns the tokens of a grid, max-pooled over stride + 1 neighbors. Tokens before those of the
+  grid stay as they are."""
   if math.prod(strides) == 1:
     return x
   rest, kernel = x.shape[1] - math.prod(grid), tuple(s + 1 if s > 1 else 1 for s in strides)

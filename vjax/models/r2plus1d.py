@@ -69,7 +69,7 @@ MODELS: dict[str, dict[str, Any]] = {
     convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), split_shortcut=True,
     norm=Norm(eps=1e-3, inner_eps=1e-5), time_strides=(1, 2, 2, 2),
   ),
-  # Image pre-training (ECCV 2022, table 5): MMAction's without stride in time, with its
+  # Image pre-training (ECCV 2022, table 5): MMAction's without stride in time, with STS
   # convolution.
   'sts_r2plus1d_r34': dict(
     depths=(3, 4, 6, 3), bottleneck=False, pool1=True, stem='2plus1d', stem_middle=83,
@@ -86,8 +86,8 @@ class Backbone(ResNet):
   layers.resnet.ResNet for those that all ResNets share.
 
   Attributes:
-    stem_middle: channels between the convolutions of the stem '2plus1d'. VMZ's and torchvision's
-      constant; the rule for middle widths says 83.
+    stem_middle: channels between the two convolutions of the stem '2plus1d'. VMZ and torchvision
+      have 45; layers.resnet.middle_width gives 83.
     middle, time_first, split_shortcut: of (2+1)D convolutions, see layers.resnet.BlockConfig.
   """
 

@@ -1,5 +1,5 @@
-"""C2D, I3D and Slow: bottlenecks whose first convolutions look through time or not, with non-local
-blocks or without.
+"""C2D, I3D and Slow: ResNets whose bottlenecks begin with a convolution over one or several frames,
+with or without non-local blocks.
 
 (Wang et al., CVPR 2018; Feichtenhofer et al., ICCV 2019; Carreira & Zisserman, CVPR 2017, in the
 form of PySlowFast.)
@@ -95,7 +95,7 @@ MODELS: dict[str, dict[str, Any]] = {
     depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True,
     first=((1,), (1,), (3,), (3,)), non_local=NonLocal(((), (1, 3), (1, 3, 5), ()), kind='dot'),
   ),
-  # PySlowFast's "50_50": the first six blocks of res4 look through time.
+  # PySlowFast's "50_50": the first six blocks of res4 have temporal kernels.
   'slow_50_50_r50': dict(
     depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True,
     first=((1,), (1,), (3,) * 6, (3,)),
@@ -108,7 +108,7 @@ MODELS: dict[str, dict[str, Any]] = {
     depths=(3, 8, 36, 3), bottleneck=True, pool1=True, zero_last=True,
     first=((1,), (1,), (3,) * 6 + (1,) * 30, (3,)),
   ),
-  # MMAction: non-local blocks pooled in its way.
+  # MMAction: non-local blocks pool keys and values after their projections.
   'slow_nl_r50': dict(
     depths=(3, 4, 6, 3), bottleneck=True, pool1=True, zero_last=True,
     first=((1,), (1,), (3,), (3,)), non_local=NonLocal(((), (0, 2), (0, 2, 4), ()), pool='after'),
@@ -136,10 +136,10 @@ class Backbone(ResNet):
   layers.resnet.ResNet for those that all ResNets share.
 
   Attributes:
-    first: per stage, the frames that the first convolutions of bottlenecks look at, a pattern over
-      its blocks.
+    first: per stage, temporal kernel sizes of the bottlenecks' first convolutions, a pattern that
+      repeats over the blocks.
     dilations: of each stage, in space (detection: res5 at stride 1 and dilation 2).
-    pools: what follows each stage, see layers.resnet.pool_stage.
+    pools: pool through time after each stage, see layers.resnet.pool_stage.
     non_local: see layers.settings.NonLocal.
   """
 
@@ -161,7 +161,7 @@ class Backbone(ResNet):
     return pool_stage(x, self.pools[stage])
 
   def check(self, token_mask, frames: int) -> None:
-    """Raises ValueError for settings of stages that are not four, and for a token mask."""
+    """Raises ValueError for a token mask, and for settings of stages that are not four values."""
     super().check(token_mask, frames)
     check_stages(self, 'first', 'dilations', 'pools')
     check_nonlocals(self.non_local.blocks, self.depths)

@@ -1,5 +1,7 @@
-"""SlowFast: a slow pathway that sees, a fast narrow one that moves (Feichtenhofer et al., ICCV
-2019, table 1)."""
+"""SlowFast: Slow and Fast pathways with lateral connections.
+
+(Feichtenhofer et al., ICCV 2019, table 1.)
+"""
 
 import functools
 from collections.abc import Sequence
@@ -23,10 +25,11 @@ from vjax.layers.resnet import (
 from vjax.layers.settings import STS, NonLocal, Norm
 from vjax.types import Features, Mask
 
-# Names: slow frames x stride of the slow pathway. R101: with `long=6` only the first six blocks of
-# res4 look through time ("50_50" of PySlowFast's files; "50_101": of the slow pathway only), with 0
-# all 23 do. nln: non-local blocks on the slow pathway; ava: with keys and values pooled in time
-# too, and res5 at the resolution of res4, for detection.
+# Names: frames x frame stride of the slow pathway.
+# 50_50: only the first six blocks of res4 have temporal kernels (`long=6`; without it, all 23).
+# 50_101: this holds for the slow pathway alone. Both are names of PySlowFast's files.
+# nln: non-local blocks on the slow pathway.
+# ava: for detection, keys and values are pooled in time too, and res5 has the resolution of res4.
 MODELS: dict[str, dict[str, Any]] = {
   # Feichtenhofer et al. 2019, table 5; PySlowFast's model zoo.
   'slowfast_r50_4x16': dict(depths=(3, 4, 6, 3), alpha=8, fusion=5),
@@ -80,11 +83,11 @@ RATIO = 8  # of slow to fast channels
 
 
 def slow_indices(frames: int, alpha: int, rule: str) -> np.ndarray:
-  """Frames of the slow pathway among those of the fast one: 'linspace' from the first to the last,
-  cut to whole numbers (PySlowFast, e.g. 0 4 8 13 17 22 26 31), or 'stride', every alpha-th
-  (MMAction).
+  """Returns the indices of the slow pathway's frames among those of the fast one.
 
-  Raises ValueError where alpha does not divide the frames."""
+  rule: 'linspace', from the first to the last, truncated (PySlowFast, e.g. 0 4 8 13 17 22 26 31),
+  or 'stride', every alpha-th (MMAction). Raises ValueError where alpha does not divide the frames.
+  """
   if frames % alpha or rule not in ('linspace', 'stride'):
     raise ValueError(
       f"frames={frames}, alpha={alpha}, slow_frames={rule!r}: need a multiple, and 'linspace' or "
@@ -99,8 +102,8 @@ def slow_indices(frames: int, alpha: int, rule: str) -> np.ndarray:
 
 
 class Lateral(nn.Module):
-  """Slow features beside the fast ones of every alpha-th frame, made twice as wide by a convolution
-  through time."""
+  """Lateral connection: concatenates fast features to the slow ones. A convolution through time, of
+  stride alpha, doubles the width of the fast features first."""
 
   alpha: int
   frames: int
@@ -119,16 +122,23 @@ class Lateral(nn.Module):
 
 
 class Backbone(types.Backbone):
-  """Two bottleneck ResNets with laterals from fast to slow after the stem and res2 to res4.
+  """SlowFast: two bottleneck ResNets, with lateral connections from fast to slow after the stem and
+  res2 to res4.
 
-  depths: blocks of res2 to res5. alpha: fast frames for one slow frame, on pictures (a clip of one
-  frame) one; frames
-  of a clip are the fast ones. fusion: frames that a lateral looks at; fusion_norm: norm and ReLU
-  after it. long: blocks of res4 that look through time, 0 = all; or those of the slow and the fast
-  pathway. non_local: of the slow pathway; norm, sts, non_local: see layers.settings.
-  slow_frames: see slow_indices. fast_first: the order of the pooled features (MMAction's head).
-  space_strides, dilations: of the stages (detection: res5 at stride 1 and dilation 2).
-  width: multiplies every width, for tiny models.
+  Attributes:
+    depths: blocks of res2 to res5.
+    alpha: fast frames for one slow frame; 1 for images (clips of one frame). Frames of a clip are
+      the fast ones.
+    fusion: temporal kernel size of the lateral connections.
+    fusion_norm: norm and ReLU after each lateral convolution.
+    long: number of blocks of res4 with temporal kernels, 0 = all; or two numbers, of the slow and
+      the fast pathway.
+    non_local: of the slow pathway, see layers.settings.
+    slow_frames: rule of slow_indices.
+    fast_first: the fast pathway comes first in the pooled features (MMAction's head).
+    space_strides, dilations: of the stages (detection: res5 at stride 1 and dilation 2).
+    norm, sts: see layers.settings.
+    width: multiplies every width, for tiny models.
   """
 
   depths: Sequence[int]
@@ -152,10 +162,13 @@ class Backbone(types.Backbone):
   def __call__(
     self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
-    """maps: res5 of slow (B, T / alpha, H', W', 2048) and fast (B, T, H', W', 256), or the other
-    way round with fast_first; pooled: their means side by side (B, 2304), float32 at least. Raises
-    ValueError for a mask, settings it does not know, blocks that there are not, or frames that
-    alpha does not divide."""
+    """Returns features: maps, res5 of slow (B, T / alpha, H', W', 2048) and fast (B, T, H', W',
+    256), in reverse order with fast_first; pooled, their means side by side (B, 2304), float32 at
+    least.
+
+    Raises ValueError for a mask, for unknown settings, for block numbers that do not exist, and for
+    frames that alpha does not divide.
+    """
     if token_mask is not None:
       raise ValueError(
         'token_mask is given, but SlowFast has no tokens to leave out: use models/vit.py for '
@@ -168,7 +181,7 @@ class Backbone(types.Backbone):
     video = video.astype(self.dtype)
     alpha = (
       self.alpha if video.shape[1] > 1 else 1
-    )  # a picture is seen by both pathways (Li et al. 2022, sec. 3.2)
+    )  # both pathways take an image (Li et al. 2022, sec. 3.2)
     indices = slow_indices(video.shape[1], alpha, self.slow_frames)
     pool = lambda x: max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
     slow = pool(Stem(1, base, 0, config, name='slow_stem')(video[:, indices], train))
@@ -205,8 +218,8 @@ class Backbone(types.Backbone):
     return Features(maps=maps, pooled=jnp.concatenate([mean(x) for x in maps], axis=-1))
 
   def _through(self, pathway: int, stage: int) -> tuple[int, ...]:
-    """Frames that the first convolutions of a stage look at; of the slow pathway res4 and res5 only
-    do."""
+    """Returns the temporal kernel sizes of the first convolutions of a stage. On the slow pathway,
+    only res4 and res5 have temporal kernels."""
     long = (self.long, self.long)[pathway] if isinstance(self.long, int) else self.long[pathway]
     return (3,) * long + (1,) * (self.depths[stage] - long) if stage == 2 and long else (3,)
 

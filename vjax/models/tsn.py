@@ -1,5 +1,7 @@
-"""ResNets of the unified framework: TSN, TAM, TSM and non-local networks, which mix frames between
-2D convolutions or not at all, and its I3D and S3D, which look through time in every 3x3.
+"""ResNets of the unified framework: TSN, TAM, TSM, non-local networks, I3D and S3D.
+
+TSN has 2D convolutions alone. TAM, TSM and non-local networks mix frames between 2D convolutions.
+I3D and S3D have temporal kernels in every 3x3 convolution.
 
 (Chen et al., CVPR 2021, sec. 3; TSN: Wang et al., ECCV 2016; TAM: Fan et al., NeurIPS 2019; TSM:
 Lin et al., ICCV 2019; S3D: Xie et al., ECCV 2018.)
@@ -325,7 +327,8 @@ MODELS: dict[str, dict[str, Any]] = {
     convs=('2plus1d', '2plus1d', '2plus1d', '2plus1d'), middle='same', depthwise=True,
     time_strides=(1, 2, 2, 2),
   ),
-  # MMAction: one pool through time, after res2; non-local blocks pooled and scaled in its way.
+  # MMAction: one pool through time, after res2; non-local blocks pool after the projections and do
+  # not scale.
   'mm_tsm_tp_r50': dict(
     depths=(3, 4, 6, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
     pools=('max', '', '', ''),
@@ -345,8 +348,8 @@ class Backbone(ResNet):
 
   Attributes:
     middle, depthwise, se: see layers.resnet.BlockConfig.
-    pools: what follows each stage, see layers.resnet.pool_stage.
-    temporal: what mixes frames before the first convolution of blocks, see
+    pools: pool through time after each stage, see layers.resnet.pool_stage.
+    temporal: layer that mixes frames before the first convolution of blocks, see
       layers.settings.TemporalModule.
     non_local: see layers.settings.NonLocal.
   """
@@ -390,9 +393,11 @@ class Backbone(ResNet):
     return pool_stage(x, self.pools[stage])
 
   def mixed(self) -> list[list[bool]]:
-    """Per stage and block, whether it mixes frames. TSM shifts in every second block of each stage
-    where res4 has 23 of them or more, as released; with whole_block in all. Raises ValueError for
-    block numbers that there are not."""
+    """Returns, per stage and block, whether the block mixes frames.
+
+    Where res4 has 23 blocks or more, TSM shifts in every second block of each stage, as released;
+    with whole_block in all. Raises ValueError for block numbers that do not exist.
+    """
     total, rest = sum(self.depths), iter(range(sum(self.depths)))
     halves = {
       'all': range(total),
@@ -414,7 +419,7 @@ class Backbone(ResNet):
     ]
 
   def check(self, token_mask, frames: int) -> None:
-    """Raises ValueError for settings of stages that are not four, and for a token mask."""
+    """Raises ValueError for a token mask, and for settings of stages that are not four values."""
     super().check(token_mask, frames)
     check_stages(self, 'pools')
     check_choices(self, middle=('conv', 'block', 'same'))

@@ -58,20 +58,27 @@ def _product(patch: tuple[int, int, int]) -> int:
 
 
 class Backbone(types.Backbone):
-  """ViT on patches of `patch` (frames, rows, columns); pre-norm blocks, learned positions.
+  """ViT on space-time patches, with pre-norm blocks and learned or fixed positions.
 
-  frames, crop: the clips its position tables are for; crop is one side or (rows, columns), in
-  pixels.
-  positions: 'separable', 'joint' or 'sincos'. pool: 'mean' of the patch tokens, then the final norm
-  (the paper's classifier; not the other way round), or 'class', the normed class token. drop_path:
-  rate of the last block, rising linearly
-  from 0. keep_mask_tokens: masked tokens stay in the encoder as a learned token (the paper's slow
-  ablation).
-  init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and biases of 0.02 in linear
-  layers and block norms). relative: tables of relative positions in every block too (the paper's
-  detector). drop_first: the mean
-  leaves out the first token although there is no class token, as the published classifier does.
-  qkv_bias: whether queries, keys and values have one.
+  Attributes:
+    width, depth, heads: channels, blocks, and attention heads.
+    frames, crop: frames and size of the clips that the position tables are for. The size is one
+      side or (rows, columns), in pixels.
+    patch: (frames, rows, columns) of a patch.
+    mlp_ratio: inner width of the MLPs over `width`.
+    positions: 'separable', 'joint' or 'sincos', see layers.position.table.
+    class_token: whether a class token comes before the patch tokens.
+    pool: 'mean' of the patch tokens, then the final norm (the paper's classifier; not the other way
+      round), or 'class', the normed class token.
+    drop_path: stochastic depth rate of the last block; the rate rises linearly from 0.
+    keep_mask_tokens: masked tokens stay in the encoder as a learned token (the paper's slow
+      ablation).
+    init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and biases of 0.02 in linear
+      layers and block norms).
+    relative: tables of relative positions in every block too (the paper's detector).
+    drop_first: the mean leaves out the first token although there is no class token, as in the
+      published classifier.
+    qkv_bias: whether queries, keys and values have a bias.
   """
 
   width: int
@@ -110,8 +117,10 @@ class Backbone(types.Backbone):
 
   @nn.nowrap
   def grid(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Token grid (t, h, w) of clips of `shape` (T, H, W). Raises ValueError when the position
-    tables do not fit."""
+    """Returns the token grid (t, h, w) of clips of `shape` (T, H, W).
+
+    Raises ValueError when the position tables do not fit.
+    """
     crop = (self.crop, self.crop) if isinstance(self.crop, int) else tuple(self.crop)
     grid, wanted = (
       position.grid_of(tuple(shape), self.patch),
@@ -124,14 +133,14 @@ class Backbone(types.Backbone):
   def __call__(
     self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
-    """Features of clips (B, T, H, W, 3); with a mask, only its kept tokens are embedded and
-    encoded, in its order."""
+    """Returns features of clips (B, T, H, W, 3). With a mask, only its kept tokens are embedded and
+    encoded, in the order of the mask."""
     self._check(token_mask)
     grid = self.grid(video.shape[1:4])
     released = self.init_style == 'released'
     small = nn.initializers.normal(
       0.02
-    )  # not cut off: torch's trunc_normal_(std=0.02) cuts at +-2, 100 sigma
+    )  # not truncated: torch's trunc_normal_(std=0.02) cuts at +-2, 100 sigma
     init = (
       attention.Init(small, *[nn.initializers.constant(0.02)] * 2) if released else attention.Init()
     )
@@ -144,7 +153,7 @@ class Backbone(types.Backbone):
     if token_mask is not None and not self.keep_mask_tokens:
       x = jnp.take_along_axis(
         x, token_mask.keep[..., None], axis=1
-      )  # before the embedding: a tenth of its work at 90 %
+      )  # before the embedding, for a tenth of its work at 90 %
       table = table[token_mask.keep]
     x = Patch(self.patch, self.width, released, self.dtype, name='patch')(x)
     if self.keep_mask_tokens:
@@ -212,12 +221,13 @@ def _all_kept(token_mask: Mask) -> Mask:
 
 
 def layer_of(name: str, depth: int) -> int:
-  """Layer-decay group of a parameter of a ViT of `depth` blocks: 0 patches, positions and tokens; i
-  + 1 block i; depth + 1 the final norm and the head.  (Group id scales the rate by decay ** (depth
-  + 1 - id).)
+  """Returns the layer-decay group of a parameter of a ViT of `depth` blocks.
 
-  `name` as in 'backbone/block3/attn/q/kernel'; the prefix may be missing. Raises ValueError for a
-  name of no group.
+  0: patches, positions and tokens; i + 1: block i; depth + 1: the final norm and the head. The
+  learning rate of a group is multiplied by decay ** (depth + 1 - group).
+
+  `name` is as in 'backbone/block3/attn/q/kernel'; the prefix may be missing. Raises ValueError for
+  a name of no group.
   """
   if name.startswith('head/') or re.fullmatch(r'(backbone/)?norm/.*', name):
     return depth + 1

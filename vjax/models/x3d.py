@@ -1,5 +1,5 @@
-"""X3D: one network grown along several axes (Feichtenhofer, CVPR 2020, tables 2 and 3), as
-PySlowFast builds it."""
+"""X3D: one network expanded along several axes (Feichtenhofer, CVPR 2020, tables 2 and 3), in
+PySlowFast's form."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from vjax.layers.settings import STS, Norm
 from vjax.layers.temporal import SqueezeExcite
 from vjax.types import Features, Mask
 
-# Frames, stride and crop, which the network does not depend on, stand in the configs.
+# The network does not depend on frames, stride and crop: the configs have them.
 MODELS: dict[str, dict[str, Any]] = {
   # Feichtenhofer 2020, table 4; PySlowFast's model zoo.
   'x3d_xs': dict(wide=2.0, deep=2.2),
@@ -38,14 +38,14 @@ SQUEEZE = 1 / 16  # of the inner width, rounded to eights
 
 
 def rounded(width: int | float, divisor: int = 8) -> int:
-  """The nearest multiple of `divisor`, at least one, and never less than nine tenths of the
-  width."""
+  """Returns the nearest multiple of `divisor`, at least `divisor`, and never less than nine tenths
+  of the width."""
   near = max(divisor, int(width + divisor / 2) // divisor * divisor)
   return near + divisor if near < 0.9 * width else near
 
 
 def widths(wide: float) -> list[int]:
-  """Output widths of res2 to res5."""
+  """Returns the output widths of res2 to res5."""
   base = [BASE]
   for _ in DEPTHS[1:]:
     base.append(rounded(base[-1] * 2))
@@ -53,8 +53,8 @@ def widths(wide: float) -> list[int]:
 
 
 class Block(nn.Module):
-  """Residual block: 1x1x1 to an inner width, depthwise 3x3x3, in every second block
-  squeeze-excitation, swish, 1x1x1."""
+  """Residual block: 1x1x1 to an inner width, depthwise 3x3x3, squeeze-and-excitation in every
+  second block, swish, 1x1x1."""
 
   out: int
   inner: int
@@ -102,11 +102,16 @@ class Stage(nn.Module):
 
 
 class Backbone(types.Backbone):
-  """X3D up to the last inner width, pooled; the rest is the head's (heads.linear with `hidden`).
+  """X3D up to the last inner width, pooled; the head holds the remaining layers (heads.linear with
+  `hidden`).
 
-  wide, deep: factors of widths and depths. expansion: inner over outer width. shortcut_norm: norm
-  on the first shortcut, which changes no width (PySlowFast has it, PyTorchVideo not). norm, sts:
-  see layers.settings. width: multiplies every width, for tiny models.
+  Attributes:
+    wide, deep: factors of widths and depths.
+    expansion: inner width over outer width.
+    shortcut_norm: norm on the first shortcut, which changes no width (in PySlowFast, not in
+      PyTorchVideo).
+    norm, sts: see layers.settings.
+    width: multiplies every width, for tiny models.
   """
 
   wide: float = 2.0
@@ -124,8 +129,11 @@ class Backbone(types.Backbone):
   def __call__(
     self, video: Float[Array, 'b t h w c'], *, train: bool, token_mask: Mask | None = None
   ) -> Features:
-    """maps: conv5 (B, T, H / 32, W / 32, D); pooled: its mean (B, D), float32 at least. Raises
-    ValueError for a mask."""
+    """Returns features: maps, conv5 (B, T, H / 32, W / 32, D); pooled, its mean (B, D), float32 at
+    least.
+
+    Raises ValueError for a mask.
+    """
     if token_mask is not None:
       raise ValueError(
         'token_mask is given, but X3D has no tokens to leave out: use models/vit.py for masked '

@@ -1,5 +1,5 @@
-"""Classification: softmax or sigmoid cross-entropy, with label smoothing, MixUp and CutMix, on all
-tokens or on some."""
+"""Classification: softmax or sigmoid cross-entropy, with label smoothing, MixUp, CutMix and masking
+of tokens."""
 
 import math
 from typing import Any
@@ -13,15 +13,15 @@ from vjax.layers import mask as masks
 from vjax.layers import mix
 from vjax.types import Batch, Mean, Metrics, Objective
 
-# Parts of mask_ratio that its schedule is rounded to: each level is compiled by itself.
+# Number of steps in the schedule of mask_ratio: each step of the schedule compiles another update.
 MASK_LEVELS = 8
 
 
 def settings_at(progress: float, *, mask_ratio: float = 0.0, **others: Any) -> dict[str, Any]:
   """Returns the mask_ratio at `progress` through the training, 0 to 1.
 
-  It falls along half a cosine, in MASK_LEVELS steps.  (Feichtenhofer et al. 2022, appendix B.3 and
-  table 11.)
+  The ratio falls along half a cosine, in MASK_LEVELS steps.  (Feichtenhofer et al. 2022, appendix
+  B.3 and table 11.)
   """
   if not mask_ratio:
     return {}
@@ -45,14 +45,25 @@ def loss(
   multi_label: bool = False,
   mask_ratio: float = 0.0,
 ) -> tuple[Float[Array, ''], tuple[Metrics, Any]]:
-  """Mean loss over real clips, and (metrics, stats).
+  """Returns the mean loss over real clips, and (metrics, stats).
 
-  Targets are one-hot labels (B,), or labels (B, K) as they are: multi-hot or soft. multi_label:
-  sigmoid cross-entropy, mean over classes (Wightman et al. 2021 use it for one label a clip, too);
-  else softmax. Smoothing and mixing, see layers/mix.py, act in training only. mask_ratio: share of
-  a ViT's tokens that training does not show it, drawn at random. mix_switch: probability of CutMix
-  where MixUp is on as well. Metrics: loss, top1, and top5 of 5 classes or more: whether a true
-  class is among the best k. While mixing, a clip's own label counts as the truth.
+  Label smoothing, mixing and masking act in training only. Metrics are loss, top1 and, for 5
+  classes or more, top5: whether a true class is among the best k. While mixing, the clip's own
+  label counts as the truth.
+
+  Args:
+    model: backbone and head.
+    params: parameters.
+    stats: other collections of variables.
+    batch: label (B,) becomes one-hot targets; label (B, K), multi-hot or soft, is used as it is.
+    rng: key of dropout.
+    train: whether the network is in training mode.
+    label_smoothing, mixup, cutmix: see layers/mix.py.
+    mix_switch: probability of CutMix where MixUp is on as well.
+    mix_group: number of clips that are mixed with the same weight, see layers/mix.py.
+    multi_label: sigmoid cross-entropy, mean over classes (Wightman et al. 2021 use it for one label
+      a clip, too); else softmax.
+    mask_ratio: share of a ViT's tokens, drawn at random, that are left out.
   """
   label, video = batch['label'], batch['video']
   if label_smoothing and label.ndim == 2:
@@ -81,7 +92,7 @@ def loss(
   if train and mask_ratio:
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(
       batch['rng']
-    )  # mixing has drawn from it
+    )  # other keys than mixing's
     mask = masks.make(keys, grid, mask_ratio, 'random')
   logits, stats = _apply(model, params, stats, video, mask, rng, train)
   classes = logits.shape[-1]
@@ -103,7 +114,7 @@ def loss(
 
 
 def _apply(model, params, stats, video, mask, rng, train: bool):
-  """Logits (B, K) in float32, and the collections after the call."""
+  """Returns logits (B, K) in float32, and the collections after the call."""
   variables = {'params': params, **stats}
   if train:
     some = {} if mask is None else {'token_mask': mask}
@@ -121,7 +132,8 @@ def _apply(model, params, stats, video, mask, rng, train: bool):
 
 
 def _hits(logits, truth, k: int):
-  """1.0 where one of the k best classes, of equal ones the first, is true (B,)."""
+  """Returns 1.0 where one of the k best classes is true, else 0.0 (B,). Of equal logits the first
+  class ranks higher."""
   _, best = jax.lax.top_k(logits, k)
   return (jnp.take_along_axis(truth, best, -1) > 0).any(-1).astype(jnp.float32)
 

@@ -12,7 +12,7 @@ from vjax.layers.position import patchify, unpatchify
 from vjax.types import Batch, Mask, Mean, Metrics, Objective, VideoModel
 
 VARIANCE_EPSILON = 1e-6
-RATIO = 0.9  # share of the tokens that is removed
+RATIO = 0.9  # share of removed tokens
 
 
 def loss(
@@ -28,14 +28,25 @@ def loss(
   normalize: bool = True,
   target: str = 'stride',
 ) -> tuple[Array, tuple[Metrics, Any]]:
-  """Loss, ({'loss'}, stats): squared error per value over the removed tokens, mean over the batch's
-  real clips.
+  """Returns the loss and ({'loss'}, stats): squared error per value over the removed tokens, mean
+  over the batch's real clips.
 
-  ratio, kind: of the mask (layers/mask.py). normalize: targets are standardized per token. target:
-  which of the frames are predicted, see `target_frames`; how many is the head's choice. In training
-  each clip's mask comes from batch['rng']; at evaluation from its video_id, so that the loss of a
-  checkpoint is a constant. Raises ValueError when the ratio removes no token, or the backbone has
-  none.
+  In training each clip's mask is drawn from batch['rng']; at evaluation from its video_id, so that
+  the loss of a checkpoint is a constant.
+
+  Args:
+    model: backbone and head.
+    params: parameters.
+    stats: other collections of variables.
+    batch: normalized clips.
+    rng: key of dropout.
+    train: whether the network is in training mode.
+    ratio, kind: of the mask, see layers/mask.py.
+    normalize: standardize the targets per token.
+    target: rule for the predicted frames, see `target_frames`; the head sets their number.
+
+  Raises:
+    ValueError: when the ratio removes no token, or the backbone has no tokens.
   """
   video = batch['video']
   grid = model.backbone.grid(video.shape[1:4])
@@ -71,12 +82,12 @@ def loss(
 
 
 def _keys(video_id: Array) -> Array:
-  # Padding has id -1, a number like others once unsigned.
+  # The id of padding, -1, becomes an ordinary unsigned number.
   return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(video_id.astype(jnp.uint32))
 
 
 def target_frames(frames: int, predicted: int, rule: str) -> list[int]:
-  """Numbers of the `predicted` frames, of `frames`, that are the target.
+  """Returns the indices, among `frames`, of the `predicted` target frames.
 
   'stride': every (frames / predicted)-th from 0, as PySlowFast and the released weights (0, 2, ..
   14 of 16).
@@ -93,11 +104,10 @@ def target_frames(frames: int, predicted: int, rule: str) -> list[int]:
 def targets(
   model: VideoModel, video: Float[Array, 'b t h w c'], values: int, normalize: bool, rule: str
 ) -> tuple[Array, Array | float, Array | float]:
-  """(targets (B, N, values), mean, deviation): what the head should predict for each token of
-  `video`.
+  """Returns (targets (B, N, values), mean, deviation) for each token of `video`.
 
   targets * deviation + mean are pixels again. Statistics are per token, over its predicted values
-  of all channels, the variance unbiased; where `normalize` is off they are 0 and 1.
+  of all channels, with the unbiased variance. Without `normalize`, mean and deviation are 0 and 1.
   """
   patch = _target_patch(model, video, values)
   frames = target_frames(video.shape[1], video.shape[1] // model.backbone.patch[0] * patch[0], rule)
@@ -111,7 +121,7 @@ def targets(
 
 
 def _target_patch(model: VideoModel, video: Array, values: int) -> tuple[int, int, int]:
-  """(frames per slot, rows, columns) of a prediction of `values` values per token."""
+  """Returns (frames per slot, rows, columns) of a prediction of `values` values per token."""
   _, rows, columns = model.backbone.patch
   per_frame = rows * columns * video.shape[-1]
   if values % per_frame:
@@ -134,13 +144,13 @@ def reconstruct(
   normalize: bool = True,
   target: str = 'stride',
 ) -> tuple[Array, Array, Array]:
-  """(original, masked, reconstruction), each (B, T', H', W', C): the predicted frames of normalized
-  clips `video`.
+  """Returns (original, masked, reconstruction), each (B, T', H', W', C): the predicted frames of
+  normalized clips `video`.
 
   masked: removed patches are 0, the mean color. reconstruction: predictions where removed, the
-  original elsewhere. Still in normalized colors. A model of normalized targets cannot know a
-  patch's mean and deviation; they are taken from the original ("oracle statistics": captions should
-  say so). Without `mask` one of ratio and kind is drawn.
+  original elsewhere. Colors stay normalized. A model of normalized targets does not predict a
+  patch's mean and deviation: these are taken from the original ("oracle statistics": captions
+  should say so). Without `mask`, a mask of `ratio` and `kind` is drawn.
   """
   if mask is None:
     mask = masks.make(

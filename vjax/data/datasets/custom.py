@@ -1,5 +1,5 @@
-"""A user's own videos; the config names the folder: dataclasses.replace(SPEC, folder='mine').
-Classes, and whether a clip has one label or several, are the manifest's."""
+"""A user's own videos. The config names the folder: dataclasses.replace(SPEC, folder='mine'). The
+manifest has the classes, and whether a clip has one label or several."""
 
 from vjax.types import DatasetSpec
 

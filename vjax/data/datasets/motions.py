@@ -1,4 +1,4 @@
-"""The built-in set, labeled by motion: pairs that only the order of frames tells apart. Left and
+"""The built-in dataset, labeled by motion: pairs that differ in the order of frames only. Left and
 right are labels."""
 
 from vjax.types import DatasetSpec

@@ -1,4 +1,4 @@
-"""The built-in set, labeled by verb and noun: motion and appearance together."""
+"""The built-in dataset, labeled by verb and noun: motion and appearance together."""
 
 from vjax.types import DatasetSpec
 

@@ -1,4 +1,4 @@
-"""The built-in set, labeled by what is seen: shape and texture, which one frame shows."""
+"""The built-in dataset, labeled by appearance: shape and texture, which one frame shows."""
 
 from vjax.types import DatasetSpec
 
