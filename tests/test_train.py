@@ -105,7 +105,6 @@ def losses(config, data_dir, mesh, steps=3) -> tuple[list[float], dict]:
 
 # fsdp, devices, parts of a step
 LAYOUTS = {
-  'two devices': (1, 2, 1),
   'eight devices': (1, 8, 1),
   'fsdp': (4, 8, 1),
   'accumulated': (1, 4, 2),
@@ -119,9 +118,7 @@ LAYOUTS['all at once'] = (2, 4, 2)
     ('mae_finetune_k400', ['all at once']),  # with mixing of neighboring clips
     # The trainer knows no network: each layout by itself is tried with one, BatchNorm's groups with
     # all at once.
-    pytest.param(
-      'mae_k400', ['two devices', 'eight devices', 'fsdp', 'accumulated'], marks=pytest.mark.slow
-    ),
+    pytest.param('mae_k400', ['eight devices', 'fsdp', 'accumulated'], marks=pytest.mark.slow),
     pytest.param('r2plus1d_k400', ['all at once'], marks=pytest.mark.slow),
   ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import math
 import types
@@ -734,7 +735,8 @@ def check_settings(where: str, settings: Mapping[str, Any], function: Callable) 
   """Raises ValueError for a setting that `function`, or the class, annotates with another type.
   Annotations beside numbers, strings, truth values and tuples and unions of them are not checked.
   """
-  hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+  annotated = function.func if isinstance(function, functools.partial) else function
+  hints = typing.get_type_hints(annotated.__init__ if inspect.isclass(annotated) else annotated)
   for name, value in settings.items():
     if name in hints and value is not None and _is_plain(hints[name]):
       check_type(f'config.{where}.{name}', value, hints[name])

@@ -32,16 +32,14 @@ one whose default is `None` is open: its value is the model's, or there is none.
 """
 
 
-def attributes(kind: type) -> dict[str, str]:
-  """Returns {name: description} of the `Attributes:` of a docstring, whose lines may name several.
-
-  Raises ValueError for a field without a description.
-  """
-  text = inspect.getdoc(kind) or ''
-  part = text.partition('Attributes:')[2]
+def described(thing: Any) -> dict[str, str]:
+  """Returns {name: description} of the `Attributes:` or `Args:` of a docstring. A line may name
+  several."""
+  text = inspect.getdoc(thing) or ''
+  part = re.split(r'^(?:Attributes|Args):\n', text, maxsplit=1, flags=re.M)[1:]
   found: dict[str, str] = {}
   names: list[str] = []
-  for line in part.splitlines():
+  for line in part[0].splitlines() if part else ():
     if match := re.match(r'  ([\w, ]+): (.*)', line):
       names = [name.strip() for name in match[1].split(',')]
       found |= dict.fromkeys(names, match[2])
@@ -49,11 +47,17 @@ def attributes(kind: type) -> dict[str, str]:
       found |= {name: f'{found[name]} {line.strip()}' for name in names}
     elif line.strip():
       break
-  lacking = [f.name for f in dataclasses.fields(kind) if f.name not in found]
-  parents = {name: text for base in kind.__mro__[1:-1] for name, text in attributes(base).items()}
-  if missing := [name for name in lacking if name not in parents]:
+  bases = inspect.getmro(thing)[1:-1] if inspect.isclass(thing) else ()
+  inherited = {name: text for base in reversed(bases) for name, text in described(base).items()}
+  return {**inherited, **found}
+
+
+def attributes(kind: type) -> dict[str, str]:
+  """Returns the descriptions of a section's fields. Raises ValueError for a field without one."""
+  found = described(kind)
+  if missing := [f.name for f in dataclasses.fields(kind) if f.name not in found]:
     raise ValueError(f'{kind.__name__} does not describe {", ".join(missing)}')
-  return {**parents, **found}
+  return found
 
 
 def reference() -> str:
@@ -103,7 +107,7 @@ def _fields(kind: type) -> dict[str, tuple[str, str, str]]:
 
 def _settings(function: Any, room: str) -> str:
   """Table of the arguments that a config may set."""
-  rows = {}
+  rows, texts = {}, described(function)
   for name, parameter in config.parameters(function).items():
     given = parameter.kind is not inspect.Parameter.KEYWORD_ONLY and room not in ('models', 'heads')
     if (
@@ -112,16 +116,10 @@ def _settings(function: Any, room: str) -> str:
       continue
     default = '' if parameter.default is parameter.empty else _short(parameter.default)
     annotation = '' if parameter.annotation is parameter.empty else _type(parameter.annotation)
-    rows[name] = (annotation, default, '')
+    rows[name] = (annotation, default, texts.get(name, ''))
   if not rows:
     return 'No keys of its own.\n'
-  return (
-    '\n'.join(
-      f'- `{name}`: {kind}{f", default `{default}`" if default else ""}'
-      for name, (kind, default, _) in rows.items()
-    )
-    + '\n'
-  )
+  return _table(rows)
 
 
 def _short(value: Any) -> str:
