@@ -6,7 +6,7 @@ from vjax import demo
 
 
 @pytest.mark.slow
-def test_demo_reports(data_dir, tmp_path, capsys, optimized):
+def test_demo_reports(data_dir, tmp_path, capsys):
   demo.main(['--workdir', str(tmp_path), '--data_dir', str(data_dir), '--short'])
   printed = capsys.readouterr().out
   for row in (
