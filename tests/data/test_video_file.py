@@ -144,6 +144,7 @@ CONTAINERS = {
   'a.mkv': ('libx264', 'aac', {}),
   'a.webm': ('libvpx', 'libopus', {}),
   'a.avi': ('mpeg4', 'mp3', {}),
+  'b.avi': ('libx264', 'mp3', {}),
   'a.wmv': ('wmv2', 'wmav2', {}),
   'a.asf': ('msmpeg4', 'mp3', {}),
   'a.flv': ('libx264', 'aac', {}),
@@ -178,6 +179,11 @@ def test_whole_and_cut_with_any_sound_and_start(tmp_path, name, sound, late):
     reason = failure(path)
     assert reason.startswith(('truncated: ', 'unreadable: ', 'no video: ', 'codec: '))
     consistent(reason)
+
+
+def test_the_length_of_a_file_may_say_where_it_ends(tmp_path):
+  path = write_with_sound(tmp_path / 'a.nut', 'mpeg4', '', late=5)
+  assert len(read(path)[1]) == 24
 
 
 def consistent(reason):

@@ -433,7 +433,9 @@ class _Source:
     end = begin + float(frame.duration * tick if frame.duration else 1 / self.rate)
     if self.ticks:
       self.chunks = containers.avi_chunks(self.path, self.stream.index)
-      return max(end, float((self.chunks.ticks - self.first_tick) * tick))
+      end += float(max(0, self.chunks.ticks - self.last_tick - 1) * tick)  # empty ones
+      delayed = self.stream.codec_context.has_b_frames  # then ticks are not the times of showing
+      return end if delayed else max(end, float((self.chunks.ticks - self.first_tick) * tick))
     return max(end, float((self.pause_end - origin) * tick))
 
   def decodable(self, count: int) -> str:
@@ -484,20 +486,21 @@ def _duration(container: Any, stream: Any) -> float:
 
   if container.format.flags & Flags.no_timestamps.value:  # a guess from the file's size
     return 0.0
-  # ASF and FLV have the length of the file alone.
-  of_file = container.format.name in ('asf', 'flv')
-  duration = float(stream.duration * stream.time_base) if stream.duration and not of_file else 0.0
+  # ASF has the length of the file alone, also where it is given as that of the stream.
+  own = stream.duration and container.format.name != 'asf'
+  duration = float(stream.duration * stream.time_base) if own else 0.0
   tag = re.fullmatch(
     r'(\d+):(\d+):(\d+(?:\.\d+)?)', stream.metadata.get('DURATION', '')
   )  # Matroska's: 00:00:02.000
   if not duration and tag:
     duration = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+  start = max(0.0, float((stream.start_time or 0) * stream.time_base))
+  if 'matroska' in container.format.name and tag:  # says when the last frame ends
+    return max(0.0, duration - start)
   if not duration and container.duration and len(container.streams) == 1:
+    # So does the length of a file, unless its clock is that of a live stream.
     duration = container.duration / 1e6
-  if of_file or 'matroska' in container.format.name:  # says when the last frame ends
-    start = max(0.0, float((stream.start_time or 0) * stream.time_base))
-    # From a live stream the clock may be that of the stream, the length that of the file.
-    duration = max(0.0, duration - start) if start < duration or not of_file else duration
+    return duration - start if start < duration else duration
   return duration
 
 
