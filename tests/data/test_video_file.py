@@ -218,8 +218,9 @@ def test_ticks_of_an_avi_without_a_picture(tmp_path, chunks, begins, end, closed
       consistent(failure(short))
 
 
-def test_an_avi_that_never_said_its_length(tmp_path):
-  path = write_avi(tmp_path / 'a.avi', encoded('mpeg4', 6), ticks=0, closed=False)
+@pytest.mark.parametrize('ticks', [0, 1 << 30])  # of a recorder that was stopped, and of a pipe
+def test_an_avi_that_never_said_its_length(tmp_path, ticks):
+  path = write_avi(tmp_path / 'a.avi', encoded('mpeg4', 6), ticks=ticks, closed=False)
   assert len(read(path)[1]) == 6
   assert failure(cut(tmp_path / 'b.avi', path, 0.8)).startswith('truncated: ')
 

@@ -34,6 +34,7 @@ MAX_DURATION_S = (
 )
 MOST_PIXELS = 1 << 26  # of a frame, 8192 x 8192
 _MOST_SIDE = 65500  # of a JPEG
+_AVI_OF_A_PIPE = 1 << 30
 _TEXT_DEMUXERS = ('tty', 'bin', 'xbin', 'adf', 'idf')  # draw pictures of letters
 _PLAYLISTS = (b'#EXTM3U', b'ffconcat ', b'<?xml', b'<MPD')
 
@@ -364,10 +365,13 @@ class _Source:
     self.container, self.stream, self.path = container, stream, path
     self.format, self.sought = container.format.name, False
     self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    self.duration = _duration(container, stream)
-    self.expected = stream.frames or round(self.duration * float(stream.average_rate or 0))
     # An AVI numbers its chunks; the time that a frame has beside that is a guess.
     self.ticks = self.format == 'avi'
+    # One that was written to a pipe has this number in its header.
+    unknown = self.ticks and stream.frames == _AVI_OF_A_PIPE
+    self.promised = 0 if unknown else stream.frames
+    self.duration = 0.0 if unknown else _duration(container, stream)
+    self.expected = self.promised or round(self.duration * float(stream.average_rate or 0))
     self.indexed = len(stream.index_entries) if self.ticks else 0
     self.chunks: containers.AviChunks | None = None
     self.packets, self.first_tick, self.last_tick, self.pause_end = 0, 0, 0, 0
@@ -462,7 +466,7 @@ class _Source:
     ):
       return _too_early(finish, self.duration)
     # MP4 hides frames by edit lists.
-    missing = not self.sought and 'mp4' not in self.format and count < self.stream.frames
+    missing = not self.sought and 'mp4' not in self.format and count < self.promised
     return f', which end at {finish:.2f} s' if missing else ''
 
   def _lacking_chunks(self, finish: float) -> str:
@@ -470,13 +474,13 @@ class _Source:
     chunks = self.chunks or containers.avi_chunks(self.path, self.stream.index)
     if chunks.cut:
       return ': the file ends inside a chunk'
-    if self.packets >= self.stream.frames:  # also 0: a file that was never closed
+    if self.packets >= self.promised:  # also 0: a file that was never closed
       return ''
     if self.packets < chunks.pictures:
       return f': {self.packets} of the {chunks.pictures} chunks with pictures could be read'
-    if chunks.ticks >= self.stream.frames - (1 if chunks.whole else 0):
+    if chunks.ticks >= self.promised - (1 if chunks.whole else 0):
       return ''
-    indexed = 0 < self.indexed <= self.packets and self.last_tick + 1 >= self.stream.frames
+    indexed = 0 < self.indexed <= self.packets and self.last_tick + 1 >= self.promised
     return '' if indexed else _too_early(finish, self.duration)
 
 
