@@ -38,6 +38,8 @@ def write_dataset(
   runner: str = 'pool',
   runner_options: Sequence[str] = (),
   origin: Mapping[str, Any] | None = None,
+  skipped: Sequence[tuple[str, str]] = (),
+  allow_empty_classes: bool = False,
 ) -> Manifest:
   """Writes the dataset in `out`, continues it or, if it is complete from the same input, keeps it.
 
@@ -52,6 +54,9 @@ def write_dataset(
     runner: 'pool' or the name of a Beam runner.
     runner_options: flags of the Beam runner.
     origin: source of the videos, for the manifest.
+    skipped: (path, reason) of what lies beside the videos, for skipped.csv.
+    allow_empty_classes: go on where no video of a class could be read. A class of `classes` that
+      no row names may always be empty.
 
   Returns:
     The manifest.
@@ -95,6 +100,10 @@ def write_dataset(
       plan = _plan(kept, out, root, settings, shards, names, inputs)
       done = _write_shards(plan, out, processes, runner, runner_options)
       splits, failures = _finish(out, done, names, kept, aside)
+      if classes is None and not allow_empty_classes:
+        _check_classes(rows, splits, names[''], failures, out)
+      if skipped:
+        _write_csv(os.path.join(out, 'skipped.csv'), ('path', 'reason'), skipped)
       manifest = manifests.make(
         name=os.path.basename(os.path.abspath(out)),
         classes=names,
@@ -104,6 +113,7 @@ def write_dataset(
         versions=_versions(),
         failed_by_reason=dict(_kinds(failures)),
         in_several_splits=_shared(kept),
+        skipped=len(skipped),
         fingerprint=mark,
       )
       manifests.write(out, manifest)
@@ -181,9 +191,8 @@ def _check_splits(
   if not rows:
     raise ValueError('no rows: name videos by --folder or --manifest')
   for split in {row.split for row in rows} - {row.split for row in kept}:
-    raise ValueError(
-      f'no row of split {split!r} can be written; the first: {aside[0][0].path}: {aside[0][1]}'
-    )
+    first, why = next((row, why) for row, why in aside if row.split == split)
+    raise ValueError(f'no row of split {split!r} can be written; the first: {first.path}: {why}')
 
 
 def _plan(
@@ -254,7 +263,7 @@ def _finish(
     (d['failures'] for d in done), []
   )
   failures.sort(key=lambda f: (f[1], f[2], f[0]))
-  _write_failures(os.path.join(out, 'failed.csv'), failures)
+  _write_csv(os.path.join(out, 'failed.csv'), ('path', 'split', 'row', 'reason'), failures)
   splits = {}
   for split in sorted({row.split for row in kept}):
     parts = [d for d in done if d['file'].startswith(f'{split}-')]
@@ -267,8 +276,9 @@ def _finish(
     ]
     splits[split] |= {'clips_per_class': counts.pop(''), 'views': counts}
     if not splits[split]['clips']:
+      of_split = [failure for failure in failures if failure[1] == split]
       raise ValueError(
-        f'no video of split {split!r} could be read: {count_reasons(failures)}; see '
+        f'no video of split {split!r} could be read: {count_reasons(of_split)}; see '
         f'{out}/failed.csv'
       )
     write_index(out, split)
@@ -283,11 +293,32 @@ def _shared(rows: Sequence[Row]) -> int:
   return sum(len(names) > 1 for names in splits.values())
 
 
-def _write_failures(path: str, failures: Sequence[Sequence[Any]]) -> None:
+def _check_classes(
+  rows: Sequence[Row],
+  splits: Mapping[str, SplitEntry],
+  names: Sequence[str],
+  failures: Sequence[Sequence[Any]],
+  out: str,
+) -> None:
+  """Raises ValueError for classes of which no video could be read."""
+  counts = dict(zip(names, zip(*(split['clips_per_class'] for split in splits.values()))))
+  empty = [name for name in list_classes(rows) if not sum(counts.get(name, ()))]
+  if empty:
+    theirs = {(r.path, r.split, r.line) for r in rows if {*r.labels.get('', ())} & {*empty}}
+    reasons = count_reasons([f for f in failures if tuple(f[:3]) in theirs])
+    more = f' and {len(empty) - 10} more' if len(empty) > 10 else ''
+    raise ValueError(
+      f'no video of {len(empty)} of {len(list_classes(rows))} classes could be read '
+      f'({", ".join(empty[:10])}{more}): {reasons}; see {out}/failed.csv. Mend or remove them, or '
+      'run the same command with --allow_empty_classes'
+    )
+
+
+def _write_csv(path: str, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
   with open(
     f'{path}.tmp-{os.getpid()}', 'w', encoding='utf-8', errors='backslashreplace', newline=''
   ) as file:
-    csv.writer(file, lineterminator='\n').writerows([['path', 'split', 'row', 'reason'], *failures])
+    csv.writer(file, lineterminator='\n').writerows([head, *lines])
   os.replace(file.name, path)
 
 

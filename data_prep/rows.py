@@ -12,10 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from vjax.data.video_file import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
+from data_prep.folders import EXTENSIONS, Folder, scan_folder
 
-EXTENSIONS = VIDEO_EXTENSIONS + IMAGE_EXTENSIONS
-SPLITS = ('train', 'val', 'test')  # names of sub-folders that are splits, not classes
 _SHOWN = 10  # bad rows quoted in one error
 _LATEST_S = 1e7  # of a segment; 115 days
 
@@ -29,7 +27,7 @@ class Row:
     split: name.
     labels: names by label space; '' is the main one, a label space that the clip is not in is
       absent.
-    line: of its manifest, or place in its folder's listing, from 1.
+    line: of its manifest, or place in the listing of the folder, from 1.
     start_s: of the segment, None = the video's start.
     end_s: of the segment, None = the video's end.
   """
@@ -252,72 +250,24 @@ def _real_folder(folder: str) -> str:
 
 
 def read_folder(folder: str, split: str = 'train') -> list[Row]:
-  """Rows of DIR/<class>/*.mp4, or of DIR/<train|val|test>/<class>/*.mp4, sorted by path.
+  """Rows of DIR/<class>/*.mp4, or of DIR/<train|val|test>/<class>/*.mp4, see `scan_folder`."""
+  return of_folder(scan_folder(folder, split))
 
-  Files with other extensions are left alone. Raises ValueError if there is no such folder, class or
-  video.
-  """
-  if not os.path.isdir(folder):
-    raise ValueError(
-      f'--folder: no folder {folder}; it must hold one sub-folder of videos per class'
-    )
-  names = _subfolders(folder)
-  if not names:
-    raise ValueError(
-      f'no class folders in {folder}: move the videos to {folder}/<class>/, or list them in '
-      '--manifest'
-    )
-  if set(names) <= set(SPLITS) and all(_subfolders(os.path.join(folder, name)) for name in names):
-    places = [
-      (name, f'{name}/{c}', c) for name in names for c in _subfolders(os.path.join(folder, name))
-    ]
-  else:
-    places = [(split, name, name) for name in names]
-  files = []
-  for where, place, label in places:
-    for file in sorted(os.listdir(os.path.join(folder, place))):
-      if file.lower().endswith(EXTENSIONS) and not file.startswith('.'):
-        files.append((f'{place}/{file}', where, label))
-  if not files:
-    raise ValueError(
-      f'no videos under {folder}/<class>/; extensions looked for: {" ".join(EXTENSIONS)}'
-    )
+
+def of_folder(found: Folder) -> list[Row]:
+  """Rows of the videos that were found in a folder."""
   return [
-    Row(path, where, {'': (label,)}, line) for line, (path, where, label) in enumerate(files, 1)
+    Row(path, where, {'': (label,)}, line)
+    for line, (path, where, label) in enumerate(found.videos, 1)
   ]
-
-
-def _subfolders(folder: str) -> list[str]:
-  """Names of the folders in it. Raises ValueError for symbolic links that lead nowhere or back up:
-  a class would be lost, or read twice."""
-  names = []
-  for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-    if (
-      entry.name.startswith('.')
-      or entry.name.lower().endswith(EXTENSIONS)
-      and not os.path.isdir(entry.path)
-    ):
-      continue
-    if entry.is_symlink():
-      if not os.path.exists(entry.path):
-        raise ValueError(
-          f'{entry.path} is a symbolic link that leads nowhere, or to itself: mend or remove it'
-        )
-      target = os.path.realpath(entry.path)
-      if os.path.commonpath([target, os.path.realpath(folder)]) == target:
-        raise ValueError(
-          f'{entry.path} is a symbolic link back to {target}, a folder above it: remove it'
-        )
-    if os.path.isdir(entry.path):
-      names.append(entry.name)
-  return names
 
 
 def hold_out(rows: Sequence[Row], fraction: float, split: str = 'val') -> list[Row]:
   """The rows, of which a share of every class is moved to `split`: those whose path's hash is
   smallest.
 
-  Raises ValueError if the rows have several splits already, or the fraction is not in (0, 1).
+  At least one video of every class that has two or more is moved, and one stays. Raises ValueError
+  if the rows have several splits already, the fraction is not in (0, 1), or nothing can be moved.
   """
   if not 0 < fraction < 1:
     raise ValueError(f'--holdout={fraction} must be between 0 and 1, e.g. 0.1')
@@ -325,13 +275,60 @@ def hold_out(rows: Sequence[Row], fraction: float, split: str = 'val') -> list[R
     raise ValueError(
       f'--holdout: the videos are in splits already ({", ".join(sorted({r.split for r in rows}))})'
     )
-  groups: dict[tuple, list[Row]] = {}
-  for row in rows:
-    groups.setdefault(row.labels.get('', ()), []).append(row)
-  held = set()
-  for group in groups.values():
-    held |= set(sorted({r.path for r in group}, key=digest)[: round(fraction * len(group))])
+  videos = _by_class(rows)
+  classes: dict[str, set[str]] = {}
+  for name, paths in videos.items():
+    for path in paths:
+      classes.setdefault(path, set()).add(name)
+  held: set[str] = set()
+  left = {name: len(paths) for name, paths in videos.items()}
+  for _, paths in sorted(videos.items()):
+    due = min(max(1, round(fraction * len(paths))), len(paths) - 1)
+    due -= len(held & paths)  # with another of their labels
+    for path in sorted(paths - held, key=digest):
+      if due > 0 and all(left[other] > 1 for other in classes[path]):
+        held.add(path)
+        due -= 1
+        for other in classes[path]:
+          left[other] -= 1
+  if not held:
+    raise ValueError(
+      f'--holdout={fraction}: no class has two videos, so that one could be held out; leave the '
+      'flag out, or add videos'
+    )
   return [replace(r, split=split) if r.path in held else r for r in rows]
+
+
+def describe_holdout(rows: Sequence[Row], split: str = 'val') -> list[str]:
+  """Lines for people: how many videos `hold_out` moved, of each class, and which class has none."""
+  every, moved = _by_class(rows), _by_class([r for r in rows if r.split == split])
+  held = len(set().union(*moved.values()))
+  lines = [f'held out for {split}: {held} of {len({r.path for r in rows})} videos']
+  counts = [f'{name} {len(moved.get(name, ()))} of {len(every[name])}' for name in sorted(every)]
+  if '' not in every:
+    lines[0] += f' ({_some(counts, 20)})'
+  lacking = sorted(name for name in every if name not in moved)
+  if lacking:
+    lines.append(
+      f'careful: {len(lacking)} of {len(every)} classes have no video in {split} '
+      f'({_some(lacking)}): each needs two videos or more'
+    )
+  return lines
+
+
+def _by_class(rows: Sequence[Row]) -> dict[str, set[str]]:
+  """Paths of the videos of each class of the main label space; '' for those without a label."""
+  videos: dict[str, set[str]] = {}
+  for row in rows:
+    for name in row.labels.get('', ()) or ('',):
+      videos.setdefault(name, set()).add(row.path)
+  return videos
+
+
+def _some(items: Sequence[str], most: int = _SHOWN) -> str:
+  """'a, b, c and 4 more'."""
+  more = f' and {len(items) - most} more' if len(items) > most else ''
+  return ', '.join(items[:most]) + more
 
 
 def digest(text: str) -> str:

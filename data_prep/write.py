@@ -15,7 +15,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
-from data_prep import dataset, rows, shards
+from data_prep import dataset, folders, rows, shards
 from vjax.data.manifest import Manifest
 from vjax.data.video_file import MAX_DURATION_S
 
@@ -29,9 +29,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   if bool(args.folder) == bool(args.manifest):
     parser.error('name the videos by --folder=DIR or by --manifest=FILE, one of the two')
   with one_message(args.out):
-    found, root = _rows(args)
+    found, root, skipped = _rows(args)
     if args.holdout:
       found = rows.hold_out(found, args.holdout)
+      print('\n'.join(rows.describe_holdout(found)), flush=True)
     manifest = dataset.write_dataset(
       found,
       args.out,
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       processes=args.processes,
       runner=args.runner,
       runner_options=others,
+      skipped=skipped,
+      allow_empty_classes=args.allow_empty_classes,
     )
   print(summary(manifest, args.out))
 
@@ -81,13 +84,34 @@ def summary(manifest: Manifest, out: str) -> str:
       f'  not written: {manifest["failed"]} ({reasons}); each is named in '
       f'{os.path.join(out, "failed.csv")}'
     )
+  if manifest['skipped']:
+    lines.append(
+      f'  skipped: {manifest["skipped"]} files and folders that are no videos of a class; each is '
+      f'named in {os.path.join(out, "skipped.csv")}'
+    )
+  lines += _lacking(manifest)
   if manifest['in_several_splits']:
     lines.append(f'  careful: {manifest["in_several_splits"]} videos are in more than one split')
   return '\n'.join(lines)
 
 
-def _rows(args: argparse.Namespace) -> tuple[list[rows.Row], str]:
-  """(rows, video root) that the flags name."""
+def _lacking(manifest: Manifest) -> list[str]:
+  """Lines about the classes of which a split has no clip."""
+  lines = []
+  for name, split in manifest['splits'].items():
+    counts = split['clips_per_class']
+    lacking = [n for n, count in zip(manifest['classes'], counts) if not count]
+    if lacking and any(counts):
+      more = f' and {len(lacking) - 10} more' if len(lacking) > 10 else ''
+      lines.append(
+        f'  careful: {name} has no clip of {len(lacking)} of {len(counts)} classes '
+        f'({", ".join(lacking[:10])}{more})'
+      )
+  return lines
+
+
+def _rows(args: argparse.Namespace) -> tuple[list[rows.Row], str, list[tuple[str, str]]]:
+  """(rows, video root, what was skipped in it with the reason) that the flags name."""
   if args.folder:
     if len(args.split) > 1:
       raise ValueError(
@@ -95,7 +119,12 @@ def _rows(args: argparse.Namespace) -> tuple[list[rows.Row], str]:
         'splits'
       )
     split = rows.split_name((args.split or ['train'])[0], 'rename it')
-    return rows.read_folder(args.folder, split), args.folder
+    scanned = folders.scan_folder(
+      args.folder, split, allow_empty_classes=args.allow_empty_classes, ignore=args.out
+    )
+    for note in scanned.notes:
+      print(note, flush=True)
+    return rows.of_folder(scanned), args.folder, scanned.skipped
   named = manifest_splits(args.manifest, args.split)
   roots = {args.videos or os.path.dirname(os.path.abspath(path)) for _, path in named}
   if len(roots) > 1:
@@ -110,7 +139,7 @@ def _rows(args: argparse.Namespace) -> tuple[list[rows.Row], str]:
     for split, path in named
     for row in rows.read_manifest(path, split, root, args.allow_outside)
   ]
-  return found, root
+  return found, root, []
 
 
 def manifest_splits(manifests: Sequence[str], splits: Sequence[str]) -> list[tuple[str, str]]:
@@ -146,7 +175,11 @@ def _parser() -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add('--out', required=True, help='folder of the dataset, e.g. data/mine')
-  add('--folder', help='DIR/<class>/*.mp4, or DIR/<train|val|test>/<class>/*.mp4')
+  add(
+    '--folder',
+    help='DIR/<class>/*.mp4, or DIR/<train|val|test>/<class>/*.mp4; folders below a class belong '
+    'to it',
+  )
   add(
     '--manifest',
     action='append',
@@ -164,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     '--holdout',
     type=float,
     default=0,
-    help='share of every class that goes to a split val, e.g. 0.1',
+    help='share of every class that goes to a split val, e.g. 0.1; one video of a class at least',
   )
   add('--classes', help='file with one class name a line; default: all labels, sorted')
   add('--short_side', type=int, default=256, help='stored pixels; 0 keeps the size')
@@ -182,6 +215,11 @@ def _parser() -> argparse.ArgumentParser:
     help='of a clip; a longer one fails, default an hour',
   )
   add('--shards', type=int, default=0, help='per split; 0: about 256 clips each')
+  add(
+    '--allow_empty_classes',
+    action='store_true',
+    help='go on where a class has no video, or none that can be read',
+  )
   add('--allow_outside', action='store_true', help='let a manifest name files outside --videos')
   add('--processes', type=int, default=0, help='of the pool; 0: one a core')
   add(

@@ -1,7 +1,6 @@
 """The steps of a new user: a folder of own videos -> records -> training -> labels for a new
 video."""
 
-import pathlib
 import resource
 import shutil
 import types
@@ -74,7 +73,21 @@ def test_command_prints_labels_and_names_broken_files(run, capsys, tmp_path):
   broken.write_bytes(b'not a video')
   assert predict.main(['--workdir', str(root / 'run'), good, str(broken)]) == 1
   out, err = capsys.readouterr()
-  assert pathlib.Path(good).name in out and '%  left' in out and str(broken) in err
+  assert out.startswith(f'{good}\n') and '%  left' in out and str(broken) in err
+
+
+def test_command_prints_paths_as_given(monkeypatch, capsys):
+  """Videos of one name in two folders are told apart."""
+  classes = types.SimpleNamespace(classes=('run', 'walk'))
+  predictor = types.SimpleNamespace(
+    model=classes, probabilities=lambda path: np.array([0.25, 0.75])
+  )
+  predictor.windows = lambda path, seconds: [(0.0, 1.0, np.array([0.25, 0.75]))]
+  monkeypatch.setattr(predict, 'Predictor', lambda workdir, batch_size: predictor)
+  assert predict.main(['--workdir=x', '--top=1', 'one/a.mp4', './two/a.mp4']) == 0
+  assert capsys.readouterr().out == 'one/a.mp4\n   75.0%  walk\n./two/a.mp4\n   75.0%  walk\n'
+  assert predict.main(['--workdir=x', '--top=1', '--window_s=1', 'one/a.mp4']) == 0
+  assert capsys.readouterr().out.startswith('one/a.mp4\n')
 
 
 def test_no_checkpoint_and_no_classifier(run, data_dir, tmp_path):

@@ -78,6 +78,13 @@ def test_pictures_go_to_tensorboard(runs):
 
 
 @pytest.mark.slow
+def test_files_of_videos_of_one_name():
+  """None replaces that of another."""
+  videos = ['a/x.mp4', '../b/x.mp4', 'a/x.avi', 'y.mp4']
+  names = ['a-x.mp4', 'b-x.mp4', 'a-x.avi', 'y']
+  assert visualize._file_names(videos) == names
+
+
 def test_heat_of_a_video_and_unknown_labels(runs, tmp_path, capsys):
   root, video = runs
   assert (

@@ -8,7 +8,6 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,13 +146,13 @@ def main(argv: list[str] | None = None) -> int:
   for path in args.videos:
     try:
       if args.window_s:
-        print(Path(path).name)
+        print(path)
         for start, end, found in predictor.windows(path, args.window_s):
           best = ', '.join(_labels(predictor, found, args.top))
           print(f'  {_clock(start)} to {_clock(end)}  {best}', flush=True)
       else:
         found = predictor.probabilities(path)
-        print('\n  '.join([Path(path).name, *_labels(predictor, found, args.top)]))
+        print('\n  '.join([path, *_labels(predictor, found, args.top)]))
     except ValueError as error:
       print(error, file=sys.stderr)
       failed = 1

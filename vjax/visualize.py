@@ -207,21 +207,29 @@ def main(argv: list[str] | None = None) -> int:
     print(error, file=sys.stderr)
     return 1
   Path(args.out).mkdir(parents=True, exist_ok=True)
-  for path in args.videos:
+  for path, name in zip(args.videos, _file_names(args.videos)):
     try:
       if args.what == 'reconstruct':
-        file = Path(args.out, f'{Path(path).stem}_reconstruction.png')
+        file = Path(args.out, f'{name}_reconstruction.png')
         files.write_bytes(file, figures.png(reconstruct(model, path, args.ratios)))
         print(file)
       else:
         frames, heat, label = heatmap(model, path, args.label)
-        file = Path(args.out, f'{Path(path).stem}_heat.mp4')
+        file = Path(args.out, f'{name}_heat.mp4')
         files.write_bytes(file, figures.mp4(figures.overlaid(frames, heat)))
         print(f'{file}: {label}')
     except ValueError as error:
       print(error, file=sys.stderr)
       failed = 1
   return failed
+
+
+def _file_names(videos: list[str]) -> list[str]:
+  """Names of the files that are written of videos: theirs, with their folders where they share
+  one."""
+  stems = [Path(video).stem for video in videos]
+  whole = ['-'.join(re.findall(r'[^/.][^/]*', video)) for video in videos]
+  return [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, whole, strict=True)]
 
 
 if __name__ == '__main__':

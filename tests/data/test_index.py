@@ -119,6 +119,10 @@ def test_two_series_of_shards(toy):
 def test_incomplete_folders(toy, tmp_path):
   with pytest.raises(FileNotFoundError, match='no dataset in .*nowhere; to prepare it: make it'):
     open_index(str(tmp_path / 'nowhere'), 'train', prepare='make it')
+  for prepare in ('python -m data_prep.write --folder=DIR --out=data/custom', ''):
+    words = f'to prepare it: python -m data_prep.write --folder=DIR --out={tmp_path}/d_cool'
+    with pytest.raises(FileNotFoundError, match=words):
+      open_index(str(tmp_path / 'd_cool'), 'train', prepare=prepare)
   (toy / 'train.index.npz').rename(toy / 'elsewhere')
   with pytest.raises(
     FileNotFoundError,

@@ -249,7 +249,7 @@ def test_missing_data_names_folder_and_command(data_dir, tmp_path):
   )
   with pytest.raises(
     FileNotFoundError,
-    match=r'kinetics; to prepare it: python -m data_prep.write --out=data/kinetics',
+    match=rf'kinetics; to prepare it: python -m data_prep.write --out={data_dir}/kinetics$',
   ):
     open_split(data_dir, spec, 'train')
   with pytest.raises(ValueError, match="split 'val' is not in .*toy; it has: train"):

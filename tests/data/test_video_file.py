@@ -1,14 +1,26 @@
 """Frames of real files: upright, complete, in true time; bad files fail with their reason."""
 
 import os
+import re
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data_prep.films import CORNERS, cut, pictures, write_sound, write_video
-from vjax.data.video_file import VideoError, read_frames, stored_size
+from tests.data_prep.films import (
+  CORNERS,
+  cut,
+  encoded,
+  pictures,
+  with_times_of_decoding,
+  write_avi,
+  write_sound,
+  write_theora,
+  write_video,
+  write_with_sound,
+)
+from vjax.data.video_file import VideoError, frame_times, read_frames, stored_size, why_unreadable
 
 
 def read(path, short_side=0, **kwargs):
@@ -123,6 +135,151 @@ def test_truncated_others(tmp_path, name, codec, share):
   source = write_video(tmp_path / name, codec=codec)
   reason = failure(cut(tmp_path / f'b{name[1:]}', source, share))
   assert reason.startswith('truncated: ') and ' of 24 frames decodable' in reason
+
+
+CONTAINERS = {
+  'a.mp4': ('libx264', 'aac', {'movflags': 'faststart'}),
+  'fragments.mp4': ('libx264', 'aac', {'movflags': 'frag_keyframe+empty_moov'}),
+  'a.mov': ('libx264', 'aac', {}),
+  'a.mkv': ('libx264', 'aac', {}),
+  'a.webm': ('libvpx', 'libopus', {}),
+  'a.avi': ('mpeg4', 'mp3', {}),
+  'b.avi': ('libx264', 'mp3', {}),
+  'a.wmv': ('wmv2', 'wmav2', {}),
+  'a.asf': ('msmpeg4', 'mp3', {}),
+  'a.flv': ('libx264', 'aac', {}),
+  'b.flv': ('flv', 'mp3', {}),
+  'a.ogv': ('libvpx', 'flac', {}),
+  'a.mpg': ('mpeg1video', 'mp2', {}),
+  'a.vob': ('mpeg2video', 'ac3', {}),
+  'a.ts': ('libx264', 'aac', {}),
+  'a.MTS': ('libx264', 'ac3', {'mpegts_m2ts_mode': '1'}),
+  'a.gif': ('gif', '', {}),
+}
+
+
+@pytest.mark.parametrize('sound, late', [(0, 5), (1.6, 0)])
+@pytest.mark.parametrize('name', CONTAINERS)
+def test_whole_and_cut_with_any_sound_and_start(tmp_path, name, sound, late):
+  """Whatever else is in the file, and wherever its clock starts, it is the picture that counts.
+  What is cut off inside a unit of the container is found, also where the sound alone ends early."""
+  codec, kind, options = CONTAINERS[name]
+  path = tmp_path / name
+  write_with_sound(path, codec, kind if sound else '', sound, 25, 25, late=late, **options)
+  times, video = read(path)
+  assert len(video) == 25 and times[0][0] == 0 and not why_unreadable(str(path))
+  if name != 'a.avi':  # has no start: its first picture stays for longer
+    assert times[-1][1] == pytest.approx(1, abs=0.02)
+  data = path.read_bytes()
+  # The tables of an MP4 say where its pictures are: with sound, its last tenth holds none.
+  for share in (0.5,) if name == 'a.mp4' and sound else (0.5, 0.9):
+    size = int(len(data) * share)
+    path = tmp_path / f'cut_{name}'
+    path.write_bytes(data[: size - (not size % 4)])  # packets of a stream have multiples of 4
+    reason = failure(path)
+    assert reason.startswith(('truncated: ', 'unreadable: ', 'no video: ', 'codec: '))
+    consistent(reason)
+
+
+def test_the_length_of_a_file_may_say_where_it_ends(tmp_path):
+  path = write_with_sound(tmp_path / 'a.nut', 'mpeg4', '', late=5)
+  assert len(read(path)[1]) == 24
+
+
+def consistent(reason):
+  """The numbers of a reason do not contradict what it says: fewer than promised, and earlier."""
+  if found := re.search(r'(\d+) of (\d+) frames', reason):
+    assert int(found[1]) < int(found[2]), reason
+  if found := re.search(r'end at ([\d.]+) s of ([\d.]+) s', reason):
+    assert float(found[1]) < float(found[2]), reason
+
+
+@pytest.mark.parametrize(
+  'chunks, begins, end',
+  [
+    ('......', range(6), 6),
+    ('.-.--...', [0, 2, 5, 6, 7], 8),  # '-': a tick without a picture
+    ('...----', range(3), 7),
+    ('--...', range(3), 3),
+    ('.-', [0], 2),
+  ],
+)
+@pytest.mark.parametrize('closed', [True, False])
+def test_ticks_of_an_avi_without_a_picture(tmp_path, chunks, begins, end, closed):
+  """The picture before stays on show; nothing is missing."""
+  packets = iter(encoded('mpeg4', 6))
+  data = [next(packets) if c == '.' else b'' for c in chunks]
+  times, _ = read(write_avi(tmp_path / 'a.avi', data, closed=closed))
+  assert [a for a, _ in times] == pytest.approx([t / 12 for t in begins], abs=1e-3)
+  assert times[-1][1] == pytest.approx(end / 12, abs=1e-3)
+  for share in (0.6, 0.9):
+    short = cut(tmp_path / 'b.avi', tmp_path / 'a.avi', share)
+    if share == 0.6 or not closed and chunks[-1] == '.':  # 0.9 is in the index, or behind pictures
+      consistent(failure(short))
+
+
+@pytest.mark.parametrize('ticks', [0, 1 << 30])  # of a recorder that was stopped, and of a pipe
+def test_an_avi_that_never_said_its_length(tmp_path, ticks):
+  path = write_avi(tmp_path / 'a.avi', encoded('mpeg4', 6), ticks=ticks, closed=False)
+  assert len(read(path)[1]) == 6
+  assert failure(cut(tmp_path / 'b.avi', path, 0.8)).startswith('truncated: ')
+
+
+def test_an_avi_that_lacks_chunks(tmp_path):
+  """Fewer ticks than the header says; one is a matter of counting."""
+  packets = encoded('mpeg4', 6)
+  assert len(read(write_avi(tmp_path / 'a.avi', packets, ticks=7))[1]) == 6
+  reason = failure(write_avi(tmp_path / 'b.avi', packets, ticks=9))
+  assert reason == 'truncated: 6 of 9 frames decodable, which end at 0.50 s of 0.75 s'
+  data = bytearray(write_avi(tmp_path / 'c.avi', packets).read_bytes())
+  third = data.index(packets[2]) - 8
+  data[third : third + 100] = bytes(100)
+  (tmp_path / 'c.avi').write_bytes(data)
+  assert failure(tmp_path / 'c.avi').startswith('truncated: ')
+
+
+def test_empty_packets_of_theora_keep_the_picture(tmp_path):
+  """They are no end of the stream."""
+  path = write_theora(tmp_path / 'a.ogv', [0, 2, 0, 3])
+  assert read(path)[0] == [(0, 0.083), (0.083, 0.333), (0.333, 0.417), (0.417, 0.75)]
+  assert frame_times(str(path)) == pytest.approx([0, 1 / 12, 4 / 12, 5 / 12])
+  assert failure(cut(tmp_path / 'b.ogv', path, 0.97)).startswith('truncated: ')
+
+
+@pytest.mark.parametrize('container', ['mp4', 'mkv', 'mov'])
+def test_times_of_decoding_for_those_of_showing(tmp_path, container):
+  """Frames that refer to later ones are decoded after them: their times are put in order."""
+  options = {'bf': '2', 'b_strategy': '0'}
+  path = write_with_sound(tmp_path / 'a.mp4', 'mpeg4', '', options=options)
+  times, video = read(path)
+  path = with_times_of_decoding(tmp_path / f'b.{container}', path)
+  again, same = read(path)
+  np.testing.assert_array_equal(video, same)
+  assert [a for a, _ in again] == pytest.approx([a for a, _ in times], abs=2e-3)
+  part, _ = read(path, start_s=1.25, end_s=1.75)
+  assert [a for a, _ in part] == pytest.approx([t / 12 for t in range(15, 21)], abs=2e-3)
+
+
+def test_a_stream_between_other_bytes(tmp_path):
+  """A recording may begin and end with something else; only a cut packet says that it is cut."""
+  data = write_video(tmp_path / 'a.ts').read_bytes()
+  (tmp_path / 'b.ts').write_bytes(bytes(77) + data + bytes(33))
+  assert len(read(tmp_path / 'b.ts')[1]) == 24
+  assert 'ends inside a packet' in failure(cut(tmp_path / 'c.ts', tmp_path / 'a.ts', 0.613))
+
+
+def test_content_decides_not_the_name(tmp_path):
+  write_video(tmp_path / 'a.mp4', frames=3).rename(tmp_path / 'film')
+  Image.fromarray(pictures(1)[0]).save(tmp_path / 'a.png')
+  (tmp_path / 'a.png').rename(tmp_path / 'image.dat')
+  write_video(tmp_path / 'b.mp4', frames=3).rename(tmp_path / 'film.jpg')
+  (tmp_path / 'text').write_text('Élan\n' * 1000)
+  write_sound(tmp_path / 'sound.mp4')
+  for name, frames in (('film', 3), ('image.dat', 1), ('film.jpg', 3)):
+    assert len(read(tmp_path / name)[1]) == frames and not why_unreadable(str(tmp_path / name))
+  assert why_unreadable(str(tmp_path / 'text')) == 'unreadable: a text file'
+  assert why_unreadable(str(tmp_path / 'sound.mp4')) == 'no video: the file has sound only'
+  assert why_unreadable(str(tmp_path / 'gone')) == 'missing: no such file'
 
 
 def test_damage_in_the_middle(tmp_path):

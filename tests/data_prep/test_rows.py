@@ -4,6 +4,7 @@ import pytest
 
 from data_prep.rows import (
   Row,
+  describe_holdout,
   hold_out,
   list_classes,
   read_classes,
@@ -141,6 +142,49 @@ def test_holdout_takes_a_share_of_every_class():
   assert held == hold_out(rows, 0.1) and [r.path for r in held] == [r.path for r in rows]
   with pytest.raises(ValueError, match='in splits already'):
     hold_out(held, 0.1)
+
+
+def of_classes(**labels):
+  """Rows of videos with these labels, by path."""
+  return [
+    Row(path, 'train', {'': tuple(names)}, i) for i, (path, names) in enumerate(labels.items())
+  ]
+
+
+def held_out(rows):
+  return {r.path for r in rows if r.split == 'val'}
+
+
+@pytest.mark.parametrize('count, held', [(2, 1), (4, 1), (5, 1), (15, 2), (16, 2)])
+def test_holdout_takes_one_of_every_class_with_two_and_leaves_one(count, held):
+  rows = [Row(f'{c}/{i}.mp4', 'train', {'': (c,)}, i) for c in 'ab' for i in range(count)]
+  assert len(held_out(hold_out(rows, 0.1))) == 2 * held
+  assert len(held_out(hold_out(rows, 0.99))) == 2 * (count - 1)
+
+
+def test_holdout_says_what_it_took():
+  rows = [Row(f'{c}/{i}.mp4', 'train', {'': (c,)}, i) for c in 'ab' for i in range(4)]
+  rows.append(Row('c/0.mp4', 'train', {'': ('c',)}, 0))
+  assert describe_holdout(hold_out(rows, 0.1)) == [
+    'held out for val: 2 of 9 videos (a 1 of 4, b 1 of 4, c 0 of 1)',
+    'careful: 1 of 3 classes have no video in val (c): each needs two videos or more',
+  ]
+  with pytest.raises(ValueError, match=r'--holdout=0.1: no class has two videos'):
+    hold_out(rows[-1:], 0.1)
+
+
+def test_holdout_of_videos_with_several_labels_and_segments():
+  """Every class keeps a video and gives one, though no two videos have the same labels; segments of
+  a video stay together."""
+  rows = of_classes(p=['a', 'b'], q=['a', 'c'], r=['b', 'c'], s=['a', 'b', 'c'], t=['d'], u=['d'])
+  held = held_out(hold_out(rows, 0.1))
+  for name in 'abcd':
+    paths = {r.path for r in rows if name in r.labels['']}
+    assert paths & held and paths - held
+  rows = [
+    Row(f'{i}.mp4', 'train', {'': ('a',)}, i, k, k + 1.0) for i in range(10) for k in range(9)
+  ]
+  assert len(held_out(hold_out(rows, 0.1))) == 1
 
 
 def test_classes_are_sorted_by_value_where_they_are_numbers():

@@ -91,11 +91,17 @@ def test_folder(videos, tmp_path, capsys):
   assert set(os.listdir(out)) == shards | {
     'manifest.json',
     'failed.csv',
+    'skipped.csv',
     'train.index.npz',
     'train.frames',
   }
+  assert (out / 'skipped.csv').read_text().splitlines() == [
+    'path,reason',
+    'whole.mp4,in no class folder; move it into one',
+  ]
   said = capsys.readouterr().out
   assert 'train: 12 clips' in said and '1 truncated' in said and 'failed.csv' in said
+  assert 'skipped: 1 files' in said and 'skipped.csv' in said
 
 
 def test_records(videos, tmp_path):
@@ -268,6 +274,47 @@ def test_a_repaired_video_is_written_by_the_next_run(tmp_path):
   write_video(tmp_path / 'in' / 'a' / 'x.mp4')
   write.main(flags)
   assert len(read_records(tmp_path / 'out')) == 1
+
+
+def test_the_reasons_of_an_empty_split_are_its_own(tmp_path):
+  for name in ('train/run/a', 'train/run/b', 'val/run/c'):
+    (tmp_path / 'in' / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / 'in' / f'{name}.mp4').write_bytes(b'')
+  write_video(tmp_path / 'in' / 'train' / 'run' / 'd.mp4', frames=2)
+  with pytest.raises(SystemExit, match="no video of split 'val' could be read: 1 empty; see"):
+    write.main([f'--folder={tmp_path / "in"}', f'--out={tmp_path / "out"}', '--processes=1'])
+
+
+def test_a_class_that_yields_nothing_is_an_error_unless_asked_for(tmp_path, capsys):
+  for name in ('run', 'sit', 'walk'):
+    (tmp_path / 'in' / name).mkdir(parents=True)
+    write_video(tmp_path / 'in' / name / 'a.mp4', frames=2)
+  (tmp_path / 'in' / 'sit' / 'a.mp4').write_bytes(b'')
+  flags = [f'--folder={tmp_path / "in"}', f'--out={tmp_path / "out"}', '--processes=1']
+  words = r'no video of 1 of 3 classes could be read \(sit\): 1 empty; see .*--allow_empty_classes'
+  with pytest.raises(SystemExit, match=words):
+    write.main(flags)
+  assert not (tmp_path / 'out' / 'manifest.json').exists()
+  shard = next((tmp_path / 'out').glob('*.tfrecord'))
+  before = shard.stat().st_mtime_ns
+  write.main([*flags, '--allow_empty_classes'])
+  assert shard.stat().st_mtime_ns == before  # what was written is kept
+  assert 'careful: train has no clip of 1 of 3 classes (sit)' in capsys.readouterr().out
+
+
+def test_holdout_of_few_videos(tmp_path, capsys):
+  video = write_video(tmp_path / 'a.mp4', frames=2)
+  for name in ('run/1', 'run/2', 'run/3', 'walk/1', 'walk/2', 'sit/1'):
+    (tmp_path / 'in' / name).parent.mkdir(parents=True, exist_ok=True)
+    os.link(video, tmp_path / 'in' / f'{name}.mp4')
+  flags = [f'--folder={tmp_path / "in"}', f'--out={tmp_path / "out"}', '--processes=1']
+  write.main([*flags, '--holdout=0.1'])
+  said = capsys.readouterr().out
+  assert 'held out for val: 2 of 6 videos (run 1 of 3, sit 0 of 1, walk 1 of 2)' in said
+  assert 'careful: 1 of 3 classes have no video in val (sit)' in said
+  splits = json.loads((tmp_path / 'out' / 'manifest.json').read_text())['splits']
+  assert splits['val']['clips_per_class'] == [1, 0, 1]
+  assert splits['train']['clips_per_class'] == [2, 1, 1]
 
 
 @pytest.mark.parametrize(

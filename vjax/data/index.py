@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import struct
 import zipfile
 from collections.abc import Sequence
@@ -187,10 +188,11 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
   """
   folder = epath.Path(folder)
   rebuild = f'python -m vjax.data.index --folder={folder}'
+  # The command of a dataset's file names the folder that the dataset has by default.
   prepare = (
-    prepare
-    or f'python -m data_prep.write --out={folder} (your own videos) or {rebuild} (records from '
-    'elsewhere)'
+    re.sub(r'--out=\S+', lambda _: f'--out={folder}', prepare)
+    or f'python -m data_prep.write --folder=DIR --out={folder} (your own videos, DIR/<class>/*) or '
+    f'{rebuild} (records from elsewhere)'
   )
   if not folder.exists():
     raise FileNotFoundError(f'no dataset in {folder}; to prepare it: {prepare}')

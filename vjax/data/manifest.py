@@ -74,6 +74,7 @@ class Manifest(TypedDict, total=False):
     failed: number of videos that could not be written; failed.csv lists these.
     failed_by_reason: number of these by kind of reason.
     in_several_splits: number of videos in more than one split.
+    skipped: number of files and folders beside the videos; skipped.csv lists these.
     fingerprint: of rows and settings, by which data_prep recognizes its own datasets; '' = not made
       by data_prep.
   """
@@ -90,6 +91,7 @@ class Manifest(TypedDict, total=False):
   failed: int
   failed_by_reason: dict[str, int]
   in_several_splits: int
+  skipped: int
   fingerprint: str
 
 
@@ -103,6 +105,7 @@ def make(
   versions: Mapping[str, str] | None = None,
   failed_by_reason: Mapping[str, int] | None = None,
   in_several_splits: int = 0,
+  skipped: int = 0,
   fingerprint: str = '',
 ) -> Manifest:
   """Returns a manifest of the current schema.
@@ -123,6 +126,7 @@ def make(
     'failed': sum(failed.values()),
     'failed_by_reason': failed,
     'in_several_splits': in_several_splits,
+    'skipped': skipped,
     'fingerprint': fingerprint,
   }
 
@@ -174,7 +178,8 @@ def _upgraded(manifest: dict[str, Any], name: str) -> Manifest:
   """Returns a manifest of any schema as one of the current schema. `labels` stays '' where it is
   unknown."""
   nothing = {'format': FORMAT, 'name': name, 'labels': '', 'settings': {}, 'versions': {}}
-  nothing |= {'failed': 0, 'failed_by_reason': {}, 'in_several_splits': 0, 'fingerprint': ''}
+  nothing |= {'failed': 0, 'failed_by_reason': {}, 'in_several_splits': 0, 'skipped': 0}
+  nothing |= {'fingerprint': ''}
   return {**nothing, **manifest, 'schema': SCHEMA}
 
 

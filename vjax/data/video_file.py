@@ -7,6 +7,7 @@ shorter clip.
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -15,28 +16,26 @@ from typing import Any
 
 import numpy as np
 
-VIDEO_EXTENSIONS = (
-  '.mp4',
-  '.m4v',
-  '.mkv',
-  '.webm',
-  '.avi',
-  '.mov',
-  '.mpg',
-  '.mpeg',
-  '.ts',
-  '.flv',
-  '.wmv',
-  '.3gp',
-  '.ogv',
+from vjax.data import containers
+
+# Names that promise a video or an image: what has one is to be read, or listed as a failure.
+# Whether it is one is decided by what is in it.
+VIDEO_EXTENSIONS = tuple(
+  '.mp4 .m4v .mov .qt .3gp .3g2 .f4v .mkv .webm .avi .divx .amv .mpg .mpeg .mpe .m1v .m2v .mpv '
+  '.vob .mod .tod .ts .mts .m2ts .m2t .trp .flv .wmv .asf .wtv .ogv .ogm .ogx .rm .rmvb .gif '
+  '.apng .mxf .dv .nut .ivf .y4m .mjpg .mjpeg .h264 .264 .h265 .265 .hevc .swf'.split()
 )
-IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff')
+_IMAGE_HEADS = (b'\xff\xd8\xff', b'\x89PNG\r\n', b'II*\0', b'MM\0*')
+_PICTURE_STREAMS = ('.mjpg', '.mjpeg', '.apng')  # videos that begin as images do
 SEGMENT_SLACK_S = 0.5  # lists give whole seconds; a segment may end this far behind the last frame
 MAX_DURATION_S = (
   3600.0  # of one clip: more is a film to be cut, a broken clock or a stream without end
 )
 MOST_PIXELS = 1 << 26  # of a frame, 8192 x 8192
 _MOST_SIDE = 65500  # of a JPEG
+_AVI_OF_A_PIPE = 1 << 30
+_TEXT_DEMUXERS = ('tty', 'bin', 'xbin', 'adf', 'idf')  # draw pictures of letters
 _PLAYLISTS = (b'#EXTM3U', b'ffconcat ', b'<?xml', b'<MPD')
 
 
@@ -65,7 +64,7 @@ def read_frames(
   but not converted. Raises VideoError with the reason.
   """
   _check_file(path)
-  if path.lower().endswith(IMAGE_EXTENSIONS):
+  if _is_image(path):
     if only is None or 0 in only:
       yield 0.0, 0.0, _read_image(path, short_side)
     return
@@ -93,15 +92,33 @@ def frame_times(path: str) -> list[float]:
   Everything is decoded, nothing converted or kept. Raises VideoError like `read_frames`.
   """
   times = []
-  if path.lower().endswith(IMAGE_EXTENSIONS):
-    return [start for start, _, _ in read_frames(path, short_side=0)]
   _check_file(path)
+  if _is_image(path):
+    return [start for start, _, _ in read_frames(path, short_side=0)]
   with _open(path) as container:
     infinite = float('inf')
     segment = _segment(container, _video_stream(container), path, 0.0, infinite, infinite)
     for begin, _, _ in segment:
       times.append(begin)
   return times
+
+
+def why_unreadable(path: str) -> str:
+  """Returns why a file is neither a video nor an image by what it holds, '' if it is one.
+
+  Of a video the first frame is decoded; the rest may still turn out to be damaged.
+  """
+  try:
+    _check_file(path)
+    if _is_image(path):
+      return ''
+    if _is_text(_head(path)):
+      return 'unreadable: a text file'
+    with _open(path) as container:
+      source = _Source(container, _video_stream(container), path)
+      return '' if next(source.frames(), None) else 'no frames: zero duration'
+  except VideoError as e:
+    return str(e)
 
 
 def _check_file(path: str) -> None:
@@ -185,22 +202,48 @@ def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
   return tuple(int(v) for v in matrix.round().ravel())
 
 
+def _head(path: str, size: int = 4096) -> bytes:
+  try:
+    with open(path, 'rb') as file:
+      return file.read(size)
+  except OSError as e:
+    raise VideoError(f'unreadable: {e.strerror}') from e
+
+
+def _is_image(path: str) -> bool:
+  """Returns whether a file begins as images do."""
+  head = _head(path, 16)
+  webp = head[:4] == b'RIFF' and head[8:12] == b'WEBP'
+  bmp = head[:2] == b'BM' and head[6:10] == bytes(4)
+  found = webp or bmp or head.startswith(_IMAGE_HEADS)
+  return found and not path.lower().endswith(_PICTURE_STREAMS)
+
+
+def _is_text(head: bytes) -> bool:
+  """Returns whether the beginning of a file is text: letters and line breaks, no control bytes."""
+  try:
+    text = head[: head.rfind(b'\n') + 1 or len(head)].decode('utf-8-sig')
+  except UnicodeDecodeError:
+    return False
+  return not any(c < ' ' and c not in '\t\n\r\f' or c == '\x7f' for c in text)
+
+
 def _open(path: str) -> Any:
   import av
 
-  try:
-    with open(path, 'rb') as file:
-      head = file.read(64).lstrip(b'\xef\xbb\xbf \r\n')
-  except OSError as e:
-    raise VideoError(f'unreadable: {e.strerror}') from e
-  if head.startswith(_PLAYLISTS):  # would be read from elsewhere, and from a live one without end
+  # A playlist would be read from elsewhere, and from a live one without end.
+  if _head(path, 64).lstrip(b'\xef\xbb\xbf \r\n').startswith(_PLAYLISTS):
     raise VideoError('unreadable: a playlist, not a video; name the files it lists')
   try:
-    return av.open(f'file:{path}', metadata_errors='replace')
+    container = av.open(f'file:{path}', metadata_errors='replace')
   except av.FFmpegError as e:
     raise VideoError(
       f'unreadable: not a video, or its header is broken or cut off ({e.strerror})'
     ) from e
+  if container.format.name in _TEXT_DEMUXERS:
+    container.close()
+    raise VideoError('unreadable: text, or data that would be shown as letters')
+  return container
 
 
 def _video_stream(container: Any) -> Any:
@@ -234,13 +277,13 @@ def _segment(
 ) -> Iterator[tuple[float, float, Any]]:
   """(start, end, frame) of frames that begin in [start, end), from the nearest key frame where the
   index allows."""
-  expected, duration = _promised(container, stream)
-  if min(end, duration) - start > longest:
-    raise VideoError(_too_long(f'{min(end, duration) - start:.0f} s by its header', longest))
+  source = _Source(container, stream, path)
+  if min(end, source.duration) - start > longest:
+    raise VideoError(_too_long(f'{min(end, source.duration) - start:.0f} s by its header', longest))
   seekable = stream.start_time is not None and container.format.name != 'avi'
-  seek = seek and start > 1 and seekable and _seek(container, stream, start)
+  seek = source.sought = seek and start > 1 and seekable and _seek(container, stream, start)
   count, shown, first, finish = 0, 0, 0.0, 0.0
-  for begin, finish, frame in _timed(container, stream, expected):
+  for begin, finish, frame in source.frames():
     first = first if count else begin
     if seek and first > start + 1e-6:
       break
@@ -256,9 +299,7 @@ def _segment(
       if (
         frame.is_corrupt
       ):  # before the segment, a key frame sought may lack what its neighbors refer to
-        raise VideoError(
-          f'truncated: {count - 1} of {expected} frames decodable (the next one is damaged)'
-        )
+        raise VideoError(f'truncated: {source.decodable(count - 1)} (the next one is damaged)')
       yield begin, finish, frame
   if seek and (
     not count or first > start + 1e-6
@@ -266,17 +307,11 @@ def _segment(
     container.seek(0)
     yield from _segment(container, stream, path, start, end, longest, seek=False)
     return
-  if not count and not expected:
+  lacking = source.lacking(count, first, finish)
+  if not count and not source.expected and not lacking:
     raise VideoError('no frames: zero duration')
-  missing = (
-    not seek and 'mp4' not in container.format.name and count < stream.frames
-  )  # mp4 hides frames by edit lists
-  slack = 1.5 * (finish - first) / max(count, 1)
-  if missing or finish < duration - slack or _ends_early(container, path):
-    raise VideoError(
-      f'truncated: {count} of {expected} frames decodable, which end at {finish:.2f} s of '
-      f'{duration:.2f} s'
-    )
+  if lacking:
+    raise VideoError(f'truncated: {source.decodable(count)}{lacking}')
   if not shown:
     raise VideoError(f'segment: it starts at {start:g} s, the video ends at {finish:.2f} s')
   if end != float('inf') and end > finish + SEGMENT_SLACK_S:
@@ -312,83 +347,237 @@ def _seek(container: Any, stream: Any, start: float) -> bool:
   return True
 
 
-def _promised(container: Any, stream: Any) -> tuple[int, float]:
-  """(frames, seconds) the container promises; 0 where it does not say."""
-  duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
+class _Source:
+  """Decodes a video stream, with the true time of every frame, and says whether all of it is there.
+
+  What ends where its own clock says is whole. What its own clock is differs: the length of the
+  video stream where the container has it, that of the file where there is nothing else in it, the
+  ticks of an AVI. Where a file was cut off inside one of its units, it ends early whatever a clock
+  says.
+
+  Attributes:
+    expected: number of frames by the header, 0 = it does not say.
+    duration: of the video from its first frame, in seconds, by the header; 0 = it does not say.
+    sought: decoding does not start at the first frame.
+  """
+
+  def __init__(self, container: Any, stream: Any, path: str):
+    self.container, self.stream, self.path = container, stream, path
+    self.format, self.sought = container.format.name, False
+    self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    # An AVI numbers its chunks; the time that a frame has beside that is a guess.
+    self.ticks = self.format == 'avi'
+    # One that was written to a pipe has this number in its header.
+    unknown = self.ticks and stream.frames == _AVI_OF_A_PIPE
+    self.promised = 0 if unknown else stream.frames
+    self.duration = 0.0 if unknown else _duration(container, stream)
+    self.expected = self.promised or round(self.duration * float(stream.average_rate or 0))
+    self.indexed = len(stream.index_entries) if self.ticks else 0
+    self.chunks: containers.AviChunks | None = None
+    self.packets, self.first_tick, self.last_tick, self.pause_end = 0, 0, 0, 0
+
+  def frames(self) -> Iterator[tuple[float, float, Any]]:
+    """Yields (start, end, frame): on show until the next one, whatever the rate says.
+
+    Raises VideoError where decoding breaks off, or time runs backwards.
+    """
+    stream, count, held, step = self.stream, 0, None, 1 / self.rate
+    origin: Any = None if self.ticks else stream.start_time
+    begin: Any = -step
+    clock = _Clock(self.ticks)
+    for frame in self._decoded(clock):
+      stamp = clock.time(frame)
+      origin = stamp if origin is None else origin
+      begin = begin + step if stamp is None else (stamp - origin) * stream.time_base
+      if held and begin < held[0] - 1e-6:
+        stamp = clock.other_time(frame)
+        again = begin if stamp is None else (stamp - origin) * stream.time_base
+        if again < held[0] - 1e-6:
+          raise VideoError(
+            f'clock: frame {count} begins at {float(begin):.3f} s, the one before it at '
+            f'{held[0]:.3f} s; encode it again, e.g. ffmpeg -i IN OUT.mp4'
+          )
+        begin = again
+      if held and self.ticks:  # its last frames come without a time
+        step = begin - held[0]
+      if held:
+        yield held[0], float(begin), held[1]
+      count, held = count + 1, (float(begin), frame)
+    if held:
+      yield held[0], self._end(*held, origin or 0), held[1]
+
+  def _decoded(self, clock: _Clock) -> Iterator[Any]:
+    """Yields the frames in the order in which they are shown."""
+    import av
+
+    count = 0
+    try:
+      for packet in self.container.demux(self.stream):
+        if not packet.size:  # says that the picture stays; to the decoder it would be the end
+          clock.pause(packet)
+          continue
+        if not self.packets:
+          self.first_tick = packet.dts or 0
+        self.packets, self.last_tick = self.packets + 1, packet.dts or 0
+        clock.sent(packet)
+        for frame in packet.decode():
+          yield frame
+          count += 1
+      for frame in self.stream.decode(None):
+        yield frame
+        count += 1
+    except av.FFmpegError as e:
+      raise VideoError(f'truncated: {self.decodable(count)} ({e.strerror})') from e
+    self.pause_end = clock.pause_end
+
+  def _end(self, begin: float, frame: Any, origin: int) -> float:
+    """Seconds at which the last frame goes: by its own word, else by the stream's average rate; or
+    later, where the file says that it stays."""
+    tick = self.stream.time_base
+    end = begin + float(frame.duration * tick if frame.duration else 1 / self.rate)
+    if self.ticks:
+      self.chunks = containers.avi_chunks(self.path, self.stream.index)
+      end += float(max(0, self.chunks.ticks - self.last_tick - 1) * tick)  # empty ones
+      delayed = self.stream.codec_context.has_b_frames  # then ticks are not the times of showing
+      return end if delayed else max(end, float((self.chunks.ticks - self.first_tick) * tick))
+    return max(end, float((self.pause_end - origin) * tick))
+
+  def decodable(self, count: int) -> str:
+    """'12 of 24 frames decodable', or '12 frames' where the header does not promise more."""
+    promised = f' of {self.expected}' if count < self.expected else ''
+    return f'{count}{promised} frames decodable'
+
+  def lacking(self, count: int, first: float, finish: float) -> str:
+    """Returns what a video lacks that was read to its end, '' = nothing.
+
+    Args:
+      count: of its frames.
+      first: when the first one begins, in seconds.
+      finish: when the last one ends.
+    """
+    if self.ticks:
+      return self._lacking_chunks(finish)
+    unit = containers.cut_inside(self.format, self.path)
+    if unit:
+      return f': the file ends inside {unit}'
+    slack = 1.5 * (finish - first) / max(count, 1)
+    if finish < self.duration - slack and not (
+      self.format == 'asf' and containers.asf_is_whole(self.path)
+    ):
+      return _too_early(finish, self.duration)
+    # MP4 hides frames by edit lists.
+    missing = not self.sought and 'mp4' not in self.format and count < self.promised
+    return f', which end at {finish:.2f} s' if missing else ''
+
+  def _lacking_chunks(self, finish: float) -> str:
+    """The same of an AVI: a tick without a picture lacks nothing, the one before it stays."""
+    chunks = self.chunks or containers.avi_chunks(self.path, self.stream.index)
+    if chunks.cut:
+      return ': the file ends inside a chunk'
+    if self.packets >= self.promised:  # also 0: a file that was never closed
+      return ''
+    if self.packets < chunks.pictures:
+      return f': {self.packets} of the {chunks.pictures} chunks with pictures could be read'
+    if chunks.ticks >= self.promised - (1 if chunks.whole else 0):
+      return ''
+    indexed = 0 < self.indexed <= self.packets and self.last_tick + 1 >= self.promised
+    return '' if indexed else _too_early(finish, self.duration)
+
+
+def _duration(container: Any, stream: Any) -> float:
+  """Seconds from the first frame of a video to its end, as the container says; 0 = it does not."""
+  from av.format import Flags
+
+  if container.format.flags & Flags.no_timestamps.value:  # a guess from the file's size
+    return 0.0
+  # ASF has the length of the file alone, also where it is given as that of the stream.
+  own = stream.duration and container.format.name != 'asf'
+  duration = float(stream.duration * stream.time_base) if own else 0.0
   tag = re.fullmatch(
     r'(\d+):(\d+):(\d+(?:\.\d+)?)', stream.metadata.get('DURATION', '')
   )  # Matroska's: 00:00:02.000
   if not duration and tag:
     duration = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+  start = max(0.0, float((stream.start_time or 0) * stream.time_base))
+  if 'matroska' in container.format.name and tag:  # says when the last frame ends
+    return max(0.0, duration - start)
   if not duration and container.duration and len(container.streams) == 1:
+    # So does the length of a file, unless its clock is that of a live stream.
     duration = container.duration / 1e6
-  if 'matroska' in container.format.name:  # says when the last frame ends
-    duration = max(0.0, duration - max(0.0, float((stream.start_time or 0) * stream.time_base)))
-  return stream.frames or round(duration * float(stream.average_rate or 0)), duration
+    return duration - start if start < duration else duration
+  return duration
 
 
-def _ends_early(container: Any, path: str) -> bool:
-  """Returns whether a file ends before it says: a Matroska or WebM segment, for its demuxer takes
-  the cut for the end; or an MPEG packet."""
-  if container.format.name == 'mpegts':
-    return all(os.path.getsize(path) % packet for packet in (188, 192, 204))
-  with open(path, 'rb') as file:
-    head = file.read(4096)
-  if head[:4] != b'\x1a\x45\xdf\xa3':
-    return False
-  at, size = _ebml_size(head, 4)
-  at += size
-  if head[at : at + 4] != b'\x18\x53\x80\x67':
-    return False
-  at, size = _ebml_size(head, at + 4)
-  return size > 0 and at + size > os.path.getsize(path)
+def _too_early(finish: float, duration: float) -> str:
+  """', which end at 1.00 s of 2.00 s', with as many digits as tell the two apart."""
+  digits = next(n for n in (2, 3, 6, 12) if f'{finish:.{n}f}' != f'{duration:.{n}f}' or n == 12)
+  return f', which end at {finish:.{digits}f} s of {duration:.{digits}f} s'
 
 
-def _ebml_size(data: bytes, at: int) -> tuple[int, int]:
-  """(position after it, value) of an EBML length; -1 for 'unknown', which live streams use."""
-  length = 9 - data[at].bit_length()
-  value = int.from_bytes(data[at : at + length], 'big') & ((1 << 7 * length) - 1)
-  return at + length, -1 if value == (1 << 7 * length) - 1 else value
+class _Clock:
+  """Times of frames in units of the stream's time base, from what packets and frames say.
 
+  Some writers give frames times in the order of decoding. Frames that refer to later ones (B) are
+  decoded after these, so that such times are in disorder. A decoder returns frames in the order of
+  show: each then has the earliest time not yet given away.
 
-def _timed(container: Any, stream: Any, expected: int) -> Iterator[tuple[float, float, Any]]:
-  """Every frame of the stream with its times: on show until the next one, whatever the rate says.
-
-  Raises VideoError where decoding breaks off, or time runs backwards.
+  Attributes:
+    pause_end: until when the last picture stays by packets that are empty, 0 = there are none.
   """
-  import av
 
-  rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-  origin, count, begin, held = stream.start_time, 0, -1 / rate, None
-  counted = (
-    container.format.name == 'avi'
-  )  # numbers packets only; a frame's own time is a guess there
-  origin = None if counted else origin
-  frames = container.decode(stream)
-  while True:
-    try:
-      frame = next(frames, None)
-    except av.FFmpegError as e:
-      raise VideoError(f'truncated: {count} of {expected} frames decodable ({e.strerror})') from e
-    if frame is None:
-      break
-    stamp = frame.dts if counted or frame.pts is None else frame.pts
-    origin = stamp if origin is None else origin
-    begin = begin + 1 / rate if stamp is None else (stamp - origin) * stream.time_base
-    if held and begin < held[0] - 1e-6:
-      raise VideoError(
-        f'clock: frame {count} begins at {float(begin):.3f} s, the one before it at {held[0]:.3f} s'
-      )
-    if held:
-      yield held[0], float(begin), held[1]
-    count, held = count + 1, (float(begin), frame)
-  if held:
-    yield held[0], held[0] + _length_s(held[1], stream, rate), held[1]
+  _MOST_LATE = 16  # frames that a decoder holds back, at most
+
+  def __init__(self, ticks: bool):
+    self.ticks, self.pause_end = ticks, 0
+    self._earliest: int | None = None
+    # Times of packets that have no frame yet, as long as they grow from packet to packet.
+    self._given: list[int] | None = None if ticks else []
+    self._latest: int | None = None
+    self._disorder = self._by_decoding = False
+
+  def pause(self, packet: Any) -> None:
+    """Takes in an empty packet."""
+    if packet.pts is not None:
+      self.pause_end = packet.pts + (packet.duration or 0)
+
+  def sent(self, packet: Any) -> None:
+    """Takes in a packet that goes to the decoder."""
+    if self._given is None:
+      return
+    if packet.pts is None or self._latest is not None and packet.pts <= self._latest:
+      self._given = None
+    else:
+      self._latest = packet.pts
+      if not packet.is_discard:
+        heapq.heappush(self._given, packet.pts)
+
+  def time(self, frame: Any) -> int | None:
+    """Returns when the next frame of the decoder begins, None where nothing says."""
+    if self.ticks or frame.pts is None or self._by_decoding:
+      return frame.dts
+    self._earliest = None
+    if self._given:
+      self._earliest = heapq.heappop(self._given)
+      while len(self._given) > self._MOST_LATE:  # packets without a frame
+        heapq.heappop(self._given)
+      self._disorder |= frame.pict_type == _B
+      if self._disorder:
+        return self._earliest
+    return frame.pts
+
+  def other_time(self, frame: Any) -> int | None:
+    """Returns when the frame begins that `time` was asked for last, as it runs backwards: by the
+    times of packets, from now on."""
+    if self.ticks:
+      return None
+    if self._earliest is not None:
+      self._disorder = True
+      return self._earliest
+    self._by_decoding = True
+    return frame.dts
 
 
-def _length_s(frame: Any, stream: Any, rate: Fraction) -> float:
-  """Seconds a frame is on show by its own word, else by the stream's average rate."""
-  return float(frame.duration * stream.time_base if frame.duration else 1 / rate)
+_B = 3  # type of a frame that may refer to later ones
 
 
 def _resample(
