@@ -10,6 +10,7 @@ import contextlib
 import csv
 import glob
 import importlib.metadata
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from data_prep import runners
 from data_prep import shards as shards_lib
 from data_prep.rows import Row, list_classes, set_aside
 from data_prep.shards import Settings, Shard
+from vjax import files
 from vjax.data import manifest as manifests
 from vjax.data.index import write_index
 from vjax.data.manifest import FORMAT, Manifest, SplitEntry
@@ -314,12 +316,10 @@ def _check_classes(
     )
 
 
-def _write_csv(path: str, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-  with open(
-    f'{path}.tmp-{os.getpid()}', 'w', encoding='utf-8', errors='backslashreplace', newline=''
-  ) as file:
-    csv.writer(file, lineterminator='\n').writerows([head, *lines])
-  os.replace(file.name, path)
+def _write_csv(path: str, titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+  text = io.StringIO()
+  csv.writer(text, lineterminator='\n').writerows([titles, *rows])
+  files.write_bytes(path, text.getvalue().encode(errors='backslashreplace'), shared=True)
 
 
 def _kinds(failures: Sequence[Sequence[Any]]) -> list[tuple[str, int]]:

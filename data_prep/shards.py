@@ -21,6 +21,7 @@ from typing import Any
 import google_crc32c
 
 from data_prep import rows as rows_lib
+from vjax import files
 from vjax.data import sequence_example, tfrecord
 from vjax.data.video_file import MAX_DURATION_S, VideoError, read_frames
 
@@ -123,12 +124,9 @@ def fingerprint(content: Any) -> str:
 
 
 def write_json(path: str, content: Any) -> None:
-  """Writes JSON under a temporary name, then renames it."""
-  temporary = f'{path}.tmp-{uuid.uuid4().hex[:8]}'
-  with open(temporary, 'w', encoding='utf-8') as file:
-    json.dump(content, file, indent=1, sort_keys=True, ensure_ascii=False)
-    file.write('\n')
-  os.replace(temporary, path)
+  """Writes JSON whole or not at all."""
+  text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + '\n'
+  files.write_bytes(path, text.encode(), shared=True)
 
 
 def sidecar(shard: Shard) -> str:

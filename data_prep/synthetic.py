@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ import numpy as np
 
 from data_prep import dataset, motions_render, rows, runners, shards, write
 from data_prep.motions_render import render_clip
+from vjax import files
 from vjax.data.manifest import Manifest
 
 TRAIN_CLIPS, TEST_CLIPS = 3000, 600
@@ -153,14 +155,14 @@ def _name(seed: int, split: str, index: int) -> str:
 
 def _write_csv(out: str, seed: int, split: str, clips: int) -> None:
   path = os.path.join(out, f'{split}.csv')
-  with open(f'{path}.tmp', 'w', encoding='utf-8', newline='') as file:
-    writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(['path', 'label', 'label:appearance', 'label:action'])
-    for i in range(clips):
-      facts = motions_render.classes_of(seed, split, i)
-      look, action = motions_render.names_of(facts)
-      writer.writerow([f'videos/{split}/{_name(seed, split, i)}', facts['motion'], look, action])
-  os.replace(f'{path}.tmp', path)
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['path', 'label', 'label:appearance', 'label:action'])
+  for i in range(clips):
+    facts = motions_render.classes_of(seed, split, i)
+    look, action = motions_render.names_of(facts)
+    writer.writerow([f'videos/{split}/{_name(seed, split, i)}', facts['motion'], look, action])
+  files.write_bytes(path, text.getvalue().encode())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

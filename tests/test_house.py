@@ -30,7 +30,7 @@ FLOORS = {
 COMMANDS = 8  # this floor and those above see configs/ and data_prep/
 RENDERS = 'built_in_data'  # sees data_prep/ for them
 SEEN_BY_CONFIGS = ('config', 'registry', 'tree', 'types')
-SEEN_BY_DATA_PREP = ('data',)  # without what of it needs JAX
+SEEN_BY_DATA_PREP = ('data', 'files')  # without what of it needs JAX
 TREES = ('vjax', 'configs', 'data_prep', 'benchmarks')
 FILES = sorted(p.relative_to(ROOT) for d in TREES for p in (ROOT / d).rglob('*.py'))
 

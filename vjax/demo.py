@@ -37,7 +37,7 @@ def configs(workdir: str, short: bool) -> dict[str, Any]:
         if config.optim:
           config.optim.update(total_steps=4, warmup_steps=1)
         config.train.update(log_steps=2, save_steps=2)
-        config.model.depth = 1
+        config.update({'model': {'depth': 1}})
   return runs
 
 

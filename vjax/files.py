@@ -8,6 +8,7 @@ too.
 
 import functools
 import os
+import uuid
 from collections.abc import Sequence
 
 from etils import epath
@@ -59,7 +60,7 @@ def write_bytes(file: str | os.PathLike, data: bytes, *, shared: bool = False) -
   Args:
     file: path, local or on an object store, where an object is there whole or not at all anyway.
     data: content.
-    shared: several processes may write the file at once: the temporary name is of this one alone.
+    shared: several writers may write the file at once: each takes a temporary name of its own.
       Otherwise it is always the same, so that what a kill leaves is overwritten by the next run.
   """
   target = path(file)
@@ -67,7 +68,7 @@ def write_bytes(file: str | os.PathLike, data: bytes, *, shared: bool = False) -
     target.write_bytes(data)
     return
   target.parent.mkdir(parents=True, exist_ok=True)
-  temporary = f'{target}.tmp-{os.getpid()}' if shared else f'{target}.partial'
+  temporary = f'{target}.tmp-{uuid.uuid4().hex[:8]}' if shared else f'{target}.partial'
   with open(temporary, 'wb') as stream:
     stream.write(data)
     stream.flush()
