@@ -21,7 +21,7 @@ FLOORS = {
   **dict.fromkeys(['build', 'convert', 'guards'], 4),  # whole models of what lies below
   'factory': 3.5,  # models with their heads
   'train_step': 3,
-  **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'cost', 'checkpoint'], 3),
+  **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'cost', 'checkpoint', 'lock'], 3),
   **dict.fromkeys(['data', 'layers', 'optim', 'metrics', 'preprocess', 'figures', 'inflate'], 2),
   **dict.fromkeys(['config', 'sharding'], 1),
   'old_models': 0.5,  # reads old configs

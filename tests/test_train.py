@@ -204,6 +204,7 @@ def test_a_profile_is_recorded_and_another_model_refused_with_the_names_that_dif
   config['evals'] = {}
   train.run(build.experiment(config, str(data_dir)), str(tmp_path))
   assert len(list((tmp_path / 'profile').rglob('*.xplane.pb'))) == 1
+  (tmp_path / 'meta.json').unlink()  # else the config says so first
   config['model'] |= {'depth': 3}
   with pytest.raises(ValueError, match='block2.*in the model only'):
     train.run(build.experiment(config, str(data_dir)), str(tmp_path))

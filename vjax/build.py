@@ -2,8 +2,9 @@
 schema."""
 
 import inspect
+import logging
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import metadata
@@ -11,9 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from vjax import checkpoint, cost, factory, inflate, optim, preprocess, registry
+from vjax import checkpoint, cost, factory, inflate, optim, preprocess, registry, tree
 from vjax.config import (
   CLIP_KEYS,
   SCHEMA,
@@ -314,8 +316,11 @@ def one_dataset(config: Config) -> DatasetConfig:
   return trained
 
 
-def experiment(config: Any, data_dir: str) -> Experiment:
+def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Experiment:
   """Makes the experiment of a config on the data in `data_dir`.
+
+  classes: names in the order of the outputs of a run that continues, or is evaluated. Data that
+  have the same names in another order are renumbered.
 
   Raises an error, before hours are spent, that names the folder where data is missing, several
   datasets, labels that objective or evaluations need and lack, and clips that do not fit the model.
@@ -328,13 +333,18 @@ def experiment(config: Any, data_dir: str) -> Experiment:
   clip, data, spec = trained.clip, config.data, dataset(config)
   _check_evals(config)
   source = open_split(
-    data_dir, spec, trained.split, per_class=trained.videos_per_class, seed=config.seed
+    data_dir,
+    spec,
+    trained.split,
+    per_class=trained.videos_per_class,
+    seed=config.seed,
+    classes=classes or _classes_of_init(config),
   )
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
 
   def open_test(entry: EvalConfig, split: str) -> tuple[DatasetSpec, Split]:
     test = _spec(config, entry.dataset) if entry.dataset else spec
-    return test, open_split(data_dir, test, split)
+    return test, open_split(data_dir, test, split, classes=source.classes)
 
   _check_labels(config, source, open_test)
   net = model(config, len(source.classes))
@@ -380,6 +390,14 @@ def experiment(config: Any, data_dir: str) -> Experiment:
     eval_batches=eval_batches,
     video_names=video_names,
   )
+
+
+def _classes_of_init(config: Config) -> tuple[str, ...]:
+  """Class names of the weights that the training starts from, where it takes their head too."""
+  init = config.init
+  if not init.path or tree.matches(init.skip, 'head/linear/kernel'):
+    return ()
+  return checkpoint.classes_of(checkpoint.read_meta(init.path))
 
 
 def forward_macs(exp: Experiment) -> int:
@@ -459,6 +477,7 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
     for split in entry.splits.values():
       found = open_test(entry, split)[1]
       here = found.index.folder
+      _warn_of_missing_classes(name, split, found)
       if evaluation.needs_classes and tuple(found.classes) != tuple(source.classes):
         raise ValueError(
           f'config.evals.{name}: its classes ({len(found.classes)}: {_some(found.classes)}) are '
@@ -475,6 +494,17 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
         raise ValueError(
           f'config.evals.{name} needs labels, and split {split!r} of {here} has none: {remedy}'
         )
+
+
+def _warn_of_missing_classes(name: str, split: str, found: Any) -> None:
+  labels = found.index.label[found.rows]
+  present = len(np.unique(labels[labels >= 0]))
+  if found.labels == 'single_label' and 0 < present < len(found.classes):
+    logging.warning(
+      'config.evals.%s: split %r has clips of %d of %d classes (%d clips): its numbers say nothing '
+      'of the others',
+      name, split, present, len(found.classes), len(labels),
+    )  # fmt: skip
 
 
 def _some(names: tuple[str, ...]) -> str:

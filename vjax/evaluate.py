@@ -7,6 +7,7 @@ devices. A checkpoint is evaluated by `python -m vjax.main --config=... --mode=e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import json
@@ -23,6 +24,7 @@ from vjax import build, checkpoint, files, inference, registry, sharding
 from vjax.build import Experiment
 from vjax.config import EvalConfig, ViewsConfig
 from vjax.evals import views
+from vjax.lock import WorkdirLock
 from vjax.types import Batch, Predictions, Report, TrainState
 
 
@@ -39,12 +41,14 @@ class Evaluator:
     model: what is evaluated.
     leave: asked before each batch; True ends the evaluation with Interrupted.
     workdir: where predictions.npz files go, '' = nowhere.
+    suffix: of their names.
   """
 
   exp: Experiment
   model: inference.InferenceModel
   leave: Callable[[], bool] = lambda: False
   workdir: str = ''
+  suffix: str = ''
 
   def using(self, state: TrainState) -> Evaluator:
     """Returns this evaluator with the parameters of `state`, or their moving average."""
@@ -111,7 +115,7 @@ class Evaluator:
 
   def _save(self, name: str, found: Predictions) -> None:
     entry = self.exp.evals[name]
-    path = f'{self.workdir}/{name}.predictions.npz'
+    path = f'{self.workdir}/{name}{self.suffix}.predictions.npz'
     save_predictions(
       path,
       found,
@@ -124,20 +128,32 @@ class Evaluator:
 
 def load(workdir: str, data_dir: str) -> Evaluator:
   """Returns the newest checkpoint of a run with its own config and data, for notebooks."""
-  exp = build.experiment(checkpoint.read_meta(workdir)['config'], data_dir)
+  meta = checkpoint.read_meta(workdir)
+  exp = build.experiment(meta['config'], data_dir, classes=checkpoint.classes_of(meta))
   return _evaluator(exp, workdir)
 
 
 def newest(exp: Experiment, workdir: str) -> dict[str, Any]:
-  """Evaluates the newest checkpoint in workdir, writes result.json, returns it."""
-  evaluator = _evaluator(exp, workdir)
-  evaluator.workdir = workdir
-  result = evaluator.run(step=evaluator.model.step)
-  if jax.process_index() == 0:
-    file = files.path(workdir) / 'result.json'
-    before = json.loads(file.read_text()) if file.exists() else {}
-    result |= {name: before[name] for name in ('training',) if name in before}
-    checkpoint.write_json(file, result)
+  """Evaluates the newest checkpoint in workdir, and returns the result.
+
+  The result goes to result.json. With settings that change the numbers (other crops, splits, ...)
+  it goes to result-2.json, ..., together with these.
+  """
+  before, labeled = checkpoint.read_meta(workdir), exp.objective.needs_labels
+  changed = checkpoint.check_evaluated(before, exp.meta, workdir, labeled=labeled)
+  lead = jax.process_index() == 0
+  with WorkdirLock(workdir) if lead else contextlib.nullcontext():
+    name = checkpoint.other_result(workdir, changed)
+    evaluator = _evaluator(exp, workdir)
+    evaluator.workdir, evaluator.suffix = workdir, name.removeprefix('result').partition('.')[0]
+    result = evaluator.run(step=evaluator.model.step)
+    if lead:
+      file = files.path(workdir) / name
+      before = json.loads(file.read_text()) if file.exists() else {}
+      result |= {key: before[key] for key in ('training',) if key in before}
+      result |= {'settings': checkpoint.settings_of(changed)} if changed else {}
+      checkpoint.write_json(file, result)
+      logging.info('result in %s', file)
   return result
 
 

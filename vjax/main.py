@@ -62,14 +62,15 @@ def main(argv: list[str]) -> None:
     jax.distributed.initialize()
   elif _COORDINATOR.value:
     jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-  from vjax import build, built_in_data, evaluate, metrics, train
+  from vjax import build, built_in_data, checkpoint, evaluate, metrics, train
 
   workdir = _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
   data_dir = _DATA_DIR.value or build.default_data_dir()
   try:
     metrics.start_log(workdir)
     built_in_data.render_if_missing(_CONFIG.value, data_dir)
-    experiment = build.experiment(_CONFIG.value, data_dir)
+    classes = checkpoint.classes_of(checkpoint.run_in(workdir))
+    experiment = build.experiment(_CONFIG.value, data_dir, classes=classes)
     result = (train.run if _MODE.value == 'train' else evaluate.newest)(experiment, workdir)
   except (ValueError, OSError, FloatingPointError) as error:
     if flags.FLAGS.verbosity >= 1:
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> None:
   except KeyboardInterrupt:
     logging.error('interrupted; the same command continues from the last checkpoint')
     _leave(130)
-  logging.info('result: %s (in %s)', result, f'{workdir}/result.json')
+  logging.info('result: %s (in %s)', result, workdir)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

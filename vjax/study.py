@@ -81,7 +81,8 @@ def run_all(
       )
       logging.info('--- %s (%d of %d%s)', name, trained + 1, len(todo), eta)
       start = time.monotonic()
-      train.run(build.experiment(config, data_dir), str(folder))
+      classes = checkpoint.classes_of(checkpoint.run_in(str(folder)))
+      train.run(build.experiment(config, data_dir, classes=classes), str(folder))
       logging.info('%s took %.0f s', name, time.monotonic() - start)
       trained += 1
     result = finished(config, folder)

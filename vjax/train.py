@@ -18,6 +18,7 @@ from vjax import build, checkpoint, evaluate, sharding, train_step
 from vjax.build import Experiment
 from vjax.code_version import code_version
 from vjax.guards import NonFiniteGuard, PreemptionGuard
+from vjax.lock import WorkdirLock
 from vjax.metrics import Interval, Log, Profiler, Totals, memory_gib, writing
 from vjax.types import Batch, TrainState
 
@@ -35,6 +36,15 @@ def run(exp: Experiment, workdir: str) -> dict[str, Any]:
   Exits with status STOPPED after SIGTERM, when everything is saved.
   """
   mesh = sharding.mesh(exp.training.fsdp)
+  before = checkpoint.run_in(workdir)
+  if before is not None and 'config' in before:
+    checkpoint.check_continues(before, exp.meta, workdir, labeled=exp.objective.needs_labels)
+  lock = WorkdirLock(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
+  with lock:
+    return _run(exp, workdir, mesh)
+
+
+def _run(exp: Experiment, workdir: str, mesh: Mesh) -> dict[str, Any]:
   checkpoints = checkpoint.Checkpoints(workdir, keep=exp.training.keep)
   preemption = PreemptionGuard(mesh)
   log = None

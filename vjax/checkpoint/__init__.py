@@ -10,9 +10,19 @@ from vjax.checkpoint.manager import (
   save_params,
 )
 from vjax.checkpoint.meta import Meta, read_meta, write_json
+from vjax.checkpoint.same_run import (
+  check_classes,
+  check_continues,
+  check_evaluated,
+  classes_of,
+  other_result,
+  run_in,
+  settings_of,
+)
 from vjax.checkpoint.warm_start import warm_start
 
 __all__ = [
-  'SAVE_TIMEOUT_S', 'Best', 'Checkpoints', 'Meta', 'check_fits', 'checksums', 'complete_steps',
-  'load_params', 'read_meta', 'save_params', 'warm_start', 'write_json',
+  'SAVE_TIMEOUT_S', 'Best', 'Checkpoints', 'Meta', 'check_classes', 'check_continues',
+  'check_evaluated', 'check_fits', 'checksums', 'classes_of', 'complete_steps', 'load_params',
+  'other_result', 'read_meta', 'run_in', 'save_params', 'settings_of', 'warm_start', 'write_json',
 ]  # fmt: skip

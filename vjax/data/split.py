@@ -7,6 +7,7 @@ a table, and records on object stores, are read whole.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ class Split:
     rows: the records in use, by number.
     images: whether the records are TFDS images, in any format that TensorFlow decodes.
     labels: 'single_label' or 'multi_label'.
+    order: number of each of the records' labels in `classes`, None = as they are.
   """
 
   name: str
@@ -53,6 +55,7 @@ class Split:
   rows: np.ndarray
   images: bool
   labels: str
+  order: np.ndarray | None = None
 
   @property
   def classes(self) -> tuple[str, ...]:
@@ -89,7 +92,11 @@ class Split:
 
   def labels_of(self, record: Record) -> list[int]:
     """Returns the label indices of a record in the split's label space."""
-    return sequence_example.labels_by_space(record.context).get(self.index.label_space, [])
+    labels = sequence_example.labels_by_space(record.context).get(self.index.label_space, [])
+    if self.order is None:
+      return labels
+    known = range(len(self.order))
+    return [int(self.order[label]) if label in known else label for label in labels]
 
   def name_of(self, row: int) -> str:
     """Returns a video's name in its list, or the record's number where it has none."""
@@ -135,7 +142,13 @@ class Split:
 
 
 def open_split(
-  data_dir: str, spec: DatasetSpec, split: str, *, per_class: float | None = None, seed: int = 0
+  data_dir: str,
+  spec: DatasetSpec,
+  split: str,
+  *,
+  per_class: float | None = None,
+  seed: int = 0,
+  classes: Sequence[str] = (),
 ) -> Split:
   """Opens a split of the dataset under data_dir/<spec.folder or spec.name>; folder 'tfds:NAME'
   reads the files of TFDS there.
@@ -147,6 +160,8 @@ def open_split(
     per_class: use only this many clips of each class (a whole number), or this share of them (below
       1), chosen by `seed`.
     seed: of that choice.
+    classes: names in the order that labels shall have. Where the dataset has the same names in
+      another order, its labels are renumbered; other names are left to the caller.
 
   Raises:
     FileNotFoundError: naming the folder and the command that prepares it.
@@ -185,7 +200,12 @@ def open_split(
       f'{index.where(empty[0])}: a clip without frames; write the shard again without it'
     )
   rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
-  return Split(spec.name, index, rows, images, labels)
+  order = None
+  if tuple(index.classes) != tuple(classes) and sorted(index.classes) == sorted(classes):
+    order = np.array([list(classes).index(name) for name in index.classes])
+    label = np.where(index.label >= 0, order[index.label], index.label)
+    index = dataclasses.replace(index, classes=tuple(classes), label=label.astype(np.int32))
+  return Split(spec.name, index, rows, images, labels, order)
 
 
 def _label_kind(spec: DatasetSpec, index: Index) -> str:
