@@ -203,6 +203,21 @@ def test_a_wrong_type_is_named(place, value, message):
     config.parse(given)
 
 
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'seed': None}, r"lacks \['seed'\]"),
+    ({'optim': None}, r"lacks \['optim'\]"),
+    ({'clip': [8, 1]}, r'config.clip is \[8, 1\]; it must be a dict of keys'),
+    ({'evals': {'test': 'views'}}, "config.evals.test is 'views'; it must be a dict of keys"),
+    ({'datasets': {'a': {'clip': 'x'}}}, "config.datasets.a.clip is 'x'; it must be a dict"),
+  ],
+)
+def test_sections_that_are_none_or_no_sections(change, message):
+  with pytest.raises(ValueError, match=message):
+    config.parse({**config.plain(recipe('mae_k400')), **change})
+
+
 def test_what_is_missing_is_named():
   given = config.plain(recipe('mae_k400'))
   del given['optim']['base_batch_size'], given['evals']['val']['num_crops']

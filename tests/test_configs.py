@@ -211,6 +211,14 @@ def test_none_leaves_a_key_open(monkeypatch):
   assert 'b1' not in plain(config)['optim']
 
 
+def test_the_last_of_one_flag_counts(monkeypatch):
+  flags = ('--config.optim.eps=None', '--config.optim.eps=0.5', '--config.optim.b2=0.5')
+  config = parsed(
+    monkeypatch, '--config=configs/mae_k400.py:tiny', *flags, '--config.optim.b2=None'
+  )
+  assert config.optim.eps == 0.5 and config.optim.b2 is None
+
+
 def test_a_wrong_flag_is_answered_in_one_line():
   command = [sys.executable, '-m', 'vjax.main', '--config=configs/mae_k400.py:tiny']
   root = pathlib.Path(__file__).parent.parent
@@ -251,7 +259,7 @@ def test_weights_that_saw_the_test_set_are_refused(tmp_path):
   )  # a probe trains nothing
   assert build.check_leaks(InitConfig(), k400) == []
   tuned = parse(importlib.import_module('configs.mae_finetune_k400').get_config(''))
-  assert build.describe(tuned, (), ['k600'])['trained_on'] == ['k600', 'k400']
+  assert build.describe(tuned, (), ['k600'], '')['trained_on'] == ['k600', 'k400']
 
 
 @pytest.mark.parametrize(
@@ -336,6 +344,8 @@ def test_a_wrong_config_is_answered_before_data_are_rendered(tmp_path):
     ('optim', {'name': 'sgd'}, "optim.name='sgd' needs momentum, nesterov and cannot use b1"),
     ('objective', {'ratio': 2.0}, 'config.objective.ratio is 2.0; it must be 0 or more'),
     ('model', {'patch': (4,)}, 'config.model.patch is .* a tuple of 3, each a whole number'),
+    ('clip', {'crop_size': 96}, 'config.clip.crop_size is 96, more than config.augment.size='),
+    ('optim', {'freeze': ('head/(',)}, "freeze has 'head/.', no regular expression"),
   ):
     config = plain(importlib.import_module('configs.mae_k400').get_config('tiny'))
     config[section] |= change

@@ -118,6 +118,15 @@ def test_best_ignores_nan_and_survives_a_kill(tmp_path):
   assert steps == [False, True, False, False, True]
   (tmp_path / 'best' / 'best.json').unlink()
   assert offer(5, 0.6)
+  other = checkpoint.Best(tmp_path, 'test/loss', {'classes': []})  # another metric starts anew
+  assert other.offer(state(5), {'test': {'loss': 2.0}})
+  with pytest.raises(ValueError, match='best checkpoint of a run whose other checkpoints are gone'):
+    checkpoint.Best(tmp_path, 'test/loss', {}, continues=False)
+  again = checkpoint.Best(tmp_path, 'test/loss', {'classes': []})
+  same_step = TrainState(np.int32(5), {'w': np.full(3, 7, np.float32)}, {}, ())
+  assert again.offer(same_step, {'test': {'loss': 1.0}})  # the same step of another training
+  assert checkpoint.load_params(tmp_path / 'best')[0]['params']['w'].tolist() == [7, 7, 7]
+  assert again.offer(state(5), {'test': {'loss': 0.5}})
   saved, meta = checkpoint.load_params(tmp_path / 'best')
   assert meta['step'] == 5 and saved['params']['w'].tolist() == [5, 5, 5]
   with pytest.raises(ValueError, match="keep_best is 'test/top1'; the evaluations give probe/top1"):
@@ -129,7 +138,7 @@ def test_best_ignores_nan_and_survives_a_kill(tmp_path):
   [
     ({'crop_size': 'whole'}, "config.evals.x: crop_size is 'whole'.*'full'"),
     ({'crop_size': 'full', 'num_crops': 3}, 'config.evals.x: num_crops is 3: a full frame'),
-    ({'num_frames': 0}, 'config.evals.x: views.num_frames is 0'),
+    ({'num_frames': 0}, 'config.evals.x: num_frames is 0'),
     ({'num_frames': 'all'}, "config.evals.x.num_frames is 'all'; it must be a whole number"),
     ({'croq_size': 40}, "config.evals.x has the unknown key 'croq_size'.*crop_size"),
     ({'dataset': 'k4000'}, "dataset 'k4000' is neither an alias in config.datasets"),
@@ -141,6 +150,7 @@ def test_best_ignores_nan_and_survives_a_kill(tmp_path):
     ({'num_crops': 2}, 'config.evals.x.num_crops is 2; it must be 1 .center. or 3'),
     ({'crop_size': 40, 'short_side': 36}, 'crop_size 40 is more than short_side 36.*short_side=40'),
     ({'average': 'mean'}, "config.evals.x: average is 'mean'"),
+    ({'multi_label': True}, 'config.evals.x.multi_label is True, but .* one label each'),
     ({'name': 'probe', 'test_split': 'test'}, 'config.evals.x has the unknown key .split.'),
   ],
 )
@@ -164,6 +174,10 @@ def test_the_metric_of_the_best_checkpoint_needs_an_evaluation(data_dir):
   config['train'] |= {'keep_best': 'test/top1x'}
   with pytest.raises(ValueError, match="'test/top1x'; config.evals.test reports top1, "):
     build.experiment(config, str(data_dir))
+  for metric in ('map', 'count'):
+    config['train'] |= {'keep_best': f'test/{metric}'}
+    with pytest.raises(ValueError, match='config.evals.test reports top1, top5'):
+      build.experiment(config, str(data_dir))
   config['train'] |= {'keep_best': 'test/top1', 'eval_epochs': 0.0}
   with pytest.raises(ValueError, match="keep_best is 'test/top1', but train.eval_epochs is 0"):
     build.experiment(config, str(data_dir))
@@ -182,7 +196,10 @@ def test_datasets_by_alias(data_dir):
   with pytest.raises(ValueError, match=r'config.datasets has 2 entries \(mine, more\)'):
     build.experiment(config, str(data_dir))
   config['datasets'] = {'mine': {'clip': {'frames': 4}}}
-  with pytest.raises(ValueError, match="config.datasets.mine.clip has the unknown key 'frames'"):
+  with pytest.raises(
+    ValueError,
+    match='config.datasets.mine.clip.frames is called config.datasets.mine.clip.num_frames now',
+  ):
     parse(config)
   config['datasets'] = {'mine': {'share': 0.0}}
   with pytest.raises(ValueError, match='config.datasets.mine.share is 0.0'):

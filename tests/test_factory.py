@@ -77,6 +77,11 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, hint):
   ({'num_class': 7}, "num_class=7 is unknown: did you mean 'num_classes'"),
   ({'head': {'drop': 0.5}}, "head.drop=0.5 is unknown: did you mean 'dropout'"),
   ({'pretrained': True}, 'python -m vjax.convert'),
+  ({'num_classes': 0}, 'num_classes is 0; it must be a whole number, 1 or more'),
+  ({'head': 'linear'}, "head is 'linear'; it must be a mapping"),
+  ({'head': {'num_classes': 7}}, 'head.num_classes=7 is unknown'),
+  ({'dtype': 'bf16'}, "dtype is 'bf16'; it must be one of float32, bfloat16"),
+  ({'width': 'a'}, "config.model.width is 'a'; it must be a number"),
 ])  # fmt: skip
 def test_an_unknown_override_is_answered_with_the_nearest(override, message):
   with pytest.raises(ValueError, match=message):

@@ -12,7 +12,7 @@ import pytest
 from data_prep import write
 from tests.experiments import shrunk
 from vjax import build, evaluate, predict, train
-from vjax.config import AugmentConfig, ViewsConfig
+from vjax.config import ViewsConfig
 
 
 @pytest.fixture(scope='module')
@@ -110,19 +110,18 @@ def film(path, seconds: int) -> str:
 def test_memory_does_not_grow_with_the_length_of_a_film(tmp_path):
   """Neither for the views of the whole nor for windows; 2400 more frames would take 138 MB."""
   clip = ViewsConfig(8, 2, 96, 120, sampling='dense', num_clips=4)
-  model = types.SimpleNamespace(config=types.SimpleNamespace(augment=AugmentConfig()))
   peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
   predictor = object.__new__(predict.Predictor)
-  predictor.model, predictor.clip = model, clip
+  predictor.clip, predictor.size = clip, None
   predictor._of_views = lambda views: np.array([views.mean()])
   one, five = film(tmp_path / 'one.mp4', 60), film(tmp_path / 'five.mp4', 300)
-  assert predict.views(model, one, clip).shape == (4, 8, 96, 96, 3)
+  assert predict.views(one, clip, None).shape == (4, 8, 96, 96, 3)
   windows = list(predictor.windows(one, 10.0))
   assert [round(start) for start, _, _ in windows] == [0, 10, 20, 30, 40, 50]
   found = [mean[0] for _, _, mean in windows]
   assert found == sorted(found) and found[-1] > found[0] + 30
   before = peak()
-  predict.views(model, five, clip)
+  predict.views(five, clip, None)
   assert len(list(predictor.windows(five, 10.0))) == 30
   assert peak() - before < 30
 

@@ -3,6 +3,7 @@ schema."""
 
 import inspect
 import logging
+import operator
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,6 +20,7 @@ from vjax import checkpoint, cost, factory, inflate, optim, preprocess, registry
 from vjax.config import (
   CLIP_KEYS,
   SCHEMA,
+  AugmentConfig,
   ClipConfig,
   Config,
   DataConfig,
@@ -350,6 +352,9 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   net = model(config, len(source.classes))
   _check_clips(config, net, clip)
   tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
+  profile = config.train.profile
+  if profile and profile[0] > total:
+    raise ValueError(f'config.train.profile is {profile}, but the training has {total} steps')
   trained_on = check_leaks(config.init, spec)
   epoch_steps = source.num_clips / (data.batch_size * clip.num_repeats)
 
@@ -359,9 +364,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
 
   def eval_batches(entry: EvalConfig, split: str, batch: int) -> Iterator[Batch]:
     test_spec, test = open_test(entry, split)
-    # Papers that ignore the aspect in training do in testing.
-    fixed = trained.augment.crop == 'fixed' and not entry.own_size
-    size = trained.augment.size if fixed else None
+    size = frame_size(trained.augment, entry)
     return pipeline.eval_batches(test, test_spec, entry.clip, batch=batch, size=size, **hosts)
 
   def video_names(entry: EvalConfig, split: str, ids: Any) -> list[str]:
@@ -385,11 +388,19 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     init_path=config.init.path,
     warm=warm(net, config.clip, config.init),
     evals=config.evals,
-    meta=describe(config, source.classes, trained_on),
+    meta=describe(config, source.classes, trained_on, source.labels),
     train_batches=train_batches,
     eval_batches=eval_batches,
     video_names=video_names,
   )
+
+
+def frame_size(augment: AugmentConfig, entry: EvalConfig | None) -> tuple[int, int] | None:
+  """Returns the (height, width) that test frames are scaled to whatever their aspect, None where
+  they keep it. Papers that ignore the aspect in training do in testing; entry: None = training's
+  clips."""
+  fixed = augment.crop == 'fixed' and not (entry and entry.own_size)
+  return augment.size if fixed else None
 
 
 def _classes_of_init(config: Config) -> tuple[str, ...]:
@@ -447,7 +458,8 @@ def _check_clips(config: Config, net: VideoModel, clip: ClipConfig) -> None:
     except Exception as error:  # flax and jax raise many kinds for shapes that do not fit
       raise ValueError(
         f'config.{where}: the model is made for clips of {made_for} (frames, height, width) and '
-        f'cannot take {size}: {str(error).splitlines()[0]}'
+        f'cannot take {size}: {str(error).splitlines()[0]}. Set crop_size and num_frames of this '
+        'entry alone, or those of config.clip and of the model with them'
       ) from error
 
 
@@ -478,6 +490,15 @@ def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
       found = open_test(entry, split)[1]
       here = found.index.folder
       _warn_of_missing_classes(name, split, found)
+      if config.train.keep_best.startswith(f'{name}/'):
+        _check_keep_best(config, found.labels)
+      several = entry.settings.get('multi_label')
+      if several is not None and several != (found.labels == 'multi_label'):
+        raise ValueError(
+          f'config.evals.{name}.multi_label is {several}, but the clips of {here} have '
+          f'{"several labels" if found.labels == "multi_label" else "one label each"} by its '
+          'manifest: leave it open'
+        )
       if evaluation.needs_classes and tuple(found.classes) != tuple(source.classes):
         raise ValueError(
           f'config.evals.{name}: its classes ({len(found.classes)}: {_some(found.classes)}) are '
@@ -512,16 +533,26 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 def _check_evals(config: Config) -> None:
-  """Raises ValueError for evaluations whose settings do not fit, whatever the data hold."""
+  """Raises ValueError for clips and evaluations whose settings do not fit, whatever the data
+  hold."""
+  trained = one_dataset(config)
+  augment, crop = trained.augment, trained.clip.crop_size
+  most = {'fixed': min(augment.size), 'jitter': augment.short_side[0]}.get(augment.crop, crop)
+  if crop > most:
+    key = {'fixed': 'size', 'jitter': 'short_side'}[augment.crop]
+    raise ValueError(
+      f'config.clip.crop_size is {crop}, more than config.augment.{key}={getattr(augment, key)}, '
+      'to which frames are scaled: make that larger, or the crop smaller'
+    )
   _check_keep_best(config)
   for name, entry in config.evals.items():
-    fixed = config.augment.crop == 'fixed' and not entry.own_size
-    _check_settings(name, entry, registry.find('evals', entry.name).EVALUATION, fixed)
+    size = frame_size(trained.augment, entry)
+    _check_settings(name, entry, registry.find('evals', entry.name).EVALUATION, size)
 
 
-def _check_keep_best(config: Config) -> None:
+def _check_keep_best(config: Config, labels: str = '') -> None:
   """Raises ValueError where config.train.keep_best names no number of an evaluation, or nothing is
-  evaluated before the last step."""
+  evaluated before the last step. labels: kind of labels that the data have, '' = unknown."""
   best = config.train.keep_best
   if not best:
     return
@@ -531,7 +562,10 @@ def _check_keep_best(config: Config) -> None:
       f'config.train.keep_best is {best!r}; it must be EVALUATION/METRIC, the evaluation one of '
       f'config.evals: {", ".join(config.evals) or "there is none"}'
     )
-  known = registry.find('evals', config.evals[name].name).EVALUATION.metrics
+  evaluation = registry.find('evals', config.evals[name].name).EVALUATION
+  one, several = evaluation.metrics, evaluation.multi_label_metrics
+  known = {'single_label': one, 'multi_label': several or one}.get(labels, one + several)
+  known = tuple(number for number in dict.fromkeys(known) if number != 'count')
   if known and metric not in known:
     raise ValueError(
       f'config.train.keep_best is {best!r}; config.evals.{name} reports {", ".join(known)}'
@@ -544,9 +578,10 @@ def _check_keep_best(config: Config) -> None:
     )
 
 
-def _check_settings(name: str, entry: EvalConfig, evaluation: Evaluation, fixed: bool) -> None:
-  """Raises ValueError for settings that the evaluation does not take. fixed: frames are scaled to
-  config.augment.size whatever their aspect."""
+def _check_settings(
+  name: str, entry: EvalConfig, evaluation: Evaluation, size: tuple[int, int] | None
+) -> None:
+  """Raises ValueError for settings that the evaluation does not take. size: see `frame_size`."""
   from vjax.data import sampling
 
   known = [key.replace('batches', 'split') for key in parameters(evaluation.run)][1:]
@@ -562,7 +597,12 @@ def _check_settings(name: str, entry: EvalConfig, evaluation: Evaluation, fixed:
       f'config.evals.{name}.num_crops is {clip.num_crops}; it must be 1 (center) or 3 (along the '
       'long side)'
     )
-  if not fixed and not isinstance(clip.crop_size, str) and max(clip.crop) > clip.short_side:
+  if size and not isinstance(clip.crop_size, str) and any(map(operator.gt, clip.crop, size)):
+    raise ValueError(
+      f'config.evals.{name}: crop_size {clip.crop_size} is more than config.augment.size={size}, '
+      f'to which frames are scaled: set --config.evals.{name}.short_side={max(clip.crop)} or more'
+    )
+  if not size and not isinstance(clip.crop_size, str) and max(clip.crop) > clip.short_side:
     raise ValueError(
       f'config.evals.{name}: crop_size {clip.crop_size} is more than short_side {clip.short_side}, '
       f'to which frames are scaled: set --config.evals.{name}.short_side={max(clip.crop)} or more'
@@ -593,7 +633,9 @@ def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:
   return names
 
 
-def describe(config: Config, classes: tuple[str, ...], before: list[str]) -> dict[str, Any]:
+def describe(
+  config: Config, classes: tuple[str, ...], before: list[str], labels: str
+) -> dict[str, Any]:
   """meta.json of a checkpoint: config, class names, versions, and the datasets it was trained on,
   `before` and now."""
   name = config.data.name
@@ -602,5 +644,5 @@ def describe(config: Config, classes: tuple[str, ...], before: list[str]) -> dic
   versions = {package: metadata.version(package) for package in packages}
   return {
     'schema': SCHEMA, 'config': config.plain, 'classes': list(classes), 'trained_on': trained_on,
-    'versions': versions,
+    'labels': labels, 'versions': versions,
   }  # fmt: skip

@@ -126,7 +126,7 @@ _FROM_TO = ('area', 'aspect', 'short_side', 'erase_area', 'erase_aspect')
 def check_range(where: str, value: Any, least: float, most: float) -> None:
   """Raises ValueError unless a number, or every number of a tuple, is from `least` to `most`."""
   for number in value if isinstance(value, tuple | list) else (value,):
-    if not least <= number <= most:
+    if not (least <= number <= most and math.isfinite(number)):
       small = 'above 0' if 0 < least < 1e-3 else f'{least} or more'
       most_text = '' if most == _ANY else f', and at most {most}'
       raise ValueError(f'{where} is {value!r}; it must be {small}{most_text}')
@@ -135,7 +135,8 @@ def check_range(where: str, value: Any, least: float, most: float) -> None:
 def check_whole(section: str, name: str, value: Any, least: int) -> None:
   """Raises ValueError unless a setting is a whole number, `least` or more."""
   if not isinstance(value, int) or isinstance(value, bool) or value < least:
-    raise ValueError(f'{section}.{name} is {value!r}; it must be a whole number, {least} or more')
+    where = f'{section}.{name}' if section else name
+    raise ValueError(f'{where} is {value!r}; it must be a whole number, {least} or more')
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class ViewsConfig(ClipConfig):
     if not isinstance(self.crop_size, str):
       values |= {f'crop_size[{i}]': side for i, side in enumerate(self.crop)}
     for name, value in values.items():
-      check_whole('views', name, value, 1)
+      check_whole('', name, value, 1)
 
   @property
   def crop(self) -> tuple[int, int]:
@@ -555,13 +556,27 @@ def plain(config: Any) -> dict[str, Any]:
     return config.plain
   config = config.to_dict() if hasattr(config, 'to_dict') else config
   unknown = sorted(set(config) - set(_SECTIONS))
-  missing = sorted(set(_SECTIONS) - {'init', 'datasets'} - set(config))
+  missing = sorted(n for n in _SECTIONS if config.get(n) is None and n not in ('init', 'datasets'))
   if unknown or missing:
     raise ValueError(
       f'config has unknown sections {unknown} and lacks {missing}; the sections are '
       f'{", ".join(_SECTIONS)}'
     )
+  for name, section in config.items():
+    if name != 'seed' and section is not None:
+      _check_mapping(name, section)
+  for name in ('datasets', 'evals'):
+    for alias, entry in (config.get(name) or {}).items():
+      _check_mapping(f'{name}.{alias}', entry)
+      for part in ('clip', 'augment'):
+        if name == 'datasets' and part in entry:
+          _check_mapping(f'{name}.{alias}.{part}', entry[part])
   return _frozen(config)
+
+
+def _check_mapping(where: str, section: Any) -> None:
+  if not isinstance(section, Mapping):
+    raise ValueError(f'config.{where} is {section!r}; it must be a dict of keys')
 
 
 def _frozen(value: Any) -> Any:
@@ -679,8 +694,10 @@ def _evaluation(section: Mapping[str, Any], name: str, clip: ClipConfig) -> Eval
 def renamed(path: Sequence[str]) -> str | None:
   """Today's name of a key that the first edition called otherwise: ('optim', 'rate') ->
   'learning_rate'; else None."""
-  depth = 3 if path[0] == 'evals' else 2
-  return RENAMED.get(path[0], {}).get(path[-1]) if len(path) == depth else None
+  section, depth = path[0], 3 if path[0] == 'evals' else 2
+  if section == 'datasets':
+    section, depth = path[2] if len(path) == 4 else 'data', max(len(path), 3)
+  return RENAMED.get(section, {}).get(path[-1]) if len(path) == depth else None
 
 
 def check_names(known: Sequence[str] | None, section: Mapping[str, Any], where: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from vjax import config, registry
 
-PAGE = Path('docs', 'config.md')
+PAGE = Path(__file__).parent.parent / 'docs' / 'config.md'
 _SECTIONS = {
   'data': config.DataConfig,
   'datasets.ALIAS': config.DatasetConfig,
@@ -143,5 +143,7 @@ def _table(rows: dict[str, tuple[str, str, str]]) -> str:
 
 
 if __name__ == '__main__':
+  if not PAGE.exists():
+    raise SystemExit(f'no {PAGE}: this command is for a clone of the repository')
   PAGE.write_text(reference())
   print(PAGE)

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import io
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +78,7 @@ class Evaluator:
         if log is None:
           logging.info('%s: %s', name, report.numbers)
       if report.predictions is not None and self.workdir and jax.process_index() == 0:
-        self._save(name, report.predictions)
+        self._save(name, report.predictions, step)
     return {'step': step, **results}
 
   def run_one(self, name: str) -> Report:
@@ -113,7 +112,7 @@ class Evaluator:
         raise Interrupted
       yield part
 
-  def _save(self, name: str, found: Predictions) -> None:
+  def _save(self, name: str, found: Predictions, step: int) -> None:
     entry = self.exp.evals[name]
     path = f'{self.workdir}/{name}{self.suffix}.predictions.npz'
     save_predictions(
@@ -122,6 +121,7 @@ class Evaluator:
       names=self.exp.video_names(entry, entry.splits['split'], found.video_id),
       classes=self.exp.classes,
       average=entry.settings.get('average', 'probabilities'),
+      step=step,
     )
     logging.info('%s: logits of %d videos in %s', name, len(found.video_id), path)
 
@@ -144,13 +144,13 @@ def newest(exp: Experiment, workdir: str) -> dict[str, Any]:
   lead = jax.process_index() == 0
   with WorkdirLock(workdir) if lead else contextlib.nullcontext():
     name = checkpoint.other_result(workdir, changed)
+    file = files.path(workdir) / name
+    kept = checkpoint.read_json(file, 'remove it, and evaluate again') or {}
     evaluator = _evaluator(exp, workdir)
     evaluator.workdir, evaluator.suffix = workdir, name.removeprefix('result').partition('.')[0]
     result = evaluator.run(step=evaluator.model.step)
     if lead:
-      file = files.path(workdir) / name
-      before = json.loads(file.read_text()) if file.exists() else {}
-      result |= {key: before[key] for key in ('training',) if key in before}
+      result |= {key: kept[key] for key in ('training',) if key in kept}
       result |= {'settings': checkpoint.settings_of(changed)} if changed else {}
       checkpoint.write_json(file, result)
       logging.info('result in %s', file)
@@ -175,13 +175,25 @@ def _evaluator(exp: Experiment, workdir: str) -> Evaluator:
 
 
 def save_predictions(
-  path: str, found: Predictions, *, names: Sequence[str], classes: Sequence[str], average: str
+  path: str,
+  found: Predictions,
+  *,
+  names: Sequence[str],
+  classes: Sequence[str],
+  average: str,
+  step: int = 0,
 ) -> None:
   """Writes predictions.npz: video_id (N,), name (N,), label, logits (N, V, K), classes (K,),
-  average."""
+  average, step of the checkpoint."""
   buffer = io.BytesIO()
   text = lambda values: np.array(list(values), dtype=np.str_)
-  arrays = {**vars(found), 'name': text(names), 'classes': text(classes), 'average': average}
+  arrays = {
+    **vars(found),
+    'name': text(names),
+    'classes': text(classes),
+    'average': average,
+    'step': step,
+  }
   np.savez(buffer, **arrays)
   files.write_bytes(path, buffer.getvalue())
 
@@ -193,8 +205,16 @@ def load_predictions(path: str) -> tuple[Predictions, dict[str, np.ndarray]]:
   try:
     with np.load(io.BytesIO(files.path(path).read_bytes()), allow_pickle=False) as file:
       found = {name: file[name] for name in needed}
+      found['step'] = file['step'] if 'step' in file.files else np.array(-1)
+    count = len(found['video_id'])
+    if found['logits'].ndim != 3 or any(
+      len(found[n]) != count for n in ('label', 'logits', 'name')
+    ):
+      raise ValueError('arrays of different lengths')
   except (ValueError, KeyError, EOFError, OSError) as error:
-    why = 'there is no such file' if isinstance(error, FileNotFoundError) else 'it is another file'
+    why = {FileNotFoundError: 'there is no such file', IsADirectoryError: 'it is a folder'}.get(
+      type(error), 'it is another file, or damaged'
+    )
     raise ValueError(
       f'{path} holds no predictions ({why}): an evaluation with --config.evals.NAME.'
       'save_predictions=True writes WORKDIR/NAME.predictions.npz'
@@ -216,7 +236,10 @@ def describe(path: str, *, average: str = '', mistakes: int = 10) -> str:
   settings: dict[str, Any] = dict(average=average, multi_label=multi_label)
   numbers = views.scores_of(found, num_classes=len(classes), **settings)
   n, v, k = found.logits.shape
-  lines = [f'{path}: {n} videos, {v} views, {k} classes, mean of {average} over views']
+  step = f' after step {more["step"]}' if more['step'] >= 0 else ''
+  lines = [
+    f'{path}: predictions{step}, {n} videos, {v} views, {k} classes, mean of {average} over views'
+  ]
   lines += [f'{name:20} {value:.6g}' for name, value in numbers.items()]
   known = np.flatnonzero(found.label >= 0) if found.label.ndim == 1 else np.array([], int)
   if not len(known):
@@ -249,6 +272,8 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--mistakes', type=int, default=10, help='how many of the worst to list')
   parser.add_argument('--confusion', default='', help='PNG to draw the confusion matrix into')
   args: Any = parser.parse_args(argv)
+  if args.mistakes < 0:
+    parser.error(f'--mistakes is {args.mistakes}; it must be 0 or more')
   try:
     print(describe(args.predictions, average=args.average, mistakes=args.mistakes))
     if args.confusion:

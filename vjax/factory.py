@@ -11,13 +11,14 @@ from typing import Any
 import flax.linen as nn
 
 from vjax import registry
-from vjax.config import nearest
+from vjax.config import DTYPES, check_settings, check_whole, nearest
 from vjax.heads import linear
 from vjax.types import VideoModel
 
 find_model = registry.find_model
 _OF_CLIPS = ('frames', 'crop')  # only networks with position tables depend on them
 _OF_FLAX = ('parent', 'name')
+_OF_HEAD = (*_OF_FLAX, 'num_classes')
 
 
 def list_models(pattern: str = '*') -> list[str]:
@@ -41,7 +42,10 @@ def create_model(
   Raises ValueError for a name or an override that does not exist, with the nearest there is.
   """
   family, _ = find_model(name)
-  known = {f.name: f.default for f in dataclasses.fields(linear.Head) if f.name not in _OF_FLAX}
+  check_whole('', 'num_classes', num_classes, 1)
+  if not isinstance(head or {}, Mapping):
+    raise ValueError(f'head is {head!r}; it must be a mapping of settings, such as dropout')
+  known = {f.name: f.default for f in dataclasses.fields(linear.Head) if f.name not in _OF_HEAD}
   settings = {**family.HEAD, **_changes({**known, **family.HEAD}, head or {}, 'head.')}
   if 'pretrained' in overrides:
     raise ValueError(
@@ -68,6 +72,10 @@ def backbone_of(
   """
   defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in _OF_FLAX}
   given = {k: v for k, v in overrides.items() if k in defaults or k not in _OF_CLIPS}
+  tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+  check_settings('model', tuples, kind)
+  if isinstance(given.get('dtype'), str) and given['dtype'] not in DTYPES:
+    raise ValueError(f'dtype is {given["dtype"]!r}; it must be one of {", ".join(DTYPES)}')
   return kind(**{**row, **_changes({**defaults, **row}, given, '')})
 
 

@@ -38,6 +38,7 @@ class InferenceModel:
     mesh: of the devices.
     objective: of the training, for `metrics` and `reconstructions`.
     classes: names, in label order.
+    labels: 'single_label' or 'multi_label', of the data it was trained on; '' = unknown.
     config: of the run, None where the model was made by hand.
     step: of the checkpoint.
   """
@@ -53,12 +54,13 @@ class InferenceModel:
     mesh: Mesh,
     objective: Objective | None = None,
     classes: Sequence[str] = (),
+    labels: str = '',
     config: Config | None = None,
     step: int = 0,
   ):
     self.model, self.params, self.stats = model, params, stats
     self.mean, self.std, self.mesh = tuple(mean), tuple(std), mesh
-    self.objective, self.classes = objective, tuple(classes)
+    self.objective, self.classes, self.labels = objective, tuple(classes), labels
     self.config, self.step = config, step
     rows = sharding.rows(mesh)
     self._logits = jax.jit(partial(self._apply, method='__call__'), out_shardings=rows)
@@ -175,6 +177,7 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
     mesh=mesh,
     objective=build.objective(config),
     classes=meta['classes'],
+    labels=meta.get('labels', ''),
     config=config,
     step=meta['step'],
   )

@@ -66,8 +66,8 @@ class WorkdirLock:
       who = f'process {there.get("process")} on {there.get("host")}'
       if self._alive(there, patience_s):
         raise ValueError(
-          f'{workdir} is in use by {who}, since {there.get("since")}: wait for its end, or give another '
-          f'--workdir. (If there is no such process, remove {self._file})'
+          f'{workdir} is in use by {who}, since {there.get("since")}: wait for its end, or give '
+          f'another --workdir. (If there is no such process, remove {self._file})'
         )
       logging.warning('%s: %s left it without a word; taken over', workdir, who)
     self._mine['since'] = time.strftime('%Y-%m-%d %H:%M:%S %z')  # for people
@@ -113,8 +113,8 @@ class WorkdirLock:
 
 
 def _started(process: int) -> str | None:
-  """Returns when a process of this host started, None if there is none; '' where the system does not say.
-  Numbers of processes are used again."""
+  """Returns when a process of this host started, None if there is none, '' where the system does
+  not say. Numbers of processes are used again."""
   if process < 1:
     return None
   try:

@@ -88,7 +88,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
   `--config.section.key=None` leaves a key open again.
   """
-  emptied = [flag for flag in argv[1:] if flag.startswith('--config.') and flag.endswith('=None')]
+  last = {flag.partition('=')[0]: flag for flag in argv[1:]}  # the last of one key counts
+  emptied = [f for k, f in last.items() if k.startswith('--config.') and f.endswith('=None')]
+  keys = {flag.partition('=')[0] for flag in emptied}
   for flag in argv[1:]:
     if flag.startswith('--config='):
       file = Path(flag.partition('=')[2].partition(':')[0])
@@ -104,7 +106,7 @@ def parse_flags(argv: list[str]) -> list[str]:
       except ValueError as error:
         sys.exit(f'{flag}: {error}')
   try:
-    rest = flags.FLAGS([flag for flag in argv if flag not in emptied])
+    rest = flags.FLAGS([f for f in argv if f.partition('=')[0] not in keys and not _is_empty(f)])
     for flag in emptied:
       _empty(flags.FLAGS['config'].value, flag)
     return rest
@@ -146,6 +148,10 @@ def _message(argv: list[str], cause: BaseException) -> str:
     text = text.replace('\\n', '. ').replace('\n', '. ').replace("\\'", '')
     text = 'there is no ' + text.strip("'")
   return f'{" ".join(argv)}: {text.strip()}'
+
+
+def _is_empty(flag: str) -> bool:
+  return flag.startswith('--config.') and flag.endswith('=None')
 
 
 def _empty(config: Any, flag: str) -> None:

@@ -7,6 +7,7 @@ use is an error.
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -262,6 +263,10 @@ def check_patterns(argument: str, patterns: Sequence[str], params: Any) -> None:
   parameter."""
   names = list(tree.flatten(params))
   for pattern in patterns:
+    try:
+      re.compile(pattern)
+    except re.error as error:
+      raise ValueError(f'{argument} has {pattern!r}, no regular expression: {error}') from error
     if not any(tree.matches([pattern], name) for name in names):
       close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.0)
       raise ValueError(

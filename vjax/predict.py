@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vjax import inference
+from vjax import build, inference
 from vjax.config import ViewsConfig
 from vjax.data import pipeline, video_file
 from vjax.evals.views import averaged
@@ -40,14 +40,17 @@ class Predictor:
       )
     entry = next((entry for entry in config.evals.values() if entry.name == 'views'), None)
     self.clip = entry.clip if entry else ViewsConfig(**vars(config.clip))
+    self.size = build.frame_size(config.augment, entry)
     self.average = entry.settings.get('average', 'probabilities') if entry else 'probabilities'
-    self.multi_label = bool(config.objective.settings.get('multi_label', False))
+    # By the labels of the data, as in evaluations; older runs say only what they were trained with.
+    trained = bool(config.objective.settings.get('multi_label', False))
+    self.multi_label = self.model.labels == 'multi_label' if self.model.labels else trained
     self.batch_size = batch_size
 
   def probabilities(self, path: str) -> np.ndarray:
     """Returns probabilities (K,), averaged over the test views of a video file. Raises ValueError
     where the file cannot be decoded."""
-    return self._of_views(views(self.model, path, self.clip))
+    return self._of_views(views(path, self.clip, self.size))
 
   def windows(self, path: str, seconds: float) -> Iterator[tuple[float, float, np.ndarray]]:
     """Yields (start_s, end_s, probabilities (K,)) of consecutive windows of a video, each predicted
@@ -71,7 +74,7 @@ class Predictor:
   def _of_frames(self, frames: list[np.ndarray], starts: list[float]) -> np.ndarray:
     orders = pipeline.test_orders(len(frames), _rate(starts), self.clip)
     chosen = (frames[t] for t in np.unique(orders))
-    return self._of_views(pipeline.test_views(chosen, orders, self.clip, _size(self.model)))
+    return self._of_views(pipeline.test_views(chosen, orders, self.clip, self.size))
 
   def _of_views(self, found: np.ndarray) -> np.ndarray:
     n, parts = self.batch_size, []
@@ -83,8 +86,8 @@ class Predictor:
     return averaged(np.concatenate(parts)[None], self.average, self.multi_label)[0]
 
 
-def views(model: inference.InferenceModel, path: str, clip: ViewsConfig) -> np.ndarray:
-  """Returns the test views (V, T, H, W, 3) uint8 of a video file.
+def views(path: str, clip: ViewsConfig, size: tuple[int, int] | None) -> np.ndarray:
+  """Returns the test views (V, T, H, W, 3) uint8 of a video file. size: see `build.frame_size`.
 
   The file is decoded twice, for the number of its frames and for the frames of the views: memory
   does not grow with its length. Raises ValueError where the file cannot be decoded.
@@ -99,7 +102,7 @@ def views(model: inference.InferenceModel, path: str, clip: ViewsConfig) -> np.n
       only=set(np.unique(orders).tolist()),
     )
     shown = (frame for _, _, frame in frames)
-    return pipeline.test_views(shown, orders, clip, _size(model))
+    return pipeline.test_views(shown, orders, clip, size)
   except video_file.VideoError as error:
     raise ValueError(f'{path}: {error}') from error
 
@@ -111,13 +114,6 @@ def _rate(starts: list[float]) -> float:
 
 def _short_side(clip: ViewsConfig) -> int:
   return clip.short_side if isinstance(clip.crop_size, str) else max(clip.short_side, *clip.crop)
-
-
-def _size(model: inference.InferenceModel) -> tuple[int, ...] | None:
-  """Returns the (height, width) of all frames whatever their aspect, if the run was trained with
-  such a size."""
-  augment = model.config.augment
-  return augment.size if augment.crop == 'fixed' else None
 
 
 def main(argv: list[str] | None = None) -> int:

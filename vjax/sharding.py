@@ -112,3 +112,11 @@ def microbatches(mesh: Mesh, batch: Any, count: int) -> Any:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, _ROWS)))
 
   return jax.tree.map(split, batch)
+
+
+def wait_for_all(name: str) -> None:
+  """Returns when all processes have called this with the same name."""
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(name)

@@ -78,6 +78,11 @@ def _start(
   make, target = train_step.init_state(exp.update, mesh, rng)
   if checkpoints.latest is not None:
     state, progress = checkpoints.restore(target)
+    if int(state.step) > exp.total_steps:
+      raise ValueError(
+        f'the run is at step {int(state.step)}, beyond optim.total_steps={exp.total_steps}: set '
+        'that to the steps it shall have, or use another --workdir'
+      )
     logging.info('resuming after step %d', int(state.step))
     return state, Interval(progress['sums']), Totals(**progress['totals'])
   state = make()
@@ -115,12 +120,15 @@ class _Loop:
     self.evaluator.leave, self.evaluator.workdir = preemption.alone, workdir
     self.best = None
     if exp.training.keep_best:
-      self.best = checkpoint.Best(workdir, exp.training.keep_best, exp.meta)
+      continues = checkpoints.latest is not None
+      self.best = checkpoint.Best(workdir, exp.training.keep_best, exp.meta, continues=continues)
     self.compiled: dict[Any, Callable] = {}  # update by settings of the objective
 
   def run(self, state: TrainState, interval: Interval, rng: jax.Array) -> dict[str, Any]:
     """Returns the result of the final evaluation, with the cost of the training."""
     exp, training, start = self.exp, self.exp.training, int(state.step)
+    if training.profile and training.profile[1] <= start:
+      logging.warning('train.profile is %s, but the run is at step %d', training.profile, start)
     if self._evaluates(start):  # the interrupted run saved this step, but may not have evaluated it
       self._evaluate(state)
     batches = exp.train_batches(start)
@@ -245,12 +253,13 @@ class _Speed:
 def _cost(exp: Experiment, totals: Totals, state: TrainState) -> dict[str, Any]:
   """Returns the cost of the whole training, for result.json. gmacs: multiply-adds of the
   objective's forward pass, in 1e9."""
-  clips, frames = exp.total_steps * exp.clips_per_step, exp.clip.num_frames
+  steps = int(state.step)
+  clips, frames = steps * exp.clips_per_step, exp.clip.num_frames
   per_clip = build.forward_macs(exp) / 1e9
   return {
     'train_s': totals.train_s,
     'eval_s': totals.eval_s,
-    'videos_seen': exp.total_steps * exp.data.batch_size,
+    'videos_seen': steps * exp.data.batch_size,
     'clips_seen': clips,
     'images_seen': clips * frames,
     'parameters': sum(x.size for x in jax.tree.leaves(state.params)),

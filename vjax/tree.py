@@ -24,5 +24,14 @@ def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
 
 
 def matches(patterns: Sequence[str], name: str) -> bool:
-  """Returns whether any regular expression in `patterns` matches the whole of `name`."""
-  return any(re.fullmatch(pattern, name) for pattern in patterns)
+  """Returns whether any regular expression in `patterns` matches the whole of `name`.
+
+  Raises ValueError for one that is none.
+  """
+  try:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
+  except re.error as error:
+    raise ValueError(
+      f'{error.pattern!r} is no regular expression: {error}; put a backslash before a bracket or '
+      'sign that stands for itself'
+    ) from error

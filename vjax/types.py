@@ -121,7 +121,9 @@ class Evaluation:
     needs_labels: clips without labels cannot be evaluated.
     needs_classes: logits must be of the classes that the evaluated dataset has.
     check: function (settings) that raises ValueError for wrong ones before the training, or None.
-    metrics: names of all numbers that it may report, () = they depend on the objective.
+    metrics: names of all numbers that it may report of clips with one label, () = they depend on
+      the objective.
+    multi_label_metrics: the same of clips with several labels.
   """
 
   run: Callable[..., Report]
@@ -130,6 +132,7 @@ class Evaluation:
   needs_classes: bool = False
   check: Callable[[Mapping[str, Any]], None] | None = None
   metrics: tuple[str, ...] = ()
+  multi_label_metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

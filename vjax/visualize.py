@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjax import figures, files, inference, predict, preprocess
+from vjax import build, figures, files, inference, predict, preprocess
 from vjax.config import ViewsConfig
 from vjax.types import Features
 
@@ -79,7 +79,8 @@ def heatmap(
 
 def _middle_clip(model: inference.InferenceModel, path: str) -> np.ndarray:
   """The center view (1, T, H, W, 3) uint8 of a video file."""
-  return predict.views(model, path, ViewsConfig(**vars(model.config.clip)))
+  size = build.frame_size(model.config.augment, None)
+  return predict.views(path, ViewsConfig(**vars(model.config.clip)), size)
 
 
 def contributions(model: Any, variables: Any, clip: jax.Array, chosen: int) -> list[np.ndarray]:

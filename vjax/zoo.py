@@ -196,7 +196,7 @@ def main() -> None:
   )
   match = parser.parse_args().match
   if not factory.list_models(match):
-    near = f"'*{match}*'" if factory.list_models(f'*{match}*') else "'*' lists all"
+    near = f"'*{match}*'" if match and factory.list_models(f'*{match}*') else "'*', for all"
     parser.error(f'--match={match!r} names no model: wildcards stand for the rest, try {near}')
   title = ('model', 'clip', 'classes', 'parameters', 'GMACs', "authors' code", 'paper')
   print('| ' + ' | '.join(title) + ' |\n|' + ' --- |' * len(title), flush=True)

@@ -9,7 +9,7 @@ from vjax.checkpoint.manager import (
   load_params,
   save_params,
 )
-from vjax.checkpoint.meta import Meta, read_meta, write_json
+from vjax.checkpoint.meta import Meta, read_json, read_meta, write_json
 from vjax.checkpoint.same_run import (
   check_classes,
   check_continues,
@@ -24,5 +24,6 @@ from vjax.checkpoint.warm_start import warm_start
 __all__ = [
   'SAVE_TIMEOUT_S', 'Best', 'Checkpoints', 'Meta', 'check_classes', 'check_continues',
   'check_evaluated', 'check_fits', 'checksums', 'classes_of', 'complete_steps', 'load_params',
-  'other_result', 'read_meta', 'run_in', 'save_params', 'settings_of', 'warm_start', 'write_json',
+  'other_result', 'read_json', 'read_meta', 'run_in', 'save_params', 'settings_of', 'warm_start',
+  'write_json',
 ]  # fmt: skip

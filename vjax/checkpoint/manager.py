@@ -9,7 +9,7 @@ A checkpoint folder (a run's workdir, or the output of `python -m vjax.convert`)
 """
 
 import contextlib
-import json
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vjax import files
+from vjax import files, sharding
 from vjax.checkpoint.integrity import (
   check_sums,
   checksums,
@@ -30,7 +30,7 @@ from vjax.checkpoint.integrity import (
   reading,
   reason,
 )
-from vjax.checkpoint.meta import Meta, read_meta, write_json
+from vjax.checkpoint.meta import Meta, read_json, read_meta, write_json
 from vjax.types import TrainState
 
 SAVE_TIMEOUT_S = (
@@ -186,13 +186,30 @@ class Best:
     workdir: of the run.
     metric: 'EVALUATION/METRIC' of its results. A loss is best where it is lowest.
     meta: for meta.json.
+    continues: the run continues from a checkpoint; else there must be no best one yet.
+
+  Raises:
+    ValueError: where the folder holds the best checkpoint of a run that is gone, or is damaged.
   """
 
-  def __init__(self, workdir: str | os.PathLike, metric: str, meta: dict[str, Any]):
+  def __init__(
+    self, workdir: str | os.PathLike, metric: str, meta: dict[str, Any], *, continues: bool = True
+  ):
     self._folder, self._metric, self._meta = files.path(workdir) / 'best', metric, meta
     self._sign = -1.0 if metric.rpartition('/')[2] == 'loss' else 1.0
-    record = self._folder / 'best.json'
-    self._value = json.loads(record.read_text())['value'] if record.exists() else None
+    record = read_json(self._folder / 'best.json', f'remove {self._folder}') or {}
+    if record and not continues:
+      raise ValueError(
+        f'{self._folder} holds the best checkpoint of a run whose other checkpoints are gone: move '
+        'or remove it, or give another --workdir'
+      )
+    self._value = record.get('value')
+    if record and record.get('metric') != metric:
+      logging.warning(
+        'train.keep_best was %s, and is %s from now on: the best checkpoint so far counts no more',
+        record.get('metric'), metric,
+      )  # fmt: skip
+      self._value = None
 
   def offer(self, state: TrainState, result: dict[str, Any]) -> bool:
     """Keeps the parameters of `state`, or their moving average, if `result` is the best so far.
@@ -210,8 +227,12 @@ class Best:
     if math.isnan(value) or worse:  # NaN is never the best
       return False
     params = state.params if state.ema is None else state.ema
-    if step not in complete_steps(self._folder / 'checkpoints'):  # done if killed before best.json
-      _write_model(self._folder, step, {'params': params, 'stats': state.stats, 'ema': {}}, keep=1)
+    if step in complete_steps(self._folder / 'checkpoints'):  # of a run killed before best.json
+      sharding.wait_for_all('best')
+      if jax.process_index() == 0:
+        (self._folder / 'checkpoints' / str(step)).rmtree()
+      sharding.wait_for_all('best removed')
+    _write_model(self._folder, step, {'params': params, 'stats': state.stats, 'ema': {}}, keep=1)
     if jax.process_index() == 0:
       write_json(self._folder / 'meta.json', self._meta)
       write_json(self._folder / 'best.json', {'metric': self._metric, 'value': value, 'step': step})

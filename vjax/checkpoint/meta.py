@@ -13,6 +13,18 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   files.write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + '\n').encode())
 
 
+def read_json(path: str | os.PathLike, remedy: str) -> Any:
+  """Returns the content of a JSON file, None where there is none. Raises ValueError that names the
+  file and the remedy where it is damaged."""
+  file = files.path(path)
+  try:
+    return json.loads(file.read_text())
+  except FileNotFoundError:
+    return None
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{file} is damaged ({error}): {remedy}') from error
+
+
 class Meta(dict):
   """Contents of meta.json. Access to a missing entry raises ValueError naming file and entry."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from vjax import config as configs
 from vjax import files
 from vjax.checkpoint.integrity import complete_steps
-from vjax.checkpoint.meta import Meta, read_meta
+from vjax.checkpoint.meta import Meta, read_json, read_meta
 
 _ABSENT = 'open'
 # What a network was trained on: with another value, its weights mean something else.
@@ -105,7 +105,7 @@ def other_result(workdir: str, changed: Mapping[str, tuple[Any, Any]]) -> str:
   wanted = settings_of(changed)
   for number in range(2, 1000):
     file = files.path(workdir) / f'result-{number}.json'
-    if not file.exists() or json.loads(file.read_text()).get('settings') == wanted:
+    if (read_json(file, 'remove it') or {'settings': wanted}).get('settings') == wanted:
       return file.name
   raise ValueError(f'{workdir} has 998 results of other settings: remove some')
 

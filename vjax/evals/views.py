@@ -294,7 +294,13 @@ def _check_rows(values, batch) -> None:
     )
 
 
-METRICS = ('top1', 'top5', 'loss', 'mean_class_accuracy', 'map', 'auc', 'count')
+METRICS = ('top1', 'top5', 'loss', 'mean_class_accuracy', 'count')
 EVALUATION = Evaluation(
-  run, needs='logits', needs_labels=True, needs_classes=True, check=check, metrics=METRICS
+  run,
+  needs='logits',
+  needs_labels=True,
+  needs_classes=True,
+  check=check,
+  metrics=METRICS,
+  multi_label_metrics=('map', 'auc', 'loss', 'count'),
 )

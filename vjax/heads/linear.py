@@ -56,6 +56,8 @@ class Head(nn.Module):
     """
     if self.average not in ('probabilities', 'logits'):
       raise ValueError(f"average={self.average!r}: it must be 'probabilities' or 'logits'")
+    if not 0 <= self.dropout < 1:
+      raise ValueError(f'dropout is {self.dropout}; it must be 0 or more, and below 1')
     x = features.pooled if self.window is None else self._positions(features)  # (B, D) or (B, P, D)
     x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
     if self.hidden:
