@@ -19,6 +19,25 @@ from vjax.types import VideoModel
 
 
 @dataclass(frozen=True)
+class SourceModel:
+  """Model that a source's weights are for, and how they fit into it: what `Source.build` returns.
+
+  Attributes:
+    model: backbone and head of the weights' sizes.
+    clip: shape (T, H, W) of clips that the model takes: of a transformer those of its positions, of
+      a CNN any.
+    table: of (name in the original, name here).
+    tensors: the original's, under names that the table has, and in another form where the model
+      holds them so.
+  """
+
+  model: VideoModel
+  clip: tuple[int, int, int]
+  table: Sequence[_table.Row]
+  tensors: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class Source:
   """Source of published weights: what a file of this room exports as SOURCE.
 
@@ -26,15 +45,14 @@ class Source:
 
   Attributes:
     models: names of the models that the source has weights of, as in `vjax.list_models()`.
-    build: function (tensors, name, overrides) -> (VideoModel, clip shape (T, H, W), table,
-      tensors); it may bring tensors into another form.
+    build: function (tensors, name, overrides) -> SourceModel.
     names: function (variables, name, ...) -> table.
     aliases: {the source's own name of a model: ours}.
     restore: function (tensors, name) -> tensors in the form of the source; None = as they are.
   """
 
   models: Sequence[str]
-  build: Callable
+  build: Callable[[dict[str, np.ndarray], str, dict[str, Any]], SourceModel]
   names: Callable
   aliases: Mapping[str, str] = field(default_factory=dict)
   restore: Callable | None = None
@@ -64,11 +82,9 @@ def load_with_clip(
   """As `load`, and the clip shape (T, H, W) that the positions of a transformer are for."""
   tensors = _read.tensors(weights)
   name = model_name(source, variant)
-  model, clip, table, tensors = registry.find('convert', source).SOURCE.build(
-    tensors, name, overrides
-  )
-  found = _table.forward(tensors, table, _shapes(model, clip))
-  return model, tree.unflatten(found), tuple(clip)
+  built = registry.find('convert', source).SOURCE.build(tensors, name, overrides)
+  found = _table.forward(built.tensors, built.table, _shapes(built.model, built.clip))
+  return built.model, tree.unflatten(found), built.clip
 
 
 def to_source(

@@ -23,9 +23,13 @@ FRAMES = 2  # of a patch
 _DECODER = re.compile(r'(decoder_.*|mask_token)')
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. overrides: also frames (16) and crop
-  (the images'). Without a classifier in the weights the head has one class of zeros.
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it.
+
+  overrides: also frames (16) and crop (the images'). Without a classifier in the weights the head
+  has one class of zeros.
 
   pool: 'mean' of the tokens, then the norm, for 'fc_norm' (a fine-tuned masked autoencoder) and for
   weights without classifier; 'class' for 'norm' and a classifier (DeiT). Raises ValueError for
@@ -75,7 +79,9 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   tensors['pos_embed_temporal'] = np.zeros((1, grid[0], table.shape[2]), np.float32)
   tensors = mae_st.with_relative(mae_st.with_head(tensors, net.width, 'head'), net)
   head = linear.Head(convert.num_classes(tensors, 'head.weight'))
-  return VideoModel(net, head), clip, mae_st.table('repo', 0), tensors
+  return convert.SourceModel(
+    VideoModel(net, head), clip=clip, table=mae_st.table('repo', 0), tensors=tensors
+  )
 
 
 def _pool(tensors: dict[str, np.ndarray]) -> str:

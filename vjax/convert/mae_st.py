@@ -77,8 +77,10 @@ def _blocks(original: str, here: str) -> list[_table.Row]:
   return rows + _table.dense(f'{original}.mlp.fc{{n}}', f'{here}/mlp/fc{{n}}')
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`.
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it.
 
   Frames and crop come from the position tables; overridden, the tables are resized. A joint table
   does not tell time from space: frames=16 unless overridden, and it keeps its size. Relative
@@ -114,7 +116,9 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     head = linear.Head(convert.num_classes(tensors, 'head.weight', 'head.projection.weight'))
   clip = (net.frames, *convert.sides(net.crop))
   tensors = with_relative(_resize(tensors, old, position.grid_of(clip, patch)), net)
-  return VideoModel(net, head), clip, table(scheme, depth), tensors
+  return convert.SourceModel(
+    VideoModel(net, head), clip=clip, table=table(scheme, depth), tensors=tensors
+  )
 
 
 def scheme_of(tensors: dict[str, np.ndarray]) -> str:

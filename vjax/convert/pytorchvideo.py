@@ -94,8 +94,10 @@ def _blocks(theirs: str, here: str, squeezed: bool = False) -> list[_table.Row]:
   return rows
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`."""
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it."""
   family, read, head = factory.find_model(name)[0], {}, {}
   tensors = _table.matrices(tensors, r'blocks\.[56]\.proj\.weight')
   classes = convert.num_classes(tensors, 'blocks.5.proj.weight', 'blocks.6.proj.weight')
@@ -106,7 +108,8 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     tensors = _table.matrices(tensors, _POINTWISE)
     head = {'hidden': tensors['blocks.5.pool.post_conv.weight'].shape[0]}
   model = factory.create_model(name, classes, head=head, **{**read, **overrides})
-  return model, (32, 64, 64) if family is slowfast else CLIP, table(name), tensors
+  clip = (32, 64, 64) if family is slowfast else CLIP
+  return convert.SourceModel(model, clip=clip, table=table(name), tensors=tensors)
 
 
 def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:

@@ -140,9 +140,13 @@ def caffe2_name(blob: str) -> str | None:
   return f'head.{match[1].replace("pred", "projection")}.{ends[match[2]]}' if match else blob
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. How many frames SlowFast's laterals
-  look at is read from the weights."""
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it.
+
+  How many frames SlowFast's laterals look at is read from the weights.
+  """
   family, read, head = factory.find_model(name)[0], {}, {}
   if any(key.endswith('_riv') for key in tensors):
     tensors = {
@@ -153,7 +157,8 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   if family is mvit:
     backbone, tensors = _mvit.backbone(tensors, mvit.MODELS[name], overrides)
     clip = (backbone.frames, backbone.crop, backbone.crop)
-    return VideoModel(backbone, linear.Head(classes)), clip, _mvit.table(), tensors
+    model = VideoModel(backbone, linear.Head(classes))
+    return convert.SourceModel(model, clip=clip, table=_mvit.table(), tensors=tensors)
   if family is slowfast:
     lateral = np.shape(tensors.get('s1_fuse.conv_f2s.weight', ()))
     read = {'fusion': lateral[2]} if len(lateral) == 5 else {}
@@ -162,7 +167,8 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     if 'head.lin_5.weight' in tensors:
       head = {'hidden': tensors['head.lin_5.weight'].shape[0]}
   model = factory.create_model(name, classes, head=head, **{**read, **overrides})
-  return model, (32, 64, 64) if family is slowfast else CLIP, _rows(family), tensors
+  clip = (32, 64, 64) if family is slowfast else CLIP
+  return convert.SourceModel(model, clip=clip, table=_rows(family), tensors=tensors)
 
 
 def _rows(family: ModuleType) -> list[_table.Row]:
