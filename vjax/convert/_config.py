@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vjax import old_models, registry
+from vjax.data.class_list import read_classes
 from vjax.models import mvit
 from vjax.types import VideoModel
 
@@ -180,15 +181,11 @@ def classes(path: str, count: int) -> list[str]:
   `count`."""
   if not path:
     return [str(i) for i in range(count)]
-  try:
-    with open(path) as file:
-      names = file.read().splitlines()
-  except OSError as error:
-    raise ValueError(f'--classes={path}: {error}') from error
-  if len(names) != count or len(set(names)) != count:
+  names = read_classes(path)
+  if len(names) != count:
     raise ValueError(
-      f'--classes={path} has {len(set(names))} different names on {len(names)} lines; the weights '
-      f'have {count} classes: one a line'
+      f'--classes={path} has {len(names)} names; the weights have {count} classes: need one name '
+      'a line for each, in the order of the weights'
     )
   return names
 
