@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
-from vjax import build, checkpoint, preprocess, sharding
+from vjax import build, checkpoint, preprocess, sharding, tree
 from vjax.config import Config, parse, plain
 from vjax.types import Batch, Objective, VideoModel
 
@@ -147,8 +147,8 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
     mesh: None = the first device alone.
 
   Raises:
-    ValueError: where config and weights do not fit, or a converted checkpoint does not say for what
-      clips its weights are.
+    ValueError: where config and weights do not fit, weights are not finite, or a converted
+      checkpoint does not say for what clips its weights are.
   """
   variables, meta = checkpoint.load_params(workdir)
   given = plain(meta['config'])
@@ -164,6 +164,7 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
   config = parse({**given, 'train': {**given['train'], 'remat': False}})
   model = build.model(config, len(meta['classes']))
   checkpoint.check_fits(model, config.clip, variables, workdir)
+  checkpoint.check_finite(tree.flatten(variables), workdir)
   mesh = mesh or sharding.mesh(devices=jax.local_devices()[:1])
   variables = jax.device_put(variables, sharding.state_shardings(mesh, variables))
   return InferenceModel(
