@@ -37,7 +37,8 @@ class InferenceModel:
     mean, std: of RGB in [0, 1], for normalization.
     mesh: of the devices.
     objective: of the training, for `metrics` and `reconstructions`.
-    classes: names, in label order.
+    classes: names, in label order; () for converted weights without a classifier, whose logits mean
+      nothing.
     config: of the run, None where the model was made by hand.
     step: of the checkpoint.
   """
@@ -175,7 +176,7 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
     std=config.data.std,
     mesh=mesh,
     objective=build.objective(config),
-    classes=meta['classes'],
+    classes=() if meta.get('headless') else meta['classes'],
     config=config,
     step=meta['step'],
   )

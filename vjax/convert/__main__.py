@@ -16,25 +16,41 @@ def main(arguments: list[str] | None = None) -> None:
   try:
     overrides = dict(_override(text) for text in chosen.set)
     name = convert.model_name(chosen.source, chosen.variant)
-    model, variables, shape = convert.load_with_clip(
-      chosen.source, chosen.weights, variant=name, **overrides
+    found = convert.read(
+      chosen.source,
+      chosen.weights,
+      variant=name,
+      section=chosen.section,
+      prefix=chosen.prefix,
+      headless=chosen.headless,
+      **overrides,
     )
-    config = _config.config(chosen.source, name, model, shape, vars(chosen))
-    classes = _config.classes(chosen.classes, _config.count(model))
+    config = _config.config(
+      chosen.source, name, found.model, found.clip, vars(chosen), headless=found.headless
+    )
+    classes = _classes(chosen.classes, found)
   except ValueError as error:
     raise SystemExit(f'error: {error}') from error
-  trained_on = [name for name in chosen.trained_on.split(',') if name]
   meta = {
     'source': chosen.source,
     'variant': name,
     'weights': chosen.weights,
-    'trained_on': trained_on,
+    'taken': found.taken,
+    'headless': found.headless,
+    'trained_on': [name for name in chosen.trained_on.split(',') if name],
+    'schema': SCHEMA,
+    'overrides': overrides,
+    'config': config,
+    'classes': classes,
   }
-  meta |= {'schema': SCHEMA, 'overrides': overrides, 'config': config, 'classes': classes}
-  checkpoint.save_params(chosen.out, variables, meta)
+  checkpoint.save_params(chosen.out, found.variables, meta)
   count = sum(
-    array.size for name, array in tree.flatten(variables).items() if name.startswith('params/')
+    array.size
+    for name, array in tree.flatten(found.variables).items()
+    if name.startswith('params/') and not (found.headless and name.startswith('params/head/'))
   )
+  if found.taken:
+    print(f'{chosen.weights}: {found.taken}')
   print(f'{chosen.out}: {count:,} parameters of {chosen.source} {name}')
   print('clips: ' + ', '.join(f'{key} {value}' for key, value in config['clip'].items()))
   unknown = [
@@ -42,8 +58,19 @@ def main(arguments: list[str] | None = None) -> None:
   ]
   if unknown:
     print(f'unknown, and needed for predictions: {", ".join(unknown)}')
-  if not chosen.classes and config['objective']['name'] == 'classify':
+  if found.headless:
+    print("no classifier: a backbone for warm starts (init.skip 'head/.*') and probes")
+  elif not chosen.classes and config['objective']['name'] == 'classify':
     print(f'the {len(classes)} classes have numbers for names: --classes=FILE names them')
+
+
+def _classes(path: str, found: convert.Converted) -> list[str]:
+  """Names of the classes. Raises ValueError for a file of names without a classifier."""
+  if path and found.headless:
+    raise ValueError(
+      f'--classes={path}: the weights have no classifier whose classes it could name'
+    )
+  return _config.classes(path, _config.count(found.model))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     metavar='KEY=VALUE',
     help='override: frames=32, dataset=ssv2; may be repeated',
   )
+  add('--section', help="keys on the way to the weights in the file, joined by '/': model_ema")
+  add('--prefix', help='of the names to take, which is taken off: model.')
+  add('--headless', action='store_true', help='leave the classifier out, convert the backbone')
   add('--trained_on', default='', help='datasets, comma-separated (k700): they guard against leaks')
   add('--classes', default='', help='file with the name of a class on each line')
   for key in ('num_frames', 'frame_stride', 'crop_size', 'short_side'):

@@ -37,6 +37,8 @@ ALIASES = {  # what MMAction's models were called here, or are called there
   'r2plus1d_r34': 'mm_r2plus1d_r34',
   'slowfast_r50_4x16': 'mm_slowfast_r50_4x16',
   'slowfast_r50_8x8': 'mm_slowfast_r50_8x8',
+  'slowonly_r50': 'slow_r50',
+  'slowonly_r101': 'slow_r101',
 }
 
 

@@ -100,7 +100,8 @@ def build(
   last = next((key for key in tensors if re.fullmatch(r'last_out_L\d+_w', key)), None)
   classes = convert.num_classes(tensors, last or 'fc.weight')
   model = factory.create_model(name, classes, **overrides)
-  rows = caffe2_table(name, classes) if last else torchvision.table(model.backbone.convs[0])
+  caffe2 = any(key.endswith('_riv') for key in tensors)
+  rows = caffe2_table(name, classes) if caffe2 else torchvision.table(model.backbone.convs[0])
   return convert.SourceModel(model, clip=torchvision.CLIP, table=rows, tensors=tensors)
 
 
