@@ -159,7 +159,7 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
   if unknown:
     raise ValueError(
       f'{workdir} lacks clip settings ({", ".join(unknown)}): convert the weights again, '
-      f'python -m vjax.convert, with {", ".join(unknown)}'
+      f'python -m vjax.convert --overwrite, with {", ".join(unknown)}'
     )
   # Nothing is differentiated through blocks.
   config = parse({**given, 'train': {**given['train'], 'remat': False}})

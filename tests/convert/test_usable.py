@@ -163,7 +163,7 @@ def test_what_nobody_knows_is_asked_for(tmp_path, capsys):
     f'--classes={tmp_path}/none.txt': 'No such file',
   }.items():
     with pytest.raises(SystemExit, match=message):
-      command.main(['--source=mae_image', '--variant=Ti', wrong, weights, out])
+      command.main(['--source=mae_image', '--variant=Ti', wrong, weights, f'{out}3'])
 
 
 def test_literals_and_words():

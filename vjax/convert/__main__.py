@@ -5,7 +5,9 @@ import argparse
 import ast
 from typing import Any
 
-from vjax import checkpoint, convert, registry, tree
+from etils import epath
+
+from vjax import checkpoint, convert, files, registry, tree
 from vjax.config import SCHEMA
 from vjax.convert import _config
 
@@ -14,6 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
   """Converts one file; errors list every name that does not fit."""
   chosen = _parser().parse_args(arguments)
   try:
+    stale = _stale(chosen.out, chosen.overwrite)
     overrides = dict(_override(text) for text in chosen.set)
     name = convert.model_name(chosen.source, chosen.variant)
     found = convert.read(
@@ -43,6 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     'config': config,
     'classes': classes,
   }
+  for path in stale:
+    print(f'deleting {path}')
+    path.rmtree() if path.is_dir() else path.unlink()
   checkpoint.save_params(chosen.out, found.variables, meta)
   count = sum(
     array.size
@@ -73,6 +79,37 @@ def _classes(path: str, found: convert.Converted) -> list[str]:
   return _config.classes(path, _config.count(found.model))
 
 
+def _stale(out: str, overwrite: bool) -> list[epath.Path]:
+  """Returns the files and folders of converted weights in the folder `out` that others replace.
+
+  Raises ValueError for a folder that holds anything, unless that is converted weights and
+  `overwrite` is given.
+  """
+  folder = files.path(out)
+  if not folder.exists():
+    return []
+  if not folder.is_dir():
+    raise ValueError(f'{out} is a file: give a new folder for the checkpoint')
+  paths = sorted(folder.iterdir(), key=str)
+  names = [path.name for path in paths]
+  if not paths:
+    return []
+  meta = checkpoint.read_meta(out) if 'meta.json' in names else {}
+  holds = ', '.join(names[:5]) + (' ...' if len(names) > 5 else '')
+  if not {'source', 'variant', 'weights'} <= set(meta) or 'metrics.jsonl' in names:
+    kind = 'a training run' if 'config' in meta else 'other files'
+    raise ValueError(
+      f'{out} holds {kind} ({holds}), which a conversion does not touch: give a new folder'
+    )
+  if not overwrite:
+    raise ValueError(
+      f'{out} holds converted weights, {meta["source"]} {meta["variant"]} of {meta["weights"]} '
+      f'({holds}): give a new folder, or --overwrite to replace them'
+    )
+  stale = lambda name: name in ('checkpoints', 'result.json') or name.endswith('.predictions.npz')
+  return [path for path in paths if stale(path.name)]
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(prog='python -m vjax.convert', description=__doc__)
   add = parser.add_argument
@@ -90,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
   add('--section', help="keys on the way to the weights in the file, joined by '/': model_ema")
   add('--prefix', help='of the names to take, which is taken off: model.')
   add('--headless', action='store_true', help='leave the classifier out, convert the backbone')
+  add('--overwrite', action='store_true', help='replace converted weights in the folder')
   add('--trained_on', default='', help='datasets, comma-separated (k700): they guard against leaks')
   add('--classes', default='', help='file with the name of a class on each line')
   for key in ('num_frames', 'frame_stride', 'crop_size', 'short_side'):
