@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import vjax
-from vjax import build
+from tests.convert.test_names import SMALL, original
+from vjax import build, convert
 from vjax.config import parse
 from vjax.convert import _config
 from vjax.types import Features
@@ -89,6 +90,16 @@ def test_heads_pool_windows_of_the_training_crop(source, name, crop, window, of)
 def test_one_window_is_the_mean(source, name, crop):
   """And sources that pool whole maps have none."""
   assert 'window' not in config_of(source, name, crop_size=crop)['head']
+
+
+def test_windows_in_python():
+  """The crop says whether there are several."""
+  weights = original('pytorchvideo', 'slow_r50')
+  head = lambda **crop: (
+    convert.load('pytorchvideo', weights, variant='slow_r50', **SMALL, **crop)[0].head
+  )
+  assert head().window is None and head(crop=224).window is None
+  assert head(crop=256).window == (0, 7, 7) and head(crop=256).average == 'logits'
 
 
 def test_pixels_and_sizes_of_torchvision():

@@ -106,6 +106,18 @@ def test_several_sections_are_told_and_chosen(plain):
   assert same(read({'student': plain, 'teacher': average}, section='teacher'), average)
 
 
+def test_errors_say_what_was_taken_and_what_would_fit(plain):
+  del (damaged := dict(plain))['bn1.bias']
+  with pytest.raises(
+    ValueError, match=r"(?s)missing: .*norm1/bias.*taken: section 'model', other sections: 'ema'"
+  ):
+    read({'model': damaged, 'ema': plain})
+  with pytest.raises(
+    ValueError, match=r"none of the \d+ names .* is one of slowfast slow_r50, such as 's1\.pathway0"
+  ):
+    convert.load('slowfast', plain, variant='slow_r50', **SMALL)
+
+
 def sequence(plain: dict[str, np.ndarray], *places: int) -> dict[str, np.ndarray]:
   """The classifier inside a sequence, after square layers at all places but the last."""
   tensors = {name: array for name, array in plain.items() if not name.startswith('fc.')}

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vjax import registry, tree
-from vjax.convert import _read, _table, _wrapped
+from vjax.convert import _config, _read, _table, _wrapped
+from vjax.heads import linear
 from vjax.types import VideoModel
 
 
@@ -111,7 +112,9 @@ def read(
     prefix: of the names that are taken, which is taken off; None = what all names share and the
       source does not know.
     headless: leave the classifier of the weights out.
-    overrides: settings of the backbone that weights cannot tell (pool1, dtype, remat, ...).
+    overrides: settings of the backbone that weights cannot tell (pool1, dtype, remat, ...). crop is
+      the side of the clips in px: position tables are resized for it, and a head that pools windows
+      of the training crop (`_config.Preprocessing.window`) gets them.
 
   Raises ValueError listing every name that is missing, unexpected or of another shape, and arrays
   that are not finite.
@@ -126,6 +129,7 @@ def read(
   try:
     built = kind.build(tensors, name, overrides)
     shapes, tensors = _shapes(built.model, built.clip), built.tensors
+    _check_source(source, name, tensors, built.table)
     of_head = {key for key in tensors if _wrapped.is_of_head(key, built.table)}
     if headless and hasattr(built.model.head, 'num_classes'):  # not a decoder
       tensors, of_head = {key: x for key, x in tensors.items() if key not in of_head}, set()
@@ -134,9 +138,26 @@ def read(
     found = _table.forward(tensors, built.table, wanted)
   except ValueError as error:
     hint = _wrapped.hint(file.tensors, rows) if prefix is None else ''
-    raise ValueError(f'{error}{hint}') from error
+    taken = f'\n  taken: {file.described()}' if file.described() else ''
+    raise ValueError(f'{error}{hint}{taken}') from error
   found |= {here: np.zeros(shapes[here], np.float32) for here in head}
-  return Converted(built.model, tree.unflatten(found), built.clip, bool(head), file.described())
+  model, crop = built.model, overrides.get('crop')
+  if isinstance(crop, int) and isinstance(model.head, linear.Head):
+    settings = _config.preprocessing(source, name, model.head.num_classes).head(crop)
+    model = VideoModel(model.backbone, model.head.clone(**settings))
+  return Converted(model, tree.unflatten(found), built.clip, bool(head), file.described())
+
+
+def _check_source(
+  source: str, name: str, tensors: Mapping[str, np.ndarray], table: Sequence[_table.Row]
+) -> None:
+  """Raises ValueError for weights of which the table knows no name."""
+  if tensors and not any(_table.rename(key, table)[0] for key in tensors):
+    raise ValueError(
+      f'none of the {len(tensors)} names of the weights is one of {source} {name}, such as '
+      f'{table[0][0]!r}; they begin {_read.begin(tensors)}: choose the source they are from, or '
+      'the part of their names by --prefix'
+    )
 
 
 def to_source(
