@@ -220,12 +220,12 @@ def _section(found: Any, wanted: str | None) -> tuple[str, Mapping[str, Any], tu
     )
   sections = dict(_sections(found))
   path = _known(found) if wanted is None else wanted
-  if wanted is None and not path and sections and not _has_arrays(found):
+  if wanted is None and not path and sections:
     path = next(iter(sections))
     if len(sections) > 1:
       raise ValueError(f'several sections hold arrays: choose one of {_listed(sections)}')
-  content = found
-  for key in path.split('/') if path else ():
+  content = sections.get(path, found)
+  for key in path.split('/') if path and path not in sections else ():
     content = content.get(key) if isinstance(content, Mapping) else None
   if not isinstance(content, Mapping):
     raise ValueError(f'section={path!r} is not in the file; there are {_listed(sections)}')
