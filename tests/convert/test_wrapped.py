@@ -154,7 +154,7 @@ def test_a_backbone_without_classifier(headless, plain):
 
 
 @pytest.mark.parametrize(('source', 'variant'), [
-  ('slowfast', 'x3d_s'), ('pytorchvideo', 'x3d_s'), ('vmz', 'r3d_18'), ('ibm', 'tsn_r18'),
+  ('slowfast', 'c2d_r50'), ('pytorchvideo', 'x3d_s'), ('vmz', 'r3d_18'), ('ibm', 'tsn_r18'),
 ])  # fmt: skip
 def test_a_backbone_of_any_source(source, variant):
   found = convert.read(source, original(source, variant), variant=variant, headless=True, **SMALL)
