@@ -163,7 +163,8 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
     )
   # Nothing is differentiated through blocks.
   config = parse({**given, 'train': {**given['train'], 'remat': False}})
-  model = build.model(config, len(meta['classes']))
+  # Weights converted without a classifier have a head of one class of zeros, and no names.
+  model = build.model(config, len(meta['classes']) or 1)
   checkpoint.check_fits(model, config.clip, variables, workdir)
   checkpoint.check_finite(tree.flatten(variables), workdir)
   mesh = mesh or sharding.mesh(devices=jax.local_devices()[:1])
@@ -176,7 +177,7 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
     std=config.data.std,
     mesh=mesh,
     objective=build.objective(config),
-    classes=() if meta.get('headless') else meta['classes'],
+    classes=meta['classes'],
     config=config,
     step=meta['step'],
   )

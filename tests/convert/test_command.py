@@ -49,7 +49,8 @@ def test_a_full_folder_is_kept(root, tmp_path, capsys):
   said = capsys.readouterr().out
   assert f'deleting {out}/checkpoints' in said and f'deleting {out}/result.json' in said
   assert 'notes' not in said and (out / 'notes.txt').read_text() == 'mine'
-  assert json.loads((out / 'meta.json').read_text())['headless']
+  meta = json.loads((out / 'meta.json').read_text())
+  assert meta['headless'] and meta['classes'] == []
   found, _ = checkpoint.load_params(out)
   assert found['params']['head']['linear']['kernel'].shape == (192, 1)
 

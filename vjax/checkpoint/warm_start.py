@@ -87,10 +87,9 @@ def warm_start(
       f"'head/.*'):\n" + listed(wrong)
     )
   _check_used(skip, report['skipped'], path)
-  taken = [*report['loaded'], *report['resized']]
-  check_finite(
-    {name: {**new_params, **new_stats}[name] for name in taken}, f'the checkpoint in {path}'
-  )
+  arrays = {**new_params, **new_stats}
+  taken = {name: arrays[name] for name in [*report['loaded'], *report['resized']]}
+  check_finite(taken, f'the checkpoint in {path}')
   loaded = tree.unflatten(new_params)
   return adapt(loaded) if adapt else loaded, tree.unflatten(new_stats), report
 

@@ -71,12 +71,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _classes(path: str, found: convert.Converted) -> list[str]:
-  """Names of the classes. Raises ValueError for a file of names without a classifier."""
-  if path and found.headless:
+  """Names of the classes, none without a classifier. Raises ValueError for a file of names then."""
+  if not found.headless:
+    return _config.classes(path, _config.count(found.model))
+  if path:
     raise ValueError(
       f'--classes={path}: the weights have no classifier whose classes it could name'
     )
-  return _config.classes(path, _config.count(found.model))
+  return []
 
 
 def _stale(out: str, overwrite: bool) -> list[epath.Path]:
