@@ -76,6 +76,6 @@ def _saved(path: str) -> dict:
   if unknown:
     raise ValueError(
       f'config argument init={path!r}: {meta} does not say for what clips the weights are; '
-      f'convert them again, python -m vjax.convert, with {", ".join(unknown)}'
+      f'convert them again, python -m vjax.convert --overwrite, with {", ".join(unknown)}'
     )
   return saved

@@ -342,23 +342,6 @@ def list_classes(rows: Sequence[Row], label_space: str = '') -> list[str]:
   return sorted(names, key=int) if all(re.fullmatch(r'\d+', n) for n in names) else sorted(names)
 
 
-def read_classes(path: str) -> list[str]:
-  """Class names, one a line. Raises ValueError for a missing file or a repeated name."""
-  if not os.path.isfile(path):
-    raise ValueError(f'--classes: no file {path}; it must hold one class name a line')
-  try:
-    with open(path, encoding='utf-8-sig') as file:
-      names = [line.strip() for line in file if line.strip()]
-  except UnicodeDecodeError as e:
-    raise ValueError(f'--classes={path} is not text in UTF-8: {e}; save it as UTF-8') from e
-  repeated = sorted({n for n in names if names.count(n) > 1})
-  if repeated or not names:
-    raise ValueError(
-      f'--classes={path}: ' + (f'repeated: {", ".join(repeated)}' if repeated else 'no class in it')
-    )
-  return names
-
-
 def set_aside(
   rows: Sequence[Row], classes: Sequence[str] | None
 ) -> tuple[list[Row], list[tuple[Row, str]]]:

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from data_prep import dataset, folders, rows, shards
+from vjax.data.class_list import read_classes
 from vjax.data.manifest import Manifest
 from vjax.data.video_file import MAX_DURATION_S
 
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   if bool(args.folder) == bool(args.manifest):
     parser.error('name the videos by --folder=DIR or by --manifest=FILE, one of the two')
   with one_message(args.out):
+    classes = read_classes(args.classes) if args.classes else None
     found, root, skipped = _rows(args)
     if args.holdout:
       found = rows.hold_out(found, args.holdout)
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       root=root,
       settings=shards.Settings(args.short_side, args.quality, args.frame_rate, args.max_duration_s),
       shards=args.shards,
-      classes=rows.read_classes(args.classes) if args.classes else None,
+      classes=classes,
       processes=args.processes,
       runner=args.runner,
       runner_options=others,

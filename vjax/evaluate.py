@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vjax import build, checkpoint, files, inference, registry, sharding
+from vjax import build, checkpoint, files, inference, registry, sharding, tree
 from vjax.build import Experiment
 from vjax.config import EvalConfig, ViewsConfig
 from vjax.evals import views
@@ -170,6 +170,7 @@ def _evaluator(exp: Experiment, workdir: str) -> Evaluator:
   mesh = sharding.mesh(exp.training.fsdp)
   variables, meta = checkpoint.load_params(workdir)
   checkpoint.check_fits(exp.model, exp.clip, variables, workdir)
+  checkpoint.check_finite(tree.flatten(variables), workdir)
   variables = jax.device_put(variables, sharding.state_shardings(mesh, variables))
   return of_experiment(exp, mesh, variables.pop('params'), variables, meta['step'])
 

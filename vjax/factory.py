@@ -8,12 +8,10 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-
 from vjax import registry
 from vjax.config import DTYPES, check_settings, check_whole, nearest
 from vjax.heads import linear
-from vjax.types import VideoModel
+from vjax.types import Backbone, VideoModel
 
 find_model = registry.find_model
 _OF_CLIPS = ('frames', 'crop')  # only networks with position tables depend on them
@@ -55,15 +53,15 @@ def create_model(
   return VideoModel(create_backbone(name, **overrides), linear.Head(num_classes, **settings))
 
 
-def create_backbone(name: str, **overrides: Any) -> nn.Module:
+def create_backbone(name: str, **overrides: Any) -> Backbone:
   """Returns the backbone of a name; arguments and errors are those of `create_model`."""
   family, row = find_model(name)
   return backbone_of(family.Backbone, row, overrides)
 
 
 def backbone_of(
-  kind: type[nn.Module], row: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> nn.Module:
+  kind: type[Backbone], row: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> Backbone:
   """Returns kind(**row) with overrides. Raises ValueError, with the nearest name and all there are,
   for one that the kind does not take; frames and crop it need not take.
 

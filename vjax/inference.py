@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
-from vjax import build, checkpoint, preprocess, sharding
+from vjax import build, checkpoint, preprocess, sharding, tree
 from vjax.config import Config, parse, plain
 from vjax.types import Batch, Objective, VideoModel
 
@@ -37,7 +37,8 @@ class InferenceModel:
     mean, std: of RGB in [0, 1], for normalization.
     mesh: of the devices.
     objective: of the training, for `metrics` and `reconstructions`.
-    classes: names, in label order.
+    classes: names, in label order; () for converted weights without a classifier, whose logits mean
+      nothing.
     labels: 'single_label' or 'multi_label', of the data it was trained on; '' = unknown.
     config: of the run, None where the model was made by hand.
     step: of the checkpoint.
@@ -149,8 +150,8 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
     mesh: None = the first device alone.
 
   Raises:
-    ValueError: where config and weights do not fit, or a converted checkpoint does not say for what
-      clips its weights are.
+    ValueError: where config and weights do not fit, weights are not finite, or a converted
+      checkpoint does not say for what clips its weights are.
   """
   variables, meta = checkpoint.load_params(workdir)
   given = plain(meta['config'])
@@ -160,12 +161,14 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
   if unknown:
     raise ValueError(
       f'{workdir} lacks clip settings ({", ".join(unknown)}): convert the weights again, '
-      f'python -m vjax.convert, with {", ".join(unknown)}'
+      f'python -m vjax.convert --overwrite, with {", ".join(unknown)}'
     )
   # Nothing is differentiated through blocks.
   config = parse({**given, 'train': {**given['train'], 'remat': False}})
-  model = build.model(config, len(meta['classes']))
+  # Weights converted without a classifier have a head of one class of zeros, and no names.
+  model = build.model(config, len(meta['classes']) or 1)
   checkpoint.check_fits(model, config.clip, variables, workdir)
+  checkpoint.check_finite(tree.flatten(variables), workdir)
   mesh = mesh or sharding.mesh(devices=jax.local_devices()[:1])
   variables = jax.device_put(variables, sharding.state_shardings(mesh, variables))
   return InferenceModel(

@@ -38,6 +38,11 @@ class Predictor:
         f'{workdir} was trained with objective {config.objective.name!r} and knows no labels: '
         'predict with a classifier, such as a fine-tuned run'
       )
+    if not self.model.classes:
+      raise ValueError(
+        f'{workdir} is converted weights without a classifier, which know no labels: train one on '
+        'them (config.init.path, or configs/probe_k400.py) and predict with that run'
+      )
     entry = next((entry for entry in config.evals.values() if entry.name == 'views'), None)
     self.clip = entry.clip if entry else ViewsConfig(**vars(config.clip))
     self.size = build.frame_size(config.augment, entry)

@@ -65,6 +65,8 @@ def heatmap(
     raise ValueError(
       f'the run was trained with objective {name!r}: heat maps are of the scores of a classifier'
     )
+  if not model.classes:
+    raise ValueError('the weights were converted without a classifier: there are no scores to show')
   if label and label not in model.classes:
     raise ValueError(f'label is {label!r}; the run knows {", ".join(model.classes)}')
   pixels = _middle_clip(model, path)

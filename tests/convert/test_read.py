@@ -2,8 +2,14 @@
 
 import argparse
 import collections
+import datetime
+import functools
 import os
+import pathlib
 import pickle
+import re
+import sys
+import types
 import zipfile
 
 import jax.numpy as jnp
@@ -81,6 +87,176 @@ def test_code_is_refused_by_name_and_does_not_run(tmp_path, standins, kind):
   with pytest.raises(ValueError, match=r'posix.system, which is not a tensor'):
     _read.tensors(path)
   assert not target.exists()
+
+
+@pytest.fixture
+def mmengine(monkeypatch):
+  """Classes as MMEngine and yacs have them, under their names."""
+  history, config, yacs = (types.ModuleType(name) for name in FOREIGN)
+
+  class HistoryBuffer:
+    """Pickled with a method of its class, by getattr."""
+
+    def __init__(self):
+      self.history, self.methods = np.arange(3.0), {'mean': HistoryBuffer.mean}
+
+    def mean(self):
+      raise AssertionError('only named, never called')
+
+  history.HistoryBuffer = HistoryBuffer
+  config.ConfigDict, yacs.CfgNode = type('ConfigDict', (dict,), {}), type('CfgNode', (dict,), {})
+  found = {}
+  for module, name in ((history, 'HistoryBuffer'), (config, 'ConfigDict'), (yacs, 'CfgNode')):
+    kind = found[name] = getattr(module, name)
+    kind.__module__, kind.__qualname__ = module.__name__, name
+    parts = module.__name__.split('.')
+    for n in range(1, len(parts)):
+      parent = '.'.join(parts[:n])
+      monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+  HistoryBuffer.mean.__module__ = history.__name__
+  HistoryBuffer.mean.__qualname__ = 'HistoryBuffer.mean'
+  return types.SimpleNamespace(**found)
+
+
+FOREIGN = ('mmengine.logging.history_buffer', 'mmengine.config.config', 'yacs.config')
+
+
+def beside(kinds) -> dict[str, object]:
+  """Objects that trainings of MMEngine and PySlowFast put beside the weights."""
+  node = kinds.CfgNode(lr=0.1)
+  node.frozen = True  # a dictionary with attributes
+  counts = collections.defaultdict(list)
+  counts['epoch'].append(3)
+  return {
+    'message_hub': {'log_scalars': {'loss': kinds.HistoryBuffer()}},
+    'cfg': kinds.ConfigDict(model=kinds.ConfigDict(type='R50'), pipeline=[node]),
+    'work_dir': pathlib.PosixPath('runs/a'),
+    'counts': counts,
+    'time': datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC),
+    'dtypes': [np.dtype('float32'), np.float64, np.dtype('O'), np.dtype('U5')],
+    'names': np.array(['walk', 'run']),
+    'objects': np.array([None, 'a'], object),
+    'name': np.str_('walk'),
+    'when': np.datetime64('2024-01-02'),
+    'types': [int, dict, type(None)],
+    'sets': [frozenset([1]), collections.deque([1], maxlen=3), collections.Counter('ab')],
+    'space': types.SimpleNamespace(a=1),
+    'slice': slice(1, 2),
+    'complex': 1j,
+    'partial': functools.partial(kinds.ConfigDict, a=1),
+  }
+
+
+@pytest.mark.parametrize('kind', ['zip', 'legacy', 0, 2, 4, 5])
+def test_objects_beside_the_weights_do_not_matter(kind, tmp_path, standins, mmengine, monkeypatch):
+  """Of both formats of PyTorch, and of plain pickles."""
+  path, flat = tmp_path / 'weights.pth', np.arange(6, dtype=np.float32)
+  if kind in ('zip', 'legacy'):
+    content = {'state_dict': {'a': Stored(flat, 0, (2, 3), (3, 1))}, **beside(mmengine)}
+    (standins.save if kind == 'zip' else standins.save_legacy)(path, content)
+  else:
+    content = {'state_dict': {'a': flat.reshape(2, 3)}, **beside(mmengine)}
+    path.write_bytes(pickle.dumps(content, protocol=kind))
+  for name in FOREIGN:
+    monkeypatch.delitem(sys.modules, name)  # nothing of the file may import
+  found = _read.read(path)
+  assert list(found.tensors) == ['a'] and found.section == 'state_dict' and found.others == ()
+  np.testing.assert_array_equal(found.tensors['a'], flat.reshape(2, 3))
+  assert not set(FOREIGN) & set(sys.modules)
+
+
+def test_objects_in_place_of_weights_are_named(tmp_path, mmengine):
+  path = tmp_path / 'weights.pth'
+  for content, message in (
+    ({'state_dict': {'a': mmengine.HistoryBuffer()}}, "'a' is a StandIn, not an array of numbers"),
+    ({'state_dict': {'a': np.array(['b'])}}, 'text, dates, fields or Python objects; only numbers'),
+    (mmengine.HistoryBuffer(), r'no weights found: the file holds a StandIn.*model.state_dict\(\)'),
+    ({'model': mmengine.HistoryBuffer()}, "'model' is a StandIn, not an array of numbers"),
+  ):
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(ValueError, match=f'weights.pth: .*{message}'):
+      _read.tensors(path)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'builtins.eval', 'builtins.__import__', 'os.system', 'os.popen', 'subprocess.Popen', 'nt.system',
+    'importlib.import_module', 'shutil.rmtree', 'runpy.run_path', 'operator.attrgetter',
+    'torch.load', 'torch.hub.load', 'torch.jit.load', 'numpy.load', 'numpy.f2py.crackfortran.myeval',
+    'collections.namedtuple', 'pathlib.os', '__builtin__.execfile', 'commands.getoutput',
+  ],
+)  # fmt: skip
+def test_what_a_harmful_file_would_call_is_refused_beside_weights_too(name, tmp_path):
+  module, _, attribute = name.rpartition('.')
+  call = f'c{module}\n{attribute}\n(S"x"\ntR'.encode()
+  path = tmp_path / 'weights.pth'
+  path.write_bytes(b'}(S"state_dict"\n}S"a"\nI1\nsS"cfg"\n' + call + b'u.')
+  with pytest.raises(
+    ValueError, match=f'asks for {re.escape(name)}, which is not a tensor and will'
+  ):
+    _read.tensors(path)
+
+
+LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:0d71\nsize 132822003\n'
+DOWNLOADS = {  # file -> content, what is said
+  'page.pth': (
+    '<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>',
+    r"is a web page \('Quota exceeded'\) .*download the file itself",
+  ),
+  'page.safetensors': ('\n<html>', 'is a web page .*browser'),
+  'error.pkl': ('<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', 'is a web page'),
+  'lfs.pth': (LFS, 'is a Git LFS pointer .* 132,822,003 bytes.*git lfs pull'),
+  'lfs.npz': (LFS, 'is a Git LFS pointer'),
+  'empty.pth': ('', r'is empty \(0 bytes\); download it again'),
+  'config.json': ('{"model_type": "vivit"}', 'is JSON, .*the weights are another file'),
+  'index.bin': (
+    '{"weight_map": {"a": "w-1-of-2.bin", "b": "w-2-of-2.bin"}}',
+    'is JSON, .*an index of w-1-of-2.bin, w-2-of-2.bin; join them',
+  ),
+  'message.pth': ('Not Found', "damaged, or no PyTorch .*text that begins 'Not Found'"),
+  'weights.pth.gz': (b'\x1f\x8b\x08\0', 'is a gzip archive: unpack it'),
+  'weights.tar': (b'w.pth'.ljust(257, b'\0') + b'ustar', 'is a tar archive: unpack it'),
+  'weights.h5': (b'\x89HDF\r\n', 'is HDF5, .*need a file of PyTorch or Caffe2'),
+}
+
+
+@pytest.mark.parametrize('name', DOWNLOADS)
+def test_downloads_that_are_no_weights_are_told(name, tmp_path):
+  content, message = DOWNLOADS[name]
+  path = tmp_path / name
+  path.write_bytes(content.encode() if isinstance(content, str) else content)
+  with pytest.raises(ValueError, match=f'{name} .*{message}|{name} {message}'):
+    _read.tensors(path)
+
+
+@pytest.mark.parametrize('kind', ['pth', 'npz', 'safetensors'])
+def test_cut_downloads_are_told(kind, tmp_path, standins):
+  path, numbers = tmp_path / f'weights.{kind}', np.zeros(1000, np.float32)
+  if kind == 'pth':
+    standins.save(path, {'a': Stored(numbers, 0, (1000,), (1,))})
+  else:
+    (save_file if kind == 'safetensors' else savez)({'a': numbers}, path)
+  path.write_bytes(path.read_bytes()[:2000])
+  with pytest.raises(ValueError, match=f'weights.{kind} is damaged'):
+    _read.tensors(path)
+
+
+def savez(arrays, path):
+  np.savez(path, **arrays)
+
+
+def test_safetensors_under_another_name_folders_and_torchscript(tmp_path):
+  save_file({'a': np.arange(3)}, tmp_path / 'weights.bin')
+  np.testing.assert_array_equal(_read.tensors(tmp_path / 'weights.bin')['a'], [0, 1, 2])
+  with pytest.raises(ValueError, match='is a folder: give the file of weights within'):
+    _read.tensors(tmp_path)
+  with zipfile.ZipFile(tmp_path / 'script.pt', 'w') as archive:
+    for name in ('data.pkl', 'constants.pkl', 'code/__torch__.py'):
+      archive.writestr(f'model/{name}', b'}.')
+  with pytest.raises(ValueError, match='TorchScript archive, a program .*save its state dict'):
+    _read.tensors(tmp_path / 'script.pt')
 
 
 @pytest.mark.parametrize(

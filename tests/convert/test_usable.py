@@ -159,11 +159,11 @@ def test_what_nobody_knows_is_asked_for(tmp_path, capsys):
   for wrong, message in {
     '--set=frames': 'need KEY=VALUE',
     '--set=frame=4': "did you mean 'frames'",
-    f'--classes={tmp_path}/two.txt': '2 different names on 2 lines; the weights have 7 classes',
+    f'--classes={tmp_path}/two.txt': 'two.txt has 2 names; the weights have 7 classes',
     f'--classes={tmp_path}/none.txt': 'No such file',
   }.items():
     with pytest.raises(SystemExit, match=message):
-      command.main(['--source=mae_image', '--variant=Ti', wrong, weights, out])
+      command.main(['--source=mae_image', '--variant=Ti', wrong, weights, f'{out}3'])
 
 
 def test_literals_and_words():

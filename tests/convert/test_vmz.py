@@ -136,7 +136,7 @@ def test_every_row_of_the_table_is_reachable():
   rows = torchvision.table()
   for original, here in rows:
     example = original.format(block=1, i=2)
-    assert _table._rename(example, rows)[1] == (here and here.format(block=1, i=2))
+    assert _table.rename(example, rows)[1] == (here and here.format(block=1, i=2))
 
 
 def test_command_writes_a_checkpoint(tmp_path, capsys):

@@ -7,7 +7,6 @@ from data_prep.rows import (
   describe_holdout,
   hold_out,
   list_classes,
-  read_classes,
   read_folder,
   read_manifest,
   set_aside,
@@ -191,15 +190,6 @@ def test_classes_are_sorted_by_value_where_they_are_numbers():
   rows = [Row('a', 'train', {'': (str(n),), 'look': (f'l{n}',)}, n) for n in (10, 9, 2, 0)]
   assert list_classes(rows) == ['0', '2', '9', '10']
   assert list_classes(rows, 'look') == ['l0', 'l10', 'l2', 'l9']
-
-
-def test_class_file(tmp_path):
-  path = tmp_path / 'classes.txt'
-  path.write_text('run\r\n\nwalk\n')
-  assert read_classes(str(path)) == ['run', 'walk']
-  path.write_text('run\nrun\n')
-  with pytest.raises(ValueError, match='repeated: run'):
-    read_classes(str(path))
 
 
 def test_duplicates_and_unknown_labels_are_set_aside():

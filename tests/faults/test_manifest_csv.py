@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from data_prep import write
-from data_prep.rows import EXTENSIONS, read_classes, read_folder, read_manifest, relative_path
+from data_prep.rows import EXTENSIONS, read_folder, read_manifest, relative_path
 from tests.data_prep.films import write_video
 
 pytestmark = pytest.mark.timeout(120)
@@ -246,14 +246,6 @@ def test_a_data_set_whose_manifest_is_damaged_is_left_alone(tmp_path):
   ):
     write.main([f'--manifest={tmp_path / "train.csv"}', f'--out={tmp_path / "out"}'])
   assert (tmp_path / 'out' / 'manifest.json').read_text() == '{"classes": ['
-
-
-def test_a_class_file_in_another_encoding(tmp_path):
-  (tmp_path / 'classes.txt').write_bytes('café\n'.encode('latin-1'))
-  with pytest.raises(
-    ValueError, match=r'--classes=.*classes.txt is not text in UTF-8: .*; save it as UTF-8'
-  ):
-    read_classes(str(tmp_path / 'classes.txt'))
 
 
 @quick

@@ -39,6 +39,8 @@ def run_code(canary) -> dict[str, bytes]:
     'a loader of torch': call(b'torch.storage', b'_load_from_bytes'),
     'the hub of torch': call(b'torch.hub', b'load'),
     'a rebuild that calls': call(b'torch._utils', b'_rebuild_wrapper_subclass'),
+    'an attribute of an attribute': b'cbuiltins\ngetattr\n(cbuiltins\ngetattr\n(cfoo\nBar\nS"__init__"\ntR'
+    b'S"__globals__"\ntR.',
     'numpy evaluates': call(b'numpy.f2py.crackfortran', b'myeval'),
     '__setstate__ from the file': b'\x80\x02cargparse\nNamespace\n)\x81}U\x0c__setstate__cos\nsystem\nsbU\x01ab.',
     'defaults of our function': b'ctorch._utils\n_rebuild_tensor_v2\n(N}S"__defaults__"\n(I1\ntstb.',
@@ -109,6 +111,8 @@ def bombs() -> dict[str, bytes]:
     'one key hashed often': b'\x80\x02' + numbers + b'}(' + b'h\x02K\x01' * 30_000 + b'u.',
     'bags of one dictionary': b'\x80\x02' + state + b'cargparse\nNamespace\nq\x01](' + b'h\x01)\x81h\x02b' * 5000 + b'e.',
     'a type of many fields': b'\x80\x02cnumpy\ndtype\nX' + (3 * 10**6).to_bytes(4, 'little') + b'f4,' * 10**6 + b'\x85R.',
+    'names of many classes': b'\x80\x02](' + b''.join(b'ca%d\nb\n' % i for i in range(10_000)) + b'e.',
+    'a stand-in that grows': b'\x80\x02cmmengine\nConfigDict\n)\x81' + b'(U\x01aK\x01u' * 5000 + b'.',
     'a huge number': b'\x80\x02}\x8b' + (2**16).to_bytes(4, 'little') + b'\x7f' * 2**16 + b'K\x01s.',
   }  # fmt: skip
 
@@ -158,7 +162,10 @@ def test_no_pickle_runs_code(name, archive, tmp_path):
   assert np.dtype('float32').itemsize == 4 and reachable() == before
 
 
-@pytest.mark.parametrize('name', _placeholders.ALLOWED)
+ONE_OF_A_KIND = {id(value): name for name, value in _placeholders.ALLOWED.items()}.values()
+
+
+@pytest.mark.parametrize('name', [*ONE_OF_A_KIND, 'mmengine.config.ConfigDict'])
 def test_no_pickle_changes_what_the_next_one_gets(name, tmp_path):
   """Nor sets the state of what it may name, neither through the dictionary nor by assignment."""
   module, _, attribute = name.rpartition('.')

@@ -1,6 +1,6 @@
 """Checkpoints: save, resume, warm start."""
 
-from vjax.checkpoint.integrity import checksums, complete_steps
+from vjax.checkpoint.integrity import check_finite, checksums, complete_steps
 from vjax.checkpoint.manager import (
   SAVE_TIMEOUT_S,
   Best,
@@ -23,7 +23,8 @@ from vjax.checkpoint.warm_start import warm_start
 
 __all__ = [
   'SAVE_TIMEOUT_S', 'Best', 'Checkpoints', 'Meta', 'check_classes', 'check_continues',
-  'check_evaluated', 'check_fits', 'checksums', 'classes_of', 'complete_steps', 'load_params',
-  'other_result', 'read_json', 'read_meta', 'run_in', 'save_params', 'settings_of', 'warm_start',
+  'check_evaluated', 'check_finite', 'check_fits', 'checksums', 'classes_of', 'complete_steps',
+  'load_params', 'other_result', 'read_json', 'read_meta', 'run_in', 'save_params', 'settings_of',
+  'warm_start',
   'write_json',
 ]  # fmt: skip

@@ -1,11 +1,12 @@
 """Checksums of arrays, and errors for checkpoints that are damaged or of another model."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
 
@@ -42,6 +43,22 @@ def check_sums(x: Any, wanted: dict[str, int]) -> None:
   if differ:
     raise ValueError(
       f'{len(differ)} of {len(found)} arrays are not what was written, {", ".join(differ[:5])}'
+    )
+
+
+def check_finite(arrays: Mapping[str, Any], where: object) -> None:
+  """Raises ValueError naming the arrays of `where`, of {name: array}, that hold NaN or infinity:
+  outputs computed from them are NaN, or of one class."""
+  bad = []
+  for name, leaf in arrays.items():
+    array = np.asarray(leaf)
+    count = 0 if array.dtype.kind in 'biu' else array.size - np.isfinite(array).sum()
+    if count:
+      bad.append(f'{name}: {count} of {array.size} values')
+  if bad:
+    raise ValueError(
+      f'{len(bad)} of {len(arrays)} arrays in {where} hold NaN or infinity, from a training that '
+      'diverged or damage; use an earlier checkpoint or get the file again:\n' + listed(bad)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vjax import tree
-from vjax.checkpoint.integrity import listed
+from vjax.checkpoint.integrity import check_finite, listed
 from vjax.checkpoint.manager import load_params
 
 
@@ -39,7 +39,7 @@ def warm_start(
     adapt: adapt(params) changes the loaded parameters.
 
   Raises:
-    ValueError: with the lists of names that do not fit.
+    ValueError: with the lists of names that do not fit, or of arrays that are not finite.
   """
   loaded, meta = load_params(path)
   source = tree.flatten(loaded.pop('params'))
@@ -87,6 +87,9 @@ def warm_start(
       f"'head/.*'):\n" + listed(wrong)
     )
   _check_used(skip, report['skipped'], path)
+  arrays = {**new_params, **new_stats}
+  taken = {name: arrays[name] for name in [*report['loaded'], *report['resized']]}
+  check_finite(taken, f'the checkpoint in {path}')
   loaded = tree.unflatten(new_params)
   return adapt(loaded) if adapt else loaded, tree.unflatten(new_stats), report
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vjax import old_models, registry
+from vjax.data.class_list import read_classes
 from vjax.models import mvit
 from vjax.types import VideoModel
 
@@ -21,6 +22,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 VMZ = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
 HALF = ((0.5,) * 3, (0.5,) * 3)
 UNKNOWN = (None, None)
+STRIDE = 32  # of the maps that are pooled, in px
 CLIP = (
   'num_frames',
   'frame_stride',
@@ -47,6 +49,9 @@ class Preprocessing:
     clip: known keys of config.clip.
     augment: config.augment, whose 'fixed' size tests use too.
     average: of views, 'probabilities' or 'logits'.
+    window: side of the windows, in positions of the maps, whose means the classifier is given one
+      by one where a test crop has room for several; 0 = it is given the mean of the whole map.
+    of_windows: average over the windows, 'probabilities' or 'logits'.
     classes: number of classes of the weights that the row is for, None = any.
   """
 
@@ -56,7 +61,15 @@ class Preprocessing:
   clip: dict[str, Any] = field(default_factory=dict)
   augment: dict[str, Any] = field(default_factory=lambda: dict(RESIZED))
   average: str = 'probabilities'
+  window: int = 0
+  of_windows: str = 'probabilities'
   classes: int | None = None
+
+  def head(self, crop: int | None) -> dict[str, Any]:
+    """Settings of heads.linear.Head for test crops of `crop` px, None = not known."""
+    if not self.window or crop is None or -(-crop // STRIDE) <= self.window:
+      return {}
+    return {'window': (0, self.window, self.window), 'average': self.of_windows}
 
 
 _LINSPACE = {'sampling': 'linspace'}
@@ -73,7 +86,26 @@ _IBM = {'sampling': 'uniform'}
 _SIDES = {'crop_size': 224, 'short_side': 256}
 TABLE = (  # the first row that fits is taken
   Preprocessing('slowfast', 'mvit_v2_l_40x3', IMAGENET, _LINSPACE),
+  # PySlowFast's and PyTorchVideo's heads pool as many positions as the training crop has. In
+  # PySlowFast (models/head_helper.py) their softmax is averaged; in PyTorchVideo (models/head.py,
+  # models/hub/) that of CSN, R(2+1)D and X3D, and of the others the scores.
+  Preprocessing('slowfast', 'slow', KINETICS, _LINSPACE, window=7),
+  Preprocessing('slowfast', 'slowfast', KINETICS, _LINSPACE, window=7),
+  Preprocessing('slowfast', 'x3d_xs', KINETICS, _LINSPACE, window=5),
+  Preprocessing('slowfast', 'x3d_s', KINETICS, _LINSPACE, window=5),
+  Preprocessing('slowfast', 'x3d_m', KINETICS, _LINSPACE, window=7),
+  Preprocessing('slowfast', 'x3d_l', KINETICS, _LINSPACE, window=10),
+  Preprocessing('slowfast', 'x3d_xl', KINETICS, _LINSPACE, window=10),
   Preprocessing('slowfast', '', KINETICS, _LINSPACE),
+  Preprocessing('pytorchvideo', 'slow', KINETICS, _LINSPACE, window=7, of_windows='logits'),
+  Preprocessing('pytorchvideo', 'slowfast', KINETICS, _LINSPACE, window=7, of_windows='logits'),
+  Preprocessing('pytorchvideo', 'csn', KINETICS, _LINSPACE, window=7),
+  Preprocessing('pytorchvideo', 'r2plus1d', KINETICS, _LINSPACE, window=7),
+  Preprocessing('pytorchvideo', 'ptv_x3d_xs', KINETICS, _LINSPACE, window=5),
+  Preprocessing('pytorchvideo', 'ptv_x3d_s', KINETICS, _LINSPACE, window=5),
+  Preprocessing('pytorchvideo', 'ptv_x3d_m', KINETICS, _LINSPACE, window=7),
+  Preprocessing('pytorchvideo', 'ptv_x3d_l', KINETICS, _LINSPACE, window=10),
+  Preprocessing('pytorchvideo', 'ptv_x3d_xl', KINETICS, _LINSPACE, window=10),
   Preprocessing('pytorchvideo', '', KINETICS, _LINSPACE),
   Preprocessing('multitrain', '', KINETICS, _LINSPACE),
   Preprocessing('mae_st', '', KINETICS, {**_LINSPACE, 'frame_stride': 4}),
@@ -110,11 +142,17 @@ def preprocessing(source: str, name: str, classes: int) -> Preprocessing:
 
 
 def config(
-  source: str, name: str, model: VideoModel, shape: tuple[int, int, int], told: Mapping[str, Any]
+  source: str,
+  name: str,
+  model: VideoModel,
+  shape: tuple[int, int, int],
+  told: Mapping[str, Any],
+  *,
+  headless: bool = False,
 ) -> dict[str, Any]:
   """The config. shape: of the clips that a transformer's positions are for; a CNN takes any. told:
-  what the user says of CLIP, mean and std, None where nothing. Raises ValueError for positions of a
-  crop that is not square."""
+  what the user says of CLIP, mean and std, None where nothing. headless: there is no classifier to
+  evaluate. Raises ValueError for positions of a crop that is not square."""
   known = preprocessing(source, name, count(model))
   clip = _clip(known, name, model, shape) | {
     key: told[key] for key in CLIP if told.get(key) is not None
@@ -134,17 +172,20 @@ def config(
     'average': known.average,
   }
   _, row = registry.find_model(name)
+  settings = _changed(model.head, {}, 'num_classes')
+  if head == 'linear' and not headless:
+    settings |= known.head(clip['crop_size'])
   return {
     'seed': 0,
     'model': {'name': name, **_changed(model.backbone, row)},
-    'head': {'name': head, **_changed(model.head, {}, 'num_classes')},
+    'head': {'name': head, **settings},
     'objective': objective,
     'data': {'name': '', 'split': 'val', 'batch_size': 1, 'mean': mean, 'std': std},
     'clip': clip,
     'augment': dict(known.augment),
     'optim': {},
     'train': {'dtype': 'float32', 'log_steps': 1, 'save_steps': 1},
-    'evals': {'test': views} if objective['name'] == 'classify' else {},
+    'evals': {'test': views} if objective['name'] == 'classify' and not headless else {},
   }
 
 
@@ -180,15 +221,11 @@ def classes(path: str, count: int) -> list[str]:
   `count`."""
   if not path:
     return [str(i) for i in range(count)]
-  try:
-    with open(path) as file:
-      names = file.read().splitlines()
-  except OSError as error:
-    raise ValueError(f'--classes={path}: {error}') from error
-  if len(names) != count or len(set(names)) != count:
+  names = read_classes(path)
+  if len(names) != count:
     raise ValueError(
-      f'--classes={path} has {len(set(names))} different names on {len(names)} lines; the weights '
-      f'have {count} classes: one a line'
+      f'--classes={path} has {len(names)} names; the weights have {count} classes: need one name '
+      'a line for each, in the order of the weights'
     )
   return names
 

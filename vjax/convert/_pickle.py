@@ -1,7 +1,8 @@
 """Reads the tensors of PyTorch and Caffe2 files without PyTorch, and executes nothing inside them.
 
 A pickle is a program that names what it calls. Here a name stands for an inert placeholder or is
-refused. What a file states about sizes is checked against the bytes there are.
+refused (`_placeholders.stand_in`). What a file states about sizes is checked against the bytes
+there are.
 """
 
 import io
@@ -14,8 +15,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from vjax.convert import _opcodes
-from vjax.convert._placeholders import ALLOWED, DTYPES, Storage, say
+from vjax.convert import _downloads, _opcodes
+from vjax.convert._placeholders import DTYPES, Storage, say, stand_in
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 REMEDY = (
@@ -39,8 +40,10 @@ def read(path: str) -> Any:
   except ValueError as error:
     raise ValueError(f'{path}: {error}; {REMEDY}') from error
   except Exception as error:  # a damaged pickle can end in any
+    text = _downloads.as_text(path)
+    why = f'it is text that begins {text}' if text else repr(error)[:200]
     raise ValueError(
-      f'{path} is damaged, or no PyTorch or Caffe2 file ({repr(error)[:200]}); {REMEDY}'
+      f'{path} is damaged, or no PyTorch or Caffe2 file ({why}); {REMEDY}'
     ) from error
 
 
@@ -50,12 +53,12 @@ class _Unpickler(pickle.Unpickler):
     self._storage = storage
 
   def find_class(self, module, name):
-    """Returns what a name stands for. Raises ValueError for any name that is not in the list."""
-    asked = f'{module}.{name}'
-    if asked not in ALLOWED:
-      asked = ''.join(c if c.isprintable() else '?' for c in asked)[:200]
+    """Returns what a name stands for. Raises ValueError for one that a harmful file would call."""
+    found = stand_in(module, name)
+    if found is None:
+      asked = ''.join(c if c.isprintable() else '?' for c in f'{module}.{name}')[:200]
       raise ValueError(f'the file asks for {asked}, which is not a tensor and will not be run')
-    return ALLOWED[asked]
+    return found
 
   def persistent_load(self, pid):
     """Returns the storage that ('storage', type, key, device, elements, ...) names."""
@@ -81,6 +84,8 @@ def _read_zip(file: IO[bytes], size: int) -> Any:
     stored = all(info.compress_type == zipfile.ZIP_STORED for info in entries.values())
     if not stored or sum(info.file_size for info in entries.values()) > size:
       raise ValueError('the file is a compressed archive; PyTorch does not compress what it saves')
+    if any(name.endswith('/constants.pkl') for name in entries):
+      raise ValueError('the file is a TorchScript archive, a program with its weights')
     pickles = [name for name in entries if name.endswith('data.pkl') and name.count('/') <= 1]
     if len(pickles) != 1:
       raise ValueError(f'the archive has {len(pickles)} entries data.pkl, a PyTorch file has one')

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vjax.checkpoint import integrity
+
 Row = tuple[str, str | None]
 Shapes = dict[str, tuple[int, ...]]
 
@@ -40,17 +42,18 @@ def forward(
   """{name here: float32 array} for exactly the names in `shapes`.
 
   Kernels go from (O, I, T, H, W) to (T, H, W, I, O) and from (O, I) to (I, O). Raises ValueError
-  listing every name that is missing, unexpected, given twice or of another shape.
+  listing every name that is missing, unexpected, given twice or of another shape, and those of
+  arrays that are not finite.
   """
-  found, unexpected, twice = {}, [], []
+  found, originals, unexpected, twice = {}, {}, [], []
   for name, array in tensors.items():
-    matched, here = _rename(name, table)
+    matched, here = rename(name, table)
     if not matched or (here is not None and here not in shapes):
       unexpected.append(f'{name} {array.shape}')
     elif here in found:
       twice.append(f'{name} -> {here}')
     elif here is not None:
-      found[here] = _to_here(here, array)
+      found[here], originals[here] = _to_here(here, array), name
   missing = [f'{name} {shape}' for name, shape in shapes.items() if name not in found]
   other = [
     f'{name} {found[name].shape}, needs {shapes[name]}'
@@ -68,6 +71,9 @@ def forward(
     raise ValueError(
       f'the weights do not fit the model; choose the one they were trained with:{text}'
     )
+  integrity.check_finite(
+    {f'{originals[here]} ({here})': x for here, x in found.items()}, 'the file'
+  )
   return found
 
 
@@ -78,13 +84,13 @@ def backward(arrays: dict[str, np.ndarray], table: Sequence[Row]) -> dict[str, n
   counters = [original for original, here in table if here is None]
   found, unknown = {}, []
   for name, array in arrays.items():
-    matched, original = _rename(name, inverse)
+    matched, original = rename(name, inverse)
     if not matched:
       unknown.append(name)
       continue
     found[original] = _to_original(name, np.asarray(array))
     counter = re.sub(r'\.running_var$', '.num_batches_tracked', original)
-    if counter != original and _rename(counter, [(row, None) for row in counters])[0]:
+    if counter != original and rename(counter, [(row, None) for row in counters])[0]:
       found[counter] = np.zeros((), np.int64)
   if unknown:
     raise ValueError(f'variables that the original does not have: {", ".join(unknown)}')
@@ -136,7 +142,7 @@ def join_qkv(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return joined
 
 
-def _rename(name: str, table: Sequence[Row]) -> tuple[bool, str | None]:
+def rename(name: str, table: Sequence[Row]) -> tuple[bool, str | None]:
   """Returns whether a row matches, and the name on its other side."""
   for pattern, template in table:
     match = _regex(pattern).fullmatch(name)
@@ -151,7 +157,8 @@ def _regex(pattern: str) -> re.Pattern:
 
 
 def _to_here(name: str, array: np.ndarray) -> np.ndarray:
-  array = np.asarray(array, np.float32)
+  with np.errstate(over='ignore'):  # the check for finite numbers names what is too large
+    array = np.asarray(array, np.float32)
   return np.ascontiguousarray(_transpose(name, array, {5: (2, 3, 4, 1, 0), 2: (1, 0)}))
 
 

@@ -141,9 +141,13 @@ def _bottleneck(theirs: str, here: str) -> list[_table.Row]:
   return rows
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. Taps other than three are read from
-  the weights, and whether bLResNet has TAM at all."""
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it.
+
+  Taps other than three are read from the weights, and whether bLResNet has TAM at all.
+  """
   tensors, taps = _together(tensors)
   tensors = _table.matrices(tensors, r'(new_)?fc\.weight')
   little = factory.find_model(name)[0] is blresnet
@@ -152,7 +156,7 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     overrides = {**overrides, 'temporal': {**read, **overrides.get('temporal', {})}}
   classifier = ('new_fc.weight', 'fc.weight') if little else ('fc.weight',)
   model = factory.create_model(name, convert.num_classes(tensors, *classifier), **overrides)
-  return model, CLIP, table(name), tensors
+  return convert.SourceModel(model, clip=CLIP, table=table(name), tensors=tensors)
 
 
 def _together(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:

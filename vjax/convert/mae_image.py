@@ -8,7 +8,7 @@ still clip has the image's tokens; the position table becomes the spatial one, t
 
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from vjax import convert, factory
 from vjax.convert import _table, mae_st
 from vjax.heads import linear
 from vjax.layers import position
+from vjax.models import vit
 from vjax.types import VideoModel
 
 MODELS, ALIASES = mae_st.MODELS, mae_st.ALIASES
@@ -23,9 +24,12 @@ FRAMES = 2  # of a patch
 _DECODER = re.compile(r'(decoder_.*|mask_token)')
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. overrides: also frames (16) and crop
-  (the images'). Without a classifier in the weights the head has one class of zeros.
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it.
+
+  overrides: also frames (16) and crop (the images').
 
   pool: 'mean' of the tokens, then the norm, for 'fc_norm' (a fine-tuned masked autoencoder) and for
   weights without classifier; 'class' for 'norm' and a classifier (DeiT). Raises ValueError for
@@ -59,7 +63,7 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     )
   settings = {'patch': wanted, 'crop': side * wanted[1], 'pool': _pool(tensors)}
   settings['qkv_bias'] = 'blocks.0.attn.q.bias' in tensors
-  net = factory.create_backbone(name, **{**settings, **overrides})
+  net = cast(vit.Backbone, factory.create_backbone(name, **{**settings, **overrides}))
   clip = (net.frames, *convert.sides(net.crop))
   grid = position.grid_of(clip, wanted)
   tensors = {re.sub(r'^fc_norm\.', 'norm.', name): x for name, x in tensors.items()}
@@ -73,9 +77,11 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     new_grid=grid,
   )
   tensors['pos_embed_temporal'] = np.zeros((1, grid[0], table.shape[2]), np.float32)
-  tensors = mae_st.with_relative(mae_st.with_head(tensors, net.width, 'head'), net)
+  tensors = mae_st.with_relative(tensors, net)
   head = linear.Head(convert.num_classes(tensors, 'head.weight'))
-  return VideoModel(net, head), clip, mae_st.table('repo', 0), tensors
+  return convert.SourceModel(
+    VideoModel(net, head), clip=clip, table=mae_st.table('repo', 0), tensors=tensors
+  )
 
 
 def _pool(tensors: dict[str, np.ndarray]) -> str:
@@ -87,8 +93,13 @@ def _pool(tensors: dict[str, np.ndarray]) -> str:
 
 
 def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:
+  """The table of the encoder and a classifier."""
+  return mae_st.table('repo', 0)
+
+
+def restore(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   """Raises ValueError: a video network is no image network."""
   raise ValueError("source 'mae_image' leads one way: write the weights as those of 'mae_st'")
 
 
-SOURCE = convert.Source(MODELS, build, names, ALIASES)
+SOURCE = convert.Source(MODELS, build, names, ALIASES, restore)

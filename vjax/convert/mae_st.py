@@ -77,13 +77,15 @@ def _blocks(original: str, here: str) -> list[_table.Row]:
   return rows + _table.dense(f'{original}.mlp.fc{{n}}', f'{here}/mlp/fc{{n}}')
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`.
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it.
 
   Frames and crop come from the position tables; overridden, the tables are resized. A joint table
   does not tell time from space: frames=16 unless overridden, and it keeps its size. Relative
   positions are there where the weights have them, and start at 0 with relative=True where they do
-  not. Without a classifier or decoder in the weights the head has one class of zeros.
+  not.
   """
   tensors = _table.split_qkv(tensors)
   kernel = tensors.get('patch_embed.proj.weight')
@@ -110,11 +112,12 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     shared = {name: overrides[name] for name in ('dtype', 'remat') if name in overrides}
     head = _decoder(tensors, scheme, depth, patch, old[0], {**shared, 'qkv_bias': net.qkv_bias})
   else:
-    tensors = with_head(tensors, net.width, 'head' if scheme == 'repo' else 'head.projection')
     head = linear.Head(convert.num_classes(tensors, 'head.weight', 'head.projection.weight'))
   clip = (net.frames, *convert.sides(net.crop))
   tensors = with_relative(_resize(tensors, old, position.grid_of(clip, patch)), net)
-  return VideoModel(net, head), clip, table(scheme, depth), tensors
+  return convert.SourceModel(
+    VideoModel(net, head), clip=clip, table=table(scheme, depth), tensors=tensors
+  )
 
 
 def scheme_of(tensors: dict[str, np.ndarray]) -> str:
@@ -123,17 +126,6 @@ def scheme_of(tensors: dict[str, np.ndarray]) -> str:
     name.startswith(('pred_head.', 'head.projection.', 'dec_pos_embed')) for name in tensors
   )
   return 'released' if released else 'repo'
-
-
-def with_head(tensors: dict[str, np.ndarray], width: int, name: str) -> dict[str, np.ndarray]:
-  """The tensors with a classifier of one class of zeros, where they have none."""
-  if f'{name}.weight' in tensors:
-    return tensors
-  return {
-    **tensors,
-    f'{name}.weight': np.zeros((1, width), np.float32),
-    f'{name}.bias': np.zeros(1, np.float32),
-  }
 
 
 def with_relative(tensors: dict[str, np.ndarray], net: vit.Backbone) -> dict[str, np.ndarray]:

@@ -37,6 +37,8 @@ ALIASES = {  # what MMAction's models were called here, or are called there
   'r2plus1d_r34': 'mm_r2plus1d_r34',
   'slowfast_r50_4x16': 'mm_slowfast_r50_4x16',
   'slowfast_r50_8x8': 'mm_slowfast_r50_8x8',
+  'slowonly_r50': 'slow_r50',
+  'slowonly_r101': 'slow_r101',
 }
 
 
@@ -126,8 +128,10 @@ def slowfast_table() -> list[_table.Row]:
   return rows
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`."""
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it."""
   family, _ = factory.find_model(name)
   if any('get_feature.' in key for key in tensors):
     tensors = _image(tensors, family)
@@ -135,11 +139,12 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   last = 'cls_head.fc2.weight' if family is x3d else 'cls_head.fc_cls.weight'
   model = factory.create_model(name, convert.num_classes(tensors, last), **overrides)
   if family is x3d:
-    return model, CLIP, x3d_table(), _table.matrices(tensors, _POINTWISE)
+    tensors = _table.matrices(tensors, _POINTWISE)
+    return convert.SourceModel(model, clip=CLIP, table=x3d_table(), tensors=tensors)
   if family is slowfast:
-    return model, (32, 64, 64), slowfast_table(), tensors
+    return convert.SourceModel(model, clip=(32, 64, 64), table=slowfast_table(), tensors=tensors)
   tensors = _biased({_plain(key): _five_axes(array) for key, array in tensors.items()})
-  return model, CLIP, _rows(model.backbone), tensors
+  return convert.SourceModel(model, clip=CLIP, table=_rows(model.backbone), tensors=tensors)
 
 
 def _rows(net: nn.Module) -> list[_table.Row]:

@@ -35,10 +35,14 @@ def table() -> list[_table.Row]:
   ]
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. overrides: also `dataset`, whose head
-  to take, needed where there are several, and what `_mvit.backbone` takes. Raises ValueError
-  listing them."""
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it.
+
+  overrides: also `dataset`, whose head to take, needed where there are several, and what
+  `_mvit.backbone` takes. Raises ValueError listing them.
+  """
   overrides = dict(overrides)
   tensors = _one_head(tensors, overrides.pop('dataset', None))
   if 'head.fc2.weight' in tensors:
@@ -49,7 +53,7 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     head = linear.Head(convert.num_classes(tensors, 'head.projection.weight'))
   backbone, tensors = _mvit.backbone(tensors, mvit.MODELS[name], overrides)
   clip = (backbone.frames, backbone.crop, backbone.crop)
-  return VideoModel(backbone, head), clip, table(), tensors
+  return convert.SourceModel(VideoModel(backbone, head), clip=clip, table=table(), tensors=tensors)
 
 
 def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:

@@ -20,7 +20,13 @@ MODELS = (
   'slowfast_r101_16x8', 'slowfast_r101_16x8_50_50',
   'ptv_x3d_xs', 'ptv_x3d_s', 'ptv_x3d_m', 'ptv_x3d_l', 'ptv_x3d_xl',
 )  # fmt: skip
-ALIASES = {  # PyTorchVideo's own names
+ALIASES = {  # PyTorchVideo's own names, those of its hub first
+  'csn_r101': 'ir_csn_r101',
+  'i3d_r50': 'i3d_3x1x1_r50',
+  'r2plus1d_r50': 'ptv_r2plus1d_r50',
+  'slowfast_r50': 'slowfast_r50_8x8',
+  'slowfast_r101': 'slowfast_r101_8x8',
+  'slowfast_16x8_r101_50_50': 'slowfast_r101_16x8_50_50',
   'x3d_xs': 'ptv_x3d_xs',
   'x3d_s': 'ptv_x3d_s',
   'x3d_m': 'ptv_x3d_m',
@@ -94,8 +100,10 @@ def _blocks(theirs: str, here: str, squeezed: bool = False) -> list[_table.Row]:
   return rows
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`."""
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it."""
   family, read, head = factory.find_model(name)[0], {}, {}
   tensors = _table.matrices(tensors, r'blocks\.[56]\.proj\.weight')
   classes = convert.num_classes(tensors, 'blocks.5.proj.weight', 'blocks.6.proj.weight')
@@ -104,9 +112,11 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     read = {'fusion': lateral[2]} if len(lateral) == 5 else {}
   if family is x3d:
     tensors = _table.matrices(tensors, _POINTWISE)
-    head = {'hidden': tensors['blocks.5.pool.post_conv.weight'].shape[0]}
+    if 'blocks.5.pool.post_conv.weight' in tensors:
+      head = {'hidden': tensors['blocks.5.pool.post_conv.weight'].shape[0]}
   model = factory.create_model(name, classes, head=head, **{**read, **overrides})
-  return model, (32, 64, 64) if family is slowfast else CLIP, table(name), tensors
+  clip = (32, 64, 64) if family is slowfast else CLIP
+  return convert.SourceModel(model, clip=clip, table=table(name), tensors=tensors)
 
 
 def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:

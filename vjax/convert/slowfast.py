@@ -34,7 +34,23 @@ MODELS = (
   'mvit_v1_b_16x4', 'mvit_v1_b_32x3', 'mvit_v1_b16_32x3', 'mvit_v1_b16_64x3',
   'mvit_v2_s_16x4', 'mvit_v2_b_32x3', 'mvit_v2_l_40x3',
 )  # fmt: skip
-ALIASES: dict[str, str] = {}
+ALIASES = {  # PySlowFast's own names, of its configs and model zoo
+  'C2D_8x8_R50': 'c2d_r50', 'C2D_NLN_8x8_R50': 'c2d_nln_r50',
+  'C2D_NOPOOL_8x8_R50': 'c2d_nopool_r50',
+  'I3D_8x8_R50': 'i3d_3x1x1_r50', 'I3D_8x8_R101': 'i3d_3x1x1_r101',
+  'I3D_NLN_8x8_R50': 'i3d_nln_r50', 'I3D_NLN_8x8_R101': 'i3d_nln_r101',
+  'SLOW_4x16_R50': 'slow_r50', 'SLOW_8x8_R50': 'slow_r50',
+  'SLOWONLY_4x16_R50': 'slow_r50', 'SLOWONLY_8x8_R50': 'slow_r50',
+  'SLOW_NLN_4x16_R50': 'slow_nln_r50', 'SLOW_NLN_8x8_R50': 'slow_nln_r50',
+  'SLOWFAST_4x16_R50': 'slowfast_r50_4x16', 'SLOWFAST_8x8_R50': 'slowfast_r50_8x8',
+  'SLOWFAST_16x8_R50': 'slowfast_r50_16x8',
+  'SLOWFAST_16x8_R101_50_50': 'slowfast_r101_16x8_50_50',
+  'SLOWFAST_NLN_4x16_R50': 'slowfast_nln_r50_4x16', 'SLOWFAST_NLN_8x8_R50': 'slowfast_nln_r50_8x8',
+  'X3D_XS': 'x3d_xs', 'X3D_S': 'x3d_s', 'X3D_M': 'x3d_m', 'X3D_L': 'x3d_l',
+  'MVIT_B_16x4_CONV': 'mvit_v1_b_16x4', 'MVIT_B_32x3_CONV': 'mvit_v1_b_32x3',
+  'MVITv2_S_16x4': 'mvit_v2_s_16x4', 'MVITv2_B_32x3': 'mvit_v2_b_32x3',
+  'MVITv2_L_40x3': 'mvit_v2_l_40x3',
+}  # fmt: skip
 
 
 def table() -> list[_table.Row]:
@@ -140,9 +156,13 @@ def caffe2_name(blob: str) -> str | None:
   return f'head.{match[1].replace("pred", "projection")}.{ends[match[2]]}' if match else blob
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. How many frames SlowFast's laterals
-  look at is read from the weights."""
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it.
+
+  How many frames SlowFast's laterals look at is read from the weights.
+  """
   family, read, head = factory.find_model(name)[0], {}, {}
   if any(key.endswith('_riv') for key in tensors):
     tensors = {
@@ -153,7 +173,8 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
   if family is mvit:
     backbone, tensors = _mvit.backbone(tensors, mvit.MODELS[name], overrides)
     clip = (backbone.frames, backbone.crop, backbone.crop)
-    return VideoModel(backbone, linear.Head(classes)), clip, _mvit.table(), tensors
+    model = VideoModel(backbone, linear.Head(classes))
+    return convert.SourceModel(model, clip=clip, table=_mvit.table(), tensors=tensors)
   if family is slowfast:
     lateral = np.shape(tensors.get('s1_fuse.conv_f2s.weight', ()))
     read = {'fusion': lateral[2]} if len(lateral) == 5 else {}
@@ -162,7 +183,8 @@ def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
     if 'head.lin_5.weight' in tensors:
       head = {'hidden': tensors['head.lin_5.weight'].shape[0]}
   model = factory.create_model(name, classes, head=head, **{**read, **overrides})
-  return model, (32, 64, 64) if family is slowfast else CLIP, _rows(family), tensors
+  clip = (32, 64, 64) if family is slowfast else CLIP
+  return convert.SourceModel(model, clip=clip, table=_rows(family), tensors=tensors)
 
 
 def _rows(family: ModuleType) -> list[_table.Row]:

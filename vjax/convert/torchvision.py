@@ -52,12 +52,14 @@ def table(kind: str = '2d') -> list[_table.Row]:
   return rows + _table.dense('fc', 'head/linear')
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`."""
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it."""
   if name in _IMAGES:
     return ibm.build(tensors, name, overrides)
   model = factory.create_model(name, convert.num_classes(tensors, 'fc.weight'), **overrides)
-  return model, CLIP, table(), tensors
+  return convert.SourceModel(model, clip=CLIP, table=table(), tensors=tensors)
 
 
 def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:

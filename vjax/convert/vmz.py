@@ -88,15 +88,21 @@ def _caffe2_norm(original: str, here: str) -> list[_table.Row]:
   ]
 
 
-def build(tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]):
-  """Model, clip shape, table and tensors for `convert.load`. pool1 leaves no trace in the weights:
-  R(2+1)D files for 224 px need the override pool1=True; CSN has it."""
+def build(
+  tensors: dict[str, np.ndarray], name: str, overrides: dict[str, Any]
+) -> convert.SourceModel:
+  """The model that the weights are for, and how they fit into it.
+
+  pool1 leaves no trace in the weights: R(2+1)D files for 224 px need the override pool1=True; CSN
+  has it.
+  """
   tensors = _table.matrices(tensors, r'last_out_L\d+_w|fc\.weight')
   last = next((key for key in tensors if re.fullmatch(r'last_out_L\d+_w', key)), None)
   classes = convert.num_classes(tensors, last or 'fc.weight')
   model = factory.create_model(name, classes, **overrides)
-  rows = caffe2_table(name, classes) if last else torchvision.table(model.backbone.convs[0])
-  return model, torchvision.CLIP, rows, tensors
+  caffe2 = any(key.endswith('_riv') for key in tensors)
+  rows = caffe2_table(name, classes) if caffe2 else torchvision.table(model.backbone.convs[0])
+  return convert.SourceModel(model, clip=torchvision.CLIP, table=rows, tensors=tensors)
 
 
 def names(variables: dict[str, np.ndarray], name: str) -> list[_table.Row]:

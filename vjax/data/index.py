@@ -23,6 +23,7 @@ from etils import epath
 from vjax import files
 from vjax.data import manifest as manifests
 from vjax.data import sequence_example, tfrecord
+from vjax.data.class_list import read_classes
 from vjax.data.manifest import Manifest
 
 TABLE = np.dtype(
@@ -379,9 +380,7 @@ def main() -> None:
   if not tfrecord.splits(args.folder):
     raise SystemExit(f'no <split>-?????-of-?????.tfrecord in {args.folder}')
   try:
-    classes = (
-      epath.Path(args.classes).read_bytes().decode('utf-8-sig').splitlines() if args.classes else []
-    )
+    classes = read_classes(args.classes) if args.classes else []
     for split in tfrecord.splits(args.folder):
       print(write_index(args.folder, split), flush=True)
       for file in tfrecord.shard_files(args.folder, split):
@@ -393,7 +392,7 @@ def main() -> None:
     if (epath.Path(args.folder) / 'manifest.json').exists():
       print('manifest.json is there and stays as it is')
     else:
-      print(manifests.write_scanned(args.folder, [c for c in classes if c]))
+      print(manifests.write_scanned(args.folder, classes))
   except (ValueError, FileNotFoundError) as e:
     raise SystemExit(f'error: {e}') from e
 
