@@ -451,7 +451,7 @@ def _check_images(
 
 
 def _hint(finder: _Finder, read: Sequence[_List]) -> str:
-  """Where the first missing video may be: in a folder of the root; or what rawframes need."""
+  """A remedy for missing videos: a folder of the root with the first, or what rawframes need."""
   if any(one.kind == 'rawframes' for one in read):
     return (
       'The list is one of rawframes (folder, number of frames, label; if the numbers are labels, '
@@ -501,7 +501,7 @@ def count_classes(rows: Sequence[Row]) -> list[str]:
   lines = []
   for split in sorted({row.split for row in rows}):
     counts = Counter(n for row in rows if row.split == split for n in row.labels.get('', ()))
-    each = [f'{name} {n}' for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0]))]
+    each = [f'{name}: {n}' for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0]))]
     videos = sum(row.split == split for row in rows)
     of = f' of {len(counts)} classes ({some(each, 20)})' if counts else ' without labels'
     lines.append(f'{split}: {videos} rows{of}')

@@ -129,6 +129,11 @@ def _check_form(path: str, lines: Sequence[tuple[int, list[str]]], root: str) ->
           f'{path}: its columns are separated by {separator!r} ({shorten(first[0])!r}); '
           'separate them by commas: path,label[,start_s,end_s], or pass the file as --list'
         )
+    if re.fullmatch(r'.*\S\s+\d+', first[0]) and not os.path.exists(os.path.join(root, first[0])):
+      raise ValueError(
+        f'{path}: its first line ({shorten(first[0])!r}) names no file; if it is a path or folder '
+        'with numbers, as lists of SlowFast or MMAction are, pass the file as --list'
+      )
   if (
     len(lines) > 1
     and not _is_header(first)
@@ -152,7 +157,8 @@ def _columns(path: str, first: list[str]) -> list[str]:
     if len(first) not in (1, 2, 4):
       raise ValueError(
         f'{path}: its first line has {len(first)} columns ({shorten(",".join(first))}); without a '
-        'header it must be path,label or path,label,start_s,end_s'
+        'header it must be path,label or path,label,start_s,end_s. Lists of Kinetics, '
+        'Something-Something, SlowFast or MMAction are read by --list'
       )
     return usual[: len(first)]
   names = [c if c.lower().startswith('label:') else c.lower() for c in first]

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import pathlib
+import re
+import shlex
 import shutil
 
 import pytest
@@ -183,7 +186,7 @@ def test_kinetics_files(tmp_path, monkeypatch):
   assert 'official Kinetics CSV (--list_kind=kinetics), 6 rows, split train' in said
   assert '1 of 6 videos are not in' in said and 'several files' not in said
   assert '1 files are longer than their segment' in said and '1 files do not say how long' in said
-  assert 'train: 6 rows of 1 classes (air drumming 6)' in said
+  assert 'train: 6 rows of 1 classes (air drumming: 6)' in said
 
 
 def test_of_two_files_one_is_taken_and_told(tmp_path):
@@ -302,6 +305,29 @@ def test_a_list_becomes_a_dataset(tmp_path, capsys):
   said = capsys.readouterr().out
   assert f'{train}: Something-Something V2 JSON (--list_kind=ssv2), 5 rows, split train' in said
   assert 'careful: 1 rows repeat a video' in said and 'test: 1 rows without labels' in said
+
+
+def test_lists_that_are_no_manifest_are_sent_to_the_right_flag(tmp_path):
+  for text in (
+    KINETICS + 'yoga,abc,0,10,train,0\n',
+    'c/1 120 3\n',
+    'c/1 3\n',
+    'c/1,120,3\n',
+    'a.mp4 3',
+  ):
+    with pytest.raises(ValueError, match='--list'):
+      read_manifest(made(tmp_path, text=text), 'train', str(tmp_path))
+
+
+def test_commands_of_the_page_are_commands():
+  """Flags of docs/prepare.md are flags, and its kinds are all kinds."""
+  page = (pathlib.Path(__file__).parents[2] / 'docs' / 'prepare.md').read_text()
+  commands = re.findall(r'`python -m data_prep.write (--list [^`]*--out=data/\w+)`', page)
+  for command in commands:
+    args, unknown = write._parser().parse_known_args(shlex.split(command))
+    assert args.list and args.videos and not unknown
+  rows = [line for line in page.splitlines() if 'data_prep.write --list ' in line and '|' in line]
+  assert {kind for row in rows for kind in re.findall(r'\| `(\w+)` \|', row)} == set(lists.KINDS)
 
 
 def test_a_manifest_without_its_videos_is_refused(tmp_path):
