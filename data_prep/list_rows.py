@@ -75,6 +75,7 @@ class _Finder:
     ambiguous: 'name: taken is path, not path' of names with several files.
     missing: (split, paths tried) of entries without a file.
     images: paths of folders that stand in the place of videos.
+    prefix: of paths that begin elsewhere, in place of which the video folder is.
     cut, unknown: numbers of files that are whole originals, to be cut, and that do not say how long
       they are.
   """
@@ -86,6 +87,7 @@ class _Finder:
     self.missing: list[tuple[str, str]] = []
     self.images: list[str] = []
     self.cut = self.unknown = 0
+    self.prefix = ''
     self._names: dict[str, dict[str, list[str]]] = {}
 
   def row(self, entry: Entry) -> Row:
@@ -119,15 +121,14 @@ class _Finder:
     if not os.path.exists(os.path.join(root, path)):
       path = path.replace('\\', '/')
     if path.startswith('/') and not os.path.exists(path):
-      path = path.lstrip('/')  # 'from the video folder', in the words of some lists
+      path = self._moved(path)
     path, problem = relative_path(path, root, self.allow_outside)
     if problem:
       raise ValueError(f'line {entry.line}: {shorten(path)!r} {problem}')
     full = os.path.join(root, path)
     if os.path.isfile(full):
       return path
-    stem = os.path.splitext(path)[0] if lists.ENDS_AS_VIDEO.fullmatch(path) else path
-    others = [f for f in self._beside(stem) if f.lower().endswith(folders.EXTENSIONS)]
+    others = self._beside(path)
     if others:
       return self._best(path, others, entry)
     if os.path.isdir(full):
@@ -135,15 +136,30 @@ class _Finder:
     self.missing.append((entry.split, path))
     return path
 
-  def _beside(self, stem: str) -> list[str]:
-    """Paths of the files in the folder of `stem` that have its name and some extension."""
+  def _moved(self, path: str) -> str:
+    """The path from the video folder of one that begins elsewhere, as in a list of another machine:
+    without the parts that the first path has which is found so."""
+    prefix = self.prefix
+    if not prefix:
+      parts = path.lstrip('/').split('/')
+      for n in range(len(parts)):
+        rest = '/'.join(parts[n:])
+        if os.path.isfile(os.path.join(self.root, rest)) or self._beside(rest):
+          self.prefix = prefix = path.removesuffix(rest)
+          break
+    return path.removeprefix(prefix).lstrip('/')
+
+  def _beside(self, path: str) -> list[str]:
+    """Paths of the videos with the folder and name of `path`, and another extension."""
+    stem = os.path.splitext(path)[0] if lists.ENDS_AS_VIDEO.fullmatch(path) else path
     folder, name = os.path.split(stem)
     if folder not in self._names:
       self._names[folder] = {}
       with contextlib.suppress(OSError, ValueError):  # no such folder
         for other in sorted(os.listdir(os.path.join(self.root, folder))):
           self._names[folder].setdefault(os.path.splitext(other)[0], []).append(other)
-    paths = [os.path.join(folder, other) for other in self._names[folder].get(name, ())]
+    names = [n for n in self._names[folder].get(name, ()) if n.lower().endswith(folders.EXTENSIONS)]
+    paths = [os.path.join(folder, other) for other in names]
     return [path for path in paths if os.path.isfile(os.path.join(self.root, path))]
 
   def _best(self, name: str, found: Sequence[str], entry: Entry) -> str:
@@ -192,8 +208,8 @@ def check_missing(missing: Sequence[tuple[str, str]], rows: Sequence[Row], root:
       tried = [os.path.join(root, path) for at, path in missing if at == split][:3]
       raise ValueError(
         f'{gone[split]} of {count} videos of split {split!r} are not there; tried: '
-        f'{", ".join(shorten(path) for path in tried)}. {hint or _set(flag)}; pass --allow_missing '
-        'to write the others'
+        f'{", ".join(shorten(path) for path in tried)}. {hint or _set(flag)}'
+        + ('; or pass --allow_missing to write the others' if gone[split] < count else '')
       )
 
 
@@ -257,13 +273,17 @@ def read_lists(
     read.append(one)
   of_videos = [one for one in read if one.entries]
   if not of_videos:
-    raise ValueError(f'--list {paths[0]} names classes and no videos; add a list of videos')
+    raise ValueError(
+      f'--list {paths[0]} names classes and no videos; add a list of videos, or '
+      'pass --list_kind=path_label if it is one'
+    )
   _check_one_hmdb51(of_videos)
   root = root or _folder_of([one.path for one in of_videos])
   if not os.path.isdir(root):
     raise ValueError(f'--root: no folder {root}; it must hold the videos of the lists')
   finder = _Finder(root, ignore, allow_outside)
-  notes = _describe(read)
+  described = _describe(read)
+  notes = [*described, *(note for one in read for note in one.notes)]
   classes, naming = _classes(read, classes, notes)
   rows, skipped = [], []
   for one in of_videos:
@@ -279,7 +299,10 @@ def read_lists(
     raise ValueError(f'--list {of_videos[0].path}: every row is unused; name another list')
   _check_images(finder, of_videos, rows, allow_missing)
   if not allow_missing:
-    check_missing(finder.missing, rows, root, '--root', _hint(finder, of_videos))
+    try:
+      check_missing(finder.missing, rows, root, '--root', _hint(finder, of_videos))
+    except ValueError as e:
+      raise ValueError(f'{e}. Lists read: {some(described, 3)}') from e
   return Found(rows, root, classes, skipped, notes + _tell(finder, rows, root))
 
 
@@ -311,23 +334,16 @@ def _read(path: str, kind: str, multi_label: bool) -> _List:
   text, note = lists.decode(data)
   name = os.path.basename(path)
   known = kind or lists.recognize(name, text)
-  if kind and text.lstrip()[:1] == '{':
-    known = lists.recognize(name, text)
+  if (kind == 'ssv2' and text.lstrip()[:1] == '{') or kind == 'ucf101':
+    with contextlib.suppress(ValueError):  # labels.json and classInd.txt go with these kinds
+      found = lists.recognize(name, text)
+      known = found if found in lists.CLASS_KINDS else kind
   one = _List(path, known, notes=[f'careful: {path} {note}'] if note else [])
-  if known == 'ssv2_labels':
-    one.classes = lists.read_ssv2_labels(text)
-  elif known == 'ucf101_classes':
-    one.classes = lists.read_ucf101_classes(text)
-  elif known == 'hmdb51':
-    match = lists.HMDB51_NAME.fullmatch(name)
-    if not match:
-      raise ValueError('the name must be CLASS_test_split1.txt, for it says the class; rename it')
-    one.entries = lists.read_hmdb51(text, match['label'])
-  elif known in ('path_label', 'rawframes'):
-    reader = lists.read_path_label if known == 'path_label' else lists.read_rawframes
-    one.entries = reader(text, multi_label)
-  else:
-    one.entries = _READERS[known](text)
+  try:
+    _fill(one, name, text, multi_label)
+  except ValueError as e:
+    taken = (lists.KINDS | lists.CLASS_KINDS)[known]
+    raise ValueError(str(e) if kind else f'taken for {taken} (else pass --list_kind): {e}') from e
   return one
 
 
@@ -336,6 +352,24 @@ _READERS: Mapping[str, Callable[[str], list[Entry]]] = {
   'ssv2': lists.read_ssv2,
   'ucf101': lists.read_ucf101,
 }
+
+
+def _fill(one: _List, name: str, text: str, multi_label: bool) -> None:
+  """Reads the text of a list by the reader of its kind."""
+  if one.kind == 'ssv2_labels':
+    one.classes = lists.read_ssv2_labels(text)
+  elif one.kind == 'ucf101_classes':
+    one.classes = lists.read_ucf101_classes(text)
+  elif one.kind == 'hmdb51':
+    match = lists.HMDB51_NAME.fullmatch(name)
+    if not match:
+      raise ValueError('the name must be CLASS_test_split1.txt, for it says the class; rename it')
+    one.entries = lists.read_hmdb51(text, match['label'])
+  elif one.kind in ('path_label', 'rawframes'):
+    reader = lists.read_path_label if one.kind == 'path_label' else lists.read_rawframes
+    one.entries = reader(text, multi_label)
+  else:
+    one.entries = _READERS[one.kind](text)
 
 
 def _give_split(one: _List, own: str, path: str, only: bool) -> None:
@@ -395,7 +429,7 @@ def _describe(read: Sequence[_List]) -> list[str]:
       f'{same[0].path}{more}: {lists.KINDS[kind]} (--list_kind={kind}), {rows} rows, '
       f'split {", ".join(splits)}'
     )
-  return lines + [note for one in read for note in one.notes]
+  return lines
 
 
 def _classes(
@@ -477,6 +511,8 @@ def _tell(finder: _Finder, rows: Sequence[Row], root: str) -> list[str]:
       f'careful: {len(finder.missing)} of {len(rows)} videos are not in {root}; each will be in '
       'failed.csv'
     )
+  if finder.prefix.strip('/'):
+    notes.append(f'paths that begin with {finder.prefix} are looked for in {root}')
   if finder.ambiguous:
     notes.append(
       f'careful: {len(finder.ambiguous)} names have several files '

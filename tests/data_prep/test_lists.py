@@ -201,6 +201,12 @@ def test_of_two_files_one_is_taken_and_told(tmp_path):
 def test_paths_with_another_extension_or_from_the_top(tmp_path):
   path = made(tmp_path, 'a/1.mkv', 'b.mp4', text='a/1.mp4 run\n/b.mp4 run\n')
   assert [r.path for r in read_lists([path]).rows] == ['a/1.mkv', 'b.mp4']
+  path = made(
+    tmp_path, 'c/2.mp4', text='/their/x/a/1.mp4 run\n/their/x/c/2.mp4 run\n/their/c/2.mp4 run\n'
+  )
+  found = read_lists([path])
+  assert [r.path for r in found.rows] == ['a/1.mkv', 'c/2.mp4', 'their/c/2.mp4']
+  assert f'paths that begin with /their/x/ are looked for in {tmp_path}' in found.notes
   refused('line 1', 'lies outside', '--allow_outside', paths=[made(tmp_path, text='../c.mp4 1\n')])
 
 
@@ -237,7 +243,7 @@ def test_most_missing_is_an_error_with_paths_and_remedy(tmp_path):
   words = refused("4 of 5 videos of split 'train'", f'--root={tmp_path}/in;', paths=[path])
   assert ', '.join(f'{tmp_path}/c/{i}.mp4' for i in range(3)) in words
   assert len(read_lists([path], allow_missing=True).rows) == 5
-  refused('Set --root=DIR', paths=[made(tmp_path, text='d.mp4 0\n')])
+  refused('Set --root=DIR', '(--list_kind=path_label)', paths=[made(tmp_path, text='d.mp4 0\n')])
   refused('--root: no folder gone', paths=[path], root='gone')
 
 
@@ -273,6 +279,14 @@ def test_lists_that_are_none(tmp_path):
   refused('is empty', paths=[made(tmp_path, text='\n\n')])
   refused('is no text file', paths=[made(tmp_path, text='a\0b')])
   refused('not of Something-Something', paths=[made(tmp_path, text='{"database": {}}')])
+  refused(
+    'taken for UCF101 split (else pass --list_kind): 1 bad lines',
+    paths=[made(tmp_path, text='A/v_A_g01_c01.avi 1\n' * 300 + 'b.mp4 1\n')],
+  )
+  assert read_lists(
+    [made(tmp_path, text='1 A\n', name='i.txt'), made(tmp_path, 'v_A_g01_c01.avi', text='A/v_A_g01_c01.avi')],
+    kind='ucf101',
+  ).classes == ['A']  # fmt: skip
   refused('names classes and no videos', paths=[made(tmp_path, text='{"A": "0"}')])
 
 
