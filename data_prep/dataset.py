@@ -191,7 +191,7 @@ def _check_splits(
   rows: Sequence[Row], kept: Sequence[Row], aside: Sequence[tuple[Row, str]]
 ) -> None:
   if not rows:
-    raise ValueError('no rows: name videos by --folder or --manifest')
+    raise ValueError('no rows: name videos by --folder, --manifest or --list')
   for split in {row.split for row in rows} - {row.split for row in kept}:
     first, why = next((row, why) for row, why in aside if row.split == split)
     raise ValueError(f'no row of split {split!r} can be written; the first: {first.path}: {why}')

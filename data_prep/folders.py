@@ -12,7 +12,7 @@ from vjax.data import video_file
 EXTENSIONS = video_file.VIDEO_EXTENSIONS + video_file.IMAGE_EXTENSIONS
 
 # Names of sub-folders that are splits, in lower case, and what each split is called.
-_SPLITS = {
+SPLITS = {
   **dict.fromkeys(('train', 'training'), 'train'),
   **dict.fromkeys(('val', 'valid', 'validation'), 'val'),
   **dict.fromkeys(('test', 'testing'), 'test'),
@@ -121,7 +121,7 @@ def _in_splits(
 ) -> _Places | None:
   """Videos of DIR/<split>/<class>/, None if the folder is not of that kind. Raises ValueError if
   that cannot be told."""
-  named = {name: _SPLITS[name.lower()] for name in found if name.lower() in _SPLITS}
+  named = {name: SPLITS[name.lower()] for name in found if name.lower() in SPLITS}
   holding = {name: at for name, at in named.items() if found[name]}
   loose = [name for name in holding if not _subnames(found[name])]
   others = [name for name in found if name not in named and found[name]]
@@ -176,25 +176,25 @@ def _in_classes(folder: str, found: dict[str, list[str]], split: str, notes: lis
   flat = any(path.count('/') == 1 for paths in found.values() for path in paths)
   holding = [name for name in found if found[name]]
   # An empty folder that is named like a split is no class.
-  classes = {name: paths for name, paths in found.items() if paths or name.lower() not in _SPLITS}
+  classes = {name: paths for name, paths in found.items() if paths or name.lower() not in SPLITS}
   notes += [f'left out: {name}, which holds no video' for name in found if name not in classes]
-  if not flat and len({_SPLITS.get(name.lower()) for name in inner} - {None}) > 1:
+  if not flat and len({SPLITS.get(name.lower()) for name in inner} - {None}) > 1:
     if len(holding) == 1:
       raise ValueError(
         f'the splits {_some(sorted(inner))} are in {os.path.join(folder, holding[0])}: pass that '
         'folder as --folder'
       )
-    if all(name.lower() in _SPLITS for name in inner):
+    if all(name.lower() in SPLITS for name in inner):
       notes.append(f'splits: the folders {_some(sorted(inner))} in those of the classes')
       return _Places(
         [
-          (path, _SPLITS[path.split('/')[1].lower()], name)
+          (path, SPLITS[path.split('/')[1].lower()], name)
           for name, paths in found.items()
           for path in paths
         ],
         classes,
       )
-    odd = sorted(name for name in inner if name.lower() in _SPLITS)
+    odd = sorted(name for name in inner if name.lower() in SPLITS)
     notes.append(f'careful: {_some(odd)} in class folders taken for parts of the classes')
   if len(holding) == 1 and not flat:
     name = holding[0]

@@ -16,6 +16,7 @@ from data_prep.folders import EXTENSIONS, Folder, scan_folder
 
 _SHOWN = 10  # bad rows quoted in one error
 _LATEST_S = 1e7  # of a segment; 115 days
+_MOST_QUOTED = 200  # characters of a value in an error
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Row:
       return self.path
     end = 'end' if self.end_s is None else f'{self.end_s:.10g}'
     return f'{self.path}@{self.start_s or 0:.10g}-{end}'
+
+
+def shorten(text: str, most: int = _MOST_QUOTED) -> str:
+  """Returns the text, cut where it is longer than an error should quote."""
+  return text if len(text) <= most else f'{text[:most]}... ({len(text)} characters)'
 
 
 def split_name(name: str, remedy: str) -> str:
@@ -120,9 +126,14 @@ def _check_form(path: str, lines: Sequence[tuple[int, list[str]]], root: str) ->
       whole = first[0].lower().endswith(EXTENSIONS)
       if separator in first[0] and not whole and (start == 'path' or start.endswith(EXTENSIONS)):
         raise ValueError(
-          f'{path}: its columns are separated by {separator!r} ({first[0]!r}); separate them by '
-          'commas: path,label[,start_s,end_s]'
+          f'{path}: its columns are separated by {separator!r} ({shorten(first[0])!r}); '
+          'separate them by commas: path,label[,start_s,end_s], or pass the file as --list'
         )
+    if re.fullmatch(r'.*\S\s+\d+', first[0]) and not os.path.exists(os.path.join(root, first[0])):
+      raise ValueError(
+        f'{path}: its first line ({shorten(first[0])!r}) names no file; if it is a path or folder '
+        'with numbers, as lists of SlowFast or MMAction are, pass the file as --list'
+      )
   if (
     len(lines) > 1
     and not _is_header(first)
@@ -133,9 +144,9 @@ def _check_form(path: str, lines: Sequence[tuple[int, list[str]]], root: str) ->
       os.path.join(root, first[0])
     ):
       raise ValueError(
-        f'{path}: its first line ({",".join(first)}) names no file, the next one does '
-        f'({",".join(below)}): if it is a header, call its columns path,label[,start_s,end_s]; '
-        'else mend or remove it'
+        f'{path}: its first line ({shorten(",".join(first))}) names no file, the next one does '
+        f'({shorten(",".join(below))}): if it is a header, call its columns '
+        'path,label[,start_s,end_s]; else mend or remove it'
       )
 
 
@@ -145,16 +156,17 @@ def _columns(path: str, first: list[str]) -> list[str]:
     usual = ['path', 'label', 'start_s', 'end_s']
     if len(first) not in (1, 2, 4):
       raise ValueError(
-        f'{path}: its first line has {len(first)} columns ({",".join(first)}); without a header '
-        'it must be path,label or path,label,start_s,end_s'
+        f'{path}: its first line has {len(first)} columns ({shorten(",".join(first))}); without a '
+        'header it must be path,label or path,label,start_s,end_s. Lists of Kinetics, '
+        'Something-Something, SlowFast or MMAction are read by --list'
       )
     return usual[: len(first)]
   names = [c if c.lower().startswith('label:') else c.lower() for c in first]
   for name in names:
     if name not in ('path', 'label', 'start_s', 'end_s') and not re.fullmatch(r'label:\w+', name):
       raise ValueError(
-        f'{path}: unknown column {name!r}; use path, label, start_s, end_s, and label:NAME for '
-        'further label spaces'
+        f'{path}: unknown column {shorten(name)!r}; use path, label, start_s, end_s, and '
+        'label:NAME for further label spaces'
       )
     if names.count(name) > 1:
       raise ValueError(f'{path}: column {name!r} is there {names.count(name)} times; keep one')
@@ -165,7 +177,8 @@ def _row(cells, columns, split, line, root, allow_outside) -> tuple[Row | None, 
   """The row, and what is wrong with it: 'column NAME: VALUE why'."""
   if len(cells) != len(columns):
     return None, [
-      f'{len(cells)} columns ({",".join(cells)}) where {len(columns)} are due ({",".join(columns)})'
+      f'{len(cells)} columns ({shorten(",".join(cells))}) where {len(columns)} are due '
+      f'({",".join(columns)})'
     ]
   value, problems = dict(zip(columns, cells)), []
   for column, cell in value.items():
@@ -177,17 +190,21 @@ def _row(cells, columns, split, line, root, allow_outside) -> tuple[Row | None, 
   times = {}
   for column in ('start_s', 'end_s'):
     times[column], problem = _seconds(value.get(column, ''))
-    problems += [f'column {column}: {value[column]!r} {problem}'] if problem else []
+    problems += [f'column {column}: {shorten(value[column])!r} {problem}'] if problem else []
   start, end = times['start_s'], times['end_s']
   if not problems and end is not None and end <= (start or 0):
-    problems.append(f'column end_s: {value["end_s"]!r} is not after the start, {start or 0:g}')
+    problems.append(
+      f'column end_s: {shorten(value["end_s"])!r} is not after the start, {start or 0:g}'
+    )
   path, problem = relative_path(value['path'], root, allow_outside)
-  problems += [f'column path: {value["path"]!r} {problem}'] if problem else []
+  problems += [f'column path: {shorten(value["path"])!r} {problem}'] if problem else []
   labels = {}
   for column in (c for c in columns if c.startswith('label')):
     names = tuple(n.strip() for n in value[column].split('|')) if value[column] else ()
     if '' in names or len(set(names)) < len(names):
-      problems.append(f'column {column}: {value[column]!r} holds an empty or repeated label')
+      problems.append(
+        f'column {column}: {shorten(value[column])!r} holds an empty or repeated label'
+      )
     if names:
       labels[column.removeprefix('label').removeprefix(':')] = names
   if 'label' in columns and not labels:
@@ -306,12 +323,12 @@ def describe_holdout(rows: Sequence[Row], split: str = 'val') -> list[str]:
   lines = [f'held out for {split}: {held} of {len({r.path for r in rows})} videos']
   counts = [f'{name} {len(moved.get(name, ()))} of {len(every[name])}' for name in sorted(every)]
   if '' not in every:
-    lines[0] += f' ({_some(counts, 20)})'
+    lines[0] += f' ({some(counts, 20)})'
   lacking = sorted(name for name in every if name not in moved)
   if lacking:
     lines.append(
       f'careful: {len(lacking)} of {len(every)} classes have no video in {split} '
-      f'({_some(lacking)}): each needs two videos or more'
+      f'({some(lacking)}): each needs two videos or more'
     )
   return lines
 
@@ -325,8 +342,8 @@ def _by_class(rows: Sequence[Row]) -> dict[str, set[str]]:
   return videos
 
 
-def _some(items: Sequence[str], most: int = _SHOWN) -> str:
-  """'a, b, c and 4 more'."""
+def some(items: Sequence[str], most: int = _SHOWN) -> str:
+  """Returns 'a, b, c and 4 more'."""
   more = f' and {len(items) - most} more' if len(items) > most else ''
   return ', '.join(items[:most]) + more
 
@@ -360,7 +377,7 @@ def set_aside(
       )
       aside.append((row, f'duplicate: of row {first[key].line}{other}'))
     elif unknown:
-      aside.append((row, f'unknown label: {", ".join(unknown)} not in the class list'))
+      aside.append((row, f'unknown label: {shorten(", ".join(unknown))} not in the class list'))
     else:
       first[key] = row
       kept.append(row)

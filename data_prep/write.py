@@ -3,6 +3,7 @@
   python -m data_prep.write --folder=DIR --out=data/mine                 # DIR/<class>/*.mp4
   python -m data_prep.write --manifest=train.csv --videos=DIR --out=data/mine
   python -m data_prep.write --manifest=train:a.csv --manifest=val:b.csv --videos=DIR --out=data/mine
+  python -m data_prep.write --list train.csv val.csv --root=DIR --out=data/k400   # docs/prepare.md
 
 Run again after an interruption, it continues. On a Beam cluster: --runner=SparkRunner and the
 runner's own flags; --videos and --out must be on a file system that all its machines share.
@@ -15,7 +16,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
-from data_prep import dataset, folders, rows, shards
+from data_prep import dataset, folders, list_rows, lists, rows, shards
 from vjax.data.class_list import read_classes
 from vjax.data.manifest import Manifest
 from vjax.data.video_file import MAX_DURATION_S
@@ -27,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   args, others = parser.parse_known_args(argv)
   if others and args.runner == 'pool':
     parser.error(f'unknown flags: {" ".join(others)} (a Beam --runner=... would take its own here)')
-  if bool(args.folder) == bool(args.manifest):
-    parser.error('name the videos by --folder=DIR or by --manifest=FILE, one of the two')
+  if sum(map(bool, (args.folder, args.manifest, args.list))) != 1:
+    parser.error('name the videos by --folder=DIR, --manifest=FILE or --list FILE, one of them')
   with one_message(args.out):
     classes = read_classes(args.classes) if args.classes else None
-    found, root, skipped = _rows(args)
+    found, root, skipped, classes = _rows(args, classes)
     if args.holdout:
       found = rows.hold_out(found, args.holdout)
       print('\n'.join(rows.describe_holdout(found)), flush=True)
@@ -88,8 +89,8 @@ def summary(manifest: Manifest, out: str) -> str:
     )
   if manifest['skipped']:
     lines.append(
-      f'  skipped: {manifest["skipped"]} files and folders that are no videos of a class; each is '
-      f'named in {os.path.join(out, "skipped.csv")}'
+      f'  skipped: {manifest["skipped"]} files, folders or rows that are no videos of a class; '
+      f'each is named in {os.path.join(out, "skipped.csv")}'
     )
   lines += _lacking(manifest)
   if manifest['in_several_splits']:
@@ -112,8 +113,25 @@ def _lacking(manifest: Manifest) -> list[str]:
   return lines
 
 
-def _rows(args: argparse.Namespace) -> tuple[list[rows.Row], str, list[tuple[str, str]]]:
-  """(rows, video root, what was skipped in it with the reason) that the flags name."""
+def _rows(
+  args: argparse.Namespace, classes: list[str] | None
+) -> tuple[list[rows.Row], str, list[tuple[str, str]], list[str] | None]:
+  """(rows, video root, what was skipped in it with the reason, class names if they are fixed) that
+  the flags name. classes: of --classes."""
+  if args.list:
+    listed = list_rows.read_lists(
+      args.list,
+      args.videos or '',
+      kind=args.list_kind,
+      splits=args.split,
+      classes=classes,
+      multi_label=args.multi_label,
+      allow_missing=args.allow_missing,
+      allow_outside=args.allow_outside,
+      ignore=args.out,
+    )
+    print('\n'.join(listed.notes), flush=True)
+    return listed.rows, listed.root, listed.skipped, listed.classes
   if args.folder:
     if len(args.split) > 1:
       raise ValueError(
@@ -126,7 +144,7 @@ def _rows(args: argparse.Namespace) -> tuple[list[rows.Row], str, list[tuple[str
     )
     for note in scanned.notes:
       print(note, flush=True)
-    return rows.of_folder(scanned), args.folder, scanned.skipped
+    return rows.of_folder(scanned), args.folder, scanned.skipped, classes
   named = manifest_splits(args.manifest, args.split)
   roots = {args.videos or os.path.dirname(os.path.abspath(path)) for _, path in named}
   if len(roots) > 1:
@@ -141,7 +159,10 @@ def _rows(args: argparse.Namespace) -> tuple[list[rows.Row], str, list[tuple[str
     for split, path in named
     for row in rows.read_manifest(path, split, root, args.allow_outside)
   ]
-  return found, root, []
+  if not args.allow_missing:
+    missing = [(r.split, r.path) for r in found if not os.path.lexists(os.path.join(root, r.path))]
+    list_rows.check_missing(missing, found, root, '--videos')
+  return found, root, [], classes
 
 
 def manifest_splits(manifests: Sequence[str], splits: Sequence[str]) -> list[tuple[str, str]]:
@@ -188,12 +209,33 @@ def _parser() -> argparse.ArgumentParser:
     default=[],
     help='[SPLIT:]CSV of path,label[,start_s,end_s]; repeat for splits',
   )
-  add('--videos', help="folder that a manifest's paths start from; default: the manifest's own")
+  add(
+    '--list',
+    nargs='+',
+    action='extend',
+    default=[],
+    metavar='[SPLIT:]FILE',
+    help='lists that datasets and other frameworks have: Kinetics CSV, Something-Something JSON, '
+    'UCF101 and HMDB51 splits, paths and labels of SlowFast and MMAction; see docs/prepare.md',
+  )
+  add(
+    '--list_kind',
+    choices=sorted(lists.KINDS),
+    default='',
+    help='of every --list; default: recognized by what is in it',
+  )
+  add('--multi_label', action='store_true', help='all fields of a --list after the path are labels')
+  add(
+    '--videos',
+    '--root',
+    metavar='DIR',
+    help="folder that the paths of a manifest or list start from; default: the list's own",
+  )
   add(
     '--split',
     action='append',
     default=[],
-    help='split of --folder (default train), or of each --manifest in turn',
+    help='split of --folder (default train), or of each --manifest or --list in turn',
   )
   add(
     '--holdout',
@@ -222,7 +264,12 @@ def _parser() -> argparse.ArgumentParser:
     action='store_true',
     help='go on where a class has no video, or none that can be read',
   )
-  add('--allow_outside', action='store_true', help='let a manifest name files outside --videos')
+  add('--allow_outside', action='store_true', help='let a list name files outside --videos')
+  add(
+    '--allow_missing',
+    action='store_true',
+    help='go on where more than half of the videos of a list are not there',
+  )
   add('--processes', type=int, default=0, help='of the pool; 0: one a core')
   add(
     '--runner',

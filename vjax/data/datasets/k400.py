@@ -5,5 +5,5 @@ from vjax.types import DatasetSpec
 SPEC = DatasetSpec(
   name='k400',
   num_classes=400,
-  prepare='python -m data_prep.write --manifest=train.csv --videos=DIR --out=data/k400',
+  prepare='python -m data_prep.write --list train.csv val.csv --root=DIR --out=data/k400',
 )

@@ -5,5 +5,5 @@ from vjax.types import DatasetSpec
 SPEC = DatasetSpec(
   name='k600',
   num_classes=600,
-  prepare='python -m data_prep.write --manifest=train.csv --videos=DIR --out=data/k600',
+  prepare='python -m data_prep.write --list train.csv val.csv --root=DIR --out=data/k600',
 )

@@ -7,5 +7,5 @@ SPEC = DatasetSpec(
   name='k700',
   num_classes=700,
   leaks=('k400',),
-  prepare='python -m data_prep.write --manifest=train.csv --videos=DIR --out=data/k700',
+  prepare='python -m data_prep.write --list train.csv val.csv --root=DIR --out=data/k700',
 )

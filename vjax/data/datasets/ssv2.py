@@ -7,5 +7,5 @@ SPEC = DatasetSpec(
   name='ssv2',
   num_classes=174,
   flip=False,
-  prepare='python -m data_prep.write --manifest=train.csv --videos=DIR --out=data/ssv2',
+  prepare='python -m data_prep.write --list train.json validation.json --root=DIR --out=data/ssv2',
 )
