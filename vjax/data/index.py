@@ -368,16 +368,24 @@ def check_framing(index: Index, i: int, header: bytes, crc: bytes) -> None:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
   """Builds index and manifest of a folder of foreign records."""
   parser = argparse.ArgumentParser(
     description='Index and manifest for TFRecords that DMVR or another tool wrote.'
   )
-  parser.add_argument('--folder', required=True, help='holds <split>-00000-of-00008.tfrecord, ...')
+  parser.add_argument(
+    '--folder',
+    required=True,
+    help='holds <split>-00000-of-00008.tfrecord, <split>-00000-of-00008 (DMVR) or '
+    '<split>.tfrecord-00000-of-00008 (Scenic), ...',
+  )
   parser.add_argument('--classes', help='text file, one class name a line, in label order')
-  args = parser.parse_args()
+  args = parser.parse_args(argv)
   if not tfrecord.splits(args.folder):
-    raise SystemExit(f'no <split>-?????-of-?????.tfrecord in {args.folder}')
+    forms = ' or '.join(
+      tfrecord.shard_name('<split>', '?????', '?????', form) for form in tfrecord.FORMS
+    )
+    raise SystemExit(f'no {forms} in {args.folder}')
   try:
     classes = (
       epath.Path(args.classes).read_bytes().decode('utf-8-sig').splitlines() if args.classes else []
