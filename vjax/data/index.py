@@ -1,6 +1,6 @@
 """The index of a split: positions of its records in the shards. Needs neither JAX nor TensorFlow.
 
-  python -m vjax.data.index --folder=data/foreign [--classes=names.txt]
+  python -m vjax.data.index --folder=data/foreign [--classes=names.txt] [--frame_rate=25]
 
 builds index and manifest for records that DMVR, Scenic or another tool wrote.
 """
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import re
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -21,6 +22,7 @@ import numpy as np
 from etils import epath
 
 from vjax import files
+from vjax.data import labels as labels_lib
 from vjax.data import manifest as manifests
 from vjax.data import sequence_example, tfrecord
 from vjax.data.manifest import Manifest
@@ -52,6 +54,9 @@ class Index:
     head_crc: (N,) masked CRCs of those bytes.
     first: (N,) row of `table` of the record's first frame.
     table: (frames,) of TABLE.
+    renumbered: the label in use of every label of the records, -1 = none; None = the same.
+    rated: (N,) 1 where the record says its frame rate or has one frame; None in old indexes.
+    names: labels in use and their names, as the records give these; () in old indexes.
   """
 
   folder: str
@@ -70,6 +75,9 @@ class Index:
   head_crc: np.ndarray | None = None
   first: np.ndarray | None = None
   table: np.ndarray | None = None
+  renumbered: np.ndarray | None = None
+  rated: np.ndarray | None = None
+  names: tuple[tuple[int, str], ...] = ()
 
   def __len__(self) -> int:
     return len(self.offset)
@@ -88,8 +96,10 @@ def write_index(folder: str, split: str) -> str:
       every `clip/label/NAME/index`;
     crc (uint32) of the payload as it stands in the file;
     head (int32), head_crc (uint32): length and CRC of the bytes before its first frame;
-  and names and sizes of the shards, shard_files and shard_bytes. `<split>.frames` has a row of
-  TABLE for every frame.
+    rated (uint8): whether it says its frame rate, or has one frame;
+  names and sizes of the shards, shard_files and shard_bytes; and the labels with their names that
+  the records give, name_index and name_text (name_index_NAME, ... of label spaces).
+  `<split>.frames` has a row of TABLE for every frame.
 
   Raises:
     ValueError: for missing shards and damaged files.
@@ -129,7 +139,8 @@ def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> di
 
   A row of TABLE for each of their frames is appended to the file `table`, if there is one.
   """
-  rows, labels, heads = [], [], []
+  rows, labels, heads, rated = [], [], [], []
+  named: dict[str, set[tuple[int, str]]] = {}
   for number, file in enumerate(files):
     for offset, payload, crc in tfrecord.payloads(epath.Path(file)):
       context, spans, spaces = sequence_example.decode_at(payload, file, offset)
@@ -139,6 +150,9 @@ def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> di
       if table is not None:
         heads.append(_tabulate(payload, context, spans, frames, table))
       labels.append({space: values[0] if values else -1 for space, values in spaces.items()})
+      rated.append(frames < 2 or _says_rate(context))
+      for space, values in spaces.items():
+        named.setdefault(space, set()).update(labels_lib.named(context, values, space))
   shard, offset, length, frames, crc = np.array(rows, np.int64).reshape(-1, 5).T
   columns = {'shard': shard.astype(np.int32), 'offset': offset, 'length': length}
   columns |= {'frames': frames.astype(np.int32), 'crc': crc.astype(np.uint32)}
@@ -148,7 +162,19 @@ def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> di
   for space in sorted({''}.union(*labels)):
     name = f'label_{space}' if space else 'label'
     columns[name] = np.array([row.get(space, -1) for row in labels], np.int32)
+  columns['rated'] = np.array(rated, np.uint8)
+  for space, pairs in sorted(named.items()):
+    of_space = f'_{space}' if space else ''
+    columns[f'name_index{of_space}'] = np.array([i for i, _ in sorted(pairs)], np.int32)
+    columns[f'name_text{of_space}'] = np.array([text for _, text in sorted(pairs)], np.str_)
   return columns
+
+
+def _says_rate(context: dict[str, list]) -> bool:
+  try:
+    return sequence_example.number(context, sequence_example.FRAME_RATE) != 0
+  except ValueError:  # reading the record reports this
+    return True
 
 
 def _tabulate(
@@ -209,7 +235,7 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
   path = folder / f'{split}.index.npz'
   if not path.exists():
     raise FileNotFoundError(f'{folder} has no {path.name}; to build it: {rebuild}')
-  index = load_index(path, folder, manifest, label_space, rebuild)
+  index = load_index(path, folder, manifest, label_space, rebuild, split)
   clips = manifest['splits'][split].get('clips', len(index))
   if clips != len(index):
     raise ValueError(
@@ -221,10 +247,15 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
 
 
 def load_index(
-  path: epath.Path, folder: epath.Path, manifest: Manifest, label_space: str, rebuild: str
+  path: epath.Path,
+  folder: epath.Path,
+  manifest: Manifest,
+  label_space: str,
+  rebuild: str,
+  split: str = '',
 ) -> Index:
-  """Reads an index file and compares it with the sizes of its shards. Errors recommend the command
-  `rebuild`."""
+  """Reads an index file and compares it with the sizes of its shards, and the names of its labels
+  with the manifest's. Errors recommend the command `rebuild`."""
   columns = _columns(path, rebuild)
   names, sizes = columns.pop('shard_files'), columns.pop('shard_bytes')
   for name, size in zip(names, sizes):
@@ -246,17 +277,47 @@ def load_index(
   }
   if label_space not in labels:
     raise ValueError(f'{folder} has no label space {label_space!r}; it has: {sorted(labels)}')
+  classes = tuple(_classes(manifest, label_space, path, rebuild))
+  change = manifest.get('renumbered', {}).get(split, {}).get(label_space)
+  change = None if change is None else np.array(change, np.int32)
+  of_space = f'_{label_space}' if label_space else ''
+  numbers = columns.get(f'name_index{of_space}', np.zeros(0, np.int32))
+  texts = columns.get(f'name_text{of_space}', np.zeros(0, np.str_))
+  try:
+    label, numbers = (renumber(values, change) for values in (labels[label_space], numbers))
+  except ValueError as e:
+    raise ValueError(
+      f'{path}: {e}: manifest.json and {path.name} are not of one making; delete manifest.json and '
+      f'run: {rebuild}'
+    ) from e
+  named = tuple(zip(numbers.tolist(), texts.tolist()))
+  labels_lib.check_manifest(classes, named, f'{folder}, split {split}', rebuild)
   return Index(
     folder=str(folder),
     files=tuple(str(folder / str(n)) for n in names),
-    label=labels[label_space],
+    label=label,
     manifest=manifest,
     label_space=label_space,
-    classes=tuple(_classes(manifest, label_space, path, rebuild)),
+    classes=classes,
+    renumbered=change,
+    rated=columns.get('rated'),
+    names=named,
     crc=columns.get('crc'),
     rebuild=rebuild,
     **_frame_columns(path, columns, rebuild),
     **{k: columns[k] for k in ('shard', 'offset', 'length', 'frames')},
+  )
+
+
+def renumber(labels: np.ndarray, change: np.ndarray | None) -> np.ndarray:
+  """Returns the labels in use of labels of records (see `Index.renumbered`); -1 stays. Raises
+  ValueError for a label that `change` lacks."""
+  if change is None or not len(labels):
+    return labels
+  if labels.max() >= len(change):
+    raise ValueError(f'label {labels.max()} is renumbered to nothing')
+  return np.where(labels < 0, labels, np.append(change, -1)[np.maximum(labels, -1)]).astype(
+    labels.dtype
   )
 
 
@@ -309,10 +370,13 @@ def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
     data.seek(0)
     with np.load(data, allow_pickle=False) as arrays:
       columns = {k: arrays[k] for k in arrays.files}
-    rows = {k: columns[k] for k in columns if not k.startswith('shard_')}
+    rows = {k: columns[k] for k in columns if not k.startswith(('shard_', 'name_'))}
     shard, offset, length = (columns[k] for k in ('shard', 'offset', 'length'))
-    kinds = {k: 'U' if k == 'shard_files' else 'iu' for k in columns}
+    is_text = lambda k: k == 'shard_files' or k.startswith('name_text')
+    kinds = {k: 'U' if is_text(k) else 'iu' for k in columns}
     odd = [k for k, v in columns.items() if v.ndim != 1 or v.dtype.kind not in kinds[k]]
+    pairs = {k: k.replace('name_index', 'name_text') for k in columns if k.startswith('name_index')}
+    odd += [k for k, v in pairs.items() if v not in columns or len(columns[k]) != len(columns[v])]
     if odd or len(columns['shard_files']) != len(columns['shard_bytes']):
       raise ValueError(f'columns of other kinds: {odd}')
     if {len(v) for v in rows.values()} != {len(columns['frames'])} or 'label' not in rows:
@@ -380,30 +444,80 @@ def main(argv: Sequence[str] | None = None) -> None:
     '<split>.tfrecord-00000-of-00008 (Scenic), ...',
   )
   parser.add_argument('--classes', help='text file, one class name a line, in label order')
+  parser.add_argument(
+    '--frame_rate',
+    type=float,
+    help=f'frames per second of records without {sequence_example.FRAME_RATE}; otherwise '
+    f'{sequence_example.DEFAULT_RATE:g} is assumed',
+  )
   args = parser.parse_args(argv)
+  if args.frame_rate is not None and not 0 < args.frame_rate < math.inf:
+    parser.error(f'--frame_rate={args.frame_rate:g} must be frames per second above 0, e.g. 25')
   if not tfrecord.splits(args.folder):
     forms = ' or '.join(
       tfrecord.shard_name('<split>', '?????', '?????', form) for form in tfrecord.FORMS
     )
     raise SystemExit(f'no {forms} in {args.folder}')
   try:
-    classes = (
-      epath.Path(args.classes).read_bytes().decode('utf-8-sig').splitlines() if args.classes else []
-    )
-    for split in tfrecord.splits(args.folder):
-      print(write_index(args.folder, split), flush=True)
-      for file in tfrecord.shard_files(args.folder, split):
-        if not (epath.Path(args.folder) / file).stat().length:
-          print(
-            f'careful: {file} has 0 bytes, so no clip; if it should have some, copy it again',
-            flush=True,
-          )
-    if (epath.Path(args.folder) / 'manifest.json').exists():
-      print('manifest.json is there and stays as it is')
-    else:
-      print(manifests.write_scanned(args.folder, [c for c in classes if c]))
+    _index_folder(args.folder, args.classes, args.frame_rate)
   except (ValueError, FileNotFoundError) as e:
     raise SystemExit(f'error: {e}') from e
+
+
+def _index_folder(folder: str, classes_file: str | None, frame_rate: float | None) -> None:
+  """Writes the indexes of all splits of a folder, and its manifest, and prints what it takes for
+  granted."""
+  say = lambda text: print(text, flush=True)
+  classes = (
+    epath.Path(classes_file).read_bytes().decode('utf-8-sig').splitlines() if classes_file else []
+  )
+  classes = [name for name in classes if name]
+  splits = tfrecord.splits(folder)
+  if (epath.Path(folder) / 'manifest.json').exists():
+    manifest = manifests.read(folder, 'delete it, and run this command again')
+    if not {*splits} & {*manifest['splits']}:
+      splits = sorted(manifest['splits'])
+  for split in splits:
+    say(write_index(folder, split))
+    for file in tfrecord.shard_files(folder, split):
+      if not (epath.Path(folder) / file).stat().length:
+        say(f'careful: {file} has 0 bytes, so no clip; if it should have some, copy it again')
+  if (epath.Path(folder) / 'manifest.json').exists():
+    say('manifest.json is there and stays as it is')
+    manifest = manifests.read(folder, 'delete it, and run this command again')
+    if classes and classes != manifest['classes']:
+      raise ValueError(
+        f'--classes={classes_file} names other classes than {folder}/manifest.json: delete '
+        'manifest.json and run this command again, or leave --classes out'
+      )
+    if frame_rate and frame_rate != manifest['frame_rate']:
+      say(f'frame_rate in {manifests.write(folder, {**manifest, "frame_rate": frame_rate})}')
+  else:
+    say(manifests.write_scanned(folder, classes, frame_rate or 0, say))
+  lacking = {}
+  for split in splits:
+    if split in manifests.read(folder, 'delete it')['splits']:
+      index = open_index(folder, split)
+      lacking[split] = int((index.rated == 0).sum()), len(index)
+  if any(n for n, _ in lacking.values()):
+    say(f'careful: {unrated(folder, lacking, frame_rate or index.manifest["frame_rate"])}')
+  elif frame_rate:
+    say(f'all records say their {sequence_example.FRAME_RATE}: --frame_rate is not used')
+
+
+def unrated(folder: str, lacking: Mapping[str, tuple[int, int]], frame_rate: float) -> str:
+  """Returns a sentence about records without a frame rate.
+
+  lacking: number of these, and of all records, by split. frame_rate: by the manifest, 0 = unknown.
+  """
+  counts = ', '.join(f'{n} of {total} records of {split}' for split, (n, total) in lacking.items())
+  said = f'{counts} have no {sequence_example.FRAME_RATE}: '
+  if frame_rate:
+    return f'{said}{frame_rate:g} frames per second are assumed, as --frame_rate says'
+  return (
+    f'{said}{sequence_example.DEFAULT_RATE:g} frames per second are assumed. If they have another '
+    f'rate, run: python -m vjax.data.index --folder={folder} --frame_rate=FPS'
+  )
 
 
 if __name__ == '__main__':

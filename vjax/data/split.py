@@ -7,6 +7,8 @@ a table, and records on object stores, are read whole.
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from vjax.data import image, manifest, sequence_example, tfds_images, tfrecord
 from vjax.data import index as index_lib
+from vjax.data import labels as labels_lib
 from vjax.data.index import Index
 from vjax.data.manifest import Manifest
 from vjax.types import DatasetSpec
@@ -26,7 +29,7 @@ class Record:
   Attributes:
     context: its features by name.
     num_frames: of the record.
-    frame_rate: frames per second, 0 = unknown.
+    frame_rate: frames per second, by the record or the manifest; 0 = unknown.
     frame: returns the encoded frame t. Raises ValueError naming file, record and byte of damage.
   """
 
@@ -81,6 +84,11 @@ class Split:
       labels = self.labels_of(record)
       if self.classes and not all(0 <= label < len(self.classes) for label in labels):
         raise ValueError(f'labels {labels} are not all of the {len(self.classes)} classes')
+      if not self.index.names:  # an index from before names were compared when it was made
+        space = self.index.label_space
+        named = labels_lib.named(record.context, labels, space)
+        where = self.index.where(row)
+        labels_lib.check_manifest(self.classes, named, where, self.index.rebuild)
     except ValueError as e:
       if str(e).startswith(self.index.where(row)):
         raise
@@ -89,7 +97,10 @@ class Split:
 
   def labels_of(self, record: Record) -> list[int]:
     """Returns the label indices of a record in the split's label space."""
-    return sequence_example.labels_by_space(record.context).get(self.index.label_space, [])
+    found = sequence_example.labels_by_space(record.context).get(self.index.label_space, [])
+    if self.index.renumbered is None:
+      return found
+    return index_lib.renumber(np.array(found, np.int64), self.index.renumbered).tolist()
 
   def name_of(self, row: int) -> str:
     """Returns a video's name in its list, or the record's number where it has none."""
@@ -184,8 +195,17 @@ def open_split(
     raise ValueError(
       f'{index.where(empty[0])}: a clip without frames; write the shard again without it'
     )
+  if index.rated is not None and not index.rated.all() and not index.manifest.get('frame_rate'):
+    _warn_once(
+      index_lib.unrated(index.folder, {split: (int((index.rated == 0).sum()), len(index))}, 0)
+    )
   rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
   return Split(spec.name, index, rows, images, labels)
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+  logging.warning(text)
 
 
 def _label_kind(spec: DatasetSpec, index: Index) -> str:
@@ -241,9 +261,9 @@ def open_record(index: Index, i: int, feature: str = '') -> Record:
   context, spans = sequence_example.decode(payload)
   if feature:
     values = context.get(feature, [])
-    return Record(context, len(values), _frame_rate(context), lambda t: values[t])
+    return Record(context, len(values), _frame_rate(context, index), lambda t: values[t])
   frame = lambda t: sequence_example.frame(payload, spans[t])
-  return Record(context, len(spans), _frame_rate(context), frame)
+  return Record(context, len(spans), _frame_rate(context, index), frame)
 
 
 def _open_by_frames(index: Index, i: int) -> Record:
@@ -269,14 +289,14 @@ def _open_by_frames(index: Index, i: int) -> Record:
     return encoded
 
   context = sequence_example.decode_context(begin)
-  return Record(context, len(table), _frame_rate(context), frame)
+  return Record(context, len(table), _frame_rate(context, index), frame)
 
 
-def _frame_rate(context: dict[str, list]) -> float:
+def _frame_rate(context: dict[str, list], index: Index) -> float:
   rate = sequence_example.number(context, sequence_example.FRAME_RATE)
   if rate < 0:
     raise ValueError(f'{sequence_example.FRAME_RATE} is {rate}; it must be 0 (unknown) or more')
-  return float(rate)
+  return float(rate or index.manifest.get('frame_rate', 0))
 
 
 def _damaged(index: Index) -> str:
