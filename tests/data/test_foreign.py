@@ -1,11 +1,13 @@
 """Records of DMVR and Scenic: names of shards, numbers and names of classes, frame rates."""
 
+import errno
 import json
 
 import numpy as np
 import pytest
 
 from tests.data import foreign, make
+from vjax import files
 from vjax.config import ViewsConfig
 from vjax.data import index as index_lib
 from vjax.data import pipeline, tfrecord
@@ -227,3 +229,36 @@ def test_frame_rates_that_records_lack(tmp_path, capsys, caplog):
     with pytest.raises(SystemExit):
       index(folder, f'--frame_rate={wrong}')
     assert 'must be frames per second above 0' in capsys.readouterr().err
+
+
+def read_only(monkeypatch, folder):
+  """Nothing can be written below the folder (not by its rights, which do not bind root)."""
+  write = files.write_bytes
+
+  def refuse(file, data, **settings):
+    if str(file).startswith(str(folder)):
+      raise PermissionError(errno.EROFS, 'Read-only file system', str(file))
+    write(file, data, **settings)
+
+  monkeypatch.setattr(files, 'write_bytes', refuse)
+
+
+def test_indexes_of_a_read_only_folder_are_kept_in_the_cache(tmp_path, monkeypatch, capsys):
+  folder = foreign.two_splits(tmp_path / 'data' / 'set', named((0, 'a')), named((0, 'a')))
+  there = sorted(folder.iterdir())
+  read_only(monkeypatch, folder)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  index(folder, '--frame_rate=10')
+  said = capsys.readouterr().out
+  assert said.count('cannot be written to (PermissionError): its index is kept in') == 1
+  assert sorted(folder.iterdir()) == there
+  source = open_split(str(tmp_path / 'data'), SPEC, 'val')
+  assert source.classes == ('a',) and source.read(0).frame_rate == 10
+  index(folder, '--frame_rate=12')
+  assert open_split(str(tmp_path / 'data'), SPEC, 'val').read(0).frame_rate == 12
+  foreign.write(folder, 'val-00000-of-00001', named((0, 'a'), (0, 'a')))  # another content
+  with pytest.raises(FileNotFoundError, match='no manifest.json'):
+    open_split(str(tmp_path / 'data'), SPEC, 'val')
+  read_only(monkeypatch, tmp_path)
+  with pytest.raises(SystemExit, match='set XDG_CACHE_HOME to a folder that can'):
+    index(folder)

@@ -8,15 +8,17 @@ builds index and manifest for records that DMVR, Scenic or another tool wrote.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import math
 import os
 import re
 import struct
+import uuid
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from etils import epath
@@ -87,8 +89,8 @@ class Index:
     return f'{self.files[self.shard[i]]}: record {i} at byte {self.offset[i]}'
 
 
-def write_index(folder: str, split: str) -> str:
-  """Writes the index of a split beside its shards, and returns its path.
+def write_index(folder: str, split: str, to: str | epath.Path = '') -> str:
+  """Writes the index of a split beside its shards, or to the folder `to`, and returns its path.
 
   `<split>.index.npz` has one entry a record, in shard order:
     shard (int32), offset and length of the payload (int64), frames (int32);
@@ -106,13 +108,63 @@ def write_index(folder: str, split: str) -> str:
   """
   folder = epath.Path(folder)
   files = tfrecord.shard_files(folder, split)
-  path = folder / f'{split}.index.npz'
-  temporary = folder / f'{table_path(path).name}.tmp-{os.getpid()}'
+  path = epath.Path(to or folder) / f'{split}.index.npz'
+  temporary = path.parent / f'{table_path(path).name}.tmp-{os.getpid()}'
   with temporary.open('wb') as table:
     columns = scan([folder / f for f in files], table)
   temporary.replace(table_path(path))
   save_index(path, files, [(folder / f).stat().length for f in files], columns)
   return str(path)
+
+
+def kept_folder(folder: str | epath.Path, shards: Iterable[epath.Path]) -> epath.Path:
+  """Returns the folder in the user's cache for indexes of a folder that cannot be written to: one
+  for every folder and content of it (names and sizes of shards)."""
+  content = [(p.name, p.stat().length) for p in sorted(shards)]
+  key = hashlib.sha256(repr((str(files.path(folder)), content)).encode()).hexdigest()[:16]
+  return files.cache_dir() / 'indexes' / f'{epath.Path(folder).name}-{key}'
+
+
+def place_for(
+  folder: str | epath.Path, shards: Iterable[epath.Path], say: Callable[[str], None]
+) -> epath.Path:
+  """Returns the folder that an index is written to: that of its shards, or where that cannot be
+  written to, `kept_place`."""
+  try:
+    _try_writing(epath.Path(folder))
+    return epath.Path(folder)
+  except Exception as why:  # packages of object stores raise kinds of their own
+    return kept_place(folder, shards, why, say)
+
+
+def kept_place(
+  folder: str | epath.Path,
+  shards: Iterable[epath.Path],
+  why: Exception,
+  say: Callable[[str], None],
+) -> epath.Path:
+  """Makes `kept_folder`, tells `say` of it, and returns it.
+
+  why: what writing to `folder` raised. Raises ValueError where the cache cannot be written to
+  either.
+  """
+  kept = kept_folder(folder, shards)
+  try:
+    kept.mkdir(parents=True, exist_ok=True)
+    _try_writing(kept)
+  except OSError as e:
+    raise ValueError(
+      f'{folder} cannot be written to ({why}), so that its index would be kept in {kept}, and '
+      f'that cannot either ({e}): set XDG_CACHE_HOME to a folder that can'
+    ) from e
+  say(f'{folder} cannot be written to ({type(why).__name__}): its index is kept in {kept}')
+  return kept
+
+
+def _try_writing(folder: epath.Path) -> None:
+  probe = folder / f'.vjax-{uuid.uuid4().hex[:8]}.tmp'
+  files.write_bytes(probe, b'')
+  probe.unlink()
 
 
 def table_path(index: epath.Path) -> epath.Path:
@@ -134,7 +186,9 @@ def save_index(
   files.write_bytes(path, buffer.getvalue(), shared=True)
 
 
-def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> dict[str, np.ndarray]:
+def scan(
+  files: Sequence[str | epath.Path], table: IO[bytes] | None = None
+) -> dict[str, np.ndarray]:
   """Returns the index columns (see `write_index`) of TFRecord files of (Sequence)Examples.
 
   A row of TABLE for each of their frames is appended to the file `table`, if there is one.
@@ -178,7 +232,7 @@ def _says_rate(context: dict[str, list]) -> bool:
 
 
 def _tabulate(
-  payload: bytes, context: dict, spans: list, frames: int, table: BinaryIO
+  payload: bytes, context: dict, spans: list, frames: int, table: IO[bytes]
 ) -> tuple[int, int]:
   """Appends the frames' rows to the table; returns the number of bytes before the first frame, and
   their CRC.
@@ -212,7 +266,8 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
     FileNotFoundError: naming the folder and the command that prepares it.
     ValueError: for an index that does not fit its shards, an unknown split or label space.
   """
-  folder = epath.Path(folder)
+  root = epath.Path(folder)
+  kept = root
   rebuild = f'python -m vjax.data.index --folder={folder}'
   # The command of a dataset's file names the folder that the dataset has by default.
   prepare = (
@@ -220,10 +275,13 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
     or f'python -m data_prep.write --folder=DIR --out={folder} (your own videos, DIR/<class>/*) or '
     f'{rebuild} (records from elsewhere)'
   )
-  if not folder.exists():
+  if not root.exists():
     raise FileNotFoundError(f'no dataset in {folder}; to prepare it: {prepare}')
   remedy = f'copy it from where it was made, or prepare again: {prepare}'
-  manifest = manifests.read(folder, remedy)
+  manifest = manifests.read(root, remedy)
+  if manifest is None or not (root / f'{split}.index.npz').exists():
+    kept = kept_folder(root, tfrecord.all_shards(root))
+    manifest = manifest or manifests.read(kept, f'delete it and run: {rebuild}')
   if manifest is None:
     raise FileNotFoundError(
       f'{folder} has no manifest.json, so it is not complete; to prepare or finish it: {prepare}'
@@ -232,10 +290,10 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
     raise ValueError(
       f'split {split!r} is not in {folder}; it has: {", ".join(sorted(manifest["splits"]))}'
     )
-  path = folder / f'{split}.index.npz'
+  path = kept / f'{split}.index.npz'
   if not path.exists():
     raise FileNotFoundError(f'{folder} has no {path.name}; to build it: {rebuild}')
-  index = load_index(path, folder, manifest, label_space, rebuild, split)
+  index = load_index(path, root, manifest, label_space, rebuild, split)
   clips = manifest['splits'][split].get('clips', len(index))
   if clips != len(index):
     raise ValueError(
@@ -460,7 +518,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(f'no {forms} in {args.folder}')
   try:
     _index_folder(args.folder, args.classes, args.frame_rate)
-  except (ValueError, FileNotFoundError) as e:
+  except (ValueError, OSError) as e:
     raise SystemExit(f'error: {e}') from e
 
 
@@ -472,35 +530,37 @@ def _index_folder(folder: str, classes_file: str | None, frame_rate: float | Non
     epath.Path(classes_file).read_bytes().decode('utf-8-sig').splitlines() if classes_file else []
   )
   classes = [name for name in classes if name]
-  splits = tfrecord.splits(folder)
-  if (epath.Path(folder) / 'manifest.json').exists():
-    manifest = manifests.read(folder, 'delete it, and run this command again')
-    if not {*splits} & {*manifest['splits']}:
-      splits = sorted(manifest['splits'])
+  splits, again = tfrecord.splits(folder), 'delete it, and run this command again'
+  place = place_for(folder, tfrecord.all_shards(folder), say)
+  described = folder if (epath.Path(folder) / 'manifest.json').exists() else place
+  manifest = manifests.read(described, again)
+  if manifest and not {*splits} & {*manifest['splits']}:
+    splits = sorted(manifest['splits'])
   for split in splits:
-    say(write_index(folder, split))
+    say(write_index(folder, split, place))
     for file in tfrecord.shard_files(folder, split):
       if not (epath.Path(folder) / file).stat().length:
         say(f'careful: {file} has 0 bytes, so no clip; if it should have some, copy it again')
-  if (epath.Path(folder) / 'manifest.json').exists():
+  if manifest:
     say('manifest.json is there and stays as it is')
-    manifest = manifests.read(folder, 'delete it, and run this command again')
     if classes and classes != manifest['classes']:
       raise ValueError(
-        f'--classes={classes_file} names other classes than {folder}/manifest.json: delete '
+        f'--classes={classes_file} names other classes than {described}/manifest.json: delete '
         'manifest.json and run this command again, or leave --classes out'
       )
     if frame_rate and frame_rate != manifest['frame_rate']:
-      say(f'frame_rate in {manifests.write(folder, {**manifest, "frame_rate": frame_rate})}')
+      manifest['frame_rate'] = frame_rate
+      say(f'frame_rate in {manifests.write(described, manifest)}')
   else:
-    say(manifests.write_scanned(folder, classes, frame_rate or 0, say))
-  lacking = {}
+    say(manifests.write_scanned(folder, classes, frame_rate or 0, say, place))
+  lacking, rate = {}, frame_rate
   for split in splits:
-    if split in manifests.read(folder, 'delete it')['splits']:
+    if not manifest or split in manifest['splits']:
       index = open_index(folder, split)
-      lacking[split] = int((index.rated == 0).sum()), len(index)
+      unsaid = 0 if index.rated is None else int((index.rated == 0).sum())
+      lacking[split], rate = (unsaid, len(index)), index.manifest.get('frame_rate', 0)
   if any(n for n, _ in lacking.values()):
-    say(f'careful: {unrated(folder, lacking, frame_rate or index.manifest["frame_rate"])}')
+    say(f'careful: {unrated(folder, lacking, rate or 0)}')
   elif frame_rate:
     say(f'all records say their {sequence_example.FRAME_RATE}: --frame_rate is not used')
 

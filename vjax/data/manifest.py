@@ -254,10 +254,11 @@ def _is_maps(value: Any) -> bool:
 
 
 def write_scanned(
-  folder: str,
+  folder: str | epath.Path,
   classes: Sequence[str] = (),
   frame_rate: float = 0,
   say: Callable[[str], None] = logging.warning,
+  to: str | epath.Path = '',
 ) -> str:
   """Writes the manifest of a folder of records that have none; returns its path.
 
@@ -267,6 +268,7 @@ def write_scanned(
       `clip/label/text` is used, or the numbers.
     frame_rate: frames per second of records that do not say their own, 0 = unknown.
     say: is given a sentence for people about labels that had to be interpreted.
+    to: folder that it is written to, '' = `folder`.
 
   Raises:
     ValueError: for damaged records, labels without a name, and names and numbers of labels that
@@ -311,7 +313,7 @@ def write_scanned(
     renumbered=settled.renumbered,
     frame_rate=frame_rate,
   )
-  return write(folder, made)
+  return write(to or folder, made)
 
 
 def _describe(file: epath.Path, clips: int) -> ShardEntry:

@@ -105,6 +105,11 @@ def splits(folder: str | epath.Path) -> list[str]:
   return sorted(_with_prefix(folder, series) or series)
 
 
+def all_shards(folder: str | epath.Path) -> list[epath.Path]:
+  """Returns the paths of all shards in the folder."""
+  return [epath.Path(folder) / m[0] for matches in _series(folder).values() for m in matches]
+
+
 def shard_name(split: str, number: int | str, total: int | str, form: str = 'vjax') -> str:
   """Returns the name of a shard in one of FORMS."""
   number, total = (f'{n:05}' if isinstance(n, int) else n for n in (number, total))
