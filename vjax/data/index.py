@@ -34,6 +34,14 @@ TABLE = np.dtype(
 )  # a frame's bytes in the payload
 
 
+class UnknownSplitError(ValueError):
+  """A dataset has no split of that name. splits: those it has."""
+
+  def __init__(self, split: str, folder: object, splits: Iterable[str], more: str = ''):
+    self.splits, self.folder = sorted(splits), folder
+    super().__init__(f'split {split!r} is not in {folder}; it has: {", ".join(self.splits)}{more}')
+
+
 @dataclass(frozen=True)
 class Index:
   """The records of a split and their positions.
@@ -58,6 +66,7 @@ class Index:
     table: (frames,) of TABLE.
     renumbered: the label in use of every label of the records, -1 = none; None = the same.
     rated: (N,) 1 where the record says its frame rate or has one frame; None in old indexes.
+    video: (N,) numbers made of the names of the videos, 0 = without a name; None in old indexes.
     names: labels in use and their names, as the records give these; () in old indexes.
   """
 
@@ -79,6 +88,7 @@ class Index:
   table: np.ndarray | None = None
   renumbered: np.ndarray | None = None
   rated: np.ndarray | None = None
+  video: np.ndarray | None = None
   names: tuple[tuple[int, str], ...] = ()
 
   def __len__(self) -> int:
@@ -99,6 +109,7 @@ def write_index(folder: str, split: str, to: str | epath.Path = '') -> str:
     crc (uint32) of the payload as it stands in the file;
     head (int32), head_crc (uint32): length and CRC of the bytes before its first frame;
     rated (uint8): whether it says its frame rate, or has one frame;
+    video (uint64): of the name of its video, 0 = it has none;
   names and sizes of the shards, shard_files and shard_bytes; and the labels with their names that
   the records give, name_index and name_text (name_index_NAME, ... of label spaces).
   `<split>.frames` has a row of TABLE for every frame.
@@ -193,7 +204,7 @@ def scan(
 
   A row of TABLE for each of their frames is appended to the file `table`, if there is one.
   """
-  rows, labels, heads, rated = [], [], [], []
+  rows, labels, heads, rated, videos = [], [], [], [], []
   named: dict[str, set[tuple[int, str]]] = {}
   for number, file in enumerate(files):
     for offset, payload, crc in tfrecord.payloads(epath.Path(file)):
@@ -204,6 +215,7 @@ def scan(
       if table is not None:
         heads.append(_tabulate(payload, context, spans, frames, table))
       labels.append({space: values[0] if values else -1 for space, values in spaces.items()})
+      videos.append(_video_number(context))
       rated.append(frames < 2 or _says_rate(context))
       for space, values in spaces.items():
         named.setdefault(space, set()).update(labels_lib.named(context, values, space))
@@ -216,12 +228,22 @@ def scan(
   for space in sorted({''}.union(*labels)):
     name = f'label_{space}' if space else 'label'
     columns[name] = np.array([row.get(space, -1) for row in labels], np.int32)
+  columns['video'] = np.array(videos, np.uint64)
   columns['rated'] = np.array(rated, np.uint8)
   for space, pairs in sorted(named.items()):
     of_space = f'_{space}' if space else ''
     columns[f'name_index{of_space}'] = np.array([i for i, _ in sorted(pairs)], np.int32)
     columns[f'name_text{of_space}'] = np.array([text for _, text in sorted(pairs)], np.str_)
   return columns
+
+
+def _video_number(context: dict[str, list]) -> int:
+  """Returns 64 bits of the hash of a video's name, 0 = without a name."""
+  for key in (sequence_example.MEDIA_ID, sequence_example.FILENAME):
+    name = next(iter(context.get(key, [])), b'')
+    if isinstance(name, bytes) and name:
+      return int.from_bytes(hashlib.sha256(name).digest()[:8], 'little')
+  return 0
 
 
 def _says_rate(context: dict[str, list]) -> bool:
@@ -287,9 +309,7 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
       f'{folder} has no manifest.json, so it is not complete; to prepare or finish it: {prepare}'
     )
   if split not in manifest['splits']:
-    raise ValueError(
-      f'split {split!r} is not in {folder}; it has: {", ".join(sorted(manifest["splits"]))}'
-    )
+    raise UnknownSplitError(split, folder, manifest['splits'])
   path = kept / f'{split}.index.npz'
   if not path.exists():
     raise FileNotFoundError(f'{folder} has no {path.name}; to build it: {rebuild}')
@@ -359,6 +379,7 @@ def load_index(
     classes=classes,
     renumbered=change,
     rated=columns.get('rated'),
+    video=columns.get('video'),
     names=named,
     crc=columns.get('crc'),
     rebuild=rebuild,

@@ -21,6 +21,8 @@ from vjax.data.index import Index
 from vjax.data.manifest import Manifest
 from vjax.types import DatasetSpec
 
+HELD_OUT = ('val', 'validation', 'valid', 'test')  # names of splits that are evaluated
+
 
 @dataclass(frozen=True)
 class Record:
@@ -201,6 +203,37 @@ def open_split(
     )
   rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
   return Split(spec.name, index, rows, images, labels)
+
+
+def evaluation_split(
+  data_dir: str, spec: DatasetSpec, split: str, trained: Sequence[str] = ()
+) -> str:
+  """Returns the name of the split that an evaluation of `split` is meant to read.
+
+  That is `split`, or where the dataset has no such split and `split` is one of HELD_OUT, the only
+  other one of these that it has.
+
+  Args:
+    data_dir: folder of prepared datasets.
+    spec: facts of the dataset.
+    split: name in the config.
+    trained: splits of this dataset that are trained on, which are never taken.
+
+  Raises what `open_split` does, also where there are several such splits.
+  """
+  if split not in HELD_OUT:
+    return split
+  try:
+    open_split(data_dir, spec, split)
+  except index_lib.UnknownSplitError as e:
+    found = [name for name in HELD_OUT if name in e.splits and name not in trained]
+    if len(found) > 1:
+      more = f'; which of {", ".join(found)} is meant is not certain'
+      raise index_lib.UnknownSplitError(split, e.folder, e.splits, more) from e
+    if not found:
+      raise
+    return found[0]
+  return split
 
 
 @functools.cache

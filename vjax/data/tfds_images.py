@@ -27,9 +27,7 @@ def open_index(name: str, data_dir: str, split: str) -> Index:
     raise FileNotFoundError(f'no TFDS set {name!r} in {data_dir}; to prepare it: {prepare}') from e
   info, folder = builder.info, epath.Path(builder.data_path)
   if split not in info.splits:
-    raise ValueError(
-      f'split {split!r} is not in {folder}; it has: {", ".join(sorted(info.splits))}'
-    )
+    raise index_lib.UnknownSplitError(split, folder, info.splits)
   if not {'image', 'label'} <= set(info.features):
     raise ValueError(
       f'TFDS set {name!r} has features {sorted(info.features)}; needed: image and label'
