@@ -6,9 +6,12 @@ import pytest
 
 from tests.data import foreign
 from tests.experiments import shrunk
-from vjax import build
+from vjax import build, checkpoint
 from vjax.config import parse
 from vjax.data import index as index_lib
+from vjax.data import overlap
+from vjax.data.split import open_split
+from vjax.types import DatasetSpec
 
 VIEWS = dict(name='views', num_clips=1, num_crops=1, batch_size=4)
 
@@ -86,3 +89,28 @@ def test_videos_that_training_and_evaluation_share(tmp_path, caplog):
   caplog.clear()
   overlaps(root, train={'split': 'train'})  # its name says so
   assert 'among those' not in caplog.text
+
+
+def test_videos_that_the_weights_were_trained_on(tmp_path, caplog, monkeypatch):
+  root = data(tmp_path, train=records(0, 1, 2), val=records(3, 4), test=records(2, 3))
+  other = data(tmp_path / 'other', train=records(5, 6), val=records(0, 1), test=records(2, 7))
+  before = overlaps(root, val={'split': 'val'})
+  (tmp_path / 'run').mkdir()
+  checkpoint.write_json(tmp_path / 'run' / 'meta.json', before.meta)
+
+  def start(leak=False, **entry):
+    changed = config(test=entry).plain
+    changed['init'] |= {'path': str(tmp_path / 'run'), 'leak': leak}
+    return build.experiment(changed, other)
+
+  start(split='test')
+  assert 'test: 1 videos of 2 of' in caplog.text.replace('split=', '') and 'v2, ...' in caplog.text
+  with pytest.raises(ValueError, match='val: 2 videos of 2 .*trained on .*init.leak=True'):
+    start(split='val')
+  after = start(split='val', leak=True)
+  assert len(before.meta['trained_videos']) == 1 and len(after.meta['trained_videos']) == 2
+  monkeypatch.setattr(overlap, '_MOST', 1)  # a sample: one of the three
+  source = open_split(root, DatasetSpec(name='mine', num_classes=0), 'train')
+  sketch = overlap.sketch(source)
+  rows, told = overlap.sketched_rows(sketch, source)
+  assert 1 <= len(rows) == told < 3

@@ -340,6 +340,7 @@ def experiment(config: Any, data_dir: str) -> Experiment:
   config = replace(config, evals=_with_splits(config, data_dir, trained.split))
   _check_labels(config, source, open_test)
   _check_overlaps(config, source, trained.split, open_test)
+  videos = _check_weights(config, source, trained.split, open_test)
   net = model(config, len(source.classes))
   _check_clips(config, net, clip)
   tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
@@ -378,7 +379,7 @@ def experiment(config: Any, data_dir: str) -> Experiment:
     init_path=config.init.path,
     warm=warm(net, config.clip, config.init),
     evals=config.evals,
-    meta=describe(config, source.classes, trained_on),
+    meta={**describe(config, source.classes, trained_on), 'trained_videos': videos},
     train_batches=train_batches,
     eval_batches=eval_batches,
     video_names=video_names,
@@ -511,6 +512,46 @@ def _check_overlap(where: str, test: Any, known: str, records: Any, leak: bool) 
       '--config.init.leak=True and never report it'
     )
   logging.warning('%s', text)
+
+
+def _check_weights(config: Config, source: Any, trained: str, open_test: Callable) -> list[Any]:
+  """Compares the videos of every evaluation with those that the weights of config.init were trained
+  on, as far as their meta.json tells: a warning where some are among them.
+
+  Evaluations of the very split that is trained on are left alone: their name says so.
+
+  Returns:
+    Sketches (see vjax.data.overlap) of what those weights, and those of this run, are trained on.
+
+  Raises ValueError where all of them are, unless config.init.leak is set.
+  """
+  from vjax.data import overlap
+
+  meta = checkpoint.read_meta(config.init.path) if config.init.path else {}
+  before = list(meta.get('trained_videos', []))
+  for name, entry in config.evals.items():
+    for key, split in entry.splits.items() if before else ():
+      test = open_test(entry, split)[1]
+      if key == 'train_split' or (split, test.index.folder) == (trained, source.index.folder):
+        continue
+      for sketch in before:
+        rows, told = overlap.sketched_rows(sketch, test)
+        if not len(rows):
+          continue
+        sample = '' if told == test.num_clips else f' (in a sample of {told})'
+        text = (
+          f'config.evals.{name}.{key}={split}: {len(rows)} videos of {test.num_clips}{sample} of '
+          f'{test.index.folder} are among those that config.init.path={config.init.path!r} was '
+          f'trained on ({sketch["folder"]}): {test.name_of(int(rows[0]))}, ...'
+        )
+        if len(rows) == told == test.num_clips and not config.init.leak:
+          raise ValueError(
+            f'{text} No number on them would mean anything: start from other weights, or set '
+            '--config.init.leak=True and never report it'
+          )
+        logging.warning('%s', text)
+  now = [overlap.sketch(source)] if config.optim else []
+  return [*(sketch for sketch in before if sketch not in now), *now]
 
 
 def _check_labels(config: Config, source: Any, open_test: Callable) -> None:

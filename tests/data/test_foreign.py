@@ -199,6 +199,13 @@ def test_a_manifest_that_contradicts_the_records_is_refused(tmp_path, old):
     index(folder)
 
 
+def test_classes_that_differ_by_their_spelling_alone(tmp_path):
+  train = named((0, 'A b'), (1, 'a-b'))
+  folder = foreign.two_splits(tmp_path / 'set', train, named((0, 'a-b'), (1, 'A b')))
+  index(folder)
+  assert names_of(folder, 'train') == ['A b', 'a-b'] and names_of(folder, 'val') == ['a-b', 'A b']
+
+
 def test_frame_rates_that_records_lack(tmp_path, capsys, caplog):
   rated = foreign.record(1, 0, frames=20, image__frame_rate=[25.0])
   folder = foreign.two_splits(

@@ -383,7 +383,7 @@ def load_index(
     names=named,
     crc=columns.get('crc'),
     rebuild=rebuild,
-    **_frame_columns(path, columns, rebuild),
+    **({} if files.is_remote(folder) else _frame_columns(path, columns, rebuild)),
     **{k: columns[k] for k in ('shard', 'offset', 'length', 'frames')},
   )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vjax.data import sequence_example
@@ -120,14 +120,15 @@ class Labels:
       return {}
     if any(_clashes({split: of}) for split, of in pairs.items()):
       return {}
-    plain = {split: {_plain(text): i for i, text in of} for split, of in pairs.items()}
+    key = _comparison(pairs.values())
+    plain = {split: {key(text): i for i, text in of} for split, of in pairs.items()}
     whole = set().union(*plain.values())
     first = next((s for s in sorted(plain, key=lambda s: s != 'train') if {*plain[s]} == whole), '')
     changed = {}
     for split, of in pairs.items() if first else ():
       change = [-1] * (max((i for i, _ in of), default=-1) + 1)
       for i, text in of:
-        change[i] = plain[first][_plain(text)]
+        change[i] = plain[first][key(text)]
       if any(change[i] != i for i, _ in of):
         changed[split] = change
     return changed
@@ -190,10 +191,11 @@ def compare(
     no record's name is one of `classes`.
   """
   pairs = sorted({*pairs})
-  plain = [_plain(name) for name in classes]
-  other = [(i, t) for i, t in pairs if not (i < len(plain) and plain[i] == _plain(t))]
+  key = _comparison([list(enumerate(classes)), pairs])
+  plain = [key(name) for name in classes]
+  other = [(i, t) for i, t in pairs if not (i < len(plain) and plain[i] == key(t))]
   known = {*plain}
-  if any(_plain(text) in known for _, text in pairs):
+  if any(key(text) in known for _, text in pairs):
     return other, []
   return [], other
 
@@ -218,12 +220,13 @@ def _contradiction(classes: Sequence[str], i: int, text: str, source: str) -> st
 
 def _clashes(pairs: Mapping[str, Iterable[tuple[int, str]]]) -> list[str]:
   """Returns a sentence for every name with two numbers, and every number with two names."""
+  key = _comparison(pairs.values())
   numbers: dict[str, dict[int, list[str]]] = {}
   names: dict[int, dict[str, list[str]]] = {}
   for split, of in pairs.items():
     for i, text in sorted(of):
-      numbers.setdefault(_plain(text), {}).setdefault(i, []).append(split)
-      names.setdefault(i, {}).setdefault(_plain(text), []).append(split)
+      numbers.setdefault(key(text), {}).setdefault(i, []).append(split)
+      names.setdefault(i, {}).setdefault(key(text), []).append(split)
   clashes = [
     f'{name!r} is ' + ' and '.join(f'{i} in {", ".join(where)}' for i, where in found.items())
     for name, found in numbers.items()
@@ -235,6 +238,18 @@ def _clashes(pairs: Mapping[str, Iterable[tuple[int, str]]]) -> list[str]:
     if len(found) > 1
   ]
   return clashes
+
+
+def _comparison(sets: Iterable[Iterable[tuple[int, str]]]) -> Callable[[str], str]:
+  """Returns the function by which names are compared: `_plain`, or the names as they are where that
+  would make one of two classes of a set."""
+  for of in sets:
+    spelled: dict[str, dict[str, int]] = {}
+    for i, text in of:
+      spelled.setdefault(_plain(text), {}).setdefault(text, i)
+    if any(len({*found.values()}) > 1 for found in spelled.values()):
+      return str
+  return _plain
 
 
 def _plain(name: str) -> str:
