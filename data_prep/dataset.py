@@ -22,9 +22,11 @@ from data_prep.rows import Row, list_classes, set_aside
 from data_prep.shards import Settings, Shard
 from vjax import files
 from vjax.data import manifest as manifests
+from vjax.data import tfrecord
 from vjax.data.index import write_index
 from vjax.data.manifest import FORMAT, Manifest, SplitEntry
 
+_DIGITS = '[0-9]' * 5  # of a shard's number, for glob
 _LOCK = '.writing.lock'  # exists while a dataset is unfinished
 
 
@@ -42,6 +44,7 @@ def write_dataset(
   origin: Mapping[str, Any] | None = None,
   skipped: Sequence[tuple[str, str]] = (),
   allow_empty_classes: bool = False,
+  shard_names: str = 'vjax',
 ) -> Manifest:
   """Writes the dataset in `out`, continues it or, if it is complete from the same input, keeps it.
 
@@ -59,6 +62,7 @@ def write_dataset(
     skipped: (path, reason) of what lies beside the videos, for skipped.csv.
     allow_empty_classes: go on where no video of a class could be read. A class of `classes` that
       no row names may always be empty.
+    shard_names: form of the shards' names, one of tfrecord.FORMS.
 
   Returns:
     The manifest.
@@ -81,6 +85,10 @@ def write_dataset(
   described = (
     settings.described() | {'shards': shards} | ({'origin': dict(origin)} if origin else {})
   )
+  if (
+    shard_names != 'vjax'
+  ):  # the default is left out, so that older datasets keep their fingerprint
+    described['shard_names'] = shard_names
   inputs = {
     _key(row): [*_key(row), row.line, sorted(row.labels.items()), _size(root, row)] for row in kept
   }
@@ -99,7 +107,7 @@ def write_dataset(
       out, mark, described
     )  # another process may have finished it while this one waited
     if not manifest:
-      plan = _plan(kept, out, root, settings, shards, names, inputs)
+      plan = _plan(kept, out, root, settings, shards, names, inputs, shard_names)
       done = _write_shards(plan, out, processes, runner, runner_options)
       splits, failures = _finish(out, done, names, kept, aside)
       if classes is None and not allow_empty_classes:
@@ -119,7 +127,7 @@ def write_dataset(
         fingerprint=mark,
       )
       manifests.write(out, manifest)
-    for path in _find(out, '*.tfrecord.done.json'):
+    for path in _find_shards(out, '.done.json'):
       os.remove(path)
     with contextlib.suppress(FileNotFoundError):  # a process that waited may have removed it
       os.remove(os.path.join(out, _LOCK))
@@ -146,8 +154,14 @@ def complete_manifest(out: str) -> Manifest | None:
   return manifests.read(out, 'delete the folder to write the dataset again')
 
 
-def _find(folder: str, pattern: str) -> list[str]:
-  return sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
+def _find_shards(folder: str, ending: str = '') -> list[str]:
+  """Returns the shards in a folder, and what is called after them, that have this ending."""
+  found = {
+    path
+    for pattern in (f'*.tfrecord*{ending}', f'*-{_DIGITS}-of-{_DIGITS}*{ending}')
+    for path in glob.glob(os.path.join(glob.escape(folder), pattern))
+  }
+  return sorted(found)
 
 
 def _size(root: str, row: Row) -> int:
@@ -169,10 +183,9 @@ def _check_folder(out: str, mark: str, described: Mapping[str, Any]) -> Manifest
   Raises ValueError if the folder holds another dataset, or records without a manifest.
   """
   manifest = complete_manifest(out)
-  if not manifest and not os.path.exists(os.path.join(out, _LOCK)) and _find(out, '*.tfrecord*'):
+  if not manifest and not os.path.exists(os.path.join(out, _LOCK)) and _find_shards(out):
     raise ValueError(
-      f'{out} holds records of another origin ({_find(out, "*.tfrecord*")[0]}): choose another '
-      '--out'
+      f'{out} holds records of another origin ({_find_shards(out)[0]}): choose another --out'
     )
   if manifest and manifest.get('fingerprint') != mark:
     theirs = manifest.get('settings', {})
@@ -205,6 +218,7 @@ def _plan(
   shards: int,
   names: Mapping[str, Sequence[str]],
   inputs: Mapping[tuple[str, str], Any],
+  shard_names: str,
 ) -> list[Shard]:
   """Returns all shards of all splits, in order of split and number. inputs: by row, everything that
   its clip depends on."""
@@ -214,7 +228,7 @@ def _plan(
     for number, part in enumerate(parts):
       mark = [FORMAT, settings.described(), names, [inputs[_key(row)] for row in part], versions]
       mark = shards_lib.fingerprint(mark)
-      file = f'{split}-{number:05}-of-{len(parts):05}.tfrecord'
+      file = tfrecord.shard_name(split, number, len(parts), shard_names)
       sizes = tuple(inputs[_key(row)][-1] for row in part)
       plan.append(Shard(out, root, file, tuple(part), sizes, names, settings, mark))
   return plan
@@ -226,7 +240,7 @@ def _write_shards(
   """Writes the unfinished shards and returns the descriptions of all shards. Files that belong to
   no shard of the plan are removed."""
   owned = {os.path.join(out, shard.file) for shard in plan}
-  for path in _find(out, '*.tfrecord*'):
+  for path in _find_shards(out):
     if path.removesuffix('.done.json') not in owned:
       os.remove(path)
   todo = [shard for shard in plan if not shards_lib.finished(shard)]
@@ -268,7 +282,7 @@ def _finish(
   _write_csv(os.path.join(out, 'failed.csv'), ('path', 'split', 'row', 'reason'), failures)
   splits = {}
   for split in sorted({row.split for row in kept}):
-    parts = [d for d in done if d['file'].startswith(f'{split}-')]
+    parts = [d for d in done if d['file'].startswith((f'{split}-', f'{split}.tfrecord-'))]
     counts = {
       space: [sum(c) for c in zip(*(d['clips_per_class'][space] for d in parts))] for space in names
     }

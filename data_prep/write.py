@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from data_prep import dataset, folders, list_rows, lists, rows, shards
+from vjax.data import tfrecord
 from vjax.data.class_list import read_classes
 from vjax.data.manifest import Manifest
 from vjax.data.video_file import MAX_DURATION_S
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       runner_options=others,
       skipped=skipped,
       allow_empty_classes=args.allow_empty_classes,
+      shard_names=args.shard_names,
     )
   print(summary(manifest, args.out))
 
@@ -259,6 +261,13 @@ def _parser() -> argparse.ArgumentParser:
     help='of a clip; a longer one fails, default an hour',
   )
   add('--shards', type=int, default=0, help='per split; 0: about 256 clips each')
+  add(
+    '--shard_names',
+    choices=sorted(tfrecord.FORMS),
+    default='vjax',
+    help="form of the shards' names: train-00000-of-00005.tfrecord, train-00000-of-00005 (dmvr: "
+    'DMVR finds it, and Scenic as train@5), or train.tfrecord-00000-of-00005 (scenic)',
+  )
   add(
     '--allow_empty_classes',
     action='store_true',

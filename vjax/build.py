@@ -348,7 +348,10 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     test = _spec(config, entry.dataset) if entry.dataset else spec
     return test, open_split(data_dir, test, split, classes=source.classes)
 
+  config = replace(config, evals=_with_splits(config, data_dir, trained.split))
   _check_labels(config, source, open_test)
+  _check_overlaps(config, source, trained.split, open_test)
+  videos = _check_weights(config, source, trained.split, open_test)
   net = model(config, len(source.classes))
   _check_clips(config, net, clip)
   tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
@@ -388,7 +391,10 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     init_path=config.init.path,
     warm=warm(net, config.clip, config.init),
     evals=config.evals,
-    meta=describe(config, source.classes, trained_on, source.labels),
+    meta={
+      **describe(config, source.classes, trained_on, source.labels),
+      'trained_videos': videos,
+    },
     train_batches=train_batches,
     eval_batches=eval_batches,
     video_names=video_names,
@@ -461,6 +467,123 @@ def _check_clips(config: Config, net: VideoModel, clip: ClipConfig) -> None:
         f'cannot take {size}: {str(error).splitlines()[0]}. Set crop_size and num_frames of this '
         'entry alone, or those of config.clip and of the model with them'
       ) from error
+
+
+def _with_splits(config: Config, data_dir: str, trained: str) -> dict[str, EvalConfig]:
+  """Returns config.evals with the splits that the data have: 'test' or 'validation' for 'val', say.
+
+  What is trained on, by the run or by a probe, is never chosen so. trained: split of the run.
+  """
+  from vjax.data.index import UnknownSplitError
+  from vjax.data.split import evaluation_split
+
+  evals = {}
+  for name, entry in config.evals.items():
+    spec = _spec(config, entry.dataset) if entry.dataset else dataset(config)
+    splits = dict(entry.splits)
+    for key, split in entry.splits.items():
+      if key == 'train_split':
+        continue
+      taken = [splits.get('train_split', ''), *([] if entry.dataset else [trained])]
+      try:
+        splits[key] = evaluation_split(data_dir, spec, split, taken)
+      except UnknownSplitError as error:
+        raise ValueError(
+          f'config.evals.{name}.{key}: {error}: set --config.evals.{name}.{key}=SPLIT'
+        ) from error
+      if splits[key] != split:
+        logging.info(
+          'config.evals.%s: %s has no split %r, so that its %r is evaluated (--config.evals.%s.%s '
+          'names another)',
+          name, spec.folder or spec.name, split, splits[key], name, key,
+        )  # fmt: skip
+    evals[name] = replace(entry, splits=splits)
+  return evals
+
+
+def _check_overlaps(config: Config, source: Any, trained: str, open_test: Callable) -> None:
+  """Compares the videos of every evaluation with those that are trained on, by the run or by a
+  probe: a warning where some are among them.
+
+  Evaluations of the very split that is trained on are left alone: their name says so.
+
+  Raises ValueError where all of them are, unless config.init.leak is set.
+  """
+  for name, entry in config.evals.items():
+    seen = [(trained, source)] if config.optim else []
+    if 'train_split' in entry.splits:
+      split = entry.splits['train_split']
+      seen.append((split, open_test(entry, split)[1]))
+    for key, split in entry.splits.items():
+      if key != 'train_split':
+        test = open_test(entry, split)[1]
+        for known, records in seen:
+          if (known, records.index.folder) != (split, test.index.folder):
+            where = f'config.evals.{name}.{key}={split}'
+            _check_overlap(where, test, known, records, config.init.leak)
+
+
+def _check_overlap(where: str, test: Any, known: str, records: Any, leak: bool) -> None:
+  """Warns of videos of a test split that are among `records`, which are trained on. Raises
+  ValueError where all of them are and `leak` does not allow that."""
+  from vjax.data import overlap
+
+  rows = overlap.shared_rows(records, test)
+  if not len(rows):
+    return
+  examples = ', '.join(test.name_of(int(row)) for row in rows[:3])
+  text = (
+    f'{where}: {len(rows)} of {test.num_clips} videos of {test.index.folder} are among those '
+    f'trained on (split {known} of {records.index.folder}), by name or frames: {examples}'
+    f'{", ..." if len(rows) > 3 else ""}'
+  )
+  if len(rows) == test.num_clips and not leak:
+    raise ValueError(
+      f'{text}. No number on them would mean anything: evaluate other videos (python -m '
+      'data_prep.write --holdout=0.1 sets some of a folder apart), or set '
+      '--config.init.leak=True and never report it'
+    )
+  logging.warning('%s', text)
+
+
+def _check_weights(config: Config, source: Any, trained: str, open_test: Callable) -> list[Any]:
+  """Compares the videos of every evaluation with those that the weights of config.init were trained
+  on, as far as their meta.json tells: a warning where some are among them.
+
+  Evaluations of the very split that is trained on are left alone: their name says so.
+
+  Returns:
+    Sketches (see vjax.data.overlap) of what those weights, and those of this run, are trained on.
+
+  Raises ValueError where all of them are, unless config.init.leak is set.
+  """
+  from vjax.data import overlap
+
+  meta = checkpoint.read_meta(config.init.path) if config.init.path else {}
+  before = list(meta.get('trained_videos', []))
+  for name, entry in config.evals.items():
+    for key, split in entry.splits.items() if before else ():
+      test = open_test(entry, split)[1]
+      if key == 'train_split' or (split, test.index.folder) == (trained, source.index.folder):
+        continue
+      for sketch in before:
+        rows, told = overlap.sketched_rows(sketch, test)
+        if not len(rows):
+          continue
+        sample = '' if told == test.num_clips else f' (in a sample of {told})'
+        text = (
+          f'config.evals.{name}.{key}={split}: {len(rows)} videos of {test.num_clips}{sample} of '
+          f'{test.index.folder} are among those that config.init.path={config.init.path!r} was '
+          f'trained on ({sketch["folder"]}): {test.name_of(int(rows[0]))}, ...'
+        )
+        if len(rows) == told == test.num_clips and not config.init.leak:
+          raise ValueError(
+            f'{text} No number on them would mean anything: start from other weights, or set '
+            '--config.init.leak=True and never report it'
+          )
+        logging.warning('%s', text)
+  now = [overlap.sketch(source)] if config.optim else []
+  return [*(sketch for sketch in before if sketch not in now), *now]
 
 
 def _check_labels(config: Config, source: Any, open_test: Callable) -> None:

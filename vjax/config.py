@@ -430,7 +430,8 @@ class InitConfig:
   Attributes:
     path: workdir or converted checkpoint, '' = from scratch.
     skip: patterns of names that may differ.
-    leak: start also from weights whose training saw test videos of this dataset.
+    leak: start also from weights whose training saw test videos of this dataset, and evaluate also
+      where all videos are among those trained on.
     inflate: how kernels of an image network become those of a video network: a mode of
       vjax/inflate.py, the factors of three frames, or '' = not at all.
     rates: kernels of three frames become their middle slice times these, () = not at all.

@@ -54,6 +54,12 @@ def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
   return pieces
 
 
+def cache_dir() -> epath.Path:
+  """Returns the folder for what can be made again: $XDG_CACHE_HOME/vjax, else ~/.cache/vjax."""
+  root = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+  return epath.Path(root) / 'vjax'
+
+
 def write_bytes(file: str | os.PathLike, data: bytes, *, shared: bool = False) -> None:
   """Writes a file whole or not at all: under a temporary name beside it, which is then renamed.
 

@@ -1,10 +1,12 @@
 """Image sets that TFDS prepared: a tiny one, written in the test, read as clips of one frame."""
 
 import itertools
+import pathlib
 
 import numpy as np
 import pytest
 
+from tests.data.test_foreign import read_only
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline
 from vjax.data.split import open_split
@@ -69,3 +71,15 @@ def test_errors(prepared, tmp_path):
     FileNotFoundError, match=r"no TFDS set 'tiny_.*; to prepare it: tfds build tiny_"
   ):
     open_split(str(tmp_path), spec, 'train')
+
+
+def test_a_folder_that_cannot_be_written_to(prepared, tmp_path, monkeypatch, caplog):
+  root, spec = prepared
+  for index in pathlib.Path(root).rglob('vjax-*'):
+    index.unlink()
+  read_only(monkeypatch, root)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  for _ in range(2):
+    assert open_split(root, spec, 'train').num_clips == 9
+  assert caplog.text.count(f'its index is kept in {tmp_path}/vjax/indexes/1.0.0-') == 1
+  assert not [*pathlib.Path(root).rglob('vjax-*')]

@@ -345,3 +345,18 @@ def test_records_of_others_are_left_alone(videos, tmp_path):
     with pytest.raises(SystemExit, match='records of another origin'):
       write.main([f'--folder={videos}', f'--out={tmp_path}'])
   assert (tmp_path / 'train-00000-of-00001.tfrecord').read_bytes() == b'precious'
+
+
+@pytest.mark.parametrize('form, name', [('dmvr', 'train-{}'), ('scenic', 'train.tfrecord-{}')])
+def test_shards_named_as_others_name_them(tmp_path, form, name):
+  """The names that DMVR and Scenic look for; the same command finds them finished."""
+  (tmp_path / 'videos' / 'walk').mkdir(parents=True)
+  for i in range(2):
+    write_video(tmp_path / 'videos' / 'walk' / f'{i}.mp4', frames=3)
+  command = [f'--folder={tmp_path / "videos"}', f'--out={tmp_path / "out"}', '--processes=1']
+  command += ['--shards=2', f'--shard_names={form}']
+  for _ in range(2):
+    write.main(command)
+    found = sorted(p.name for p in (tmp_path / 'out').glob('*-of-*'))
+    assert found == [name.format(f'{i:05}-of-00002') for i in range(2)]
+  assert len(open_index(str(tmp_path / 'out'), 'train')) == 2

@@ -1,6 +1,6 @@
 """The index of a split: positions of its records in the shards. Needs neither JAX nor TensorFlow.
 
-  python -m vjax.data.index --folder=data/foreign [--classes=names.txt]
+  python -m vjax.data.index --folder=data/foreign [--classes=names.txt] [--frame_rate=25]
 
 builds index and manifest for records that DMVR, Scenic or another tool wrote.
 """
@@ -8,27 +8,38 @@ builds index and manifest for records that DMVR, Scenic or another tool wrote.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
+import math
 import os
 import re
 import struct
+import uuid
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from etils import epath
 
 from vjax import files
+from vjax.data import labels as labels_lib
 from vjax.data import manifest as manifests
 from vjax.data import sequence_example, tfrecord
-from vjax.data.class_list import read_classes
 from vjax.data.manifest import Manifest
 
 TABLE = np.dtype(
   [('start', '<u4'), ('length', '<u4'), ('crc', '<u4')]
 )  # a frame's bytes in the payload
+
+
+class UnknownSplitError(ValueError):
+  """A dataset has no split of that name. splits: those it has."""
+
+  def __init__(self, split: str, folder: object, splits: Iterable[str], more: str = ''):
+    self.splits, self.folder = sorted(splits), folder
+    super().__init__(f'split {split!r} is not in {folder}; it has: {", ".join(self.splits)}{more}')
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,10 @@ class Index:
     head_crc: (N,) masked CRCs of those bytes.
     first: (N,) row of `table` of the record's first frame.
     table: (frames,) of TABLE.
+    renumbered: the label in use of every label of the records, -1 = none; None = the same.
+    rated: (N,) 1 where the record says its frame rate or has one frame; None in old indexes.
+    video: (N,) numbers made of the names of the videos, 0 = without a name; None in old indexes.
+    names: labels in use and their names, as the records give these; () in old indexes.
   """
 
   folder: str
@@ -71,6 +86,10 @@ class Index:
   head_crc: np.ndarray | None = None
   first: np.ndarray | None = None
   table: np.ndarray | None = None
+  renumbered: np.ndarray | None = None
+  rated: np.ndarray | None = None
+  video: np.ndarray | None = None
+  names: tuple[tuple[int, str], ...] = ()
 
   def __len__(self) -> int:
     return len(self.offset)
@@ -80,8 +99,8 @@ class Index:
     return f'{self.files[self.shard[i]]}: record {i} at byte {self.offset[i]}'
 
 
-def write_index(folder: str, split: str) -> str:
-  """Writes the index of a split beside its shards, and returns its path.
+def write_index(folder: str, split: str, to: str | epath.Path = '') -> str:
+  """Writes the index of a split beside its shards, or to the folder `to`, and returns its path.
 
   `<split>.index.npz` has one entry a record, in shard order:
     shard (int32), offset and length of the payload (int64), frames (int32);
@@ -89,21 +108,74 @@ def write_index(folder: str, split: str) -> str:
       every `clip/label/NAME/index`;
     crc (uint32) of the payload as it stands in the file;
     head (int32), head_crc (uint32): length and CRC of the bytes before its first frame;
-  and names and sizes of the shards, shard_files and shard_bytes. `<split>.frames` has a row of
-  TABLE for every frame.
+    rated (uint8): whether it says its frame rate, or has one frame;
+    video (uint64): of the name of its video, 0 = it has none;
+  names and sizes of the shards, shard_files and shard_bytes; and the labels with their names that
+  the records give, name_index and name_text (name_index_NAME, ... of label spaces).
+  `<split>.frames` has a row of TABLE for every frame.
 
   Raises:
     ValueError: for missing shards and damaged files.
   """
   folder = epath.Path(folder)
   files = tfrecord.shard_files(folder, split)
-  path = folder / f'{split}.index.npz'
-  temporary = folder / f'{table_path(path).name}.tmp-{os.getpid()}'
+  path = epath.Path(to or folder) / f'{split}.index.npz'
+  temporary = path.parent / f'{table_path(path).name}.tmp-{os.getpid()}'
   with temporary.open('wb') as table:
     columns = scan([folder / f for f in files], table)
   temporary.replace(table_path(path))
   save_index(path, files, [(folder / f).stat().length for f in files], columns)
   return str(path)
+
+
+def kept_folder(folder: str | epath.Path, shards: Iterable[epath.Path]) -> epath.Path:
+  """Returns the folder in the user's cache for indexes of a folder that cannot be written to: one
+  for every folder and content of it (names and sizes of shards)."""
+  content = [(p.name, p.stat().length) for p in sorted(shards)]
+  key = hashlib.sha256(repr((str(files.path(folder)), content)).encode()).hexdigest()[:16]
+  return files.cache_dir() / 'indexes' / f'{epath.Path(folder).name}-{key}'
+
+
+def place_for(
+  folder: str | epath.Path, shards: Iterable[epath.Path], say: Callable[[str], None]
+) -> epath.Path:
+  """Returns the folder that an index is written to: that of its shards, or where that cannot be
+  written to, `kept_place`."""
+  try:
+    _try_writing(epath.Path(folder))
+    return epath.Path(folder)
+  except Exception as why:  # packages of object stores raise kinds of their own
+    return kept_place(folder, shards, why, say)
+
+
+def kept_place(
+  folder: str | epath.Path,
+  shards: Iterable[epath.Path],
+  why: Exception,
+  say: Callable[[str], None],
+) -> epath.Path:
+  """Makes `kept_folder`, tells `say` of it, and returns it.
+
+  why: what writing to `folder` raised. Raises ValueError where the cache cannot be written to
+  either.
+  """
+  kept = kept_folder(folder, shards)
+  try:
+    kept.mkdir(parents=True, exist_ok=True)
+    _try_writing(kept)
+  except OSError as e:
+    raise ValueError(
+      f'{folder} cannot be written to ({why}), so that its index would be kept in {kept}, and '
+      f'that cannot either ({e}): set XDG_CACHE_HOME to a folder that can'
+    ) from e
+  say(f'{folder} cannot be written to ({type(why).__name__}): its index is kept in {kept}')
+  return kept
+
+
+def _try_writing(folder: epath.Path) -> None:
+  probe = folder / f'.vjax-{uuid.uuid4().hex[:8]}.tmp'
+  files.write_bytes(probe, b'')
+  probe.unlink()
 
 
 def table_path(index: epath.Path) -> epath.Path:
@@ -125,12 +197,15 @@ def save_index(
   files.write_bytes(path, buffer.getvalue(), shared=True)
 
 
-def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> dict[str, np.ndarray]:
+def scan(
+  files: Sequence[str | epath.Path], table: IO[bytes] | None = None
+) -> dict[str, np.ndarray]:
   """Returns the index columns (see `write_index`) of TFRecord files of (Sequence)Examples.
 
   A row of TABLE for each of their frames is appended to the file `table`, if there is one.
   """
-  rows, labels, heads = [], [], []
+  rows, labels, heads, rated, videos = [], [], [], [], []
+  named: dict[str, set[tuple[int, str]]] = {}
   for number, file in enumerate(files):
     for offset, payload, crc in tfrecord.payloads(epath.Path(file)):
       context, spans, spaces = sequence_example.decode_at(payload, file, offset)
@@ -140,6 +215,10 @@ def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> di
       if table is not None:
         heads.append(_tabulate(payload, context, spans, frames, table))
       labels.append({space: values[0] if values else -1 for space, values in spaces.items()})
+      videos.append(_video_number(context))
+      rated.append(frames < 2 or _says_rate(context))
+      for space, values in spaces.items():
+        named.setdefault(space, set()).update(labels_lib.named(context, values, space))
   shard, offset, length, frames, crc = np.array(rows, np.int64).reshape(-1, 5).T
   columns = {'shard': shard.astype(np.int32), 'offset': offset, 'length': length}
   columns |= {'frames': frames.astype(np.int32), 'crc': crc.astype(np.uint32)}
@@ -149,11 +228,33 @@ def scan(files: Sequence[str | epath.Path], table: BinaryIO | None = None) -> di
   for space in sorted({''}.union(*labels)):
     name = f'label_{space}' if space else 'label'
     columns[name] = np.array([row.get(space, -1) for row in labels], np.int32)
+  columns['video'] = np.array(videos, np.uint64)
+  columns['rated'] = np.array(rated, np.uint8)
+  for space, pairs in sorted(named.items()):
+    of_space = f'_{space}' if space else ''
+    columns[f'name_index{of_space}'] = np.array([i for i, _ in sorted(pairs)], np.int32)
+    columns[f'name_text{of_space}'] = np.array([text for _, text in sorted(pairs)], np.str_)
   return columns
 
 
+def _video_number(context: dict[str, list]) -> int:
+  """Returns 64 bits of the hash of a video's name, 0 = without a name."""
+  for key in (sequence_example.MEDIA_ID, sequence_example.FILENAME):
+    name = next(iter(context.get(key, [])), b'')
+    if isinstance(name, bytes) and name:
+      return int.from_bytes(hashlib.sha256(name).digest()[:8], 'little')
+  return 0
+
+
+def _says_rate(context: dict[str, list]) -> bool:
+  try:
+    return sequence_example.number(context, sequence_example.FRAME_RATE) != 0
+  except ValueError:  # reading the record reports this
+    return True
+
+
 def _tabulate(
-  payload: bytes, context: dict, spans: list, frames: int, table: BinaryIO
+  payload: bytes, context: dict, spans: list, frames: int, table: IO[bytes]
 ) -> tuple[int, int]:
   """Appends the frames' rows to the table; returns the number of bytes before the first frame, and
   their CRC.
@@ -187,7 +288,8 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
     FileNotFoundError: naming the folder and the command that prepares it.
     ValueError: for an index that does not fit its shards, an unknown split or label space.
   """
-  folder = epath.Path(folder)
+  root = epath.Path(folder)
+  kept = root
   rebuild = f'python -m vjax.data.index --folder={folder}'
   # The command of a dataset's file names the folder that the dataset has by default.
   prepare = (
@@ -195,22 +297,23 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
     or f'python -m data_prep.write --folder=DIR --out={folder} (your own videos, DIR/<class>/*) or '
     f'{rebuild} (records from elsewhere)'
   )
-  if not folder.exists():
+  if not root.exists():
     raise FileNotFoundError(f'no dataset in {folder}; to prepare it: {prepare}')
   remedy = f'copy it from where it was made, or prepare again: {prepare}'
-  manifest = manifests.read(folder, remedy)
+  manifest = manifests.read(root, remedy)
+  if manifest is None or not (root / f'{split}.index.npz').exists():
+    kept = kept_folder(root, tfrecord.all_shards(root))
+    manifest = manifest or manifests.read(kept, f'delete it and run: {rebuild}')
   if manifest is None:
     raise FileNotFoundError(
       f'{folder} has no manifest.json, so it is not complete; to prepare or finish it: {prepare}'
     )
   if split not in manifest['splits']:
-    raise ValueError(
-      f'split {split!r} is not in {folder}; it has: {", ".join(sorted(manifest["splits"]))}'
-    )
-  path = folder / f'{split}.index.npz'
+    raise UnknownSplitError(split, folder, manifest['splits'])
+  path = kept / f'{split}.index.npz'
   if not path.exists():
     raise FileNotFoundError(f'{folder} has no {path.name}; to build it: {rebuild}')
-  index = load_index(path, folder, manifest, label_space, rebuild)
+  index = load_index(path, root, manifest, label_space, rebuild, split)
   clips = manifest['splits'][split].get('clips', len(index))
   if clips != len(index):
     raise ValueError(
@@ -222,10 +325,15 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
 
 
 def load_index(
-  path: epath.Path, folder: epath.Path, manifest: Manifest, label_space: str, rebuild: str
+  path: epath.Path,
+  folder: epath.Path,
+  manifest: Manifest,
+  label_space: str,
+  rebuild: str,
+  split: str = '',
 ) -> Index:
-  """Reads an index file and compares it with the sizes of its shards. Errors recommend the command
-  `rebuild`."""
+  """Reads an index file and compares it with the sizes of its shards, and the names of its labels
+  with the manifest's. Errors recommend the command `rebuild`."""
   columns = _columns(path, rebuild)
   names, sizes = columns.pop('shard_files'), columns.pop('shard_bytes')
   for name, size in zip(names, sizes):
@@ -247,17 +355,48 @@ def load_index(
   }
   if label_space not in labels:
     raise ValueError(f'{folder} has no label space {label_space!r}; it has: {sorted(labels)}')
+  classes = tuple(_classes(manifest, label_space, path, rebuild))
+  change = manifest.get('renumbered', {}).get(split, {}).get(label_space)
+  change = None if change is None else np.array(change, np.int32)
+  of_space = f'_{label_space}' if label_space else ''
+  numbers = columns.get(f'name_index{of_space}', np.zeros(0, np.int32))
+  texts = columns.get(f'name_text{of_space}', np.zeros(0, np.str_))
+  try:
+    label, numbers = (renumber(values, change) for values in (labels[label_space], numbers))
+  except ValueError as e:
+    raise ValueError(
+      f'{path}: {e}: manifest.json and {path.name} are not of one making; delete manifest.json and '
+      f'run: {rebuild}'
+    ) from e
+  named = tuple(zip(numbers.tolist(), texts.tolist()))
+  labels_lib.check_manifest(classes, named, f'{folder}, split {split}', rebuild)
   return Index(
     folder=str(folder),
     files=tuple(str(folder / str(n)) for n in names),
-    label=labels[label_space],
+    label=label,
     manifest=manifest,
     label_space=label_space,
-    classes=tuple(_classes(manifest, label_space, path, rebuild)),
+    classes=classes,
+    renumbered=change,
+    rated=columns.get('rated'),
+    video=columns.get('video'),
+    names=named,
     crc=columns.get('crc'),
     rebuild=rebuild,
-    **_frame_columns(path, columns, rebuild),
+    **({} if files.is_remote(folder) else _frame_columns(path, columns, rebuild)),
     **{k: columns[k] for k in ('shard', 'offset', 'length', 'frames')},
+  )
+
+
+def renumber(labels: np.ndarray, change: np.ndarray | None) -> np.ndarray:
+  """Returns the labels in use of labels of records (see `Index.renumbered`); -1 stays. Raises
+  ValueError for a label that `change` lacks."""
+  if change is None or not len(labels):
+    return labels
+  if labels.max() >= len(change):
+    raise ValueError(f'label {labels.max()} is renumbered to nothing')
+  return np.where(labels < 0, labels, np.append(change, -1)[np.maximum(labels, -1)]).astype(
+    labels.dtype
   )
 
 
@@ -310,10 +449,13 @@ def _columns(path: epath.Path, rebuild: str) -> dict[str, np.ndarray]:
     data.seek(0)
     with np.load(data, allow_pickle=False) as arrays:
       columns = {k: arrays[k] for k in arrays.files}
-    rows = {k: columns[k] for k in columns if not k.startswith('shard_')}
+    rows = {k: columns[k] for k in columns if not k.startswith(('shard_', 'name_'))}
     shard, offset, length = (columns[k] for k in ('shard', 'offset', 'length'))
-    kinds = {k: 'U' if k == 'shard_files' else 'iu' for k in columns}
+    is_text = lambda k: k == 'shard_files' or k.startswith('name_text')
+    kinds = {k: 'U' if is_text(k) else 'iu' for k in columns}
     odd = [k for k, v in columns.items() if v.ndim != 1 or v.dtype.kind not in kinds[k]]
+    pairs = {k: k.replace('name_index', 'name_text') for k in columns if k.startswith('name_index')}
+    odd += [k for k, v in pairs.items() if v not in columns or len(columns[k]) != len(columns[v])]
     if odd or len(columns['shard_files']) != len(columns['shard_bytes']):
       raise ValueError(f'columns of other kinds: {odd}')
     if {len(v) for v in rows.values()} != {len(columns['frames'])} or 'label' not in rows:
@@ -369,32 +511,91 @@ def check_framing(index: Index, i: int, header: bytes, crc: bytes) -> None:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
   """Builds index and manifest of a folder of foreign records."""
   parser = argparse.ArgumentParser(
     description='Index and manifest for TFRecords that DMVR or another tool wrote.'
   )
-  parser.add_argument('--folder', required=True, help='holds <split>-00000-of-00008.tfrecord, ...')
+  parser.add_argument(
+    '--folder',
+    required=True,
+    help='holds <split>-00000-of-00008.tfrecord, <split>-00000-of-00008 (DMVR) or '
+    '<split>.tfrecord-00000-of-00008 (Scenic), ...',
+  )
   parser.add_argument('--classes', help='text file, one class name a line, in label order')
-  args = parser.parse_args()
+  parser.add_argument(
+    '--frame_rate',
+    type=float,
+    help=f'frames per second of records without {sequence_example.FRAME_RATE}; otherwise '
+    f'{sequence_example.DEFAULT_RATE:g} is assumed',
+  )
+  args = parser.parse_args(argv)
+  if args.frame_rate is not None and not 0 < args.frame_rate < math.inf:
+    parser.error(f'--frame_rate={args.frame_rate:g} must be frames per second above 0, e.g. 25')
   if not tfrecord.splits(args.folder):
-    raise SystemExit(f'no <split>-?????-of-?????.tfrecord in {args.folder}')
+    forms = ' or '.join(
+      tfrecord.shard_name('<split>', '?????', '?????', form) for form in tfrecord.FORMS
+    )
+    raise SystemExit(f'no {forms} in {args.folder}')
   try:
-    classes = read_classes(args.classes) if args.classes else []
-    for split in tfrecord.splits(args.folder):
-      print(write_index(args.folder, split), flush=True)
-      for file in tfrecord.shard_files(args.folder, split):
-        if not (epath.Path(args.folder) / file).stat().length:
-          print(
-            f'careful: {file} has 0 bytes, so no clip; if it should have some, copy it again',
-            flush=True,
-          )
-    if (epath.Path(args.folder) / 'manifest.json').exists():
-      print('manifest.json is there and stays as it is')
-    else:
-      print(manifests.write_scanned(args.folder, classes))
-  except (ValueError, FileNotFoundError) as e:
+    _index_folder(args.folder, args.classes, args.frame_rate)
+  except (ValueError, OSError) as e:
     raise SystemExit(f'error: {e}') from e
+
+
+def _index_folder(folder: str, classes_file: str | None, frame_rate: float | None) -> None:
+  """Writes the indexes of all splits of a folder, and its manifest, and prints what it takes for
+  granted."""
+  say = lambda text: print(text, flush=True)
+  classes = read_classes(classes_file) if classes_file else []
+  splits, again = tfrecord.splits(folder), 'delete it, and run this command again'
+  place = place_for(folder, tfrecord.all_shards(folder), say)
+  described = folder if (epath.Path(folder) / 'manifest.json').exists() else place
+  manifest = manifests.read(described, again)
+  if manifest and not {*splits} & {*manifest['splits']}:
+    splits = sorted(manifest['splits'])
+  for split in splits:
+    say(write_index(folder, split, place))
+    for file in tfrecord.shard_files(folder, split):
+      if not (epath.Path(folder) / file).stat().length:
+        say(f'careful: {file} has 0 bytes, so no clip; if it should have some, copy it again')
+  if manifest:
+    say('manifest.json is there and stays as it is')
+    if classes and classes != manifest['classes']:
+      raise ValueError(
+        f'--classes={classes_file} names other classes than {described}/manifest.json: delete '
+        'manifest.json and run this command again, or leave --classes out'
+      )
+    if frame_rate and frame_rate != manifest['frame_rate']:
+      manifest['frame_rate'] = frame_rate
+      say(f'frame_rate in {manifests.write(described, manifest)}')
+  else:
+    say(manifests.write_scanned(folder, classes, frame_rate or 0, say, place))
+  lacking, rate = {}, frame_rate
+  for split in splits:
+    if not manifest or split in manifest['splits']:
+      index = open_index(folder, split)
+      unsaid = 0 if index.rated is None else int((index.rated == 0).sum())
+      lacking[split], rate = (unsaid, len(index)), index.manifest.get('frame_rate', 0)
+  if any(n for n, _ in lacking.values()):
+    say(f'careful: {unrated(folder, lacking, rate or 0)}')
+  elif frame_rate:
+    say(f'all records say their {sequence_example.FRAME_RATE}: --frame_rate is not used')
+
+
+def unrated(folder: str, lacking: Mapping[str, tuple[int, int]], frame_rate: float) -> str:
+  """Returns a sentence about records without a frame rate.
+
+  lacking: number of these, and of all records, by split. frame_rate: by the manifest, 0 = unknown.
+  """
+  counts = ', '.join(f'{n} of {total} records of {split}' for split, (n, total) in lacking.items())
+  said = f'{counts} have no {sequence_example.FRAME_RATE}: '
+  if frame_rate:
+    return f'{said}{frame_rate:g} frames per second are assumed, as --frame_rate says'
+  return (
+    f'{said}{sequence_example.DEFAULT_RATE:g} frames per second are assumed. If they have another '
+    f'rate, run: python -m vjax.data.index --folder={folder} --frame_rate=FPS'
+  )
 
 
 if __name__ == '__main__':

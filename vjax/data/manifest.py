@@ -7,14 +7,17 @@ one for records without a manifest.
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from etils import epath
 
 from vjax import files
 from vjax.data import sequence_example, tfrecord
+from vjax.data.labels import Labels
 
 FORMAT = 'vjax-1'
 SCHEMA = 2  # a manifest without a number has schema 1
@@ -75,6 +78,9 @@ class Manifest(TypedDict, total=False):
     failed_by_reason: number of these by kind of reason.
     in_several_splits: number of videos in more than one split.
     skipped: number of files and folders beside the videos; skipped.csv lists these.
+    renumbered: by split and label space, the label in use of every label of its records, -1 = none;
+      splits whose records have the labels in use are left out.
+    frame_rate: frames per second of records that do not say their own, 0 = unknown.
     fingerprint: of rows and settings, by which data_prep recognizes its own datasets; '' = not made
       by data_prep.
   """
@@ -92,6 +98,8 @@ class Manifest(TypedDict, total=False):
   failed_by_reason: dict[str, int]
   in_several_splits: int
   skipped: int
+  renumbered: dict[str, dict[str, list[int]]]
+  frame_rate: float
   fingerprint: str
 
 
@@ -107,6 +115,8 @@ def make(
   in_several_splits: int = 0,
   skipped: int = 0,
   fingerprint: str = '',
+  renumbered: Mapping[str, Mapping[str, list[int]]] | None = None,
+  frame_rate: float = 0,
 ) -> Manifest:
   """Returns a manifest of the current schema.
 
@@ -127,6 +137,8 @@ def make(
     'failed_by_reason': failed,
     'in_several_splits': in_several_splits,
     'skipped': skipped,
+    'renumbered': {split: dict(maps) for split, maps in (renumbered or {}).items()},
+    'frame_rate': frame_rate,
     'fingerprint': fingerprint,
   }
 
@@ -179,7 +191,7 @@ def _upgraded(manifest: dict[str, Any], name: str) -> Manifest:
   unknown."""
   nothing = {'format': FORMAT, 'name': name, 'labels': '', 'settings': {}, 'versions': {}}
   nothing |= {'failed': 0, 'failed_by_reason': {}, 'in_several_splits': 0, 'skipped': 0}
-  nothing |= {'fingerprint': ''}
+  nothing |= {'renumbered': {}, 'frame_rate': 0, 'fingerprint': ''}
   return {**nothing, **manifest, 'schema': SCHEMA}
 
 
@@ -199,11 +211,16 @@ def _wrong_types(manifest: Any) -> list[str]:
     f'{key} is no object' for key in ('views', 'splits') if not isinstance(manifest[key], dict)
   ]
   kinds = {'schema': (int, 'whole number'), 'labels': (str, 'text'), 'settings': (dict, 'object')}
+  kinds |= {'renumbered': (dict, 'object')}
   wrong += [
     f'{key} is no {kind}'
     for key, (of, kind) in kinds.items()
     if key in manifest and type(manifest[key]) is not of
   ]
+  if not _is_rate(manifest.get('frame_rate', 0)):
+    wrong.append('frame_rate is no number of frames per second')
+  if not wrong and not all(map(_is_maps, manifest.get('renumbered', {}).values())):
+    wrong.append('renumbered is no description of labels')
   lists = {'classes': manifest['classes']} | (
     {f'views.{v}': n for v, n in views.items()} if not wrong else {}
   )
@@ -225,19 +242,40 @@ def _wrong_types(manifest: Any) -> list[str]:
   return wrong
 
 
-def write_scanned(folder: str, classes: Sequence[str] = ()) -> str:
+def _is_rate(value: Any) -> bool:
+  return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def _is_maps(value: Any) -> bool:
+  """Returns whether a value is lists of label numbers by label space."""
+  return isinstance(value, dict) and all(
+    isinstance(of, list) and all(type(i) is int for i in of) for of in value.values()
+  )
+
+
+def write_scanned(
+  folder: str | epath.Path,
+  classes: Sequence[str] = (),
+  frame_rate: float = 0,
+  say: Callable[[str], None] = logging.warning,
+  to: str | epath.Path = '',
+) -> str:
   """Writes the manifest of a folder of records that have none; returns its path.
 
   Args:
     folder: of the dataset; all its splits are read.
     classes: names by label index of the main label space; without them the records' own
       `clip/label/text` is used, or the numbers.
+    frame_rate: frames per second of records that do not say their own, 0 = unknown.
+    say: is given a sentence for people about labels that had to be interpreted.
+    to: folder that it is written to, '' = `folder`.
 
   Raises:
-    ValueError: for damaged records, and labels without a name.
+    ValueError: for damaged records, labels without a name, and names and numbers of labels that
+      contradict each other or `classes`.
   """
   folder = epath.Path(folder)
-  found = _Labels(classes)
+  found = Labels(classes)
   splits: dict[str, SplitEntry] = {}
   for split in tfrecord.splits(folder):
     files = tfrecord.shard_files(folder, split)
@@ -260,67 +298,22 @@ def write_scanned(folder: str, classes: Sequence[str] = ()) -> str:
       'duration_s': duration_us / 1e6,
       'shards': [_describe(folder / file, clips[file]) for file in files],
     }
-  names = found.listed(str(folder))
+  settled = found.settle(str(folder))
   for split, described in splits.items():
-    counts = {space: found.counted(split, space, len(listed)) for space, listed in names.items()}
+    counts = {space: found.counted(split, space, settled) for space in settled.classes}
     described['clips_per_class'] = counts.pop('')
     described['views'] = counts
-  made = make(name=folder.name, classes=names, multi_label=found.multi_label, splits=splits)
-  return write(folder, made)
-
-
-class _Labels:
-  """Collects names and numbers of the labels in a scan. classes: known names of the main label
-  space."""
-
-  def __init__(self, classes: Sequence[str]):
-    self._known = classes
-    self._names: dict[str, dict[int, str]] = {'': dict(enumerate(classes))}
-    self._counts: dict[tuple[str, str], Counter] = {}
-    self.multi_label = False
-
-  def add(self, split: str, context: dict[str, list], labels: dict[str, list], where: str) -> None:
-    """Adds the labels of one record, by label space. Raises ValueError naming the record."""
-    for space, indices in labels.items():
-      if self._known and not space and max(indices, default=0) >= len(self._known):
-        raise ValueError(
-          f'{where} has label {max(indices)}, but --classes names {len(self._known)}: add the '
-          'others'
-        )
-      if space or not self._known:
-        names = self._names.setdefault(space, {})
-        texts = dict(zip(indices, _texts(context, space, where)))
-        names.update({i: texts.get(i, names.get(i, str(i))) for i in indices})
-      self.multi_label |= not space and len(indices) > 1
-      self._counts.setdefault((split, space), Counter()).update(indices)
-
-  def listed(self, where: str) -> dict[str, list[str]]:
-    """Returns names in label order, by label space. A label below the highest one that has no name
-    is named by its number."""
-    listed = {}
-    for space, names in self._names.items():
-      if negative := [i for i in names if i < 0]:
-        raise ValueError(
-          f'{where}, label space {space!r}: labels {negative} are negative; they must count from 0'
-        )
-      listed[space] = [names.get(i, str(i)) for i in range(max(names, default=-1) + 1)]
-    return listed
-
-  def counted(self, split: str, space: str, classes: int) -> list[int]:
-    """Returns the number of clips of each class."""
-    counts = self._counts.get((split, space), Counter())
-    return [counts[i] for i in range(classes)]
-
-
-def _texts(context: dict[str, list], space: str, where: str) -> list[str]:
-  """Returns the label names that a record gives."""
-  key = sequence_example.label_key(space, 'text')
-  try:
-    return [text.decode() for text in context.get(key, [])]
-  except (AttributeError, UnicodeDecodeError) as e:
-    raise ValueError(
-      f'{where}: {key} is {context[key]!r:.60}, not text in UTF-8; pass names by --classes'
-    ) from e
+  for note in settled.notes:
+    say(note)
+  made = make(
+    name=folder.name,
+    classes=settled.classes,
+    multi_label=found.multi_label,
+    splits=splits,
+    renumbered=settled.renumbered,
+    frame_rate=frame_rate,
+  )
+  return write(to or folder, made)
 
 
 def _describe(file: epath.Path, clips: int) -> ShardEntry:

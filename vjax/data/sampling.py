@@ -19,8 +19,10 @@ import numpy as np
 from jaxtyping import Int
 
 from vjax.config import ClipConfig, ViewsConfig
+from vjax.data import sequence_example
 
-_RATE_FPS = 30.0  # frame rate at which `linspace` counts frames
+# The frame rate at which `linspace` counts frames; an unknown one counts as this.
+_RATE_FPS = sequence_example.DEFAULT_RATE
 
 
 class Rule(NamedTuple):

@@ -30,6 +30,7 @@ FRAMES = 'image/encoded'
 HEIGHT = 'image/height'
 WIDTH = 'image/width'
 FRAME_RATE = 'image/frame_rate'
+DEFAULT_RATE = 30.0  # frames per second that are assumed of a record without FRAME_RATE
 FILENAME = 'video/filename'
 MEDIA_ID = 'clip/media_id'
 START_US = 'clip/start/timestamp'  # microseconds

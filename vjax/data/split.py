@@ -8,6 +8,8 @@ a table, and records on object stores, are read whole.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +17,12 @@ import numpy as np
 
 from vjax.data import image, manifest, sequence_example, tfds_images, tfrecord
 from vjax.data import index as index_lib
+from vjax.data import labels as labels_lib
 from vjax.data.index import Index
 from vjax.data.manifest import Manifest
 from vjax.types import DatasetSpec
+
+HELD_OUT = ('val', 'validation', 'valid', 'test')  # names of splits that are evaluated
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Record:
   Attributes:
     context: its features by name.
     num_frames: of the record.
-    frame_rate: frames per second, 0 = unknown.
+    frame_rate: frames per second, by the record or the manifest; 0 = unknown.
     frame: returns the encoded frame t. Raises ValueError naming file, record and byte of damage.
   """
 
@@ -84,6 +89,11 @@ class Split:
       labels = self.labels_of(record)
       if self.classes and not all(0 <= label < len(self.classes) for label in labels):
         raise ValueError(f'labels {labels} are not all of the {len(self.classes)} classes')
+      if not self.index.names:  # an index from before names were compared when it was made
+        space = self.index.label_space
+        named = labels_lib.named(record.context, labels, space)
+        where = self.index.where(row)
+        labels_lib.check_manifest(self.classes, named, where, self.index.rebuild)
     except ValueError as e:
       if str(e).startswith(self.index.where(row)):
         raise
@@ -92,11 +102,13 @@ class Split:
 
   def labels_of(self, record: Record) -> list[int]:
     """Returns the label indices of a record in the split's label space."""
-    labels = sequence_example.labels_by_space(record.context).get(self.index.label_space, [])
+    found = sequence_example.labels_by_space(record.context).get(self.index.label_space, [])
+    if self.index.renumbered is not None:
+      found = index_lib.renumber(np.array(found, np.int64), self.index.renumbered).tolist()
     if self.order is None:
-      return labels
+      return found
     known = range(len(self.order))
-    return [int(self.order[label]) if label in known else label for label in labels]
+    return [int(self.order[label]) if label in known else label for label in found]
 
   def name_of(self, row: int) -> str:
     """Returns a video's name in its list, or the record's number where it has none."""
@@ -199,6 +211,10 @@ def open_split(
     raise ValueError(
       f'{index.where(empty[0])}: a clip without frames; write the shard again without it'
     )
+  if index.rated is not None and not index.rated.all() and not index.manifest.get('frame_rate'):
+    _warn_once(
+      index_lib.unrated(index.folder, {split: (int((index.rated == 0).sum()), len(index))}, 0)
+    )
   rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
   order = None
   if tuple(index.classes) != tuple(classes) and sorted(index.classes) == sorted(classes):
@@ -206,6 +222,42 @@ def open_split(
     label = np.where(index.label >= 0, order[index.label], index.label)
     index = dataclasses.replace(index, classes=tuple(classes), label=label.astype(np.int32))
   return Split(spec.name, index, rows, images, labels, order)
+
+
+def evaluation_split(
+  data_dir: str, spec: DatasetSpec, split: str, trained: Sequence[str] = ()
+) -> str:
+  """Returns the name of the split that an evaluation of `split` is meant to read.
+
+  That is `split`, or where the dataset has no such split and `split` is one of HELD_OUT, the only
+  other one of these that it has.
+
+  Args:
+    data_dir: folder of prepared datasets.
+    spec: facts of the dataset.
+    split: name in the config.
+    trained: splits of this dataset that are trained on, which are never taken.
+
+  Raises what `open_split` does, also where there are several such splits.
+  """
+  if split not in HELD_OUT:
+    return split
+  try:
+    open_split(data_dir, spec, split)
+  except index_lib.UnknownSplitError as e:
+    found = [name for name in HELD_OUT if name in e.splits and name not in trained]
+    if len(found) > 1:
+      more = f'; which of {", ".join(found)} is meant is not certain'
+      raise index_lib.UnknownSplitError(split, e.folder, e.splits, more) from e
+    if not found:
+      raise
+    return found[0]
+  return split
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+  logging.warning(text)
 
 
 def _label_kind(spec: DatasetSpec, index: Index) -> str:
@@ -261,9 +313,9 @@ def open_record(index: Index, i: int, feature: str = '') -> Record:
   context, spans = sequence_example.decode(payload)
   if feature:
     values = context.get(feature, [])
-    return Record(context, len(values), _frame_rate(context), lambda t: values[t])
+    return Record(context, len(values), _frame_rate(context, index), lambda t: values[t])
   frame = lambda t: sequence_example.frame(payload, spans[t])
-  return Record(context, len(spans), _frame_rate(context), frame)
+  return Record(context, len(spans), _frame_rate(context, index), frame)
 
 
 def _open_by_frames(index: Index, i: int) -> Record:
@@ -289,14 +341,14 @@ def _open_by_frames(index: Index, i: int) -> Record:
     return encoded
 
   context = sequence_example.decode_context(begin)
-  return Record(context, len(table), _frame_rate(context), frame)
+  return Record(context, len(table), _frame_rate(context, index), frame)
 
 
-def _frame_rate(context: dict[str, list]) -> float:
+def _frame_rate(context: dict[str, list], index: Index) -> float:
   rate = sequence_example.number(context, sequence_example.FRAME_RATE)
   if rate < 0:
     raise ValueError(f'{sequence_example.FRAME_RATE} is {rate}; it must be 0 (unknown) or more')
-  return float(rate)
+  return float(rate or index.manifest.get('frame_rate', 0))
 
 
 def _damaged(index: Index) -> str:

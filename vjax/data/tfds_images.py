@@ -1,7 +1,9 @@
 """Image sets that TensorFlow Datasets prepared, as clips of one frame: reads the files of TFDS, and
-caches an index beside them."""
+caches an index beside them, or in the user's cache where their folder cannot be written to."""
 
 from __future__ import annotations
+
+import logging
 
 from etils import epath
 
@@ -25,9 +27,7 @@ def open_index(name: str, data_dir: str, split: str) -> Index:
     raise FileNotFoundError(f'no TFDS set {name!r} in {data_dir}; to prepare it: {prepare}') from e
   info, folder = builder.info, epath.Path(builder.data_path)
   if split not in info.splits:
-    raise ValueError(
-      f'split {split!r} is not in {folder}; it has: {", ".join(sorted(info.splits))}'
-    )
+    raise index_lib.UnknownSplitError(split, folder, info.splits)
   if not {'image', 'label'} <= set(info.features):
     raise ValueError(
       f'TFDS set {name!r} has features {sorted(info.features)}; needed: image and label'
@@ -39,10 +39,15 @@ def open_index(name: str, data_dir: str, split: str) -> Index:
     )
   classes = list(info.features['label'].names)
   path = folder / f'vjax-{split}.index.npz'
+  if not path.exists() and (kept := index_lib.kept_folder(folder, files) / path.name).exists():
+    path = kept
   if not path.exists():
-    index_lib.save_index(
-      path, [f.name for f in files], [f.stat().length for f in files], index_lib.scan(files)
-    )
+    content = [f.name for f in files], [f.stat().length for f in files], index_lib.scan(files)
+    try:
+      index_lib.save_index(path, *content)
+    except Exception as e:  # packages of object stores raise kinds of their own
+      path = index_lib.kept_place(folder, files, e, logging.warning) / path.name
+      index_lib.save_index(path, *content)
   manifest = {'format': 'tfds', 'name': info.full_name, 'classes': classes, 'labels': 'one'}
   manifest['splits'] = {s: {'clips': info.splits[s].num_examples} for s in info.splits}
   return index_lib.load_index(path, folder, manifest, '', f'rm {path}')

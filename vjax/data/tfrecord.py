@@ -24,7 +24,20 @@ from vjax import files
 
 HEADER = struct.Struct('<QI')  # length, masked CRC of its 8 bytes
 _CRC = struct.Struct('<I')
-_SHARD = re.compile(r'(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.tfrecord')
+# Names of shards: ours, those of DMVR, and those of Scenic and TensorFlow Datasets.
+FORMS = {
+  'vjax': '{split}-{number}-of-{total}.tfrecord',
+  'dmvr': '{split}-{number}-of-{total}',
+  'scenic': '{split}.tfrecord-{number}-of-{total}',
+}
+_SHARD = re.compile(
+  r'(?P<split>.+?)(?P<before>\.tfrecord)?-(?P<number>\d{5,})-of-(?P<total>\d{5,})'
+  r'(?P<after>\.tfrecord)?'
+)
+_USUAL = 'train|training|val|valid|validation|dev|eval|test|testing'
+_PREFIXED = re.compile(rf'(?!(?:{_USUAL})[-_.])(?P<prefix>.+[-_.])(?P<split>{_USUAL})')
+# Shards of other formats, such as those of TensorFlow's checkpoints and of ArrayRecord.
+_OTHERS = re.compile(r'\.(data|index|array_record|riegeli|recordio|parquet|arrow|csv|json)$')
 _OPEN_FILES = 64
 _CHUNK = 1 << 20
 
@@ -42,32 +55,92 @@ def encode(payload: bytes) -> bytes:
 
 
 def shard_files(folder: str | epath.Path, split: str) -> list[str]:
-  """Returns the names of the shards of a split, in order. Raises ValueError naming the missing
-  shards."""
-  names = sorted(p.name for p in epath.Path(folder).glob(f'{split}-*-of-*.tfrecord'))
-  matches = [m for m in map(_SHARD.fullmatch, names) if m and m['split'] == split]
+  """Returns the names of the shards of a split, in order.
+
+  Raises ValueError for missing shards, for shards of two series, and for shards whose names are of
+  two forms.
+  """
+  series = _series(folder)
+  matches = series.get(split) or series.get(_with_prefix(folder, series).get(split, ''), [])
   if not matches:
     raise ValueError(
-      f'no {split}-?????-of-?????.tfrecord in {folder}; splits there: {splits(folder) or "none"}'
+      f'no {" or ".join(shard_name(split, "?????", "?????", form) for form in FORMS)} in {folder}; '
+      f'splits there: {splits(folder) or "none"}'
+    )
+  forms = {_form_of(m): m[0] for m in matches}
+  if len(forms) > 1:
+    raise ValueError(
+      f'{folder}: shards of {split} have names of {len(forms)} forms '
+      f'({", ".join(forms[form] for form in sorted(forms))}): delete or move those of one form, so '
+      'that no clip counts twice'
     )
   totals = sorted({int(m['total']) for m in matches})
   if len(totals) > 1:
     raise ValueError(
       f'{folder}: shards of {split} belong to series of {totals}: delete those of the wrong one'
     )
-  missing = sorted(set(range(totals[0])) - {int(m['number']) for m in matches})
+  by_number = {int(m['number']): m[0] for m in matches}
+  missing = sorted(set(range(totals[0])) - set(by_number))
   if missing:
-    first = ', '.join(f'{split}-{i:05}-of-{totals[0]:05}.tfrecord' for i in missing[:5])
+    (form,), stem = forms, matches[0]['split']
+    first = ', '.join(shard_name(stem, i, totals[0], form) for i in missing[:5])
     raise ValueError(
       f'{folder}: {len(missing)} of {totals[0]} shards of {split} are missing: {first}'
     )
-  return [m[0] for m in matches]
+  if beyond := sorted(set(by_number) - set(range(totals[0]))):
+    raise ValueError(
+      f'{epath.Path(folder) / by_number[beyond[0]]}: shards count from 0, so that there is no '
+      f'number {beyond[0]} of {totals[0]}: rename the shards of {split} or write them again'
+    )
+  return [by_number[i] for i in sorted(by_number)]
 
 
 def splits(folder: str | epath.Path) -> list[str]:
-  """Returns the names of the splits that have shards in the folder, sorted."""
-  matches = (_SHARD.fullmatch(p.name) for p in epath.Path(folder).glob('*.tfrecord'))
-  return sorted({m['split'] for m in matches if m})
+  """Returns the names of the splits that have shards in the folder, sorted.
+
+  A name of the dataset before that of the split (kinetics-train, kinetics-val) is left out where
+  all shards have the same one, and the rest is a usual name of a split.
+  """
+  series = _series(folder)
+  return sorted(_with_prefix(folder, series) or series)
+
+
+def all_shards(folder: str | epath.Path) -> list[epath.Path]:
+  """Returns the paths of all shards in the folder."""
+  return [epath.Path(folder) / m[0] for matches in _series(folder).values() for m in matches]
+
+
+def shard_name(split: str, number: int | str, total: int | str, form: str = 'vjax') -> str:
+  """Returns the name of a shard in one of FORMS."""
+  number, total = (f'{n:05}' if isinstance(n, int) else n for n in (number, total))
+  return FORMS[form].format(split=split, number=number, total=total)
+
+
+def _form_of(match: re.Match[str]) -> str:
+  """Returns the one of FORMS that a shard's name has."""
+  return 'scenic' if match['before'] else 'vjax' if match['after'] else 'dmvr'
+
+
+def _series(folder: str | epath.Path) -> dict[str, list[re.Match[str]]]:
+  """Returns the shards in a folder, in order of their names, by what their names begin with."""
+  series: dict[str, list[re.Match[str]]] = {}
+  for name in sorted(p.name for p in epath.Path(folder).glob('*-of-*')):
+    match = _SHARD.fullmatch(name)
+    if match and not (match['before'] and match['after']) and not _OTHERS.search(match['split']):
+      series.setdefault(match['split'], []).append(match)
+  return series
+
+
+def _with_prefix(folder: str | epath.Path, series: dict[str, list]) -> dict[str, str]:
+  """Returns {split: name with the dataset's before it}; nothing where that is not certain.
+
+  An index of the whole name is of a dataset whose splits are called so.
+  """
+  found = [_PREFIXED.fullmatch(name) for name in series]
+  known = [m for m in found if m]
+  certain = len(known) == len(found) and len({m['prefix'] for m in known}) == 1
+  indexed = any((epath.Path(folder) / f'{name}.index.npz').exists() for name in series)
+  return {m['split']: m[0] for m in known} if certain and not indexed else {}
 
 
 def payloads(file: epath.Path) -> Iterator[tuple[int, bytes, int]]:

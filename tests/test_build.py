@@ -1,0 +1,116 @@
+"""What an experiment makes of the splits that the data have, and of videos in several of them."""
+
+import logging
+
+import pytest
+
+from tests.data import foreign
+from tests.experiments import shrunk
+from vjax import build, checkpoint
+from vjax.config import parse
+from vjax.data import index as index_lib
+from vjax.data import overlap
+from vjax.data.split import open_split
+from vjax.types import DatasetSpec
+
+VIEWS = dict(name='views', num_clips=1, num_crops=1, batch_size=4)
+
+
+def records(*numbers: int) -> list[bytes]:
+  """A clip a number, of two classes; its name and frames tell the number."""
+  return [foreign.record(n, n % 2, 'ab'[n % 2], clip__media_id=[f'v{n}']) for n in numbers]
+
+
+def data(root, **splits: list[bytes]) -> str:
+  """A folder `mine` of these splits; returns its parent."""
+  for split, payloads in splits.items():
+    foreign.write(root / 'mine', f'{split}-00000-of-00001', payloads)
+  index_lib.main([f'--folder={root / "mine"}'])
+  return str(root)
+
+
+def config(**evals):
+  changed = shrunk('r2plus1d_k400', **{'data.name': 'custom', 'data.folder': 'mine'})
+  changed['clip'] |= {'num_frames': 4, 'crop_size': 16, 'short_side': 16}
+  changed['evals'] = {name: {**VIEWS, **entry} for name, entry in evals.items()}
+  return parse(changed)
+
+
+def splits_of(root, **entry) -> dict[str, str]:
+  return build._with_splits(config(test=entry), root, 'train')['test'].splits
+
+
+@pytest.mark.parametrize('asked, there', [('val', 'test'), ('test', 'validation'), ('val', 'val')])
+def test_evaluations_read_the_split_that_there_is(tmp_path, caplog, asked, there):
+  caplog.set_level(logging.INFO)
+  root = data(tmp_path, train=records(0, 1), **{there: records(2, 3)})
+  assert splits_of(root, split=asked) == {'split': there}
+  said = f"mine has no split '{asked}', so that its '{there}' is evaluated"
+  assert (said in caplog.text) == (asked != there)
+
+
+def test_splits_that_are_not_certain_are_refused(tmp_path):
+  root = data(tmp_path, train=records(0, 1), validation=records(2), test=records(3))
+  words = 'which of validation, test is meant is not certain: set --config.evals.test.split=SPLIT'
+  with pytest.raises(ValueError, match=f"config.evals.test.split: split 'val' is not in .*{words}"):
+    splits_of(root, split='val')
+  assert splits_of(root, split='other') == {'split': 'other'}  # opening it tells that it is missing
+  probe = {'name': 'probe', 'train_split': 'validation', 'test_split': 'val'}
+  assert splits_of(root, **probe)['test_split'] == 'test'  # never what the probe is trained on
+
+
+def test_training_takes_no_other_split(tmp_path):
+  root = data(tmp_path, validation=records(0, 1))
+  with pytest.raises(ValueError, match="split 'train' is not in .*mine; it has: validation"):
+    build.experiment(config(test={'split': 'val'}).plain, root)
+
+
+def overlaps(root, leak=False, **evals):
+  changed = config(**evals).plain
+  changed['init']['leak'] = leak
+  return build.experiment(changed, root)
+
+
+def test_videos_that_training_and_evaluation_share(tmp_path, caplog):
+  again = foreign.record(1, 1, 'b', clip__media_id=['other name'])
+  root = data(tmp_path, train=records(0, 1, 2), val=[again, *records(2, 3)], test=records(0, 1))
+  overlaps(root, val={'split': 'val'})
+  words = 'evals.val.split=val: 2 of 3 videos of .*mine are among those trained on'
+  assert len([r for r in caplog.records if 'are among those' in r.message]) == 1
+  assert caplog.text.count('(split train of ') == 1 and 'by name or frames: other name, v2' in (
+    caplog.text
+  )
+  with pytest.raises(
+    ValueError, match='test: 2 of 2 videos .*: v0, v1. No number .*init.leak=True'
+  ):
+    overlaps(root, test={'split': 'test'})
+  assert words.split(':')[0] in caplog.text
+  overlaps(root, leak=True, test={'split': 'test'})
+  caplog.clear()
+  overlaps(root, train={'split': 'train'})  # its name says so
+  assert 'among those' not in caplog.text
+
+
+def test_videos_that_the_weights_were_trained_on(tmp_path, caplog, monkeypatch):
+  root = data(tmp_path, train=records(0, 1, 2), val=records(3, 4), test=records(2, 3))
+  other = data(tmp_path / 'other', train=records(5, 6), val=records(0, 1), test=records(2, 7))
+  before = overlaps(root, val={'split': 'val'})
+  (tmp_path / 'run').mkdir()
+  checkpoint.write_json(tmp_path / 'run' / 'meta.json', before.meta)
+
+  def start(leak=False, **entry):
+    changed = config(test=entry).plain
+    changed['init'] |= {'path': str(tmp_path / 'run'), 'leak': leak}
+    return build.experiment(changed, other)
+
+  start(split='test')
+  assert 'test: 1 videos of 2 of' in caplog.text.replace('split=', '') and 'v2, ...' in caplog.text
+  with pytest.raises(ValueError, match='val: 2 videos of 2 .*trained on .*init.leak=True'):
+    start(split='val')
+  after = start(split='val', leak=True)
+  assert len(before.meta['trained_videos']) == 1 and len(after.meta['trained_videos']) == 2
+  monkeypatch.setattr(overlap, '_MOST', 1)  # a sample: one of the three
+  source = open_split(root, DatasetSpec(name='mine', num_classes=0), 'train')
+  sketch = overlap.sketch(source)
+  rows, told = overlap.sketched_rows(sketch, source)
+  assert 1 <= len(rows) == told < 3
