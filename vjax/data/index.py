@@ -27,6 +27,7 @@ from vjax import files
 from vjax.data import labels as labels_lib
 from vjax.data import manifest as manifests
 from vjax.data import sequence_example, tfrecord
+from vjax.data.class_list import read_classes
 from vjax.data.manifest import Manifest
 
 TABLE = np.dtype(
