@@ -14,8 +14,9 @@ import pytest
 
 from configs import common
 from tests.experiments import shrunk
-from vjax import build, built_in_data, checkpoint, main, registry
+from vjax import build, built_in_data, checkpoint, checks, main, registry
 from vjax.config import ClipConfig, InitConfig, parse, plain
+from vjax.data import specs
 
 CONFIGS = sorted(
   p.stem
@@ -61,7 +62,7 @@ TRACED = [(n, a) for n in CONFIGS for a in ('', 'tiny', *ARGS.get(n, ()))]
 )
 def test_config_builds_and_traces(name, arg):
   config = plain(importlib.import_module(f'configs.{name}').get_config(arg))
-  spec = build.dataset(config)
+  spec = specs.dataset(config)
   registry.find('objectives', config['objective']['name'])
   assert callable(build.objective(config).loss)
   model = build.model(config, spec.num_classes or 7)
@@ -250,14 +251,14 @@ def test_weights_that_saw_the_test_set_are_refused(tmp_path):
     with pytest.raises(
       ValueError, match='trained on k700, which has test videos of k400(.|\n)*config.init.leak=True'
     ):
-      build.check_leaks(init, k400)
-    assert 'k700' in build.check_leaks(dataclasses.replace(init, leak=True), k400)
-    assert 'k700' in build.check_leaks(init, registry.find('data.datasets', 'ssv2').SPEC)
-  assert build.check_leaks(weights(config=on('k600'), trained_on=['k600']), k400) == ['k600']
+      checks.check_leaks(init, k400)
+    assert 'k700' in checks.check_leaks(dataclasses.replace(init, leak=True), k400)
+    assert 'k700' in checks.check_leaks(init, registry.find('data.datasets', 'ssv2').SPEC)
+  assert checks.check_leaks(weights(config=on('k600'), trained_on=['k600']), k400) == ['k600']
   assert (
-    build.check_leaks(weights(config=on('k700', optim=False)), k400) == []
+    checks.check_leaks(weights(config=on('k700', optim=False)), k400) == []
   )  # a probe trains nothing
-  assert build.check_leaks(InitConfig(), k400) == []
+  assert checks.check_leaks(InitConfig(), k400) == []
   tuned = parse(importlib.import_module('configs.mae_finetune_k400').get_config(''))
   assert build.describe(tuned, (), ['k600'], '')['trained_on'] == ['k600', 'k400']
 

@@ -19,7 +19,7 @@ FLOORS = {
   'evaluate': 6,
   'inference': 5,
   **dict.fromkeys(['build', 'convert', 'guards'], 4),  # whole models of what lies below
-  'factory': 3.5,  # models with their heads
+  **dict.fromkeys(['factory', 'checks'], 3.5),  # models with their heads; checks of whole configs
   'train_step': 3,
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'cost', 'checkpoint', 'lock'], 3),
   **dict.fromkeys(['data', 'layers', 'optim', 'metrics', 'preprocess', 'figures', 'inflate'], 2),

@@ -2,8 +2,6 @@
 schema."""
 
 import inspect
-import logging
-import operator
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,18 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from vjax import checkpoint, cost, factory, inflate, optim, preprocess, registry, tree
+from vjax import checkpoint, checks, cost, factory, inflate, optim, preprocess, registry, tree
 from vjax.config import (
-  CLIP_KEYS,
   SCHEMA,
-  AugmentConfig,
   ClipConfig,
   Config,
   DataConfig,
-  DatasetConfig,
   EvalConfig,
   InitConfig,
   TrainConfig,
@@ -34,9 +28,10 @@ from vjax.config import (
   parameters,
   parse,
 )  # fmt: skip
+from vjax.data.specs import dataset, frame_size, one_dataset, spec_of
 from vjax.layers import position, sts
 from vjax.train_step import Update
-from vjax.types import Batch, DatasetSpec, Evaluation, Objective, VideoModel
+from vjax.types import Batch, DatasetSpec, Objective, VideoModel
 
 
 @dataclass(frozen=True)
@@ -262,32 +257,6 @@ def _video(clip: ClipConfig) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
 
 
-def dataset(config: Any) -> DatasetSpec:
-  """Returns the facts of the dataset that is trained on, its folder and label space included."""
-  config = parse(config)
-  return _spec(config, next(iter(config.datasets)))
-
-
-def _spec(config: Config, alias: str) -> DatasetSpec:
-  """Facts of a dataset by its alias in config.datasets, or by the name of its file."""
-  if alias not in config.datasets:
-    if alias not in registry.names('data.datasets'):
-      raise ValueError(
-        f'dataset {alias!r} is neither an alias in config.datasets ({", ".join(config.datasets)}) '
-        f'nor in vjax/data/datasets ({", ".join(registry.names("data.datasets"))})'
-      )
-    return registry.find('data.datasets', alias).SPEC
-  entry = config.datasets[alias]
-  spec = registry.find('data.datasets', entry.name).SPEC
-  given = {name: getattr(entry, name) for name in ('folder', 'label_space')}
-  spec = replace(spec, **{name: value for name, value in given.items() if value})
-  if not (spec.folder or spec.num_classes):
-    raise ValueError(
-      f'config.data.name is {entry.name!r}, a folder of your own: name it in config.data.folder'
-    )
-  return spec
-
-
 def default_data_dir() -> str:
   """$VJAX_DATA, else 'data'."""
   return os.environ.get('VJAX_DATA') or 'data'
@@ -299,23 +268,12 @@ def check(config: Any) -> None:
   config = parse(config)
   trained, spec = one_dataset(config), dataset(config)
   classes = spec.num_classes or 2
-  _check_evals(config)
+  checks.check_evals(config)
   net, chosen = model(config, classes), objective(config)
-  _check_clips(config, net, trained.clip)
+  checks.check_clips(config, net, trained.clip)
   optimizer(config, net, clips_per_epoch=10**6)  # epochs of some length
   if config.optim:
     _trace(chosen, net, trained.clip, classes, many=bool(chosen.settings.get('multi_label')))
-
-
-def one_dataset(config: Config) -> DatasetConfig:
-  """Returns the entry of config.datasets that is trained on. Raises ValueError for several."""
-  if len(config.datasets) > 1:
-    raise ValueError(
-      f'config.datasets has {len(config.datasets)} entries ({", ".join(config.datasets)}), but '
-      'training mixes no datasets yet: leave one, and evaluate on others by config.evals.X.dataset'
-    )
-  (trained,) = config.datasets.values()
-  return trained
 
 
 def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Experiment:
@@ -333,7 +291,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   config = parse(config)
   trained = one_dataset(config)
   clip, data, spec = trained.clip, config.data, dataset(config)
-  _check_evals(config)
+  checks.check_evals(config)
   source = open_split(
     data_dir,
     spec,
@@ -345,20 +303,20 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
 
   def open_test(entry: EvalConfig, split: str) -> tuple[DatasetSpec, Split]:
-    test = _spec(config, entry.dataset) if entry.dataset else spec
+    test = spec_of(config, entry.dataset) if entry.dataset else spec
     return test, open_split(data_dir, test, split, classes=source.classes)
 
-  config = replace(config, evals=_with_splits(config, data_dir, trained.split))
-  _check_labels(config, source, open_test)
-  _check_overlaps(config, source, trained.split, open_test)
-  videos = _check_weights(config, source, trained.split, open_test)
+  config = replace(config, evals=checks.with_splits(config, data_dir, trained.split))
+  checks.check_labels(config, source, open_test)
+  checks.check_overlaps(config, source, trained.split, open_test)
+  videos = checks.check_weights(config, source, trained.split, open_test)
   net = model(config, len(source.classes))
-  _check_clips(config, net, clip)
+  checks.check_clips(config, net, clip)
   tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
   profile = config.train.profile
   if profile and profile[0] > total:
     raise ValueError(f'config.train.profile is {profile}, but the training has {total} steps')
-  trained_on = check_leaks(config.init, spec)
+  trained_on = checks.check_leaks(config.init, spec)
   epoch_steps = source.num_clips / (data.batch_size * clip.num_repeats)
 
   def train_batches(start_step: int) -> Iterator[Batch]:
@@ -401,14 +359,6 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   )
 
 
-def frame_size(augment: AugmentConfig, entry: EvalConfig | None) -> tuple[int, int] | None:
-  """Returns the (height, width) that test frames are scaled to whatever their aspect, None where
-  they keep it. Papers that ignore the aspect in training do in testing; entry: None = training's
-  clips."""
-  fixed = augment.crop == 'fixed' and not (entry and entry.own_size)
-  return augment.size if fixed else None
-
-
 def _classes_of_init(config: Config) -> tuple[str, ...]:
   """Class names of the weights that the training starts from, where it takes their head too."""
   init = config.init
@@ -439,321 +389,6 @@ def _trace(
     return objective(net, params, stats, batch, jax.random.key(0), train=False)[0]
 
   return cost.count(forward, params, variables, {**batch, 'video': video})
-
-
-def _check_clips(config: Config, net: VideoModel, clip: ClipConfig) -> None:
-  """Raises ValueError for clips of training or evaluations that the model cannot take. The model is
-  made for config.clip; nothing is computed."""
-  shape = lambda c, crop: (c.num_frames, *crop)
-  made_for = shape(config.clip, (config.clip.crop_size,) * 2)
-  wanted = {'datasets': shape(clip, (clip.crop_size,) * 2)}
-  for name, entry in config.evals.items():
-    if not isinstance(entry.clip.crop_size, str):
-      wanted[f'evals.{name}'] = shape(entry.clip, entry.clip.crop)
-  trace = lambda size: jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-  variables = None
-  for where, size in wanted.items():
-    if size == made_for:
-      continue
-    if variables is None:
-      init = partial(net.init, train=False)
-      variables = jax.eval_shape(init, jax.random.key(0), trace(made_for))
-    try:
-      features = partial(net.apply, train=False, method='features')
-      jax.eval_shape(features, variables, trace(size))
-    except Exception as error:  # flax and jax raise many kinds for shapes that do not fit
-      raise ValueError(
-        f'config.{where}: the model is made for clips of {made_for} (frames, height, width) and '
-        f'cannot take {size}: {str(error).splitlines()[0]}. Set crop_size and num_frames of this '
-        'entry alone, or those of config.clip and of the model with them'
-      ) from error
-
-
-def _with_splits(config: Config, data_dir: str, trained: str) -> dict[str, EvalConfig]:
-  """Returns config.evals with the splits that the data have: 'test' or 'validation' for 'val', say.
-
-  What is trained on, by the run or by a probe, is never chosen so. trained: split of the run.
-  """
-  from vjax.data.index import UnknownSplitError
-  from vjax.data.split import evaluation_split
-
-  evals = {}
-  for name, entry in config.evals.items():
-    spec = _spec(config, entry.dataset) if entry.dataset else dataset(config)
-    splits = dict(entry.splits)
-    for key, split in entry.splits.items():
-      if key == 'train_split':
-        continue
-      taken = [splits.get('train_split', ''), *([] if entry.dataset else [trained])]
-      try:
-        splits[key] = evaluation_split(data_dir, spec, split, taken)
-      except UnknownSplitError as error:
-        raise ValueError(
-          f'config.evals.{name}.{key}: {error}: set --config.evals.{name}.{key}=SPLIT'
-        ) from error
-      if splits[key] != split:
-        logging.info(
-          'config.evals.%s: %s has no split %r, so that its %r is evaluated (--config.evals.%s.%s '
-          'names another)',
-          name, spec.folder or spec.name, split, splits[key], name, key,
-        )  # fmt: skip
-    evals[name] = replace(entry, splits=splits)
-  return evals
-
-
-def _check_overlaps(config: Config, source: Any, trained: str, open_test: Callable) -> None:
-  """Compares the videos of every evaluation with those that are trained on, by the run or by a
-  probe: a warning where some are among them.
-
-  Evaluations of the very split that is trained on are left alone: their name says so.
-
-  Raises ValueError where all of them are, unless config.init.leak is set.
-  """
-  for name, entry in config.evals.items():
-    seen = [(trained, source)] if config.optim else []
-    if 'train_split' in entry.splits:
-      split = entry.splits['train_split']
-      seen.append((split, open_test(entry, split)[1]))
-    for key, split in entry.splits.items():
-      if key != 'train_split':
-        test = open_test(entry, split)[1]
-        for known, records in seen:
-          if (known, records.index.folder) != (split, test.index.folder):
-            where = f'config.evals.{name}.{key}={split}'
-            _check_overlap(where, test, known, records, config.init.leak)
-
-
-def _check_overlap(where: str, test: Any, known: str, records: Any, leak: bool) -> None:
-  """Warns of videos of a test split that are among `records`, which are trained on. Raises
-  ValueError where all of them are and `leak` does not allow that."""
-  from vjax.data import overlap
-
-  rows = overlap.shared_rows(records, test)
-  if not len(rows):
-    return
-  examples = ', '.join(test.name_of(int(row)) for row in rows[:3])
-  text = (
-    f'{where}: {len(rows)} of {test.num_clips} videos of {test.index.folder} are among those '
-    f'trained on (split {known} of {records.index.folder}), by name or frames: {examples}'
-    f'{", ..." if len(rows) > 3 else ""}'
-  )
-  if len(rows) == test.num_clips and not leak:
-    raise ValueError(
-      f'{text}. No number on them would mean anything: evaluate other videos (python -m '
-      'data_prep.write --holdout=0.1 sets some of a folder apart), or set '
-      '--config.init.leak=True and never report it'
-    )
-  logging.warning('%s', text)
-
-
-def _check_weights(config: Config, source: Any, trained: str, open_test: Callable) -> list[Any]:
-  """Compares the videos of every evaluation with those that the weights of config.init were trained
-  on, as far as their meta.json tells: a warning where some are among them.
-
-  Evaluations of the very split that is trained on are left alone: their name says so.
-
-  Returns:
-    Sketches (see vjax.data.overlap) of what those weights, and those of this run, are trained on.
-
-  Raises ValueError where all of them are, unless config.init.leak is set.
-  """
-  from vjax.data import overlap
-
-  meta = checkpoint.read_meta(config.init.path) if config.init.path else {}
-  before = list(meta.get('trained_videos', []))
-  for name, entry in config.evals.items():
-    for key, split in entry.splits.items() if before else ():
-      test = open_test(entry, split)[1]
-      if key == 'train_split' or (split, test.index.folder) == (trained, source.index.folder):
-        continue
-      for sketch in before:
-        rows, told = overlap.sketched_rows(sketch, test)
-        if not len(rows):
-          continue
-        sample = '' if told == test.num_clips else f' (in a sample of {told})'
-        text = (
-          f'config.evals.{name}.{key}={split}: {len(rows)} videos of {test.num_clips}{sample} of '
-          f'{test.index.folder} are among those that config.init.path={config.init.path!r} was '
-          f'trained on ({sketch["folder"]}): {test.name_of(int(rows[0]))}, ...'
-        )
-        if len(rows) == told == test.num_clips and not config.init.leak:
-          raise ValueError(
-            f'{text} No number on them would mean anything: start from other weights, or set '
-            '--config.init.leak=True and never report it'
-          )
-        logging.warning('%s', text)
-  now = [overlap.sketch(source)] if config.optim else []
-  return [*(sketch for sketch in before if sketch not in now), *now]
-
-
-def _check_labels(config: Config, source: Any, open_test: Callable) -> None:
-  """Raises ValueError, before hours are spent, where objective or evaluations need labels that the
-  data lacks.
-
-  Args:
-    config: whole.
-    source: the training split.
-    open_test: opens a split for an entry of config.evals; raises where it is missing.
-  """
-  many, where = source.labels == 'multi_label', source.index.folder
-  if registry.find('objectives', config.objective.name).OBJECTIVE.needs_labels and config.optim:
-    if not source.classes or not (source.index.label[source.rows] >= 0).any():
-      raise ValueError(
-        f'{where} has no labels: config.objective.name={config.objective.name} needs them; '
-        'pre-train with mae instead'
-      )
-    if many and not config.objective.settings.get('multi_label', False):
-      raise ValueError(
-        f'{where}: clips have several labels by manifest.json, and a softmax over classes would '
-        'train on no such thing: set --config.objective.multi_label=True'
-      )
-  for name, entry in config.evals.items():
-    evaluation = registry.find('evals', entry.name).EVALUATION
-    for split in entry.splits.values():
-      found = open_test(entry, split)[1]
-      here = found.index.folder
-      _warn_of_missing_classes(name, split, found)
-      if config.train.keep_best.startswith(f'{name}/'):
-        _check_keep_best(config, found.labels)
-      several = entry.settings.get('multi_label')
-      if several is not None and several != (found.labels == 'multi_label'):
-        raise ValueError(
-          f'config.evals.{name}.multi_label is {several}, but the clips of {here} have '
-          f'{"several labels" if found.labels == "multi_label" else "one label each"} by its '
-          'manifest: leave it open'
-        )
-      if evaluation.needs_classes and tuple(found.classes) != tuple(source.classes):
-        raise ValueError(
-          f'config.evals.{name}: its classes ({len(found.classes)}: {_some(found.classes)}) are '
-          f'others than those trained ({len(source.classes)}: {_some(source.classes)}): evaluate '
-          f"this dataset by an entry with name='probe'"
-        )
-      alone = entry.settings.get('save_predictions', False)
-      if evaluation.needs_labels and not (found.index.label[found.rows] >= 0).any() and not alone:
-        remedy = (
-          f'set --config.evals.{name}.save_predictions=True to keep predictions alone'
-          if 'save_predictions' in parameters(evaluation.run)
-          else 'leave it out, or give the clips labels'
-        )
-        raise ValueError(
-          f'config.evals.{name} needs labels, and split {split!r} of {here} has none: {remedy}'
-        )
-
-
-def _warn_of_missing_classes(name: str, split: str, found: Any) -> None:
-  labels = found.index.label[found.rows]
-  present = len(np.unique(labels[labels >= 0]))
-  if found.labels == 'single_label' and 0 < present < len(found.classes):
-    logging.warning(
-      'config.evals.%s: split %r has clips of %d of %d classes (%d clips): its numbers say nothing '
-      'of the others',
-      name, split, present, len(found.classes), len(labels),
-    )  # fmt: skip
-
-
-def _some(names: tuple[str, ...]) -> str:
-  return ', '.join([*names[:3], *(['...'] if len(names) > 3 else [])])
-
-
-def _check_evals(config: Config) -> None:
-  """Raises ValueError for clips and evaluations whose settings do not fit, whatever the data
-  hold."""
-  trained = one_dataset(config)
-  augment, crop = trained.augment, trained.clip.crop_size
-  most = {'fixed': min(augment.size), 'jitter': augment.short_side[0]}.get(augment.crop, crop)
-  if crop > most:
-    key = {'fixed': 'size', 'jitter': 'short_side'}[augment.crop]
-    raise ValueError(
-      f'config.clip.crop_size is {crop}, more than config.augment.{key}={getattr(augment, key)}, '
-      'to which frames are scaled: make that larger, or the crop smaller'
-    )
-  _check_keep_best(config)
-  for name, entry in config.evals.items():
-    size = frame_size(trained.augment, entry)
-    _check_settings(name, entry, registry.find('evals', entry.name).EVALUATION, size)
-
-
-def _check_keep_best(config: Config, labels: str = '') -> None:
-  """Raises ValueError where config.train.keep_best names no number of an evaluation, or nothing is
-  evaluated before the last step. labels: kind of labels that the data have, '' = unknown."""
-  best = config.train.keep_best
-  if not best:
-    return
-  name, _, metric = best.rpartition('/')
-  if name not in config.evals:
-    raise ValueError(
-      f'config.train.keep_best is {best!r}; it must be EVALUATION/METRIC, the evaluation one of '
-      f'config.evals: {", ".join(config.evals) or "there is none"}'
-    )
-  evaluation = registry.find('evals', config.evals[name].name).EVALUATION
-  one, several = evaluation.metrics, evaluation.multi_label_metrics
-  known = {'single_label': one, 'multi_label': several or one}.get(labels, one + several)
-  known = tuple(number for number in dict.fromkeys(known) if number != 'count')
-  if known and metric not in known:
-    raise ValueError(
-      f'config.train.keep_best is {best!r}; config.evals.{name} reports {", ".join(known)}'
-    )
-  if not config.train.eval_epochs:
-    raise ValueError(
-      f'config.train.keep_best is {best!r}, but train.eval_epochs is 0 (evaluated at the end '
-      'only): '
-      'set --config.train.eval_epochs=1, say, or the best checkpoint is the last'
-    )
-
-
-def _check_settings(
-  name: str, entry: EvalConfig, evaluation: Evaluation, size: tuple[int, int] | None
-) -> None:
-  """Raises ValueError for settings that the evaluation does not take. size: see `frame_size`."""
-  from vjax.data import sampling
-
-  known = [key.replace('batches', 'split') for key in parameters(evaluation.run)][1:]
-  given = {**entry.splits, **entry.settings}
-  check_names([*known, *CLIP_KEYS, 'dataset', 'batch_size'], given, f'evals.{name}')
-  check_settings(f'evals.{name}', entry.settings, evaluation.run)
-  lacking = [key for key in known if key.endswith('split') and key not in given]
-  if lacking:
-    raise ValueError(f'config.evals.{name} lacks {", ".join(lacking)}')
-  clip = entry.clip
-  if clip.num_crops not in (1, 3):
-    raise ValueError(
-      f'config.evals.{name}.num_crops is {clip.num_crops}; it must be 1 (center) or 3 (along the '
-      'long side)'
-    )
-  if size and not isinstance(clip.crop_size, str) and any(map(operator.gt, clip.crop, size)):
-    raise ValueError(
-      f'config.evals.{name}: crop_size {clip.crop_size} is more than config.augment.size={size}, '
-      f'to which frames are scaled: set --config.evals.{name}.short_side={max(clip.crop)} or more'
-    )
-  if not size and not isinstance(clip.crop_size, str) and max(clip.crop) > clip.short_side:
-    raise ValueError(
-      f'config.evals.{name}: crop_size {clip.crop_size} is more than short_side {clip.short_side}, '
-      f'to which frames are scaled: set --config.evals.{name}.short_side={max(clip.crop)} or more'
-    )
-  try:
-    sampling.rule(clip.sampling)
-    if evaluation.check:
-      evaluation.check(entry.settings)
-  except ValueError as error:
-    raise ValueError(f'config.evals.{name}: {error}') from error
-
-
-def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:
-  """Names of the datasets that the weights of config.init were trained on, those before their own
-  init included. Raises ValueError where one has test videos of `spec` among its training videos."""
-  meta = checkpoint.read_meta(init.path) if init.path else {}
-  names = list(meta['trained_on']) if 'trained_on' in meta else []
-  if 'config' in meta and meta['config']['data']['name'] not in names and meta['config']['optim']:
-    names.append(meta['config']['data']['name'])
-  for name in names:
-    known = name in registry.names('data.datasets')
-    if known and spec.name in registry.find('data.datasets', name).SPEC.leaks and not init.leak:
-      raise ValueError(
-        f'config.init.path is {init.path!r}, trained on {name}, which has test videos of '
-        f'{spec.name} among its training videos: no number on {spec.name} would mean anything. '
-        'Start from other weights, or set config.init.leak=True and never report it'
-      )
-  return names
 
 
 def describe(

@@ -10,12 +10,13 @@ import jax
 
 from data_prep import synthetic
 from vjax import build, files
+from vjax.data import specs
 
 
 def render_if_missing(config: Any, data_dir: str) -> None:
   """Renders `motions` under `data_dir` if the config is of that dataset and it is not there yet; in
   a pod the first host does, and the others wait."""
-  spec = build.dataset(config)
+  spec = specs.dataset(config)
   folder = Path(data_dir, spec.folder or spec.name)
   if folder.name != 'motions' or files.is_remote(data_dir):
     return

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from vjax import build, inference
+from vjax import inference
 from vjax.config import ViewsConfig
 from vjax.data import pipeline, video_file
+from vjax.data.specs import frame_size
 from vjax.evals.views import averaged
 
 
@@ -45,7 +46,7 @@ class Predictor:
       )
     entry = next((entry for entry in config.evals.values() if entry.name == 'views'), None)
     self.clip = entry.clip if entry else ViewsConfig(**vars(config.clip))
-    self.size = build.frame_size(config.augment, entry)
+    self.size = frame_size(config.augment, entry)
     self.average = entry.settings.get('average', 'probabilities') if entry else 'probabilities'
     # By the labels of the data, as in evaluations; older runs say only what they were trained with.
     trained = bool(config.objective.settings.get('multi_label', False))
@@ -92,7 +93,7 @@ class Predictor:
 
 
 def views(path: str, clip: ViewsConfig, size: tuple[int, int] | None) -> np.ndarray:
-  """Returns the test views (V, T, H, W, 3) uint8 of a video file. size: see `build.frame_size`.
+  """Returns the test views (V, T, H, W, 3) uint8 of a video file. size: see `frame_size`.
 
   The file is decoded twice, for the number of its frames and for the frames of the views: memory
   does not grow with its length. Raises ValueError where the file cannot be decoded.

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjax import build, figures, files, inference, predict, preprocess
+from vjax import figures, files, inference, predict, preprocess
 from vjax.config import ViewsConfig
+from vjax.data.specs import frame_size
 from vjax.types import Features
 
 STEPS = 32  # of the integral of a heat map
@@ -81,7 +82,7 @@ def heatmap(
 
 def _middle_clip(model: inference.InferenceModel, path: str) -> np.ndarray:
   """The center view (1, T, H, W, 3) uint8 of a video file."""
-  size = build.frame_size(model.config.augment, None)
+  size = frame_size(model.config.augment, None)
   return predict.views(path, ViewsConfig(**vars(model.config.clip)), size)
 
 

@@ -52,7 +52,7 @@ def filled(net: VideoModel, crop: int, widen: str):
   tensors = _table.split_qkv({name: sines(name, x.shape) for name, x in names.items()})
   found = {}
   for name, array in tensors.items():
-    matched, here = _table._rename(name, rows)
+    matched, here = _table.rename(name, rows)
     assert matched, name
     found[here] = _table._transpose(here, array, {5: (2, 3, 4, 1, 0), 2: (1, 0)})
   assert set(found) == set(zeros) and all(found[name].shape == x.shape for name, x in zeros.items())

@@ -1,0 +1,53 @@
+"""Facts of the datasets that a config names."""
+
+from dataclasses import replace
+from typing import Any
+
+from vjax import registry
+from vjax.config import AugmentConfig, Config, DatasetConfig, EvalConfig, parse
+from vjax.types import DatasetSpec
+
+
+def one_dataset(config: Config) -> DatasetConfig:
+  """Returns the entry of config.datasets that is trained on. Raises ValueError for several."""
+  if len(config.datasets) > 1:
+    raise ValueError(
+      f'config.datasets has {len(config.datasets)} entries ({", ".join(config.datasets)}), but '
+      'training mixes no datasets yet: leave one, and evaluate on others by config.evals.X.dataset'
+    )
+  (trained,) = config.datasets.values()
+  return trained
+
+
+def dataset(config: Any) -> DatasetSpec:
+  """Returns the facts of the dataset that is trained on, its folder and label space included."""
+  config = parse(config)
+  return spec_of(config, next(iter(config.datasets)))
+
+
+def spec_of(config: Config, alias: str) -> DatasetSpec:
+  """Facts of a dataset by its alias in config.datasets, or by the name of its file."""
+  if alias not in config.datasets:
+    if alias not in registry.names('data.datasets'):
+      raise ValueError(
+        f'dataset {alias!r} is neither an alias in config.datasets ({", ".join(config.datasets)}) '
+        f'nor in vjax/data/datasets ({", ".join(registry.names("data.datasets"))})'
+      )
+    return registry.find('data.datasets', alias).SPEC
+  entry = config.datasets[alias]
+  spec = registry.find('data.datasets', entry.name).SPEC
+  given = {name: getattr(entry, name) for name in ('folder', 'label_space')}
+  spec = replace(spec, **{name: value for name, value in given.items() if value})
+  if not (spec.folder or spec.num_classes):
+    raise ValueError(
+      f'config.data.name is {entry.name!r}, a folder of your own: name it in config.data.folder'
+    )
+  return spec
+
+
+def frame_size(augment: AugmentConfig, entry: EvalConfig | None) -> tuple[int, int] | None:
+  """Returns the (height, width) that test frames are scaled to whatever their aspect, None where
+  they keep it. Papers that ignore the aspect in training do in testing; entry: None = training's
+  clips."""
+  fixed = augment.crop == 'fixed' and not (entry and entry.own_size)
+  return augment.size if fixed else None
