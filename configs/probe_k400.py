@@ -5,6 +5,7 @@ regression.  Ghadiyaram et al. (CVPR 2019), section 4 ("fc-only"): 10 clips of e
 Expected: R(2+1)D-34, 8 frames, pre-trained on 65M hashtagged videos: top-1 73.0.
 Command:  python -m vjax.main --config=configs/probe_k400.py:init=CHECKPOINT
           python -m vjax.main --config=configs/probe_k400.py:init=runs/mae_k400_tiny,tiny
+          python -m vjax.main --config=configs/probe_k400.py:init=CHECKPOINT,data=FOLDER
 Without init an untrained network of `variant` is probed, as the baseline for every such number.
 Nothing is trained: model, clip and normalization are the checkpoint's own, and only the evaluation
 runs.
@@ -16,6 +17,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import common, mae_k400
+from vjax import registry
 from vjax.config import SCHEMA, complete, plain, translate
 
 
@@ -23,9 +25,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """Returns the config.
 
   Axes: init = workdir or converted checkpoint; variant = untrained ViT to probe instead; clips =
-  views in time; tiny.
+  views in time; data = another dataset, or a folder of your own under data_dir; tiny.
   """
-  arg = common.parse_arg(arg, init='', variant='L', clips=10)
+  arg = common.parse_arg(arg, init='', variant='L', clips=10, data='')
   config = ConfigDict(plain(mae_k400.get_config(f'variant={arg.variant}' + ',tiny' * arg.tiny)))
   if arg.init:
     saved = _saved(arg.init)
@@ -36,6 +38,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ):  # replaced as a whole: another network has other settings
       config[name] = saved[name]
     config.data.update({name: tuple(saved['data'][name]) for name in ('mean', 'std')})
+  if arg.data in registry.names('data.datasets') and arg.data != 'custom':
+    config.data.name = arg.data
+  elif arg.data:
+    config.data.update(name='custom', folder=arg.data)
   config.head = dict(name='linear')
   config.objective = dict(name='classify')
   config.optim = {}

@@ -1,6 +1,7 @@
 """The steps of a new user: a folder of own videos -> records -> training -> labels for a new
 video."""
 
+import json
 import resource
 import shutil
 import types
@@ -43,6 +44,26 @@ def run(data_dir, tmp_path_factory):
   exp = build.experiment(config, str(root / 'data'))
   result = train.run(exp, str(root / 'run'))
   return root, exp, result
+
+
+def test_notebooks_take_features_of_a_folder_of_ones_own(run):
+  """By converted weights too, whose classes are others; 'test' is the split that is held out."""
+  root, exp, _ = run
+  found = evaluate.load(str(root / 'run'), str(root / 'data'), data='mine')
+  assert found.exp.classes == exp.classes
+  batch = next(found.batches('test'))
+  assert batch['valid'].sum() == 3
+  assert found.model.features(batch['video'])[:3].shape == (3, 1, 32)
+  meta = json.loads((root / 'run' / 'meta.json').read_text())
+  meta['config']['data'] |= {'name': '', 'folder': ''}  # as of converted weights
+  shutil.copytree(root / 'run' / 'checkpoints', root / 'converted' / 'checkpoints')
+  (root / 'converted' / 'meta.json').write_text(json.dumps(meta))
+  with pytest.raises(ValueError, match='converted weights, which belong to no dataset'):
+    evaluate.load(str(root / 'converted'), str(root / 'data'))
+  again = evaluate.load(str(root / 'converted'), str(root / 'data'), data='mine')
+  np.testing.assert_array_equal(
+    again.model.features(batch['video'])[:3], found.model.features(batch['video'])[:3]
+  )
 
 
 def test_trained_on_own_folder(run):

@@ -286,7 +286,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   datasets, labels that objective or evaluations need and lack, and clips that do not fit the model.
   """
   from vjax.data import pipeline
-  from vjax.data.split import Split, open_split
+  from vjax.data.split import Split, evaluation_split, open_split
 
   config = parse(config)
   trained = one_dataset(config)
@@ -304,7 +304,9 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
 
   def open_test(entry: EvalConfig, split: str) -> tuple[DatasetSpec, Split]:
     test = spec_of(config, entry.dataset) if entry.dataset else spec
-    return test, open_split(data_dir, test, split, classes=source.classes)
+    taken = () if entry.dataset else (trained.split,)
+    name = split if split in taken else evaluation_split(data_dir, test, split, taken)
+    return test, open_split(data_dir, test, name, classes=source.classes)
 
   config = replace(config, evals=checks.with_splits(config, data_dir, trained.split))
   checks.check_labels(config, source, open_test)

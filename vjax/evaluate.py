@@ -126,11 +126,37 @@ class Evaluator:
     logging.info('%s: logits of %d videos in %s', name, len(found.video_id), path)
 
 
-def load(workdir: str, data_dir: str) -> Evaluator:
-  """Returns the newest checkpoint of a run with its own config and data, for notebooks."""
+def load(workdir: str, data_dir: str, *, data: str = '') -> Evaluator:
+  """Returns the newest checkpoint of a run with its own config and data, for notebooks.
+
+  Args:
+    workdir: of a run, or a folder written by `python -m vjax.convert`.
+    data_dir: folder of prepared datasets.
+    data: another dataset of vjax/data/datasets, or a folder of your own under data_dir, to take
+      features of; '' = the one that the run was trained on.
+
+  Raises:
+    ValueError: for converted weights without `data`.
+  """
   meta = checkpoint.read_meta(workdir)
+  if data:
+    return _on_other_data(workdir, data_dir, data)
+  if not meta['config']['data']['name']:
+    raise ValueError(
+      f'{workdir} holds converted weights, which belong to no dataset here: name one by data=, or '
+      f'a folder under {data_dir}'
+    )
   exp = build.experiment(meta['config'], data_dir, classes=checkpoint.classes_of(meta))
   return _evaluator(exp, workdir)
+
+
+def _on_other_data(workdir: str, data_dir: str, data: str) -> Evaluator:
+  model = inference.load(workdir)
+  known = data in registry.names('data.datasets') and data != 'custom'
+  names = {'name': data, 'folder': ''} if known else {'name': 'custom', 'folder': data}
+  config = {**model.config.plain, 'evals': {}, 'datasets': {}, 'optim': {}, 'init': {}}
+  config['data'] = {**config['data'], **names, 'split': 'train', 'videos_per_class': None}
+  return Evaluator(build.experiment(config, data_dir), model)
 
 
 def newest(exp: Experiment, workdir: str) -> dict[str, Any]:

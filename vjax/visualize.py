@@ -20,6 +20,7 @@ import numpy as np
 from vjax import figures, files, inference, predict, preprocess
 from vjax.config import ViewsConfig
 from vjax.data.specs import frame_size
+from vjax.layers import mask
 from vjax.types import Features
 
 STEPS = 32  # of the integral of a heat map
@@ -30,7 +31,7 @@ def reconstruct(model: inference.InferenceModel, path: str, ratios: list[float])
 
   Three rows for each ratio of removed tokens, that of the training where `ratios` is empty.
   (Feichtenhofer et al. 2022, figures 2 and 7.) Raises ValueError where the run is no masked
-  autoencoder.
+  autoencoder, or two ratios remove the same number of tokens, as those of whole frames may.
   """
   if model.objective.reconstruct is None:
     name = model.config.objective.name
@@ -38,9 +39,16 @@ def reconstruct(model: inference.InferenceModel, path: str, ratios: list[float])
       f'the run was trained with objective {name!r}: only masked autoencoders (mae) reconstruct'
     )
   clip, rows, oracle = _middle_clip(model, path), {}, True
-  for ratio in ratios or [None]:
-    (parts,), ratio, oracle = model.reconstructions(clip, ratio)
-    rows[ratio] = list(parts)
+  kind, grid = model.objective.setting('kind'), model.model.backbone.grid(clip.shape[1:4])
+  for ratio in ratios or [model.objective.setting('ratio')]:
+    share = mask.removed_share(grid, ratio, kind)
+    if share in rows:
+      raise ValueError(
+        f'--ratios {" ".join(map(str, ratios))}: masks of kind {kind!r} over {grid} tokens remove '
+        f'the same share, {share:.0%}, for two of them: give ratios further apart'
+      )
+    (parts,), _, oracle = model.reconstructions(clip, ratio)
+    rows[share] = list(parts)
   return figures.reconstruction_sheet(rows, model.mean, model.std, oracle)
 
 

@@ -116,3 +116,9 @@ def test_random_is_uniform():
 def test_unknown_kind():
   with pytest.raises(ValueError, match='must be one of random, tube'):
     make(keys(), GRID, 0.9, 'cube')
+
+
+def test_kinds_of_whole_slots_remove_other_shares_than_asked():
+  grid = (2, 3, 3)
+  assert masks.removed_share(grid, 0.25, 'frame') == masks.removed_share(grid, 0.9, 'frame') == 0.5
+  assert masks.removed_share(grid, 0.5, 'random') == 0.5

@@ -60,6 +60,13 @@ def make(keys: Array, grid: Grid, ratio: float, kind: str) -> Mask:
   return from_noise(jax.vmap(draw)(keys).reshape(len(keys), math.prod(grid)), keep)
 
 
+def removed_share(grid: Grid, ratio: float, kind: str) -> float:
+  """Returns the share of the tokens of a grid that a mask removes. It is not `ratio` itself where a
+  kind removes whole slots or places."""
+  keep = KINDS[kind](grid, ratio)[1]
+  return 1 - keep / math.prod(grid)
+
+
 def _ranks(noise: Array) -> Int[Array, '...']:
   return jnp.argsort(
     jnp.argsort(noise, axis=-1), axis=-1
