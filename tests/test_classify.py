@@ -155,6 +155,7 @@ class Count(Backbone):
     return jnp.tile(jnp.stack([tokens, 0.0])[None], (len(features.tokens), 1))
 
 
+@pytest.mark.slow
 def test_training_hides_tokens_and_evaluation_does_not():
   model = VideoModel(
     vit.Backbone(width=32, depth=1, heads=2, frames=4, crop=16, patch=(2, 4, 4)), Count()

@@ -36,11 +36,12 @@ def loaded(golden, weights, dtype):
   return model, variables, jnp.asarray(video, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name, ratio, normalize',
   [
     ('mae_pretrain_base_patch16', 0.9, True),
-    pytest.param('mae_pretrain_base_patch16_pix_joint', 0.75, False, marks=pytest.mark.slow),
+    ('mae_pretrain_base_patch16_pix_joint', 0.75, False),
   ],
 )
 def test_fixture_pretrain(name, ratio, normalize):

@@ -115,7 +115,8 @@ LAYOUTS['all at once'] = (2, 4, 2)
 @pytest.mark.parametrize(
   ('name', 'layouts'),
   [
-    ('mae_finetune_k400', ['all at once']),  # with mixing of neighboring clips
+    # With mixing of neighboring clips.
+    pytest.param('mae_finetune_k400', ['all at once'], marks=pytest.mark.slow),
     # The trainer knows no network: each layout by itself is tried with one, BatchNorm's groups with
     # all at once.
     pytest.param('mae_k400', ['eight devices', 'fsdp', 'accumulated'], marks=pytest.mark.slow),
@@ -184,6 +185,7 @@ def test_golden_step(data_dir):
   np.testing.assert_allclose([*found, norm], [1.7302055, 1.7322797, 33.34425], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_not_finite_stops_and_names_the_clips(data_dir, tmp_path):
   config = shrunk(
     'mae_finetune_k400',

@@ -85,6 +85,7 @@ def test_files_of_videos_of_one_name():
   assert visualize._file_names(videos) == names
 
 
+@pytest.mark.slow
 def test_heat_of_a_video_and_unknown_labels(runs, tmp_path, capsys):
   root, video = runs
   assert (

@@ -416,6 +416,7 @@ def test_without_the_switch_the_last_good_checkpoint_is_good(kind, experiment, t
   train.run(experiment, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_nothing_saved_yet_is_said(experiment, tmp_path):
   with pytest.raises(FloatingPointError, match='at step 1, on clips .*there is no checkpoint yet'):
     train.run(broken(experiment, {1: 'loss'}), str(tmp_path))

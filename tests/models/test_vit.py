@@ -286,6 +286,7 @@ def test_relative_positions_of_the_specification():
         np.testing.assert_allclose(y[token, :4], values, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_with_new_relative_positions_is_what_it_was():
   make = lambda **more: vit.Backbone(
     width=32, depth=2, heads=2, frames=4, crop=32, patch=(2, 8, 8), **more
