@@ -80,8 +80,9 @@ def _start(
     state, progress = checkpoints.restore(target)
     if int(state.step) > exp.total_steps:
       raise ValueError(
-        f'the run is at step {int(state.step)}, beyond optim.total_steps={exp.total_steps}: set '
-        'that to the steps it shall have, or use another --workdir'
+        f'the run is at step {int(state.step)}, beyond the end of the training at step '
+        f'{exp.total_steps}: make it longer (config.optim.total_steps, total_epochs or '
+        'total_clips), or use another --workdir'
       )
     logging.info('resuming after step %d', int(state.step))
     return state, Interval(progress['sums']), Totals(**progress['totals'])

@@ -176,7 +176,10 @@ def test_a_full_disk_under_every_writer(what, experiment, unbroken, tmp_path, mo
   else:
     real = os.fsync
     monkeypatch.setattr(
-      os, 'fsync', lambda f: real(f) if next(calls) < 1 else (_ for _ in ()).throw(full)
+      # The first two are those of the lock and of meta.json.
+      os,
+      'fsync',
+      lambda f: real(f) if next(calls) < 2 else (_ for _ in ()).throw(full),
     )
   with pytest.raises(OSError, match=f'cannot write to {tmp_path}: No space left on device'):
     train.run(experiment, str(tmp_path))
