@@ -47,8 +47,8 @@ def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int
   given = [name for name in names if settings.get(name) is not None]
   if len(given) != 1:
     raise ValueError(
-      f'{prefix} duration is given by {given or "nothing"}: give exactly one of {", ".join(names)}, '
-      'and leave the others open (=None)'
+      f'{prefix} duration is given by {given or "nothing"}: give exactly one of '
+      f'{", ".join(names)}, and leave the others open (=None)'
     )
   value = settings[given[0]]
   if not 0 <= value < math.inf:
