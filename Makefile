@@ -19,14 +19,14 @@ demo: $(VENV)/.data
 # (the fixture `optimized`).
 test test-all test-times: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 test-all: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
 
 test-times: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow' --durations=40 --durations-min=1
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow --durations=40 --durations-min=5
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow' --durations=40 --durations-min=1
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow --durations=40 --durations-min=5
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -49,3 +49,17 @@ def data_dir(tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('data')
   synthetic.prepare(str(folder / 'motions'), 60, 36, seed=0)
   return folder
+
+
+# The costliest files begin first, so that no core waits for one of them at the end.
+COSTLY = (
+  'test_train', 'test_processes', 'test_kills', 'test_demo', 'test_disks', 'test_gpu_benchmark',
+  'test_checkpoints', 'test_mvit', 'test_motion4', 'test_zoo', 'test_evaluate', 'test_visualize',
+  'test_predict', 'test_resnet', 'test_vit', 'test_mae_golden', 'test_ibm', 'test_conv',
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+  """Sorts files by cost, and keeps the order within each."""
+  place = {name: number for number, name in enumerate(COSTLY)}
+  items.sort(key=lambda item: place.get(item.path.stem, len(COSTLY)))

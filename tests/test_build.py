@@ -6,7 +6,7 @@ import pytest
 
 from tests.data import foreign
 from tests.experiments import shrunk
-from vjax import build, checkpoint
+from vjax import build, checkpoint, checks
 from vjax.config import parse
 from vjax.data import index as index_lib
 from vjax.data import overlap
@@ -37,7 +37,7 @@ def config(**evals):
 
 
 def splits_of(root, **entry) -> dict[str, str]:
-  return build._with_splits(config(test=entry), root, 'train')['test'].splits
+  return checks.with_splits(config(test=entry), root, 'train')['test'].splits
 
 
 @pytest.mark.parametrize('asked, there', [('val', 'test'), ('test', 'validation'), ('val', 'val')])

@@ -141,7 +141,7 @@ def load(workdir: str, data_dir: str, *, data: str = '') -> Evaluator:
   meta = checkpoint.read_meta(workdir)
   if data:
     return _on_other_data(workdir, data_dir, data)
-  if not meta['config']['data']['name']:
+  if not meta['config'].get('data', {}).get('name', 'its own'):
     raise ValueError(
       f'{workdir} holds converted weights, which belong to no dataset here: name one by data=, or '
       f'a folder under {data_dir}'
