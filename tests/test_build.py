@@ -1,4 +1,4 @@
-"""What an experiment makes of the splits that the data have, and of videos in several of them."""
+"""Splits that evaluations read, and videos that several splits share."""
 
 import logging
 

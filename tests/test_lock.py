@@ -20,6 +20,13 @@ def test_a_workdir_is_held_by_one_run(tmp_path):
     assert (tmp_path / lock.NAME).exists()
 
 
+def test_of_two_that_start_together_one_has_the_workdir(tmp_path, monkeypatch):
+  with lock.WorkdirLock(str(tmp_path)), monkeypatch.context() as late:
+    late.setattr(lock.WorkdirLock, '_read', lambda self: None)  # looked before the other wrote
+    with pytest.raises(ValueError, match='taken by another run at the same time'):
+      lock.WorkdirLock(str(tmp_path))
+
+
 @pytest.mark.parametrize(
   'owner',
   [

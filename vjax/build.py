@@ -5,7 +5,7 @@ import inspect
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from typing import Any
 
@@ -302,11 +302,15 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   )
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
 
-  def open_test(entry: EvalConfig, split: str) -> tuple[DatasetSpec, Split]:
-    test = spec_of(config, entry.dataset) if entry.dataset else spec
-    taken = () if entry.dataset else (trained.split,)
+  @cache  # the checks below ask for the same splits
+  def open_named(alias: str, split: str) -> tuple[DatasetSpec, Split]:
+    test = spec_of(config, alias) if alias else spec
+    taken = () if alias else (trained.split,)
     name = split if split in taken else evaluation_split(data_dir, test, split, taken)
     return test, open_split(data_dir, test, name, classes=source.classes)
+
+  def open_test(entry: EvalConfig, split: str) -> tuple[DatasetSpec, Split]:
+    return open_named(entry.dataset, split)
 
   config = replace(config, evals=checks.with_splits(config, data_dir, trained.split))
   checks.check_labels(config, source, open_test)

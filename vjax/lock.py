@@ -72,11 +72,27 @@ class WorkdirLock:
       logging.warning('%s: %s left it without a word; taken over', workdir, who)
     self._mine['since'] = time.strftime('%Y-%m-%d %H:%M:%S %z')  # for people
     with writing(workdir):
-      self._write()
+      claimed = there is not None or self._claim()
+      if claimed:
+        self._write()
+    if not claimed:
+      raise ValueError(f'{workdir} was taken by another run at the same time: give another')
     if files.is_remote(self._file):
       time.sleep(1)  # another one may have written at the same time: the last one has it
     if (self._read() or {}).get('token') != self._mine['token']:
       raise ValueError(f'{workdir} was taken by another run at the same time: give another')
+
+  def _claim(self) -> bool:
+    """Makes the file where there is none, and returns whether this process is the one that did. An
+    object store cannot tell."""
+    if files.is_remote(self._file):
+      return True
+    self._file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+      return False
+    return True
 
   def _alive(self, there: dict[str, Any], patience_s: float) -> bool:
     if there.get('host') == self._mine['host']:

@@ -143,7 +143,7 @@ def test_a_classifier_of_several_layers(plain):
 
 @pytest.mark.parametrize('headless', [False, True])
 def test_a_backbone_without_classifier(headless, plain):
-  """Whether the weights have none or it is left out."""
+  """Weights that have none, and weights whose classifier is left out."""
   tensors = plain if headless else {n: x for n, x in plain.items() if not n.startswith('fc.')}
   found = read(tensors, headless=headless)
   assert found.headless and found.model.head.num_classes == 1
