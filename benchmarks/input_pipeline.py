@@ -26,8 +26,8 @@ from vjax.config import AugmentConfig, ClipConfig
 from vjax.data import image, pipeline
 from vjax.data.index import write_index
 from vjax.data.manifest import write_scanned
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 SETTINGS = {
   '16x4, 224 px, random resized crop': (

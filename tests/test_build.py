@@ -10,8 +10,8 @@ from vjax import build, checkpoint, checks
 from vjax.config import parse
 from vjax.data import index as index_lib
 from vjax.data import overlap
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 VIEWS = dict(name='views', num_clips=1, num_crops=1, batch_size=4)
 

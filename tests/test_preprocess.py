@@ -13,8 +13,8 @@ from tests.experiments import shrunk
 from vjax import build, preprocess, sharding, train_step
 from vjax.config import AugmentConfig, ClipConfig
 from vjax.data import pipeline
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
 CLIP = ClipConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')

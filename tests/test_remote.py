@@ -18,8 +18,8 @@ from vjax import build, evaluate, files, train
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline
 from vjax.data.index import open_index
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
 CLIP = ViewsConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')

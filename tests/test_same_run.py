@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vjax import checkpoint
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 CONFIG = {
   'model': {'name': 'vit_tiny', 'depth': 2}, 'head': {'name': 'linear'},

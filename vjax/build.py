@@ -28,10 +28,10 @@ from vjax.config import (
   parameters,
   parse,
 )  # fmt: skip
-from vjax.data.specs import dataset, frame_size, one_dataset, spec_of
+from vjax.data.specs import DatasetSpec, dataset, frame_size, one_dataset, spec_of
 from vjax.layers import position, sts
 from vjax.train_step import Update
-from vjax.types import Batch, DatasetSpec, Objective, VideoModel
+from vjax.types import Batch, Objective, VideoModel
 
 
 @dataclass(frozen=True)
@@ -327,12 +327,14 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
 
   def train_batches(start_step: int) -> Iterator[Batch]:
     settings = dict(batch=data.batch_size, seed=config.seed, start_step=start_step)
+    settings |= dict(workers=data.workers)
     return pipeline.train_batches(source, spec, clip, trained.augment, **settings, **hosts)
 
   def eval_batches(entry: EvalConfig, split: str, batch: int) -> Iterator[Batch]:
     test_spec, test = open_test(entry, split)
     size = frame_size(trained.augment, entry)
-    return pipeline.eval_batches(test, test_spec, entry.clip, batch=batch, size=size, **hosts)
+    make = partial(pipeline.eval_batches, size=size, workers=data.workers)
+    return make(test, test_spec, entry.clip, batch=batch, **hosts)
 
   def video_names(entry: EvalConfig, split: str, ids: Any) -> list[str]:
     test = open_test(entry, split)[1]

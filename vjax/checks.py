@@ -22,8 +22,8 @@ from vjax.config import (
   check_settings,
   parameters,
 )
-from vjax.data.specs import dataset, frame_size, one_dataset, spec_of
-from vjax.types import DatasetSpec, Evaluation, VideoModel
+from vjax.data.specs import DatasetSpec, dataset, frame_size, one_dataset, spec_of
+from vjax.types import Evaluation, VideoModel
 
 
 def check_clips(config: Config, net: VideoModel, clip: ClipConfig) -> None:

@@ -165,6 +165,9 @@ class DataConfig:
     folder: under --data_dir, in place of the dataset's own.
     videos_per_class: train on so many videos of each class, or, below 1, on this share, chosen by
       seed.
+    workers: processes of each host that read and decode videos; 0 = none beside the training's own.
+      By default one for every core but one, and none where that would not pay. Batches do not
+      depend on it.
   """
 
   name: str
@@ -174,9 +177,12 @@ class DataConfig:
   std: tuple[float, float, float]
   folder: str = ''
   videos_per_class: float | None = None
+  workers: int | None = None
 
   def __post_init__(self):
     check_whole('data', 'batch_size', self.batch_size, 1)
+    if self.workers is not None:
+      check_whole('data', 'workers', self.workers, 0)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from vjax import inference
 from vjax.config import ViewsConfig
-from vjax.data import pipeline, video_file
+from vjax.data import clips, video_file
 from vjax.data.specs import frame_size
 from vjax.evals.views import averaged
 
@@ -78,9 +78,9 @@ class Predictor:
     yield first, last, self._of_frames(frames, starts)
 
   def _of_frames(self, frames: list[np.ndarray], starts: list[float]) -> np.ndarray:
-    orders = pipeline.test_orders(len(frames), _rate(starts), self.clip)
+    orders = clips.test_orders(len(frames), _rate(starts), self.clip)
     chosen = (frames[t] for t in np.unique(orders))
-    return self._of_views(pipeline.test_views(chosen, orders, self.clip, self.size))
+    return self._of_views(clips.test_views(chosen, orders, self.clip, self.size))
 
   def _of_views(self, found: np.ndarray) -> np.ndarray:
     n, parts = self.batch_size, []
@@ -100,7 +100,7 @@ def views(path: str, clip: ViewsConfig, size: tuple[int, int] | None) -> np.ndar
   """
   try:
     times = video_file.frame_times(path)
-    orders = pipeline.test_orders(len(times), _rate(times), clip)
+    orders = clips.test_orders(len(times), _rate(times), clip)
     frames = video_file.read_frames(
       path,
       short_side=_short_side(clip),
@@ -108,7 +108,7 @@ def views(path: str, clip: ViewsConfig, size: tuple[int, int] | None) -> np.ndar
       only=set(np.unique(orders).tolist()),
     )
     shown = (frame for _, _, frame in frames)
-    return pipeline.test_views(shown, orders, clip, size)
+    return clips.test_views(shown, orders, clip, size)
   except video_file.VideoError as error:
     raise ValueError(f'{path}: {error}') from error
 

@@ -9,10 +9,10 @@ import pytest
 from tests.data import foreign, make
 from vjax import files
 from vjax.config import ViewsConfig
+from vjax.data import clips, tfrecord
 from vjax.data import index as index_lib
-from vjax.data import pipeline, tfrecord
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='set', num_classes=0, labels='')
 
@@ -214,7 +214,7 @@ def test_frame_rates_that_records_lack(tmp_path, capsys, caplog):
   clip = ViewsConfig(
     num_frames=16, frame_stride=4, crop_size=16, short_side=16, sampling='linspace'
   )
-  frames = lambda source, row: pipeline.test_orders(20, source.read(row).frame_rate, clip)[0]
+  frames = lambda source, row: clips.test_orders(20, source.read(row).frame_rate, clip)[0]
   index(folder)
   line = '1 of 2 records of train, 0 of 1 records of val have no image/frame_rate: 30 frames per '
   assert line in capsys.readouterr().out

@@ -11,8 +11,8 @@ from data_prep.shards import Settings
 from tests.data import make
 from tests.data_prep.films import write_video
 from vjax.data import manifest
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 SCANNED_1 = """{"format": "vjax-1", "name": "toy", "classes": ["class 0", "class 1", "class 2",
 "class 3"], "labels": "one", "views": {"even": ["even 0", "even 1"]}, "settings": {},

@@ -11,9 +11,9 @@ import pytest
 
 from tests.data import make
 from vjax.config import AugmentConfig, ViewsConfig
-from vjax.data import image, pipeline, tfrecord
+from vjax.data import clips, image, pipeline, tfrecord
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
 CLIP = ViewsConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')
@@ -116,6 +116,14 @@ def test_repeats(data_dir, window):
   assert (green[:, 0] != green[:, 1]).any()  # crops differ in either case
 
 
+def clip_of(source, clip):
+  """The clips of record 0 in epoch 0."""
+  maker = clips.TrainClips(source, SPEC.flip, clip, PLAIN, 0)
+  out = {name: np.zeros(shape, kind) for name, (kind, shape) in maker.arrays.items()}
+  maker.render(maker.read(0, 0), 0, 0, out)
+  return out['video']
+
+
 def test_only_used_frames_are_read_and_decoded(data_dir, monkeypatch):
   """Of 10 frames each: 4 for a clip; for four clips of the same video those that any of them shows,
   once."""
@@ -128,16 +136,14 @@ def test_only_used_frames_are_read_and_decoded(data_dir, monkeypatch):
     tfrecord, 'read_ranges', lambda *args: read.append(sum(args[2])) or pread(*args)
   )
   source = open_split(data_dir, SPEC, 'train')
-  video, *_ = pipeline._train_maker(source, SPEC, CLIP, PLAIN, 0)(0, 0)
+  video = clip_of(source, CLIP)
   assert (
     video.shape == (1, 4, 16, 16, 3)
     and len(decoded) == 4
     and sum(read) < 0.6 * source.index.length[0]
   )
   decoded.clear()
-  video, *_ = pipeline._train_maker(
-    source, SPEC, dataclasses.replace(CLIP, num_repeats=4), PLAIN, 0
-  )(0, 0)
+  video = clip_of(source, dataclasses.replace(CLIP, num_repeats=4))
   assert video.shape == (4, 4, 16, 16, 3) and 4 < len(decoded) == len(set(decoded)) <= 10
 
 

@@ -9,8 +9,8 @@ import pytest
 from tests.data.test_foreign import read_only
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 CLIP = ViewsConfig(
   num_frames=1, frame_stride=1, crop_size=16, short_side=20, sampling='consecutive'

@@ -14,8 +14,8 @@ from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline, sequence_example, tfrecord
 from vjax.data.index import write_index
 from vjax.data.manifest import write_scanned
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='set', num_classes=0)
 MANY = dataclasses.replace(SPEC, labels='multi_label')

@@ -22,7 +22,7 @@ _FREE = ('model.drop_path', 'model.remat', 'model.norm.group_size', 'model.norm.
 # Settings without which the numbers of an evaluation are the same.
 _NOT_EVALUATED = (
   'optim.', 'init.', 'objective.mix', 'objective.cutmix', 'objective.label_smoothing',
-  'data.batch_size', 'data.videos_per_class', 'train.log_steps', 'train.save_steps',
+  'data.batch_size', 'data.videos_per_class', 'data.workers', 'train.log_steps', 'train.save_steps',
   'train.eval_epochs', 'train.keep', 'train.grad_accumulation', 'train.fsdp', 'train.remat',
   'train.skip_nonfinite', 'train.profile', 'train.ema_decay', 'clip.num_repeats', 'head.dropout',
   *_FREE,
@@ -73,6 +73,7 @@ def check_continues(
     ValueError: for another model, other pixels or clips, or other classes.
   """
   changed = _checked(meta, now, workdir, 'continues', labeled)
+  changed.pop('data.workers', None)  # batches do not depend on it
   for key, (old, new) in changed.items():
     logging.warning('config.%s was %s in this run, and is %s from now on', key, old, new)
 

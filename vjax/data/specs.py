@@ -1,11 +1,37 @@
 """Facts of the datasets that a config names."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vjax import registry
 from vjax.config import AugmentConfig, Config, DatasetConfig, EvalConfig, parse
-from vjax.types import DatasetSpec
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+  """Facts of a dataset that its records do not carry.
+
+  Attributes:
+    name: of its file.
+    num_classes: 0 = whatever the manifest says.
+    labels: 'single_label', 'multi_label' or 'boxes', '' = whatever the manifest says.
+    flip: whether a mirrored clip keeps its label.
+    splits: that there are.
+    folder: under --data_dir, where it is not `name`.
+    label_space: which labels, where records carry several, '' = the first.
+    leaks: datasets whose test videos are among its training videos.
+    prepare: command that makes the records, for the error where they are missing.
+  """
+
+  name: str
+  num_classes: int
+  labels: str = 'single_label'
+  flip: bool = True
+  splits: tuple[str, ...] = ('train', 'val')
+  folder: str = ''
+  label_space: str = ''
+  leaks: tuple[str, ...] = ()
+  prepare: str = ''
 
 
 def one_dataset(config: Config) -> DatasetConfig:

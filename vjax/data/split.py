@@ -20,7 +20,7 @@ from vjax.data import index as index_lib
 from vjax.data import labels as labels_lib
 from vjax.data.index import Index
 from vjax.data.manifest import Manifest
-from vjax.types import DatasetSpec
+from vjax.data.specs import DatasetSpec
 
 HELD_OUT = ('val', 'validation', 'valid', 'test')  # names of splits that are evaluated
 

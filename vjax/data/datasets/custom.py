@@ -1,7 +1,7 @@
 """A user's own videos. The config names the folder: dataclasses.replace(SPEC, folder='mine'). The
 manifest has the classes, and whether a clip has one label or several."""
 
-from vjax.types import DatasetSpec
+from vjax.data.specs import DatasetSpec
 
 SPEC = DatasetSpec(
   name='custom',

@@ -1,6 +1,6 @@
 """Kinetics-600: human actions, one label, clips of 10 s from YouTube."""
 
-from vjax.types import DatasetSpec
+from vjax.data.specs import DatasetSpec
 
 SPEC = DatasetSpec(
   name='k600',

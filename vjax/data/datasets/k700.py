@@ -1,7 +1,7 @@
 """Kinetics-700: human actions, one label, clips of 10 s from YouTube. 13.9k of its training videos
 are in the test set of Kinetics-400 (Feichtenhofer et al. 2022, appendix B)."""
 
-from vjax.types import DatasetSpec
+from vjax.data.specs import DatasetSpec
 
 SPEC = DatasetSpec(
   name='k700',

@@ -1,7 +1,7 @@
 """The built-in dataset, labeled by motion: pairs that differ in the order of frames only. Left and
 right are labels."""
 
-from vjax.types import DatasetSpec
+from vjax.data.specs import DatasetSpec
 
 SPEC = DatasetSpec(
   name='motions',

@@ -1,6 +1,6 @@
 """The built-in dataset, labeled by verb and noun: motion and appearance together."""
 
-from vjax.types import DatasetSpec
+from vjax.data.specs import DatasetSpec
 
 SPEC = DatasetSpec(
   name='motions_action',

@@ -1,6 +1,6 @@
 """The built-in dataset, labeled by appearance: shape and texture, which one frame shows."""
 
-from vjax.types import DatasetSpec
+from vjax.data.specs import DatasetSpec
 
 SPEC = DatasetSpec(
   name='motions_appearance',

@@ -1,7 +1,7 @@
 """Something-Something v2: 174 actions on objects, named by templates. Never mirrored: left and
 right are in the labels."""
 
-from vjax.types import DatasetSpec
+from vjax.data.specs import DatasetSpec
 
 SPEC = DatasetSpec(
   name='ssv2',

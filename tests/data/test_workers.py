@@ -1,0 +1,217 @@
+"""Worker processes: the same batches for any number of them, errors that name the record, nothing
+left behind."""
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.data import make
+from tests.data.test_pipeline import CLIP, PLAIN, SPEC, same
+from vjax.config import AugmentConfig
+from vjax.data import clips, pipeline, tfrecord, workers
+from vjax.data.split import open_split
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  root = tmp_path_factory.mktemp('data')
+  make.dataset(root / 'toy')
+  return str(root)
+
+
+def batches(data_dir, count, *, augment=PLAIN, clip=CLIP, **settings):
+  """An iterator of training batches by so many workers."""
+  settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1, **settings}
+  source = open_split(data_dir, SPEC, 'train')
+  return pipeline.train_batches(source, SPEC, clip, augment, workers=count, **settings)
+
+
+def children():
+  """Process numbers of this process' children that live."""
+  found = set()
+  for stat in pathlib.Path('/proc').glob('[0-9]*/stat'):
+    try:
+      state, parent = stat.read_text().rpartition(')')[2].split()[:2]
+    except OSError:  # it ended
+      continue
+    if int(parent) == os.getpid() and state != 'Z':
+      found.add(int(stat.parent.name))
+  return found
+
+
+def gone(processes, seconds=10):
+  """Whether all these processes end within so many seconds."""
+  end = time.monotonic() + seconds
+  while time.monotonic() < end:
+    alive = [p for p in processes if pathlib.Path(f'/proc/{p}').exists()]
+    alive = [p for p in alive if 'Z' not in pathlib.Path(f'/proc/{p}/stat').read_text().split()[2]]
+    if not alive:
+      return True
+    time.sleep(0.05)
+  return False
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(data_dir):
+  settings = {
+    'augment': AugmentConfig(rand_augment=2, random_erasing=1.0, color_jitter=(0.4, 0.4, 0.4)),
+    'clip': dataclasses.replace(CLIP, num_repeats=2),
+  }
+  alone, three = (batches(data_dir, count, **settings) for count in (0, 3))
+  kept = list(itertools.islice(alone, 8))  # all are held: beyond the third, memory is copied
+  for a, b in zip(kept, list(itertools.islice(three, 8))):
+    same(a, b)
+  resumed = batches(data_dir, 2, start_step=6, **settings)
+  for a, b in zip(kept[6:], resumed):
+    same(a, b)
+
+
+def test_memory_is_used_again_once_nothing_refers_to_it(data_dir):
+  made = batches(data_dir, 1)
+  first = next(made)
+  kept, content = first['video'][1:3, 0], first['video'][1:3, 0].copy()
+  address = first['video'].ctypes.data
+  del first
+  seen = {next(made)['video'].ctypes.data for _ in range(12)}
+  np.testing.assert_array_equal(kept, content)  # a view of a view keeps it
+  assert address not in seen and len(seen) <= 4
+  del kept
+  assert address in {next(made)['video'].ctypes.data for _ in range(12)}
+
+
+@pytest.mark.parametrize('hosts', [1, 3])
+@pytest.mark.parametrize('count', [0, 2])
+def test_views_by_workers(data_dir, hosts, count):
+  source = open_split(data_dir, SPEC, 'train')  # 11 clips
+  views = dataclasses.replace(CLIP, num_clips=2, num_crops=3)
+  settings = {'batch': 6, 'hosts': hosts, 'workers': count}
+  parts = [
+    list(pipeline.eval_batches(source, SPEC, views, host=host, **settings)) for host in range(hosts)
+  ]
+  assert [len(part) for part in parts] == [2] * hosts
+  ids = np.concatenate([batch['video_id'] for part in zip(*parts) for batch in part])
+  assert ids.tolist() == [*range(11), -1]
+  maker = clips.EvalClips(source, views)
+  out = {name: np.zeros(shape, kind) for name, (kind, shape) in maker.arrays.items()}
+  maker.render(maker.read(10), 10, 0, out)
+  rows = np.concatenate([batch['video'] for part in zip(*parts) for batch in part])
+  np.testing.assert_array_equal(rows[10], out['video'])
+  assert not rows[11].any()
+
+
+def test_a_damaged_record_is_named_at_its_batch(tmp_path):
+  make.dataset(tmp_path / 'toy')
+  source = open_split(str(tmp_path), SPEC, 'train')
+  path = pathlib.Path(source.index.files[source.index.shard[5]])
+  content = bytearray(path.read_bytes())
+  start = int(source.index.offset[5])
+  content[start + 200 : start + int(source.index.length[5]) - 50] = bytes(
+    int(source.index.length[5]) - 250
+  )
+  path.write_bytes(content)
+  tfrecord.forget()
+  said = []
+  for count in (0, 2):
+    made = batches(str(tmp_path), count, batch=1)
+    whole = []
+    with pytest.raises(ValueError, match='record 5 at byte') as error:
+      whole.extend(batch['label'].tolist() for batch in made)
+    said.append((whole, str(error.value)))
+    with pytest.raises(StopIteration):
+      next(made)
+  assert said[0] == said[1]
+
+
+def test_a_killed_worker_is_one_message_and_leaves_no_other(data_dir):
+  before = children()
+  made = batches(data_dir, 2)
+  next(made)
+  mine = children() - before
+  assert len(mine) == 2
+  os.kill(min(mine), signal.SIGKILL)
+  with pytest.raises(workers.WorkerError, match=r'process \d+\) was killed by SIGKILL at .*record'):
+    for _ in itertools.islice(made, 100):
+      time.sleep(0.02)
+  assert gone(mine)
+
+
+def test_workers_end_with_their_iterator(data_dir):
+  before = children()
+  made = batches(data_dir, 2)
+  next(made)
+  mine = children() - before
+  del made
+  assert len(mine) == 2 and gone(mine)
+
+
+SCRIPT = """
+import os, sys
+from tests.data import test_pipeline as toy
+from vjax.data import pipeline
+from vjax.data.split import open_split
+source = open_split({data_dir!r}, toy.SPEC, 'train')
+batches = pipeline.train_batches(source, toy.SPEC, toy.CLIP, toy.PLAIN, batch=4, seed=7,
+  start_step=0, host=0, hosts=1, workers=2)
+next(batches)
+print(*[p.pid for p in batches.gi_frame.f_locals['made']._pool._processes], flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize('end', ['os._exit(3)', 'os.kill(os.getpid(), 9)', ''])
+def test_workers_die_with_their_parent_however_it_ends(data_dir, end):
+  script = SCRIPT.format(data_dir=data_dir, end=end)
+  done = subprocess.run(
+    [sys.executable, '-c', script], check=False, capture_output=True, text=True, timeout=120
+  )
+  processes = [int(p) for p in done.stdout.split()]
+  assert len(processes) == 2, done.stderr
+  assert gone(processes)
+
+
+def test_workers_need_neither_jax_nor_tensorflow_and_little_time():
+  code = (
+    'import sys, time; begun = time.perf_counter(); import vjax.data.workers, vjax.data.clips; '
+    'assert time.perf_counter() - begun < 4; '
+    "print([m for m in ('jax', 'flax', 'tensorflow', 'grain') if m in sys.modules])"
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], check=True, capture_output=True, text=True, timeout=60
+  )
+  assert done.stdout.strip() == '[]'
+
+
+def test_the_index_is_shared_and_frame_tables_are_mapped(data_dir):
+  source = open_split(data_dir, SPEC, 'train')
+  shared = workers._share(clips.TrainClips(source, True, CLIP, PLAIN, 0))
+  index = workers._shared_maker(shared.memory).split.index
+  assert isinstance(index.table, np.memmap) and index.table.filename == source.index.table.filename
+  for name in ('shard', 'offset', 'length', 'label', 'crc', 'first'):
+    np.testing.assert_array_equal(getattr(index, name), getattr(source.index, name))
+    assert not getattr(index, name).flags.writeable
+  assert np.shares_memory(index.offset, np.frombuffer(shared.memory, np.uint8))
+
+
+def test_the_default_is_by_cores_and_recipe(data_dir, monkeypatch):
+  monkeypatch.setattr(workers, 'usable_cores', lambda: 8)
+  source = open_split(data_dir, SPEC, 'train')
+  maker = clips.TrainClips(source, True, CLIP, PLAIN, 0)
+  assert pipeline._workers(maker, 64) == 0  # small frames
+  monkeypatch.setattr(pipeline, '_SHORT_S', 0.0)
+  assert pipeline._workers(maker, 64) == 7 and pipeline._workers(maker, 2) == 2
+  monkeypatch.setattr(workers, 'usable_cores', lambda: 1)
+  assert pipeline._workers(maker, 64) == 1
+
+
+def test_as_a_dataset_of_tensorflow(data_dir):
+  data = pipeline.as_tf_dataset(lambda: batches(data_dir, 0))
+  for a, b in zip(batches(data_dir, 0), data.take(3)):
+    same(a, {name: value.numpy() for name, value in b.items()})
+  assert data.element_spec['video'].shape == (4, 4, 16, 16, 3)

@@ -1,0 +1,232 @@
+"""Clips of a record: chooses frames, reads and decodes only these, crops them (uint8, on the host's
+CPU). Needs neither JAX nor TensorFlow.
+
+Every random choice is a function of (seed, epoch, record, repeat).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vjax.config import FULL_FRAME, AugmentConfig, ClipConfig, ViewsConfig
+from vjax.data import augment as augments
+from vjax.data import image, sampling
+from vjax.data.split import Record, Split
+
+Arrays = dict[str, tuple[type, tuple[int, ...]]]  # type and shape by name
+
+
+class Frames:
+  """The distinct frames of a record among the frame indices `orders` (clips, T), encoded."""
+
+  def __init__(self, split: Split, row: int, record: Record, orders: np.ndarray):
+    self.record, self._orders, self._needed = record, orders, np.unique(orders)
+    self._jpegs = [record.frame(int(t)) for t in self._needed]
+    self._whole = lambda: split.frame_size(row, self._jpegs)
+    self.size = split.frame_size(row, self._jpegs[:1])
+
+  @property
+  def pixels(self) -> int:
+    """Number of pixels that are decoded."""
+    return len(self._jpegs) * self.size[0] * self.size[1]
+
+  def decoded(
+    self, video: np.ndarray | None = None
+  ) -> Iterator[tuple[np.ndarray, list[tuple[int, int]]]]:
+    """Yields pairs of a frame's pixels and its places [(clip, t), ...].
+
+    The pixels are valid until the next step, which overwrites the same memory. If `video` has
+    frames of their size, they are decoded into the first place in `video` instead.
+    """
+    shape = (*self.size, 3)
+    memory = np.empty(shape, np.uint8)
+    direct = video is not None and video.shape[2:] == shape
+    for t, jpeg in zip(self._needed, self._jpegs):
+      places = list(zip(*np.nonzero(self._orders == t)))
+      pixels = image.decode(jpeg, video[places[0]] if direct else memory)
+      if pixels.shape != shape:
+        self._whole()  # its error names the sizes
+      yield pixels, places
+
+
+@dataclass(frozen=True)
+class TrainClips:
+  """The training clips of a record, `num_repeats` of them.
+
+  Attributes:
+    split: records.
+    flip: whether a mirrored clip keeps its label.
+    clip: sampling.
+    augment: augmentation.
+    seed: of sampling and augmentation.
+  """
+
+  split: Split
+  flip: bool
+  clip: ClipConfig
+  augment: AugmentConfig
+  seed: int
+
+  @property
+  def arrays(self) -> Arrays:
+    """The arrays of one record: video (repeats, T, h, w, 3) and label; with
+    augment.device_frame_size also window, mirror and, if used, color."""
+    repeats, canvas = self.clip.num_repeats, self.augment.device_frame_size
+    frame = canvas or (self.clip.crop_size, self.clip.crop_size)
+    video = np.uint8, (repeats, self.clip.num_frames, *frame, 3)
+    arrays: Arrays = {'video': video, 'label': _label_array(self.split)}
+    if canvas:
+      arrays |= {'window': (np.int32, (repeats, 4)), 'mirror': (np.bool_, (repeats,))}
+      arrays |= {'color': (np.float32, (repeats, 3))} if any(self.augment.color_jitter) else {}
+    return arrays
+
+  def read(self, row: int, epoch: int) -> Frames:
+    """Returns the frames that the clips of an epoch need, encoded."""
+    rule = sampling.rule(self.clip.sampling).train
+    record = self.split.read(row)
+    orders = []
+    for repeat in range(self.clip.num_repeats):
+      time = repeat if self.augment.repeat_window == 'new' else 0
+      rng = np.random.default_rng([self.seed, epoch, row, time])
+      orders.append(rule(rng, record.num_frames, self.clip, record.frame_rate))
+    return Frames(self.split, row, record, np.stack(orders))
+
+  def render(self, frames: Frames, row: int, epoch: int, out: dict[str, np.ndarray]) -> None:
+    """Writes the clips of these frames to the arrays `out`."""
+    augment, video = self.augment, out['video']
+    plans = []
+    for repeat in range(self.clip.num_repeats):
+      rng = np.random.default_rng([self.seed, epoch, row, repeat, 1])
+      plans.append(augments.draw(rng, augment, self.clip, *frames.size, self.flip))
+    for pixels, places in frames.decoded(video if augment.device_frame_size else None):
+      for repeat, t in places:
+        if augment.device_frame_size:
+          out['window'][repeat] = augments.place(
+            pixels, plans[repeat], self.clip.crop_size, video[repeat, t]
+          )
+        else:
+          augments.render(pixels, plans[repeat], augment, t, video[repeat, t])
+    for name in ('mirror', 'color'):
+      if name in out:
+        out[name][...] = np.stack([getattr(plan, name) for plan in plans])
+    _write_label(self.split, row, frames.record, out['label'])
+
+
+@dataclass(frozen=True)
+class EvalClips:
+  """The test views of a record.
+
+  Attributes:
+    split: records.
+    clip: views.
+    size: (height, width) to scale frames to, None = by clip.short_side.
+    full: whether the crop is the whole scaled frame; another scaled size is an error then.
+  """
+
+  split: Split
+  clip: ViewsConfig
+  size: tuple[int, int] | None = None
+  full: bool = False
+
+  @property
+  def arrays(self) -> Arrays:
+    """The arrays of one record: video (views, T, h, w, 3), view v = crop * clips + clip; label."""
+    clip = self.clip
+    shape = (clip.num_crops * clip.num_clips, clip.num_frames, *clip.crop, 3)
+    return {'video': (np.uint8, shape), 'label': _label_array(self.split)}
+
+  def read(self, row: int, epoch: int = 0) -> Frames:
+    """Returns the frames that the views need, encoded."""
+    record = self.split.read(row)
+    return Frames(
+      self.split, row, record, test_orders(record.num_frames, record.frame_rate, self.clip)
+    )
+
+  def render(self, frames: Frames, row: int, epoch: int, out: dict[str, np.ndarray]) -> None:
+    """Writes the views of these frames to the arrays `out`."""
+    if self.full and augments.test_size(self.clip, *frames.size, self.size) != self.clip.crop:
+      raise ValueError(
+        f'{self.split.index.where(row)}: crop_size={FULL_FRAME!r} needs videos of one shape, but '
+        f'frames of {frames.size} do not scale to {self.clip.crop} (height, width) like those of '
+        'the first video: give crop_size in pixels'
+      )
+    _views(frames.decoded(), frames.size, self.clip, self.size, out['video'])
+    _write_label(self.split, row, frames.record, out['label'])
+
+
+def whole_frame(split: Split, clip: ViewsConfig, size: tuple[int, int] | None) -> ViewsConfig:
+  """Returns the clip settings with the scaled frame of the first record as the crop."""
+  row = int(split.rows[0])
+  height, width = split.frame_size(row, [split.read(row).frame(0)])
+  return replace(clip, crop_size=augments.test_size(clip, height, width, size))
+
+
+def test_orders(count: int, rate: float, clip: ViewsConfig) -> np.ndarray:
+  """Returns the frame indices (num_clips, T) of the test clips of a video of `count` frames. rate:
+  frames per second, 0 = unknown."""
+  rule = sampling.rule(clip.sampling).test
+  return np.stack([rule(count, clip, view, rate) for view in range(clip.num_clips)])
+
+
+def test_views(
+  frames: Iterable[np.ndarray],
+  orders: np.ndarray,
+  clip: ViewsConfig,
+  size: tuple[int, int] | None = None,
+) -> np.ndarray:
+  """Returns the test views (V, T, height, width, 3) uint8 of a video, as evaluations make them.
+
+  Args:
+    frames: (H, W, 3) uint8, those of np.unique(orders) in this order; none is kept.
+    orders: of `test_orders`.
+    clip: views.
+    size: (height, width) to scale frames to, None = by clip.short_side.
+  """
+  frames = iter(frames)
+  first = next(frames)
+  if clip.crop_size == FULL_FRAME:
+    clip = replace(clip, crop_size=augments.test_size(clip, *first.shape[:2], size))
+  places = (list(zip(*np.nonzero(orders == t))) for t in np.unique(orders))
+  pairs = zip(itertools.chain([first], frames), places, strict=True)
+  views = np.empty((clip.num_crops * clip.num_clips, clip.num_frames, *clip.crop, 3), np.uint8)
+  _views(pairs, first.shape[:2], clip, size, views)
+  return views
+
+
+def _views(
+  frames: Iterable,
+  full: tuple[int, int],
+  clip: ViewsConfig,
+  size: tuple[int, int] | None,
+  out: np.ndarray,
+) -> None:
+  """Writes the views (crops * clips, T, height, width, 3) of frames of the size `full` (height,
+  width).
+
+  frames: pairs of pixels and their places [(clip, t), ...] in the views.
+  """
+  scaled, offsets = augments.test_crops(clip, *full, size)
+  height, width = clip.crop
+  video = out.reshape(clip.num_crops, clip.num_clips, clip.num_frames, height, width, 3)
+  for pixels, places in frames:
+    pixels = augments.resize(pixels, *scaled)
+    for crop, (y, x) in enumerate(offsets):
+      for view, t in places:
+        video[crop, view, t] = pixels[y : y + height, x : x + width]
+
+
+def _label_array(split: Split) -> tuple[type, tuple[int, ...]]:
+  many = split.labels == 'multi_label'
+  return (np.float32, (len(split.classes),)) if many else (np.int32, ())
+
+
+def _write_label(split: Split, row: int, record: Record, out: np.ndarray) -> None:
+  if split.labels == 'multi_label':
+    out[...] = 0
+    out[split.labels_of(record)] = 1
+  else:
+    out[...] = split.index.label[row]

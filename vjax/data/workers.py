@@ -1,0 +1,473 @@
+"""Worker processes that make the rows of batches, in order, in memory shared with this process.
+
+Needs neither JAX nor TensorFlow: a worker starts in a fraction of a second and takes little memory.
+It ends when this process ends, however that happens, since the pipe of its tasks closes then. The
+memory has no name, so nothing is left behind, and small limits of /dev/shm do not matter.
+"""
+
+from __future__ import annotations
+
+import collections
+import fcntl
+import functools
+import io
+import json
+import math
+import mmap
+import os
+import pathlib
+import pickle
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from vjax import files
+
+Rows = dict[str, np.ndarray]  # arrays of a batch by name, one row a record
+
+# Both divide a page: a pipe with several readers never splits one between them.
+_TASK = struct.Struct('<iiqq8x')  # memory of the batch, place in it, record, epoch
+_DONE = struct.Struct('<iii4x')  # memory of the batch, place in it, whether it failed
+_AHEAD = 2  # batches that are made before they are asked for
+_HELD = 3  # further batches whose memory may still be in use where they were handed out
+_ERROR_BYTES = 4096
+_LENGTH = struct.Struct('<q')
+_PIPE_BYTES = 1 << 20  # the most that the system gives without privileges
+_ALIGNED = 64
+_ERROR = 'error'  # name of the array that takes the errors of rows, as JSON
+_PATIENCE_S = 0.5  # between looks at whether all workers live
+_READ_AHEAD = 4  # records that a worker asks an object store for at once
+
+
+class Maker(Protocol):
+  """Makes the row of a record: in a worker, so it must be picklable."""
+
+  @property
+  def arrays(self) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """Type and shape of the arrays of a row, by name."""
+    ...
+
+  @property
+  def split(self) -> Any:
+    """The opened split, for messages."""
+    ...
+
+  def read(self, row: int, epoch: int) -> Any:
+    """Returns the record's bytes."""
+    ...
+
+  def render(self, frames: Any, row: int, epoch: int, out: Rows) -> None:
+    """Writes the row, of what `read` returned, to the arrays `out`."""
+    ...
+
+
+class WorkerError(OSError):
+  """A worker process ended."""
+
+
+def usable_cores() -> int:
+  """Returns the number of cores that this process may use, by its affinity and its container."""
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  try:
+    quota, period = pathlib.Path('/sys/fs/cgroup/cpu.max').read_text().split()
+    cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+  except (OSError, ValueError):  # no limit, or another system
+    pass
+  return cores
+
+
+def batches(
+  maker: Maker, tasks: Iterator[tuple[np.ndarray, np.ndarray]], *, rows: int, workers: int
+) -> Iterator[Rows]:
+  """Returns an iterator of batches, begun at once: arrays by name, one row for every task.
+
+  The arrays of a batch are valid as long as anything refers to them.
+
+  Args:
+    maker: of the rows.
+    tasks: (records, epochs) of every batch, at most `rows` each.
+    rows: of a batch.
+    workers: processes, 0 = none: every batch is made when it is asked for.
+
+  Raises:
+    ValueError, OSError: from the iterator, where a record cannot be read; it names the record.
+    WorkerError: from the iterator, where a worker was killed.
+  """
+  if not workers:
+    return _made_here(maker, tasks)
+  return _Stream(maker, tasks, rows, workers)
+
+
+def _made_here(maker: Maker, tasks: Iterator) -> Iterator[Rows]:
+  for records, epochs in tasks:
+    memory = np.empty(_size(maker, len(records)) + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED  # JAX uses aligned memory without a copy
+    batch = _arrays(memory[start:], maker, len(records))
+    del batch[_ERROR]
+    for i, (row, epoch) in enumerate(zip(records.tolist(), epochs.tolist())):
+      try:
+        maker.render(maker.read(row, epoch), row, epoch, _row(batch, i))
+      except ValueError:
+        maker.split.check(row)  # its error says more
+        raise
+    yield batch
+
+
+class _Stream:
+  """Iterator of batches that workers make."""
+
+  def __init__(self, maker: Maker, tasks: Iterator, rows: int, workers: int):
+    self._maker, self._tasks, self._rows = maker, tasks, rows
+    ahead = _AHEAD
+    while ahead > 1 and ahead * rows * _TASK.size > _PIPE_BYTES // 2:
+      ahead -= 1
+    if rows * _TASK.size > _PIPE_BYTES // 2:
+      raise ValueError(
+        f'{rows} videos a step on one host; input workers take at most '
+        f'{_PIPE_BYTES // 2 // _TASK.size}: set a smaller config.data.batch_size, or '
+        'config.data.workers=0'
+      )
+    self._ahead = ahead
+    self._free = collections.deque(range(ahead + _HELD))
+    self._pending: collections.deque[_Batch] = collections.deque()
+    self._by_memory: dict[int, _Batch] = {}
+    self._memory = [_Shared(_size(maker, rows)) for _ in self._free]
+    self._now = _Shared(8 * workers)  # the record that each worker has begun, + 1
+    self._pool = _Pool(_share(maker), self._memory, self._now, rows, workers)
+    weakref.finalize(self, self._pool.close)
+    self._looked = time.monotonic()
+    self._ended = False
+    self._send()
+
+  def __iter__(self) -> _Stream:
+    return self
+
+  def __next__(self) -> Rows:
+    if not self._pending:
+      self.close()
+      raise StopIteration
+    batch = self._pending[0]
+    try:
+      while batch.missing:
+        self._collect()
+      if batch.failed:
+        self._raise(batch)
+    except BaseException:
+      self.close()
+      raise
+    self._pending.popleft()
+    result = self._handed_out(batch)
+    self._send()
+    if not self._pending:
+      self.close()
+    return result
+
+  def close(self) -> None:
+    """Ends the workers."""
+    self._pending.clear()
+    self._ended = True
+    self._pool.close()
+
+  def _send(self) -> None:
+    """Gives the workers the tasks of further batches."""
+    while not self._ended and len(self._pending) < self._ahead and self._free:
+      task = next(self._tasks, None)
+      if task is None:
+        self._ended = True
+        return
+      memory = self._free.popleft()
+      records, epochs = (values.tolist() for values in task)
+      batch = _Batch(memory, records)
+      self._pending.append(batch)
+      self._by_memory[memory] = batch
+      self._pool.send(
+        b''.join(
+          _TASK.pack(memory, i, row, epoch) for i, (row, epoch) in enumerate(zip(records, epochs))
+        )
+      )
+
+  def _collect(self) -> None:
+    """Waits for some rows."""
+    done = self._pool.done(_PATIENCE_S)
+    for memory, place, failed in done:
+      batch = self._by_memory[memory]
+      batch.missing -= 1
+      if failed:
+        batch.failed.append(place)
+    now = time.monotonic()
+    if not done or now > self._looked + _PATIENCE_S:
+      self._looked = now
+      self._check_alive()
+
+  def _check_alive(self) -> None:
+    dead = self._pool.dead()
+    if dead is None:
+      return
+    number, process, status = dead
+    record = int(np.frombuffer(self._now.memory, np.int64)[number]) - 1
+    where = f' at {self._maker.split.index.where(record)}' if record >= 0 else ' as it started'
+    how = f'was killed by {signal.Signals(-status).name}' if status < 0 else f'ended with {status}'
+    raise WorkerError(
+      f'an input worker (process {process}) {how}{where}. Where memory is short, set '
+      'config.data.workers to fewer, or a smaller config.data.batch_size'
+    )
+
+  def _raise(self, batch: _Batch) -> None:
+    place = min(batch.failed)
+    root = np.frombuffer(self._memory[batch.memory].memory, np.uint8)
+    error = json.loads(bytes(_arrays(root, self._maker, self._rows)[_ERROR][place]).rstrip(b'\0'))
+    kind = {'ValueError': ValueError, 'OSError': OSError}.get(error['kind'], RuntimeError)
+    raise kind(error['text'])
+
+  def _handed_out(self, batch: _Batch) -> Rows:
+    """Returns the arrays of a batch. Its memory is used again once nothing refers to them; where
+    too much is held already, they are copied."""
+    del self._by_memory[batch.memory]
+    count = len(batch.records)
+    held = len(self._memory) - len(self._free) - len(self._pending)
+    # A view's `base` is this array, so it lives as long as any view.
+    root = np.frombuffer(self._memory[batch.memory].memory, np.uint8)
+    arrays = _arrays(root, self._maker, self._rows)
+    del arrays[_ERROR]
+    if held > _HELD:
+      copies = {name: array[:count].copy() for name, array in arrays.items()}
+      self._free.appendleft(batch.memory)
+      return copies
+    weakref.finalize(root, self._free.appendleft, batch.memory).atexit = False
+    return {name: array[:count] for name, array in arrays.items()}
+
+
+class _Batch:
+  """A batch in the making."""
+
+  def __init__(self, memory: int, records: list[int]):
+    self.memory, self.records = memory, records
+    self.missing, self.failed = len(records), list[int]()
+
+
+class _Shared:
+  """Memory without a name that is shared with child processes."""
+
+  def __init__(self, size: int):
+    self.size = max(size, 1)
+    if hasattr(os, 'memfd_create'):
+      self.file = os.memfd_create('vjax', os.MFD_CLOEXEC)
+    else:
+      with tempfile.TemporaryFile() as file:
+        self.file = os.dup(file.fileno())
+    os.ftruncate(self.file, self.size)
+    self.memory = mmap.mmap(self.file, self.size)
+    weakref.finalize(self, os.close, self.file)
+
+
+class _Pool:
+  """Processes that share one pipe of tasks and one of results."""
+
+  def __init__(self, setup: _Shared, memory: list[_Shared], now: _Shared, rows: int, workers: int):
+    tasks, self._tasks = os.pipe()
+    self._done, done = os.pipe()
+    for pipe in (tasks, done):
+      fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    self._processes = []
+    self._rest = b''
+    self._closed = False
+    own = str(pathlib.Path(__file__).parents[2])
+    known = os.environ.get('PYTHONPATH', '')
+    environment = {
+      **os.environ, 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1',
+      'PYTHONPATH': os.pathsep.join(filter(None, (own, known))),
+    }  # fmt: skip
+    shared = [tasks, done, setup.file, now.file, *(m.file for m in memory)]
+    sizes = [setup.size, now.size, memory[0].size, rows]
+    try:
+      for number in range(workers):
+        command = [sys.executable, '-P', '-m', 'vjax.data.workers']
+        command += map(str, [number, *sizes, *shared])
+        self._processes.append(
+          subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=shared,
+            env=environment,
+          )
+        )  # fmt: skip
+    finally:
+      os.close(tasks)
+      os.close(done)
+
+  def send(self, tasks: bytes) -> None:
+    while tasks:
+      tasks = tasks[os.write(self._tasks, tasks) :]
+
+  def done(self, seconds: float) -> list[tuple[int, int, int]]:
+    """Returns the rows that are done, [] where none is after so many seconds."""
+    if not select.select([self._done], [], [], seconds)[0]:
+      return []
+    data = self._rest + os.read(self._done, 1 << 16)
+    whole = len(data) - len(data) % _DONE.size
+    self._rest = data[whole:]
+    return list(_DONE.iter_unpack(data[:whole]))
+
+  def dead(self) -> tuple[int, int, int] | None:
+    """Returns (number, process, status) of a worker that ended."""
+    for number, process in enumerate(self._processes):
+      if process.poll() is not None:
+        return number, process.pid, process.returncode
+    return None
+
+  def close(self) -> None:
+    if self._closed:
+      return
+    self._closed = True
+    os.close(self._tasks)
+    os.close(self._done)
+    for process in self._processes:
+      process.kill()
+    for process in self._processes:
+      process.wait()
+
+
+def _size(maker: Maker, rows: int) -> int:
+  """Returns the bytes of the memory of a batch."""
+  return sum(size for _, _, _, size in _layout(maker, rows))
+
+
+def _layout(maker: Maker, rows: int) -> list[tuple[str, np.dtype, tuple[int, ...], int]]:
+  """Returns name, type, shape and bytes, padded, of the arrays of a batch, in order."""
+  layout = []
+  for name, (kind, shape) in {**maker.arrays, _ERROR: (np.uint8, (_ERROR_BYTES,))}.items():
+    size = rows * math.prod(shape) * np.dtype(kind).itemsize
+    layout.append((name, np.dtype(kind), (rows, *shape), size + -size % _ALIGNED))
+  return layout
+
+
+def _arrays(memory: np.ndarray, maker: Maker, rows: int) -> Rows:
+  """Returns the arrays of a batch in its memory (bytes,) uint8."""
+  arrays, at = {}, 0
+  for name, kind, shape, size in _layout(maker, rows):
+    array = memory[at : at + math.prod(shape) * kind.itemsize]
+    arrays[name] = array.view(kind).reshape(shape)
+    at += size
+  return arrays
+
+
+def _row(batch: Rows, i: int) -> Rows:
+  """Returns row i; what is written to it is written to the batch."""
+  return {name: array[i : i + 1].reshape(array.shape[1:]) for name, array in batch.items()}
+
+
+class _Pickler(pickle.Pickler):
+  """Leaves the content of arrays out; mapped files are mapped again."""
+
+  def reducer_override(self, value: Any) -> Any:
+    if isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap):
+      return np.memmap, (value.filename, value.dtype, 'r', value.offset, value.shape)
+    return NotImplemented
+
+
+def _share(maker: Maker) -> _Shared:
+  """Returns memory with the pickled maker. Its arrays, such as those of the index, are there once,
+  however many workers use them."""
+  stream, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
+  _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(maker)
+  content = [b.raw() for b in buffers]
+  head = pickle.dumps((stream.getvalue(), [len(c) for c in content]))
+  start = _LENGTH.size + len(head)
+  shared = _Shared(start + sum(len(c) + _ALIGNED for c in content))
+  shared.memory[:start] = _LENGTH.pack(len(head)) + head
+  for c in content:
+    start += -start % _ALIGNED
+    shared.memory[start : start + len(c)] = c
+    start += len(c)
+  return shared
+
+
+def _shared_maker(memory: mmap.mmap) -> Maker:
+  """Returns the maker in the memory that `_share` filled."""
+  (length,) = _LENGTH.unpack(memory[: _LENGTH.size])
+  start = _LENGTH.size + length
+  pickled, lengths = pickle.loads(memory[_LENGTH.size : start])
+  whole, content = memoryview(memory).toreadonly(), []
+  for length in lengths:
+    start += -start % _ALIGNED
+    content.append(whole[start : start + length])
+    start += length
+  return pickle.loads(pickled, buffers=content)
+
+
+def _work(argv: list[str]) -> None:
+  """The life of a worker. argv: numbers that `_Pool` gives."""
+  for ignored in (signal.SIGINT, signal.SIGTERM):  # they are for the process that began this one
+    signal.signal(ignored, signal.SIG_IGN)
+  number, setup_bytes, now_bytes, batch_bytes, rows, tasks, done, *shared = map(int, argv)
+  setup, now, *memories = shared
+  maker = _shared_maker(mmap.mmap(setup, setup_bytes, access=mmap.ACCESS_READ))
+  current = np.frombuffer(mmap.mmap(now, now_bytes), np.int64)
+  memory = [np.frombuffer(mmap.mmap(file, batch_bytes), np.uint8) for file in memories]
+  batches = [_arrays(m, maker, rows) for m in memory]
+  for task, read in _begun(maker, tasks):
+    which, place, row, epoch = _TASK.unpack(task)
+    current[number] = row + 1
+    out, failed = _row(batches[which], place), 0
+    error = out.pop(_ERROR)
+    try:
+      maker.render(read(), row, epoch, out)
+    except Exception as e:  # reported where the batch is asked for
+      failed, text = 1, _reported(maker, row, e)
+      error[:] = np.frombuffer(text.ljust(_ERROR_BYTES, b'\0'), np.uint8)
+    os.write(done, _DONE.pack(which, place, failed))
+
+
+def _begun(maker: Maker, tasks: int) -> Iterator[tuple[bytes, Callable[[], Any]]]:
+  """Yields tasks from the pipe, with functions that return what was read for them. Reads ahead from
+  object stores, whose answers take long. Ends when the pipe is closed."""
+  begin = lambda task: functools.partial(maker.read, *_TASK.unpack(task)[2:])
+  if not files.is_remote(maker.split.index.folder):
+    while task := os.read(tasks, _TASK.size):
+      yield task, begin(task)
+    return
+  with ThreadPoolExecutor(_READ_AHEAD) as threads:
+    waiting, closed = collections.deque(), False
+    while waiting or not closed:
+      room = not closed and len(waiting) < _READ_AHEAD
+      if room and (not waiting or select.select([tasks], [], [], 0)[0]):
+        task = os.read(tasks, _TASK.size)
+        closed = not task
+        if task:
+          waiting.append((task, threads.submit(begin(task)).result))
+        elif not waiting:
+          return
+      else:
+        yield waiting.popleft()
+
+
+def _reported(maker: Maker, row: int, error: Exception) -> bytes:
+  """Returns an error as JSON of at most _ERROR_BYTES."""
+  try:
+    if isinstance(error, ValueError):
+      maker.split.check(row)  # its error says more
+  except Exception as better:
+    error = better
+  kind = next((k for k in (ValueError, OSError) if isinstance(error, k)), None)
+  text = str(error) if kind else ''.join(traceback.format_exception(error))
+  where = maker.split.index.where(row)
+  if not kind:
+    text = f'an input worker failed at {where}:\n{text}'
+  for end in (text, text[: _ERROR_BYTES // 8] + ' ... ' + text[-_ERROR_BYTES // 12 :]):
+    found = json.dumps({'kind': kind.__name__ if kind else '', 'text': end}).encode()
+    if len(found) <= _ERROR_BYTES:
+      return found
+  return json.dumps({'kind': 'ValueError', 'text': f'{where} cannot be read'}).encode()
+
+
+if __name__ == '__main__':
+  _work(sys.argv[1:])
