@@ -12,11 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from vjax import build, checkpoint, evaluate, sharding, train_step
 from vjax.build import Experiment
 from vjax.code_version import code_version
+from vjax.feed import Feed
 from vjax.guards import NonFiniteGuard, PreemptionGuard
 from vjax.lock import WorkdirLock
 from vjax.metrics import Interval, Log, Profiler, Totals, memory_gib, writing
@@ -54,7 +56,8 @@ def _run(exp: Experiment, workdir: str, mesh: Mesh) -> dict[str, Any]:
     _write_json(workdir, 'meta.json', exp.meta)
     log = Log(workdir, resume_step=int(state.step), total_steps=exp.total_steps)
     loop = _Loop(exp, mesh, workdir, checkpoints, log, preemption, totals)
-    result = loop.run(state, interval, jax.random.fold_in(rng, 1))
+    with contextlib.closing(loop):
+      result = loop.run(state, interval, jax.random.fold_in(rng, 1))
     checkpoints.wait()
     _write_json(workdir, 'result.json', result)
   except BaseException as error:
@@ -123,6 +126,7 @@ class _Loop:
     if exp.training.keep_best:
       continues = checkpoints.latest is not None
       self.best = checkpoint.Best(workdir, exp.training.keep_best, exp.meta, continues=continues)
+    self.feed: Feed | None = None
     self.compiled: dict[Any, Callable] = {}  # update by settings of the objective
 
   def run(self, state: TrainState, interval: Interval, rng: jax.Array) -> dict[str, Any]:
@@ -132,21 +136,20 @@ class _Loop:
       logging.warning('train.profile is %s, but the run is at step %d', training.profile, start)
     if self._evaluates(start):  # the interrupted run saved this step, but may not have evaluated it
       self._evaluate(state)
-    batches = exp.train_batches(start)
+    self.feed = Feed(exp.train_batches(start), self._sent, exp.total_steps - start)
     speed, pending = _Speed(self.totals), None
     for step in range(start + 1, exp.total_steps + 1):
       self.profiler.before(step)
       with speed.waiting():
-        host_batch = self._next(batches)
-      state, metrics = self._step(state, step)(
-        state, sharding.to_global(self.mesh, host_batch), rng
-      )
+        batch, video_id = self._next()
+      state, metrics = self._step(state, step)(state, batch, rng)
+      del batch
       speed.steps += 1
       # The device computes this step while the host reads the numbers of the step before.
       if pending is not None:
         self.finite.check_step(pending[0], interval.add(pending[1]), pending[2])
       self.checkpoints.check()
-      pending = (step, metrics, host_batch['video_id'])
+      pending = (step, metrics, video_id)
       last, leaving = step == exp.total_steps, self.preemption.any_host()
       logs = last or step % training.log_steps == 0
       # An evaluation may be killed: its checkpoint is saved before.
@@ -206,11 +209,21 @@ class _Loop:
     values = {**interval.means(), **count, **rates, 'memory_gib': memory_gib()}
     self.log.write(step, 'train', {**values, 'seconds': self.totals.train_s})
 
-  def _next(self, batches: Iterator[Batch]) -> Batch:
+  def close(self) -> None:
+    """Ends the reading of batches."""
+    if self.feed is not None:
+      self.feed.close()
+
+  def _sent(self, batch: Batch) -> tuple[Batch, np.ndarray]:
+    """Returns a host's batch on the devices of all hosts, and the record numbers of this host's."""
+    return sharding.to_global(self.mesh, batch), batch['video_id'].copy()
+
+  def _next(self) -> tuple[Batch, np.ndarray]:
     """Returns the next batch. An error of reading names the checkpoint from which the run
     continues."""
+    assert self.feed is not None
     try:
-      return next(batches)
+      return next(self.feed)
     except (OSError, ValueError) as error:
       self.checkpoints.wait()
       kind = OSError if isinstance(error, OSError) else ValueError

@@ -79,11 +79,11 @@ def test_memory_is_used_again_once_nothing_refers_to_it(data_dir):
   kept, content = first['video'][1:3, 0], first['video'][1:3, 0].copy()
   address = first['video'].ctypes.data
   del first
-  seen = {next(made)['video'].ctypes.data for _ in range(12)}
+  seen = {next(made)['video'].ctypes.data for _ in range(14)}
   np.testing.assert_array_equal(kept, content)  # a view of a view keeps it
-  assert address not in seen and len(seen) <= 4
+  assert address not in seen and len(seen) <= 5
   del kept
-  assert address in {next(made)['video'].ctypes.data for _ in range(12)}
+  assert address in {next(made)['video'].ctypes.data for _ in range(14)}
 
 
 @pytest.mark.parametrize('hosts', [1, 3])
@@ -136,7 +136,9 @@ def test_a_killed_worker_is_one_message_and_leaves_no_other(data_dir):
   mine = children() - before
   assert len(mine) == 2
   os.kill(min(mine), signal.SIGKILL)
-  with pytest.raises(workers.WorkerError, match=r'process \d+\) was killed by SIGKILL at .*record'):
+  with pytest.raises(
+    workers.WorkerError, match=r'process \d+\) was killed by SIGKILL (at .*record|as it)'
+  ):
     for _ in itertools.islice(made, 100):
       time.sleep(0.02)
   assert gone(mine)
