@@ -186,9 +186,10 @@ def _train_maker(
     for repeat in range(clip.num_repeats):
       rng = np.random.default_rng([seed, int(epoch), int(row), repeat, 1])
       plans.append(augments.draw(rng, augment, clip, *frames.size, spec.flip))
+    plans, divisor = augments.reduce(augment, plans, clip.crop_size, *frames.size)
     video = _aligned((clip.num_repeats, clip.num_frames, height, width, 3))
     windows = np.zeros((clip.num_repeats, 4), np.int32)
-    for pixels, places in frames.decoded(video if augment.device_frame_size else None):
+    for pixels, places in frames.decoded(video if augment.device_frame_size else None, divisor):
       for repeat, t in places:
         if augment.device_frame_size:
           windows[repeat] = augments.place(pixels, plans[repeat], clip.crop_size, video[repeat, t])
@@ -225,7 +226,8 @@ def _eval_maker(
         f'frames of {frames.size} do not scale to {clip.crop} (height, width) like those of the '
         'first video: give crop_size in pixels'
       )
-    return _views(frames.decoded(), frames.size, clip, size), _label(split, row, record)
+    pixels = frames.decoded(divisor=augments.test_divisor(clip, *frames.size, size))
+    return _views(pixels, frames.size, clip, size), _label(split, row, record)
 
   return make
 
@@ -236,7 +238,7 @@ def _views(
   """Returns views (crops * clips, T, height, width, 3) of frames of the size `full` (height,
   width).
 
-  frames: pairs of pixels and their places [(clip, t), ...] in the views.
+  frames: pairs of pixels, whole or reduced, and their places [(clip, t), ...] in the views.
   """
   scaled, offsets = augments.test_crops(clip, *full, size)
   height, width = clip.crop
@@ -259,19 +261,19 @@ class _Frames:
     self.size = split.frame_size(row, self._jpegs[:1])
 
   def decoded(
-    self, video: np.ndarray | None = None
+    self, video: np.ndarray | None = None, divisor: int = 1
   ) -> Iterator[tuple[np.ndarray, list[tuple[int, int]]]]:
-    """Yields pairs of a frame's pixels and its places [(clip, t), ...].
+    """Yields pairs of a frame's pixels, at 1/divisor of its size, and its places [(clip, t), ...].
 
     The pixels are valid until the next step, which overwrites the same memory. If `video` has
     frames of their size, they are decoded into the first place in `video` instead.
     """
-    shape = (*self.size, 3)
+    shape = (*image.scaled_size(*self.size, divisor), 3)
     memory = np.empty(shape, np.uint8)
     direct = video is not None and video.shape[2:] == shape
     for t, jpeg in zip(self._needed, self._jpegs):
       places = list(zip(*np.nonzero(self._orders == t)))
-      pixels = image.decode(jpeg, video[places[0]] if direct else memory)
+      pixels = image.decode(jpeg, video[places[0]] if direct else memory, divisor)
       if pixels.shape != shape:
         self._whole()  # its error names the sizes
       yield pixels, places
