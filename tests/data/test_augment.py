@@ -152,13 +152,17 @@ def test_render_cuts_resizes_mirrors_and_erases():
 
 
 @pytest.mark.parametrize(
-  'height, width, divisor', [(256, 340, 2), (257, 455, 2), (513, 684, 4), (224, 223, 2)]
+  'height, width, scaled, divisor',
+  [
+    (256, 340, (128, 171), 2),
+    (257, 455, (128, 171), 2),
+    (513, 684, (128, 171), 4),
+    (224, 223, (112, 112), 2),
+  ],
 )
-def test_reduced_windows_are_where_full_windows_are(height, width, divisor):
+def test_reduced_windows_are_where_full_windows_are(height, width, scaled, divisor):
   clip = ClipConfig(num_frames=2, frame_stride=1, crop_size=112, short_side=128)
-  fixed = AugmentConfig(crop='fixed', size=(128, 171), decode='reduced')
-  if height < 256:
-    fixed = AugmentConfig(crop='fixed', size=(112, 112), decode='reduced')
+  fixed = AugmentConfig(crop='fixed', size=scaled, decode='reduced')
   size = np.array(image.scaled_size(height, width, divisor))
   for before in plans(fixed, height, width, clip, count=40):
     (after,), found = augments.reduce(fixed, [before], 112, height, width)
