@@ -153,7 +153,7 @@ class Crops(NamedTuple):
     full: of JPEGs that are decoded whole.
     same: likewise, of the windows whose edges were rounded for reduced decoding.
     best: means of the pixels of those windows.
-    original: means of the pixels of the windows that were drawn, in the original.
+    original: means of the pixels of the original at the same places.
   """
 
   made: np.ndarray
@@ -170,17 +170,19 @@ def crops(
   crop, plain, found, divisors = clip.crop_size, replace(augment, flip=0.0), [], []
   for i, (original, jpeg) in enumerate(zip(originals, jpegs)):
     whole = image.decode(jpeg)
+    fine = original.repeat(8, axis=0).repeat(8, axis=1)  # windows of an eighth of a pixel
+    scale = np.tile(np.array(fine.shape[:2]) / whole.shape[:2], 2)
     for k in range(8):
-      drawn = [_plan([i, k], plain, clip, frame) for frame in (whole, original)]
-      (plan,), divisor = augments.reduce(plain, drawn[:1], crop, whole.shape[0], whole.shape[1])
-      there = drawn[0]._replace(window=plan.window * divisor)
+      drawn = _plan([i, k], plain, clip, whole)
+      (plan,), divisor = augments.reduce(plain, [drawn], crop, whole.shape[0], whole.shape[1])
+      there = drawn._replace(window=plan.window * divisor)
       found.append(
         (
           _made(image.decode(jpeg, divisor=divisor), plan, plain, crop),
-          _made(whole, drawn[0], plain, crop),
+          _made(whole, drawn, plain, crop),
           _made(whole, there, plain, crop),
           _area(whole, there.window, crop),
-          _area(original, drawn[1].window, crop),
+          _area(fine, np.round(there.window * scale).astype(int), crop),
         )
       )
       divisors.append(divisor)
@@ -299,7 +301,9 @@ def sizes(root: pathlib.Path, originals: list[np.ndarray], seconds: float, round
   for side, quality in itertools.product(STORED_SIDES, QUALITIES):
     encoded = [stored(frame, side, quality) for frame in originals]
     source = write_records(root / f'{side}-{quality}', encoded)
-    used = {**recipes, **large} if side == HEIGHT else {'112 px of 128x171': (CROP_112, FIXED)}
+    used = {**recipes, **large} if side == HEIGHT else dict(recipes)
+    if side < FIXED.size[0]:
+      del used['112 px, reduced']  # it would do nothing: windows are smaller than crops
     for name, (clip, augment) in used.items():
       key = f'{side} | {quality} | {name}'
       jpegs[key], settings[key] = encoded, (clip, augment)

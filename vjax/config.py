@@ -281,8 +281,9 @@ class AugmentConfig:
       order or box needs the crop.
     decode: 'full', or 'reduced': stored frames are decoded at 1/2, 1/4 or 1/8 of their size where
       all windows of a video are at least so many times the crop. Quicker for small crops
-      (docs/scaling.md); pixels differ a little, places do not. device_frame_size is then best the
-      size of reduced frames. Of an evaluation: its own key `decode`.
+      (docs/scaling.md); pixels differ a little, places by half a pixel. A window of one pixel
+      more or less than the crop is taken as the crop. device_frame_size is then best the size of
+      reduced frames. Of an evaluation: its own key `decode`.
   """
 
   crop: str = 'resized'

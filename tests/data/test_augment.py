@@ -177,10 +177,11 @@ def test_reduced_windows_are_where_full_windows_are(height, width, scaled, divis
 def test_reduced_windows_near_the_crop_are_copied():
   clip = ClipConfig(num_frames=1, frame_stride=1, crop_size=112, short_side=128)
   fixed = AugmentConfig(crop='fixed', size=(128, 171), decode='reduced')
-  for plan in plans(fixed, 256, 340, clip, count=20):
-    assert min(plan.window[2:]) < 224
-    (reduced,), _ = augments.reduce(fixed, [plan], 112, 256, 340)
-    assert reduced.window[2:].tolist() == [112, 112]
+  for size in [(256, 340), (128, 170)]:
+    for plan in plans(fixed, *size, clip, count=20):
+      assert plan.window[2] == size[0] * 112 / 128 > plan.window[3]
+      (reduced,), _ = augments.reduce(fixed, [plan], 112, *size)
+      assert reduced.window[2:].tolist() == [112, 112]
 
 
 def test_the_smallest_window_chooses_the_divisor():

@@ -144,7 +144,8 @@ def reduce(
 
   With augment.decode 'reduced' that is the largest divisor with which every window still has
   crop - 1 pixels or more a side. A side of one pixel more or less than the crop becomes the crop,
-  so that its pixels are copied: 4:3 frames of 256 x 340 px, scaled to 128 x 171 px, are halves.
+  so that its pixels are copied: 4:3 frames of 256 x 340 px, scaled to 128 x 171 px, are halves,
+  and such frames of 128 x 170 px are not scaled.
   Other sides are never enlarged. Edges are a pixel of the reduced frame off at most.
 
   DIFFERS(paper): pixels of a window are means of divisor x divisor pixels before they are resized,
@@ -154,8 +155,6 @@ def reduce(
     return plans, 1
   least = min(int(plan.window[2:].min()) for plan in plans)
   divisor = max(d for d in image.DIVISORS if d == 1 or least >= d * (crop - 1))
-  if divisor == 1:
-    return plans, 1
   size = image.scaled_size(height, width, divisor)
   reduced = lambda plan: plan._replace(window=_reduced(plan.window, divisor, crop, size))
   return [reduced(plan) for plan in plans], divisor
