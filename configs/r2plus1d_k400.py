@@ -8,6 +8,7 @@ released; published weights for it load with `python -m vjax.convert --source=vm
 Command:  python -m vjax.main --config=configs/r2plus1d_k400.py:variant=r2plus1d_34,frames=32
           python -m vjax.main --config=configs/r2plus1d_k400.py:init=CHECKPOINT
           python -m vjax.main --config=configs/r2plus1d_k400.py:tiny
+          Where decoding is what a step waits for: --config.augment.decode=reduced (docs/scaling.md)
 Hardware: fine-tuning in the paper: 64 GPUs, 6 clips of 32 frames each (16 of 8 frames).
 
 The paper gives no recipe for training from scratch: durations and learning rates are those of the

@@ -23,6 +23,7 @@ from vjax import old_models, registry
 
 T = TypeVar('T')
 FULL_FRAME = 'full'  # a crop_size of evaluations
+DECODES = ('full', 'reduced')
 SCHEMA = 3  # of config in meta.json; a file without a number has that of the first edition, 1
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 _FACTS = (
@@ -81,6 +82,7 @@ _VALUES = {('init', 'inflate', 'centre'): 'center'}
 # Keys of an evaluation that say its clip.
 CLIP_KEYS = (
   'num_frames', 'frame_stride', 'sampling', 'crop_size', 'short_side', 'num_clips', 'num_crops',
+  'decode',
 )  # fmt: skip
 
 
@@ -185,6 +187,11 @@ class DataConfig:
       check_whole('data', 'workers', self.workers, 0)
 
 
+def _check_decode(key: str, value: str) -> None:
+  if value not in DECODES:
+    raise ValueError(f'{key} is {value!r}; it must be one of {", ".join(DECODES)}')
+
+
 @dataclass(frozen=True)
 class ClipConfig:
   """Frames and pixels of a clip.
@@ -218,13 +225,18 @@ class ViewsConfig(ClipConfig):
     crop_size: side of the square crop; (height, width); or FULL_FRAME.
     num_clips: views in time.
     num_crops: views in space, 1 (center) or 3 (along the long side).
+    decode: 'full', or 'reduced': stored frames are decoded at 1/2, 1/4 or 1/8 of their size where
+      they are scaled to that or less. Quicker; pixels differ a little. Frames of a video file that
+      is predicted are not stored, and decoded whole.
   """
 
   crop_size: int | tuple[int, int] | str
   num_clips: int = 1
   num_crops: int = 1
+  decode: str = 'full'
 
   def __post_init__(self):
+    _check_decode('decode', self.decode)
     if isinstance(self.crop_size, str):
       if self.crop_size != FULL_FRAME:
         raise ValueError(
@@ -273,6 +285,11 @@ class AugmentConfig:
       this size, and the accelerator crops, resizes, mirrors and colors (vjax/preprocess.py).
       Windows of other sizes are resized on the host first. Not with RandAugment or erasing, whose
       order or box needs the crop.
+    decode: 'full', or 'reduced': stored frames are decoded at 1/2, 1/4 or 1/8 of their size where
+      all windows of a video are at least so many times the crop. Quicker for small crops
+      (docs/scaling.md); pixels differ a little, places by half a pixel. A window of one pixel
+      more or less than the crop is taken as the crop. device_frame_size is then best the size of
+      reduced frames. Of an evaluation: its own key `decode`.
   """
 
   crop: str = 'resized'
@@ -291,8 +308,10 @@ class AugmentConfig:
   erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
   repeat_window: str = 'new'
   device_frame_size: tuple[int, int] | None = None
+  decode: str = 'full'
 
   def __post_init__(self):
+    _check_decode('augment.decode', self.decode)
     crops = ('resized', 'jitter', 'fixed', 'multiscale')
     if self.crop not in crops:
       raise ValueError(f'augment.crop is {self.crop!r}; it must be one of {", ".join(crops)}')
@@ -492,8 +511,9 @@ class EvalConfig:
     name: file in vjax/evals.
     dataset: alias in config.datasets, or file in vjax/data/datasets; '' = the one trained on.
     clip: frames, pixels and views. In the config its keys stand beside `name`, and each defaults to
-      that of config.clip: num_frames, frame_stride, sampling, crop_size, short_side, num_clips,
-      num_crops. crop_size may be 'full': the whole frame, scaled to short_side.
+      that of config.clip: num_frames, frame_stride, sampling, crop_size, short_side; its own
+      are num_clips, num_crops, decode. crop_size may be 'full': the whole frame, scaled to
+      short_side.
     batch_size: videos a batch, over all devices.
     own_size: the entry gives short_side: frames keep their aspect even where training's do not.
     splits: {argument: split} of the data that it is given ('split', 'train_split', ...).

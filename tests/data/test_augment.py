@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.randaugment import by_pillow
 from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
-from vjax.data import randaugment
+from vjax.data import image, randaugment
 
 CLIP = ClipConfig(num_frames=2, frame_stride=1, crop_size=224, short_side=256)
 
@@ -106,9 +106,9 @@ def test_unknown_names():
     AugmentConfig(repeat_window='old')
 
 
-def resize_by_hand(image, height, width):
+def resize_by_hand(frame, height, width):
   """Bilinear between pixel centers, edges repeated, in float64."""
-  out = image.astype(np.float64)
+  out = frame.astype(np.float64)
   for axis, size in ((0, height), (1, width)):
     n = out.shape[axis]
     at = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
@@ -121,10 +121,10 @@ def resize_by_hand(image, height, width):
 @pytest.mark.parametrize('size', [(16, 16), (60, 71), (37, 50)])
 def test_resize_is_bilinear_without_antialias(size):
   frames = picture()
-  for image in frames:
-    scaled = augments.resize(image, *size)
+  for frame in frames:
+    scaled = augments.resize(frame, *size)
     assert (
-      np.abs(scaled - resize_by_hand(image, *size)).max() <= 0.5 + 1 / 16
+      np.abs(scaled - resize_by_hand(frame, *size)).max() <= 0.5 + 1 / 16
     )  # rounding, and weights of 8 bits
 
 
@@ -149,6 +149,66 @@ def test_render_cuts_resizes_mirrors_and_erases():
   noise = clip[:, box].astype(np.float32)
   assert abs(noise.mean() - 0.45 * 255) < 12 and 40 < noise.std() < 70
   assert (noise[0] != noise[1]).any()  # fresh in every frame
+
+
+@pytest.mark.parametrize(
+  'height, width, scaled, divisor',
+  [
+    (256, 340, (128, 171), 2),
+    (257, 455, (128, 171), 2),
+    (513, 684, (128, 171), 4),
+    (224, 223, (112, 112), 2),
+  ],
+)
+def test_reduced_windows_are_where_full_windows_are(height, width, scaled, divisor):
+  clip = ClipConfig(num_frames=2, frame_stride=1, crop_size=112, short_side=128)
+  fixed = AugmentConfig(crop='fixed', size=scaled, decode='reduced')
+  size = np.array(image.scaled_size(height, width, divisor))
+  for before in plans(fixed, height, width, clip, count=40):
+    (after,), found = augments.reduce(fixed, [before], 112, height, width)
+    assert found == divisor
+    start, end = after.window[:2], after.window[:2] + after.window[2:]
+    assert (start >= 0).all() and (end <= size).all() and (after.window[2:] >= 112).all()
+    edges = np.concatenate([before.window[:2], before.window[:2] + before.window[2:]]) / divisor
+    assert np.abs(edges - [*start, *end]).max() <= 1
+    assert after.mirror == before.mirror
+
+
+def test_reduced_windows_near_the_crop_are_copied():
+  clip = ClipConfig(num_frames=1, frame_stride=1, crop_size=112, short_side=128)
+  fixed = AugmentConfig(crop='fixed', size=(128, 171), decode='reduced')
+  for size in [(256, 340), (128, 170)]:
+    for plan in plans(fixed, *size, clip, count=20):
+      assert plan.window[2] == size[0] * 112 / 128 > plan.window[3]
+      (reduced,), _ = augments.reduce(fixed, [plan], 112, *size)
+      assert reduced.window[2:].tolist() == [112, 112]
+
+
+def test_the_smallest_window_chooses_the_divisor():
+  jitter = AugmentConfig(crop='jitter', short_side=(128, 512), decode='reduced')
+  clip = ClipConfig(num_frames=2, frame_stride=1, crop_size=56, short_side=128)
+  drawn = plans(jitter, clip=clip, count=100)
+  least = [min(plan.window[2:]) for plan in drawn]
+  divisor = lambda *some: augments.reduce(jitter, list(some), 56, 256, 340)[1]
+  divisors = [divisor(plan) for plan in drawn]
+  assert set(divisors) == {1, 2}
+  assert all(d == (2 if n >= 110 else 1) for d, n in zip(divisors, least))
+  assert divisor(drawn[np.argmax(least)], drawn[np.argmin(least)]) == 1
+  assert augments.reduce(AugmentConfig(crop='jitter'), drawn, 56, 256, 340) == (drawn, 1)
+
+
+def test_divisor_of_test_frames():
+  clip = ViewsConfig(num_frames=1, frame_stride=1, crop_size=112, short_side=128, decode='reduced')
+  divisors = [
+    augments.test_divisor(clip, h, w, None) for h, w in [(256, 341), (250, 333), (513, 600)]
+  ]
+  assert divisors == [2, 1, 4]
+  assert augments.test_divisor(clip, 256, 340, (128, 171)) == 2
+  assert augments.test_divisor(clip, 256, 300, (128, 171)) == 1
+  with pytest.raises(ValueError, match="decode is 'half'; it must be one of full, reduced"):
+    ViewsConfig(num_frames=1, frame_stride=1, crop_size=112, short_side=128, decode='half')
+  with pytest.raises(ValueError, match="augment.decode is 'half'"):
+    AugmentConfig(decode='half')
 
 
 def test_crops_along_the_long_side():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.data import make
+from vjax import preprocess
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import clips, image, pipeline, tfrecord
 from vjax.data.specs import DatasetSpec
@@ -130,7 +131,7 @@ def test_only_used_frames_are_read_and_decoded(data_dir, monkeypatch):
   decoded, read = [], []
   whole, pread = image.decode, tfrecord.read_ranges
   monkeypatch.setattr(
-    image, 'decode', lambda jpeg, into=None: decoded.append(jpeg) or whole(jpeg, into)
+    image, 'decode', lambda jpeg, *args: decoded.append(jpeg) or whole(jpeg, *args)
   )
   monkeypatch.setattr(
     tfrecord, 'read_ranges', lambda *args: read.append(sum(args[2])) or pread(*args)
@@ -145,6 +146,22 @@ def test_only_used_frames_are_read_and_decoded(data_dir, monkeypatch):
   decoded.clear()
   video = clip_of(source, dataclasses.replace(CLIP, num_repeats=4))
   assert video.shape == (4, 4, 16, 16, 3) and 4 < len(decoded) == len(set(decoded)) <= 10
+
+
+def test_reduced_decoding_keeps_places_and_colors(data_dir):
+  """Frames of 40x56 px, windows of 32 px and more: half of the size for crops of 16 px."""
+  rule = dict(crop='fixed', size=(20, 28), color_jitter=(0.2, 0.2, 0.2))
+  full = train(data_dir, augment=AugmentConfig(**rule))
+  reduced = train(data_dir, augment=AugmentConfig(**rule, decode='reduced'))
+  canvas = AugmentConfig(**rule, decode='reduced', device_frame_size=(20, 28))
+  for a, b, c in zip(full, reduced, train(data_dir, augment=canvas)):
+    difference = np.abs(a['video'].astype(int) - b['video'])
+    assert 0 < difference.mean() < 2 and difference.max() < 12
+    assert (a['video_id'] == b['video_id']).all()
+    whole = c['window'][c['video_id'] % 3 != 2]  # the others are upright, and cut on the host
+    assert (whole[:, 2:] >= 15).all() and whole[:, 0].max() > 0
+    on_device = preprocess.crops(c['video'], c['window'], c['mirror'], c['color'], 16)
+    assert np.abs(np.asarray(on_device) - b['video']).mean() < 1.5
 
 
 def evaluate(data_dir, spec=SPEC, clip=CLIP, **settings):
@@ -187,6 +204,15 @@ def test_eval_fixed_size(data_dir):
   expected = make.frame(0, 0, 40, 56)[:, :, 1].mean(axis=0)
   columns = np.interp((np.arange(4, 20) + 0.5) * 56 / 24 - 0.5, np.arange(56), expected)
   np.testing.assert_allclose(video[:, :, 1].mean(axis=0), columns, atol=3)
+
+
+@pytest.mark.parametrize('size', [None, (20, 29)])
+def test_eval_reduced(data_dir, size):
+  clip = dataclasses.replace(CLIP, num_crops=3, decode='reduced')
+  full = evaluate(data_dir, clip=dataclasses.replace(clip, decode='full'), size=size)
+  for a, b in zip(full, evaluate(data_dir, clip=clip, size=size)):
+    difference = np.abs(a['video'].astype(int) - b['video'])
+    assert 0 < difference.mean() < 2 and difference.max() < 12
 
 
 def test_label_spaces(data_dir):

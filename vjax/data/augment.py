@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
-from vjax.data import randaugment
+from vjax.data import image, randaugment
 
 cv2.setNumThreads(1)  # the pipeline's threads run clips in parallel
 _MEAN, _STD = 0.45 * 255, 0.225 * 255  # the normalization in which erased pixels are N(0, 1)
@@ -137,6 +137,44 @@ def _erased(rng, augment: AugmentConfig, crop: int):
   return 0, 0, 0, 0
 
 
+def reduce(
+  augment: AugmentConfig, plans: list[Plan], crop: int, height: int, width: int
+) -> tuple[list[Plan], int]:
+  """Returns the plans for frames decoded at 1/divisor of height x width pixels, and the divisor.
+
+  With augment.decode 'reduced' that is the largest divisor with which every window still has
+  crop - 1 pixels or more a side. A side of one pixel more or less than the crop becomes the crop,
+  so that its pixels are copied: 4:3 frames of 256 x 340 px, scaled to 128 x 171 px, are halves,
+  and such frames of 128 x 170 px are not scaled.
+  Other sides are never enlarged. Edges are a pixel of the reduced frame off at most.
+
+  DIFFERS(paper): pixels of a window are means of divisor x divisor pixels before they are resized,
+  where the papers' code resizes without antialiasing.
+  """
+  if augment.decode == 'full':
+    return plans, 1
+  least = min(int(plan.window[2:].min()) for plan in plans)
+  divisor = max(d for d in image.DIVISORS if d == 1 or least >= d * (crop - 1))
+  size = image.scaled_size(height, width, divisor)
+  reduced = lambda plan: plan._replace(window=_reduced(plan.window, divisor, crop, size))
+  return [reduced(plan) for plan in plans], divisor
+
+
+def _reduced(window: np.ndarray, divisor: int, crop: int, size: tuple[int, int]) -> np.ndarray:
+  """Returns the window (y, x, height, width) in a frame of `size` (height, width), 1/divisor of the
+  whole."""
+  starts, sides = [], []
+  for start, side, most in zip(window[:2].tolist(), window[2:].tolist(), size):
+    first, last = ((edge + divisor // 2) // divisor for edge in (start, start + side))
+    n = last - first
+    if abs(side - divisor * crop) <= divisor and most >= crop:
+      n = crop
+      first = min(max(round((start + side / 2) / divisor - crop / 2), 0), most - crop)
+    starts.append(first)
+    sides.append(n)
+  return np.array([*starts, *sides], np.int32)
+
+
 def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: np.ndarray) -> None:
   """Writes frame (H, W, 3) uint8, the clip's frame t, to out (crop, crop, 3) by the clip's plan.
   The order is RandAugment, window and resize, color, flip, erase."""
@@ -208,6 +246,16 @@ def test_size(
   """Returns the size (height, width) that test frames are scaled to: `size`, or short side
   clip.short_side."""
   return size or _scaled(height, width, clip.short_side)
+
+
+def test_divisor(clip: ViewsConfig, height: int, width: int, size: tuple[int, int] | None) -> int:
+  """Returns the divisor at which test frames of height x width pixels are decoded: with clip.decode
+  'reduced' the largest with which no side must be enlarged by more than one pixel, else 1."""
+  if clip.decode == 'full':
+    return 1
+  scaled = test_size(clip, height, width, size)
+  fits = lambda d: all(n >= s - 1 for n, s in zip(image.scaled_size(height, width, d), scaled))
+  return max(d for d in image.DIVISORS if d == 1 or fits(d))
 
 
 def test_crops(

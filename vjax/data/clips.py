@@ -35,19 +35,19 @@ class Frames:
     return len(self._jpegs) * self.size[0] * self.size[1]
 
   def decoded(
-    self, video: np.ndarray | None = None
+    self, video: np.ndarray | None = None, divisor: int = 1
   ) -> Iterator[tuple[np.ndarray, list[tuple[int, int]]]]:
-    """Yields pairs of a frame's pixels and its places [(clip, t), ...].
+    """Yields pairs of a frame's pixels, at 1/divisor of its size, and its places [(clip, t), ...].
 
     The pixels are valid until the next step, which overwrites the same memory. If `video` has
     frames of their size, they are decoded into the first place in `video` instead.
     """
-    shape = (*self.size, 3)
+    shape = (*image.scaled_size(*self.size, divisor), 3)
     memory = np.empty(shape, np.uint8)
     direct = video is not None and video.shape[2:] == shape
     for t, jpeg in zip(self._needed, self._jpegs):
       places = list(zip(*np.nonzero(self._orders == t)))
-      pixels = image.decode(jpeg, video[places[0]] if direct else memory)
+      pixels = image.decode(jpeg, video[places[0]] if direct else memory, divisor)
       if pixels.shape != shape:
         self._whole()  # its error names the sizes
       yield pixels, places
@@ -102,7 +102,8 @@ class TrainClips:
     for repeat in range(self.clip.num_repeats):
       rng = np.random.default_rng([self.seed, epoch, row, repeat, 1])
       plans.append(augments.draw(rng, augment, self.clip, *frames.size, self.flip))
-    for pixels, places in frames.decoded(video if augment.device_frame_size else None):
+    plans, divisor = augments.reduce(augment, plans, self.clip.crop_size, *frames.size)
+    for pixels, places in frames.decoded(video if augment.device_frame_size else None, divisor):
       for repeat, t in places:
         if augment.device_frame_size:
           out['window'][repeat] = augments.place(
@@ -154,7 +155,8 @@ class EvalClips:
         f'frames of {frames.size} do not scale to {self.clip.crop} (height, width) like those of '
         'the first video: give crop_size in pixels'
       )
-    _views(frames.decoded(), frames.size, self.clip, self.size, out['video'])
+    divisor = augments.test_divisor(self.clip, *frames.size, self.size)
+    _views(frames.decoded(divisor=divisor), frames.size, self.clip, self.size, out['video'])
     _write_label(self.split, row, frames.record, out['label'])
 
 
@@ -207,7 +209,7 @@ def _views(
   """Writes the views (crops * clips, T, height, width, 3) of frames of the size `full` (height,
   width).
 
-  frames: pairs of pixels and their places [(clip, t), ...] in the views.
+  frames: pairs of pixels, whole or reduced, and their places [(clip, t), ...] in the views.
   """
   scaled, offsets = augments.test_crops(clip, *full, size)
   height, width = clip.crop

@@ -1,10 +1,14 @@
-"""Encoded images: reads their size from the header, and decodes pixels."""
+"""Encoded images: reads their size from the header, and decodes pixels, also at a fraction of the
+size."""
 
 from __future__ import annotations
 
 import struct
 
+import cv2
 import numpy as np
+
+DIVISORS = (1, 2, 4, 8)  # of the size, that JPEG decoding has
 
 
 def image_size(image: bytes) -> tuple[int, int]:
@@ -22,19 +26,51 @@ def image_size(image: bytes) -> tuple[int, int]:
   raise ValueError(f'{len(image)} bytes that are neither a JPEG nor a PNG')
 
 
-def decode(image: bytes, into: np.ndarray | None = None) -> np.ndarray:
-  """Returns the pixels (H, W, 3) uint8 of an encoded image.
+def scaled_size(height: int, width: int, divisor: int) -> tuple[int, int]:
+  """Returns the (height, width) of an image decoded at 1/divisor of its size, rounded up as libjpeg
+  rounds."""
+  return -(-height // divisor), -(-width // divisor)
 
-  If the image is a plain JPEG of the size of `into`, its pixels are written there. Raises
-  ValueError for an image that cannot be decoded whole.
+
+def decode(image: bytes, into: np.ndarray | None = None, divisor: int = 1) -> np.ndarray:
+  """Returns the pixels (h, w, 3) uint8 of an encoded image, of the `scaled_size` by `divisor`.
+
+  A pixel stands for divisor x divisor pixels of the image. Of a plain JPEG only the low frequencies
+  of each block of 8 x 8 pixels are transformed, which is quicker than decoding it whole. Other
+  images are decoded whole and averaged.
+
+  Args:
+    image: bytes of a JPEG or PNG.
+    into: if the image is a plain JPEG and this has its size, the pixels are written here.
+    divisor: 1, 2, 4 or 8.
+
+  Raises:
+    ValueError: for an image that cannot be decoded whole, or another divisor.
   """
   import simplejpeg
 
+  if divisor not in DIVISORS:
+    raise ValueError(f'divisor={divisor}; JPEGs are decoded at 1/1, 1/2, 1/4 or 1/8 of their size')
   try:
-    return simplejpeg.decode_jpeg(image, 'RGB', buffer=into)
+    if divisor == 1:
+      return simplejpeg.decode_jpeg(image, 'RGB', buffer=into)
+    height, width = scaled_size(*image_size(image), divisor)
+    return simplejpeg.decode_jpeg(
+      image, 'RGB', min_height=height, min_width=width, min_factor=divisor, buffer=into
+    )
   except ValueError:  # not a JPEG, or one with a flaw: TensorFlow decides if it is harmless
     import tensorflow as tf
   try:
-    return tf.io.decode_image(image, channels=3, expand_animations=False).numpy()
+    pixels = tf.io.decode_image(image, channels=3, expand_animations=False).numpy()
   except tf.errors.OpError as e:
     raise ValueError(e.message.split('\n')[0]) from None
+  return _averaged(pixels, divisor) if divisor > 1 else pixels
+
+
+def _averaged(pixels: np.ndarray, divisor: int) -> np.ndarray:
+  """Returns the means of squares of divisor x divisor pixels; the last row and column are repeated
+  where a square is not full."""
+  height, width = scaled_size(pixels.shape[0], pixels.shape[1], divisor)
+  below, right = height * divisor - pixels.shape[0], width * divisor - pixels.shape[1]
+  full = cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REPLICATE)
+  return cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
