@@ -24,6 +24,25 @@ from vjax import old_models, registry
 T = TypeVar('T')
 FULL_FRAME = 'full'  # a crop_size of evaluations
 SCHEMA = 3  # of config in meta.json; a file without a number has that of the first edition, 1
+# Operations of RandAugment; a batch's `ops` are positions in it.
+RAND_AUGMENT = (
+  'autocontrast',
+  'equalize',
+  'invert',
+  'rotate',
+  'posterize',
+  'solarize',
+  'solarize_add',
+  'color',
+  'contrast',
+  'brightness',
+  'sharpness',
+  'shear_x',
+  'shear_y',
+  'translate_x',
+  'translate_y',
+  'identity',
+)
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 _FACTS = (
   'model',
