@@ -56,8 +56,8 @@ def train_batches(
     video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label (b*repeats,) int32 or
       (b*repeats, K) float32; valid (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With
       augment.device_frame_size (h, w), video is (b*repeats, T, h, w, 3); window (b*repeats, 4),
-      mirror (b*repeats,) and, if used, color (b*repeats, 3) are the augmentation that is left for
-      the accelerator.
+      mirror (b*repeats,) and, if used, color, frame_size, ops, values, erased and noise are the
+      augmentation that is left for the accelerator, see types.Batch.
 
   Raises:
     ValueError: if hosts do not divide `batch`.
@@ -69,9 +69,8 @@ def train_batches(
   r, canvas = clip.num_repeats, augment.device_frame_size
   frame = list(canvas or (clip.crop_size, clip.crop_size))
   outputs = {'video': (tf.uint8, [r, clip.num_frames, *frame, 3]), 'label': _label_type(tf, split)}
-  if canvas:
-    outputs |= {'window': (tf.int32, [r, 4]), 'mirror': (tf.bool, [r])}
-    outputs |= {'color': (tf.float32, [r, 3])} if any(augment.color_jitter) else {}
+  for name, (kind, shape) in augments.device_fields(augment).items():
+    outputs[name] = (tf.as_dtype(kind), [r, *shape])
   make = _train_maker(split, spec, clip, augment, seed)
 
   def item(i):
@@ -170,7 +169,7 @@ def _train_maker(
   split: Split, spec: DatasetSpec, clip: ClipConfig, augment: AugmentConfig, seed: int
 ) -> Callable:
   """Returns a function (record, epoch) -> video (repeats, T, h, w, 3) and label. With a canvas the
-  function returns window, mirror and color too."""
+  function returns the values of augment.device_fields too."""
   rule = sampling.rule(clip.sampling).train
   height, width = augment.device_frame_size or (clip.crop_size, clip.crop_size)
 
@@ -194,13 +193,8 @@ def _train_maker(
           windows[repeat] = augments.place(pixels, plans[repeat], clip.crop_size, video[repeat, t])
         else:
           augments.render(pixels, plans[repeat], augment, t, video[repeat, t])
-    todo = [windows, np.stack([p.mirror for p in plans])] if augment.device_frame_size else []
-    todo += (
-      [np.stack([p.color for p in plans])]
-      if augment.device_frame_size and any(augment.color_jitter)
-      else []
-    )
-    return video, _label(split, row, record), *todo
+    todo = augments.device_values(augment, plans, windows, frames.size)
+    return video, _label(split, row, record), *todo.values()
 
   return make
 
