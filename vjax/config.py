@@ -283,9 +283,9 @@ class AugmentConfig:
     erase_aspect: of the box, from and to.
     repeat_window: the repeats of one video are 'new' times or the 'same' frames.
     device_frame_size: None: the host sends crops. (height, width): the host sends frames padded to
-      this size, and the accelerator crops, resizes, mirrors and colors (vjax/preprocess.py).
-      Windows of other sizes are resized on the host first. Not with RandAugment or erasing, whose
-      order or box needs the crop.
+      this size, and the accelerator crops, resizes, mirrors, colors, erases (vjax/preprocess.py)
+      and applies RandAugment (vjax/device_augment.py). Windows of other sizes are resized on the
+      host first, after RandAugment.
   """
 
   crop: str = 'resized'
@@ -312,12 +312,6 @@ class AugmentConfig:
     if self.repeat_window not in ('new', 'same'):
       raise ValueError(
         f"augment.repeat_window is {self.repeat_window!r}; it must be 'new' or 'same'"
-      )
-    if self.device_frame_size and (self.rand_augment or self.random_erasing):
-      raise ValueError(
-        f'augment.device_frame_size is {self.device_frame_size} with '
-        f'rand_augment={self.rand_augment}, random_erasing={self.random_erasing}: these need '
-        'crops on the host, set device_frame_size=None'
       )
 
 
