@@ -84,6 +84,12 @@ SETTINGS = {
     ClipConfig(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace'),
     AugmentConfig(area=(0.08, 1.0), rand_augment=2, random_erasing=0.25),
   ),
+  '16x4, RandAugment and erasing, accelerator': (
+    ClipConfig(num_frames=16, frame_stride=4, crop_size=224, short_side=256, sampling='linspace'),
+    AugmentConfig(
+      area=(0.08, 1.0), rand_augment=2, random_erasing=0.25, device_frame_size=(256, 340)
+    ),
+  ),
 }
 
 
