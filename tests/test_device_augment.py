@@ -16,8 +16,10 @@ MOVES = ('rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y')
 
 
 @pytest.fixture(scope='module')
-def apply():
-  return jax.jit(device_augment.apply)
+def augment():
+  """rand_augment of four clips of two operations on four devices, compiled once for all tests."""
+  mesh = sharding.mesh(2, jax.devices()[:4])
+  return jax.jit(sharding.by_rows(mesh, device_augment.rand_augment))
 
 
 def padded(frames, seed=1):
@@ -32,18 +34,21 @@ def noise(height, width):
 
 
 @pytest.mark.parametrize('name', RAND_AUGMENT)
-def test_operations_are_the_hosts(apply, name):
+def test_operations_are_the_hosts(augment, name):
   """The largest difference and the share of pixels that differ: 0 for all operations but moves; of
   moves 1 level, of less than a thousandth of the pixels."""
-  op = np.int32(RAND_AUGMENT.index(name))
+  ops = np.int32([[RAND_AUGMENT.index(name), RAND_AUGMENT.index('identity')]] * 4)
   for size in ((32, 40), (37, 48), CANVAS):
     flat = np.full((2, *size, 3), 77, np.uint8)
-    for frames in (noise(*size), picture(*size), picture(*size) // 2 + 40, flat):
-      for level, sign in ((0.0, 1.0), (3.3, 1.0), (7.2, -1.0), (10.0, 1.0)):
-        value = np.float32(randaugment.argument(name, level, sign))
+    clips = noise(*size), picture(*size), picture(*size) // 2 + 40, flat
+    video, sizes = np.stack([padded(frames) for frames in clips]), np.int32([size] * 4)
+    for level, sign in ((0.0, 1.0), (3.3, 1.0), (7.2, -1.0), (10.0, 1.0)):
+      value = np.float32(randaugment.argument(name, level, sign))
+      values = np.array([[value, 0]] * 4, np.float32)
+      found = np.asarray(augment(video, sizes, ops, values))[:, :, : size[0], : size[1]]
+      for clip, frames in zip(found, clips):
         expected = np.stack([randaugment.apply(x, name, float(value)) for x in frames])
-        found = np.asarray(apply(padded(frames), np.int32(size), op, value))
-        difference = np.abs(found[:, : size[0], : size[1]].astype(int) - expected)
+        difference = np.abs(clip.astype(int) - expected)
         if name not in MOVES:
           assert not difference.any(), (size, level)
         elif cv2.__version__ < '5':  # which rounds coordinates to 1/32 px
@@ -52,7 +57,7 @@ def test_operations_are_the_hosts(apply, name):
           assert difference.max() <= 1 and (difference > 0).mean() < 1e-3, (size, level)
 
 
-def test_every_clip_has_its_own_operations_in_their_order():
+def test_every_clip_has_its_own_operations_in_their_order(augment):
   sizes = np.int32([(32, 40), CANVAS, (32, 40), (20, 48)])
   names = (('invert', 'posterize'), ('posterize', 'invert'), ('identity', 'equalize'))
   names = (*names, ('contrast', 'autocontrast'))
@@ -60,9 +65,7 @@ def test_every_clip_has_its_own_operations_in_their_order():
   ops = np.int32([[RAND_AUGMENT.index(name) for name in pair] for pair in names])
   frames = [picture(*size, seed=i) for i, size in enumerate(sizes)]
   video = np.stack([padded(x) for x in frames])
-  mesh = sharding.mesh(2, jax.devices()[:4])
-  split = jax.jit(sharding.by_rows(mesh, device_augment.rand_augment))
-  found = np.asarray(split(video, sizes, ops, values))
+  found = np.asarray(augment(video, sizes, ops, values))
   for clip, size, pixels, pair, value in zip(found, sizes, frames, names, values):
     for t, frame in enumerate(pixels):
       for name, argument in zip(pair, value):
