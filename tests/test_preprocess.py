@@ -4,6 +4,7 @@ values."""
 import dataclasses
 import itertools
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -100,8 +101,9 @@ def test_randaugment_and_erasing_equal_the_host(toy_dir, canvas):
     inside = np.broadcast_to(inside[:, None, ..., None], found.shape)
     error = np.abs(found - a['video'])
     # Rounded once, by weights of 8 bits. A move of frames may differ by one level in a few pixels,
-    # which a later operation can stretch.
-    assert (error[~inside] > 0.5 + 1 / 16).mean() < 2e-3 and error[~inside].mean() < 0.3
+    # which a later operation can stretch; with OpenCV 4, which rounds coordinates, in more.
+    share = 2e-2 if cv2.__version__ < '5' else 2e-3
+    assert (error[~inside] > 0.5 + 1 / 16).mean() < share and error[~inside].mean() < 0.3
     assert (found[inside] == np.floor(found[inside])).all()
     erased += inside.any((1, 2, 3, 4)).sum()
     assert (error[inside] > 1).mean() > 0.9 or not inside.any()

@@ -2,7 +2,8 @@
 
 Every function here is what `data/augment.py` and `data/randaugment.py` do on the host with OpenCV:
 levels stay whole numbers between operations, and statistics are those of a frame's real pixels. On
-the CPU of the tests no level differs by more than one (`tests/test_device_augment.py`).
+the CPU of the tests no level differs by more than one from those of OpenCV 5, and only after moves
+(`tests/test_device_augment.py`); OpenCV 4 rounds coordinates of moves to 1/32 px: up to 7 levels.
 """
 
 from __future__ import annotations
