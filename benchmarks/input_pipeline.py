@@ -72,6 +72,10 @@ SETTINGS = {
     dataclasses.replace(_FIXED, device_frame_size=(256, 340)),
   ),
   '16x4, 224 px, RandAugment and erasing': (_16X4, _STRONG),
+  '16x4, RandAugment and erasing, accelerator': (
+    _16X4,
+    dataclasses.replace(_STRONG, device_frame_size=(256, 340)),
+  ),
 }
 
 

@@ -24,6 +24,7 @@ FLOORS = {
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'cost', 'checkpoint', 'lock'], 3),
   **dict.fromkeys(['data', 'layers', 'optim', 'metrics', 'preprocess', 'figures', 'inflate'], 2),
   **dict.fromkeys(['config', 'sharding'], 1),
+  'device_augment': 1.5,  # preprocess calls it
   'old_models': 0.5,  # reads old configs
   **dict.fromkeys(['types', 'registry', 'tree', 'files', 'kernels', 'code_version', 'feed'], 0),
 }

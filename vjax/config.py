@@ -25,6 +25,25 @@ T = TypeVar('T')
 FULL_FRAME = 'full'  # a crop_size of evaluations
 DECODES = ('full', 'reduced')
 SCHEMA = 3  # of config in meta.json; a file without a number has that of the first edition, 1
+# Operations of RandAugment; a batch's `ops` are positions in it.
+RAND_AUGMENT = (
+  'autocontrast',
+  'equalize',
+  'invert',
+  'rotate',
+  'posterize',
+  'solarize',
+  'solarize_add',
+  'color',
+  'contrast',
+  'brightness',
+  'sharpness',
+  'shear_x',
+  'shear_y',
+  'translate_x',
+  'translate_y',
+  'identity',
+)
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 _FACTS = (
   'model',
@@ -282,9 +301,9 @@ class AugmentConfig:
     erase_aspect: of the box, from and to.
     repeat_window: the repeats of one video are 'new' times or the 'same' frames.
     device_frame_size: None: the host sends crops. (height, width): the host sends frames padded to
-      this size, and the accelerator crops, resizes, mirrors and colors (vjax/preprocess.py).
-      Windows of other sizes are resized on the host first. Not with RandAugment or erasing, whose
-      order or box needs the crop.
+      this size, and the accelerator crops, resizes, mirrors, colors, erases (vjax/preprocess.py)
+      and applies RandAugment (vjax/device_augment.py). Windows of other sizes are resized on the
+      host first, after RandAugment.
     decode: 'full', or 'reduced': stored frames are decoded at 1/2, 1/4 or 1/8 of their size where
       all windows of a video are at least so many times the crop. Quicker for small crops
       (docs/scaling.md); pixels differ a little, places by half a pixel. A window of one pixel
@@ -318,12 +337,6 @@ class AugmentConfig:
     if self.repeat_window not in ('new', 'same'):
       raise ValueError(
         f"augment.repeat_window is {self.repeat_window!r}; it must be 'new' or 'same'"
-      )
-    if self.device_frame_size and (self.rand_augment or self.random_erasing):
-      raise ValueError(
-        f'augment.device_frame_size is {self.device_frame_size} with '
-        f'rand_augment={self.rand_augment}, random_erasing={self.random_erasing}: these need '
-        'crops on the host, set device_frame_size=None'
       )
 
 

@@ -1,4 +1,5 @@
-"""Preprocessing on the accelerator: normalization, and crops of frames that the host sent whole.
+"""Preprocessing on the accelerator: normalization, and augmentation of frames that the host sent
+whole.
 
 Training, evaluation and prediction share `normalize`.
 """
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from vjax import device_augment
 from vjax.types import Batch
 
 
@@ -22,10 +24,17 @@ def normalize(
 def clips(
   batch: Batch, crop_size: int, mean: Sequence[float], std: Sequence[float]
 ) -> Float[jax.Array, 'b t h w 3']:
-  """Returns the normalized clips of a training batch, cropped here where the host sent windows."""
+  """Returns the normalized clips of a training batch, augmented here as far as the host left it.
+
+  The order is the host's: RandAugment, window and resize, color, flip, erase.
+  """
   video = batch['video']
+  if 'ops' in batch:
+    video = device_augment.rand_augment(video, batch['frame_size'], batch['ops'], batch['values'])
   if 'window' in batch:
     video = crops(video, batch['window'], batch['mirror'], batch.get('color'), crop_size)
+  if 'erased' in batch:
+    video = device_augment.erase(video, batch['erased'], batch['noise'])
   return normalize(video, mean, std)
 
 

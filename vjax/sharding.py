@@ -6,7 +6,7 @@ one.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -112,6 +112,13 @@ def microbatches(mesh: Mesh, batch: Any, count: int) -> Any:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, _ROWS)))
 
   return jax.tree.map(split, batch)
+
+
+def by_rows(mesh: Mesh, function: Callable) -> Callable:
+  """Returns `function` applied by every device to its own rows of the arguments. Loops over rows
+  within it are then of few rows on every device, not of all rows on one device after the other."""
+  spec = PartitionSpec(_ROWS)
+  return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec)
 
 
 def wait_for_all(name: str) -> None:

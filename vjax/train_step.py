@@ -24,7 +24,7 @@ class Update:
     tx: optimizer.
     schedule: learning rate of a step, for the log.
     clip: (T, H, W) of the clips that the model is made for.
-    pixels: makes normalized clips (B, T, H, W, 3) float32 of a batch.
+    pixels: makes normalized clips (B, T, H, W, 3) float32 of a batch, each of its own row.
     freeze: regular expressions of parameters that are not trained; their gradients do not count in
       the norm.
     grad_accumulation: number of microbatches.
@@ -71,7 +71,7 @@ def train_step(
   batch = {**batch, 'rng': jax.random.split(clip_rng, batch['video'].shape[0])}
 
   def gradients(part: Batch, dropout_rng: jax.Array):
-    part = {**part, 'video': update.pixels(part)}
+    part = {**part, 'video': sharding.by_rows(mesh, update.pixels)(part)}
     loss = lambda params: objective(
       update.model, params, state.stats, part, dropout_rng, train=True
     )

@@ -29,6 +29,11 @@ class Batch(TypedDict):
     window: int32 (B, 4), (y, x, height, width) of the crop, where the host sends whole frames.
     mirror: bool (B,), with `window`.
     color: float32 (B, 3), brightness, contrast and saturation, with `window`.
+    frame_size: int32 (B, 2), height and width of the real pixels of the frames, with `ops`.
+    ops: int32 (B, N), RandAugment's operations (config.RAND_AUGMENT), with `window`.
+    values: float32 (B, N), arguments of `ops`.
+    erased: int32 (B, 4), (y, x, height, width) of the erased box in the crop, with `window`.
+    noise: int32 (B, 2), seed of the erased pixels.
     rng: (B,) one random key a clip, added by the training step.
   """
 
@@ -40,6 +45,11 @@ class Batch(TypedDict):
   window: NotRequired[Any]
   mirror: NotRequired[Any]
   color: NotRequired[Any]
+  frame_size: NotRequired[Any]
+  ops: NotRequired[Any]
+  values: NotRequired[Any]
+  erased: NotRequired[Any]
+  noise: NotRequired[Any]
   rng: NotRequired[Any]
 
 

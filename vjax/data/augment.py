@@ -178,8 +178,7 @@ def _reduced(window: np.ndarray, divisor: int, crop: int, size: tuple[int, int])
 def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: np.ndarray) -> None:
   """Writes frame (H, W, 3) uint8, the clip's frame t, to out (crop, crop, 3) by the clip's plan.
   The order is RandAugment, window and resize, color, flip, erase."""
-  for op, value in zip(plan.ops, plan.values):
-    frame = randaugment.apply(frame, randaugment.NAMES[op], float(value))
+  frame = _augmented(frame, plan)
   y, x, h, w = plan.window
   mirror = augment.flip and plan.mirror
   crop = resize(frame[y : y + h, x : x + w], *out.shape[:2], None if mirror else out)
@@ -196,24 +195,84 @@ def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: n
     out[y : y + h, x : x + w] = _noise(plan.noise, t, h, w)
 
 
+def device_fields(augment: AugmentConfig) -> dict[str, tuple[type, tuple[int, ...]]]:
+  """Returns type and shape, of one clip, of what is left for the accelerator beside the frames; see
+  types.Batch."""
+  if not augment.device_frame_size:
+    return {}
+  fields = {'window': (np.int32, (4,)), 'mirror': (np.bool_, ())}
+  if any(augment.color_jitter):
+    fields['color'] = (np.float32, (3,))
+  if augment.rand_augment:
+    n = augment.rand_augment
+    fields |= {
+      'frame_size': (np.int32, (2,)),
+      'ops': (np.int32, (n,)),
+      'values': (np.float32, (n,)),
+    }
+  if augment.random_erasing:
+    fields |= {'erased': (np.int32, (4,)), 'noise': (np.int32, (2,))}
+  return fields
+
+
+def device_values(
+  augment: AugmentConfig, plans: list[Plan], windows: np.ndarray, size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+  """Returns the arrays of `device_fields`, stacked over clips.
+
+  Args:
+    augment: augmentation.
+    plans: of the clips.
+    windows: (clips, 4) that `place` returned.
+    size: (height, width) of the decoded frames.
+  """
+  values = {name: np.stack(x) for name, x in zip(Plan._fields, zip(*plans))}
+  values |= {'window': windows, 'frame_size': np.tile(np.array(size, np.int32), (len(plans), 1))}
+  if not _fits(size, augment.device_frame_size or size):  # `place` did the operations
+    values['ops'] = np.full_like(values['ops'], randaugment.NAMES.index('identity'))
+    values['frame_size'] = windows[:, 2:]
+  return {name: values[name] for name in device_fields(augment)}
+
+
+def _fits(size: tuple[int, ...], canvas: tuple[int, ...]) -> bool:
+  return size[0] <= canvas[0] and size[1] <= canvas[1]
+
+
 def place(frame: np.ndarray, plan: Plan, crop: int, out: np.ndarray) -> tuple[int, int, int, int]:
   """Writes a frame to the canvas `out`, and returns the window (y, x, height, width) from which
   preprocess.crops makes the crop.
 
   A frame of the canvas' size is written as it is. Of other frames, the window's pixels are written
-  to the upper left, or the resized crop where the window does not fit.
+  to the upper left, or the resized crop where the window does not fit. With RandAugment, whose
+  operations need whole frames, those that fit are written whole; for others they are done here.
   """
   if frame.shape == out.shape:
     if not np.may_share_memory(frame, out):  # else the frame was decoded into the canvas
       out[...] = frame
     return tuple(plan.window)
+  if len(plan.ops) and _fits(frame.shape, out.shape):
+    _fill(frame, out)
+    return tuple(plan.window)
   y, x, h, w = plan.window
+  frame = _augmented(frame, plan)
   pixels = frame[y : y + h, x : x + w]
   if h > out.shape[0] or w > out.shape[1]:
     pixels = resize(pixels, crop, crop)
+  _fill(pixels, out)
+  return 0, 0, pixels.shape[0], pixels.shape[1]
+
+
+def _fill(pixels: np.ndarray, out: np.ndarray) -> None:
+  """Writes the pixels to the upper left of `out`, and 0 elsewhere."""
   height, width = pixels.shape[:2]
   out[:height, :width], out[:height, width:], out[height:] = pixels, 0, 0
-  return 0, 0, height, width
+
+
+def _augmented(frame: np.ndarray, plan: Plan) -> np.ndarray:
+  """Returns the frame after RandAugment's operations."""
+  for op, value in zip(plan.ops, plan.values):
+    frame = randaugment.apply(frame, randaugment.NAMES[op], float(value))
+  return frame
 
 
 def _noise(seed: np.ndarray, t: int, height: int, width: int) -> np.ndarray:

@@ -73,15 +73,14 @@ class TrainClips:
 
   @property
   def arrays(self) -> Arrays:
-    """The arrays of one record: video (repeats, T, h, w, 3) and label; with
-    augment.device_frame_size also window, mirror and, if used, color."""
-    repeats, canvas = self.clip.num_repeats, self.augment.device_frame_size
-    frame = canvas or (self.clip.crop_size, self.clip.crop_size)
+    """The arrays of one record: video (repeats, T, h, w, 3), label, and what is left for the
+    accelerator."""
+    repeats = self.clip.num_repeats
+    frame = self.augment.device_frame_size or (self.clip.crop_size, self.clip.crop_size)
     video = np.uint8, (repeats, self.clip.num_frames, *frame, 3)
     arrays: Arrays = {'video': video, 'label': _label_array(self.split)}
-    if canvas:
-      arrays |= {'window': (np.int32, (repeats, 4)), 'mirror': (np.bool_, (repeats,))}
-      arrays |= {'color': (np.float32, (repeats, 3))} if any(self.augment.color_jitter) else {}
+    for name, (kind, shape) in augments.device_fields(self.augment).items():
+      arrays[name] = kind, (repeats, *shape)
     return arrays
 
   def read(self, row: int, epoch: int) -> Frames:
@@ -103,17 +102,17 @@ class TrainClips:
       rng = np.random.default_rng([self.seed, epoch, row, repeat, 1])
       plans.append(augments.draw(rng, augment, self.clip, *frames.size, self.flip))
     plans, divisor = augments.reduce(augment, plans, self.clip.crop_size, *frames.size)
-    for pixels, places in frames.decoded(video if augment.device_frame_size else None, divisor):
+    canvas, crop = augment.device_frame_size, self.clip.crop_size
+    windows = np.zeros((len(plans), 4), np.int32)
+    for pixels, places in frames.decoded(video if canvas else None, divisor):
       for repeat, t in places:
-        if augment.device_frame_size:
-          out['window'][repeat] = augments.place(
-            pixels, plans[repeat], self.clip.crop_size, video[repeat, t]
-          )
+        if canvas:
+          windows[repeat] = augments.place(pixels, plans[repeat], crop, video[repeat, t])
         else:
           augments.render(pixels, plans[repeat], augment, t, video[repeat, t])
-    for name in ('mirror', 'color'):
-      if name in out:
-        out[name][...] = np.stack([getattr(plan, name) for plan in plans])
+    size = image.scaled_size(*frames.size, divisor)
+    for name, values in augments.device_values(augment, plans, windows, size).items():
+      out[name][...] = values
     _write_label(self.split, row, frames.record, out['label'])
 
 

@@ -58,8 +58,8 @@ def train_batches(
     Iterator of batches: video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label
       (b*repeats,) int32 or (b*repeats, K) float32; valid (b*repeats,) ones; video_id, epoch
       (b*repeats,) int32. With augment.device_frame_size (h, w), video is (b*repeats, T, h, w, 3);
-      window (b*repeats, 4), mirror (b*repeats,) and, if used, color (b*repeats, 3) are the
-      augmentation that is left for the accelerator.
+      window, mirror and, if used, color, frame_size, ops, values, erased and noise are the
+      augmentation that is left for the accelerator, see types.Batch.
 
   Raises:
     ValueError: if hosts do not divide `batch`; from the iterator, where a record cannot be read.

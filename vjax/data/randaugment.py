@@ -13,24 +13,8 @@ import math
 import cv2
 import numpy as np
 
-NAMES = (
-  'autocontrast',
-  'equalize',
-  'invert',
-  'rotate',
-  'posterize',
-  'solarize',
-  'solarize_add',
-  'color',
-  'contrast',
-  'brightness',
-  'sharpness',
-  'shear_x',
-  'shear_y',
-  'translate_x',
-  'translate_y',
-  'identity',
-)
+from vjax.config import RAND_AUGMENT as NAMES
+
 _FILL = (128, 128, 128)
 _LEVELS = np.arange(256)
 _LUMA = np.float32([[0.299, 0.587, 0.114]])
