@@ -25,7 +25,9 @@ FLOORS = {
   **dict.fromkeys(['data', 'layers', 'optim', 'metrics', 'preprocess', 'figures', 'inflate'], 2),
   **dict.fromkeys(['config', 'sharding'], 1),
   'old_models': 0.5,  # reads old configs
-  **dict.fromkeys(['types', 'registry', 'tree', 'files', 'kernels', 'code_version'], 0),
+  **dict.fromkeys(
+    ['types', 'registry', 'tree', 'files', 'kernels', 'code_version', 'event_writer'], 0
+  ),
 }
 COMMANDS = 8  # this floor and those above see configs/ and data_prep/
 RENDERS = 'built_in_data'  # sees data_prep/ for them
