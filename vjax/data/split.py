@@ -50,7 +50,7 @@ class Split:
     name: of the dataset.
     index: of its records.
     rows: the records in use, by number.
-    images: whether the records are TFDS images, in any format that TensorFlow decodes.
+    images: whether the records are TFDS images.
     labels: 'single_label' or 'multi_label'.
     order: number of each of the records' labels in `classes`, None = as they are.
   """
