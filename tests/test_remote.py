@@ -1,6 +1,7 @@
 """Data and runs on object stores, against local emulators: s3:// (moto) and gs://
 (gcp-storage-emulator)."""
 
+import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -16,7 +17,8 @@ from tests.experiments import shrunk
 from tests.test_train import timeless
 from vjax import build, evaluate, files, train
 from vjax.config import AugmentConfig, ViewsConfig
-from vjax.data import pipeline
+from vjax.data import pipeline, read_ahead, tfrecord
+from vjax.data import split as split_lib
 from vjax.data.index import open_index
 from vjax.data.split import open_split
 from vjax.types import DatasetSpec
@@ -107,6 +109,98 @@ def test_records_are_read_by_range(store, request, tmp_path, monkeypatch):
       np.testing.assert_array_equal(near[name], far[name])
   index = open_index(f'{url}/toy', 'train')
   assert set(asked) <= {int(n) + 16 for n in index.length}
+
+
+@pytest.mark.parametrize('store', ['s3', 'gs'])
+def test_frames_of_large_records_are_read_by_range(store, request, tmp_path, monkeypatch):
+  """The same frames as from a local folder, in fewer bytes; damage has the same words."""
+  make.dataset(tmp_path / 'toy')
+  url = upload(tmp_path / 'toy', f'{request.getfixturevalue(store)}/frames')
+  monkeypatch.setattr(split_lib, 'WHOLE', 0)
+  monkeypatch.setattr(tfrecord, '_NEAR_REMOTE', 100)
+  asked = []
+  original = files.read_spans
+  monkeypatch.setattr(
+    files, 'read_spans', lambda path, spans: asked.append(spans) or original(path, spans)
+  )
+  near, far = open_split(str(tmp_path), SPEC, 'train'), open_split(url, SPEC, 'train')
+  for row in (0, 7):
+    record, wanted = far.read(row), [9, 0, 1, 1, 4]
+    assert not record.in_memory and record.num_frames == near.read(row).num_frames
+    asked.clear()
+    assert record.frames(wanted) == near.read(row).frames(wanted)
+    ((first, _, _),) = asked  # frames 0 and 1 are one span
+    assert 0 < first[1] - first[0] < near.index.length[row] // 3
+    held = record.holding([2, 3])
+    asked.clear()
+    assert held.frames([3, 2]) == near.read(row).frames([3, 2]) and not asked
+    assert held.frame(5) == near.read(row).frame(5) and len(asked) == 1
+  index = near.index
+  shard, place = (
+    pathlib.Path(index.files[index.shard[0]]),
+    int(index.offset[0] + index.table[1]['start']),
+  )
+  data = bytearray(shard.read_bytes())
+  data[place + 9] ^= 1
+  shard.write_bytes(data)
+  epath.Path(far.index.files[0]).write_bytes(bytes(data))
+  words = f'record 0 at byte 12: wrong checksum of frame 1 at byte {place}'
+  for source in (near, far):
+    assert len(source.read(0).frames([0, 2])) == 2
+    with pytest.raises(ValueError, match=words):
+      source.read(0).frames([0, 1])
+
+
+@pytest.mark.parametrize('store', ['s3', 'gs'])
+def test_records_are_read_ahead(store, request, tmp_path, monkeypatch):
+  """In order, no more of them than there is room for, and a broken one is named in its place."""
+  make.dataset(tmp_path / 'toy')
+  url = upload(tmp_path / 'toy', f'{request.getfixturevalue(store)}/ahead')
+  monkeypatch.setattr(split_lib, 'WHOLE', 0)
+  near, far = open_split(str(tmp_path), SPEC, 'train'), open_split(url, SPEC, 'train')
+  rows, choose = [3, 0, 10, 3, 5], lambda record: [0, record.num_frames - 1]
+  begun, read = [], split_lib.Split.read
+  monkeypatch.setattr(
+    split_lib.Split, 'read', lambda self, row: begun.append(row) or read(self, row)
+  )
+  found = read_ahead.records(far, [(row, choose) for row in rows])
+  first = next(found)
+  assert sorted(begun) == sorted(rows), 'all were asked for before the first was used'
+  monkeypatch.setattr(files, 'read_spans', None)  # all that is wanted is there
+  monkeypatch.setattr(files, 'read_ranges', None)
+  for row, record in zip(rows, itertools.chain([first], found), strict=True):
+    assert record.frames(choose(record)) == read(near, row).frames(choose(record))
+  monkeypatch.undo()
+  small = int(far.index.length[rows[:2]].sum())
+  asked = []
+  some = ((asked.append(row) or row, None) for row in rows)
+  record = next(read_ahead.records(far, some, max_bytes=small))
+  assert asked == rows[:3] and record.context == near.read(3).context
+  shard = epath.Path(far.index.files[far.index.shard[5]])
+  shard.write_bytes(shard.read_bytes()[: int(far.index.offset[5])] + bytes(99))
+  found = read_ahead.records(far, [(0, None), (5, None), (10, None)])
+  assert next(found).context == near.read(0).context
+  with pytest.raises((ValueError, OSError), match=f'{shard.name}.* at byte'):
+    next(found)
+
+
+def test_local_records_are_read_when_they_are_used(tmp_path, monkeypatch):
+  make.dataset(tmp_path / 'toy')
+  near = open_split(str(tmp_path), SPEC, 'train')
+  expected = [near.read(row).frame(1) for row in (4, 2)]
+  begun, read = [], split_lib.Split.read
+  monkeypatch.setattr(
+    split_lib.Split, 'read', lambda self, row: begun.append(row) or read(self, row)
+  )
+  found = read_ahead.records(near, [(4, None), (2, lambda record: [1])])
+  assert next(found).frame(1) == expected[0] and begun == [4]
+  assert next(found).frame(1) == expected[1] and begun == [4, 2]
+
+
+def test_a_file_system_is_shared_by_all_threads(gs):
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    found = list(pool.map(files._filesystem, ['gs://bucket/a', 'gs://bucket/b']))
+  assert found[0] is found[1] is files._filesystem('gs://bucket/c')
 
 
 def test_missing_and_damaged_data_are_named(s3, tmp_path):
