@@ -7,6 +7,7 @@ too.
 """
 
 import functools
+import itertools
 import os
 import uuid
 from collections.abc import Sequence
@@ -47,11 +48,8 @@ def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
     data = _filesystem(path).cat_file(path, start=offset, end=offset + sum(lengths))
   except Exception as e:
     raise _unreadable(path, offset, e) from e
-  pieces = []
-  for length in lengths:
-    pieces.append(data[:length])
-    data = data[length:]
-  return pieces
+  ends = list(itertools.accumulate(lengths))
+  return [data[end - length : end] for end, length in zip(ends, lengths)]
 
 
 def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
