@@ -73,3 +73,10 @@ def test_a_run_imports_no_tensorflow_but_for_its_input(data_dir, tmp_path):
     assert imported(WITHOUT_INPUT + RUN, data_dir, tmp_path / 'run', mode) == 'imported: []'
   assert list((tmp_path / 'run').glob('events.out.tfevents.*')), 'no events'
   assert (tmp_path / 'run' / 'result.json').exists()
+
+
+@pytest.mark.slow
+def test_a_run_on_video_records_imports_no_tensorflow(data_dir, tmp_path):
+  """Training and evaluation with the batches that are read."""
+  for mode in ('train', 'evaluate'):
+    assert imported(RUN, data_dir, tmp_path / 'run', mode) == 'imported: []'
