@@ -42,7 +42,7 @@ setup(
     'absl-py>=2.1',
     # 19 lost metadata_errors; predict reads a user's file; data_prep reads a dataset's
     'av>=18,<19',
-    'clu>=0.0.12',
+    'clu>=0.0.12',  # the interface that vjax.event_writer has
     'etils[epath]>=1.9',  # records by range from local folders and object stores
     'flax>=0.12,<0.13',
     'google-crc32c>=1.5',  # checksums of records
@@ -52,13 +52,13 @@ setup(
     'matplotlib>=3.9',
     'ml-collections>=1.0',
     'numpy>=2.0',
-    'opencv-python-headless>=4.10',  # resizing and RandAugment of frames
+    'opencv-python-headless>=4.11',  # resizing and RandAugment of frames
     'optax>=0.2.5',
     'orbax-checkpoint==0.12.*',
     'safetensors>=0.5',
     'scipy>=1.13',
     'simplejpeg>=1.8',  # frames decoded to where they are to be, and encoded
-    'tensorboard>=2.20',  # clu.metric_writers needs it and does not say so
+    'tensorboard>=2.20',  # its protocol buffers and files of events
     'tensorflow-datasets>=4.9.8',
     'tqdm>=4.66',
     *TENSORFLOW,

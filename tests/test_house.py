@@ -26,7 +26,10 @@ FLOORS = {
   **dict.fromkeys(['config', 'sharding'], 1),
   'device_augment': 1.5,  # preprocess calls it
   'old_models': 0.5,  # reads old configs
-  **dict.fromkeys(['types', 'registry', 'tree', 'files', 'kernels', 'code_version', 'feed'], 0),
+  **dict.fromkeys(
+    ['types', 'registry', 'tree', 'files', 'kernels', 'code_version', 'event_writer', 'feed'],
+    0,
+  ),
 }
 COMMANDS = 8  # this floor and those above see configs/ and data_prep/
 RENDERS = 'built_in_data'  # sees data_prep/ for them

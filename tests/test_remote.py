@@ -1,6 +1,7 @@
 """Data and runs on object stores, against local emulators: s3:// (moto) and gs://
 (gcp-storage-emulator)."""
 
+import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -16,7 +17,8 @@ from tests.experiments import shrunk
 from tests.test_train import timeless
 from vjax import build, evaluate, files, train
 from vjax.config import AugmentConfig, ViewsConfig
-from vjax.data import pipeline
+from vjax.data import pipeline, tfrecord
+from vjax.data import split as split_lib
 from vjax.data.index import open_index
 from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
@@ -86,11 +88,12 @@ def gs():
     server.stop()
 
 
-def batches(data_dir, steps=3):
+def batches(data_dir, steps=3, workers=0):
   source = open_split(str(data_dir), SPEC, 'train')
-  settings = {'batch': 4, 'seed': 7, 'start_step': 0, 'host': 0, 'hosts': 1}
-  train_batches = pipeline.train_batches(source, SPEC, CLIP, AugmentConfig(), **settings)
-  test = pipeline.eval_batches(source, SPEC, CLIP, batch=4, host=0, hosts=1)
+  settings = {'batch': 4, 'host': 0, 'hosts': 1, 'workers': workers}
+  of_train = {'seed': 7, 'start_step': 0, **settings}
+  train_batches = pipeline.train_batches(source, SPEC, CLIP, AugmentConfig(), **of_train)
+  test = pipeline.eval_batches(source, SPEC, CLIP, **settings)
   return [*itertools.islice(train_batches, steps), *test]
 
 
@@ -107,6 +110,69 @@ def test_records_are_read_by_range(store, request, tmp_path, monkeypatch):
       np.testing.assert_array_equal(near[name], far[name])
   index = open_index(f'{url}/toy', 'train')
   assert set(asked) <= {int(n) + 16 for n in index.length}
+
+
+@pytest.mark.parametrize('store', ['s3', 'gs'])
+def test_frames_of_large_records_are_read_by_range(store, request, tmp_path, monkeypatch):
+  """The same frames as from a local folder, in fewer bytes; damage has the same words."""
+  make.dataset(tmp_path / 'toy')
+  url = upload(tmp_path / 'toy', f'{request.getfixturevalue(store)}/frames')
+  monkeypatch.setattr(split_lib, 'WHOLE', 0)
+  monkeypatch.setattr(tfrecord, '_NEAR_REMOTE', 100)
+  asked = []
+  original = files.read_spans
+  monkeypatch.setattr(
+    files, 'read_spans', lambda path, spans: asked.append(spans) or original(path, spans)
+  )
+  near, far = open_split(str(tmp_path), SPEC, 'train'), open_split(url, SPEC, 'train')
+  for row in (0, 7):
+    record, wanted = far.read(row), [9, 0, 1, 1, 4]
+    assert not record.in_memory and record.num_frames == near.read(row).num_frames
+    asked.clear()
+    assert record.frames(wanted) == near.read(row).frames(wanted)
+    ((first, _, _),) = asked  # frames 0 and 1 are one span
+    assert 0 < first[1] - first[0] < near.index.length[row] // 3
+    held = record.holding([2, 3])
+    asked.clear()
+    assert held.frames([3, 2]) == near.read(row).frames([3, 2]) and not asked
+    assert held.frame(5) == near.read(row).frame(5) and len(asked) == 1
+  index = near.index
+  shard, place = (
+    pathlib.Path(index.files[index.shard[0]]),
+    int(index.offset[0] + index.table[1]['start']),
+  )
+  data = bytearray(shard.read_bytes())
+  data[place + 9] ^= 1
+  shard.write_bytes(data)
+  epath.Path(far.index.files[0]).write_bytes(bytes(data))
+  words = f'record 0 at byte 12: wrong checksum of frame 1 at byte {place}'
+  for source in (near, far):
+    assert len(source.read(0).frames([0, 2])) == 2
+    with pytest.raises(ValueError, match=words):
+      source.read(0).frames([0, 1])
+
+
+def test_workers_read_ahead(gs, tmp_path, monkeypatch):
+  """The same batches as from a local folder; a broken record is named at its batch."""
+  make.dataset(tmp_path / 'toy')
+  url = upload(tmp_path / 'toy', f'{gs}/ahead')
+  near, far = batches(tmp_path), batches(url, workers=1)
+  for a, b in zip(near, far, strict=True):
+    for name in a:
+      np.testing.assert_array_equal(a[name], b[name])
+  index = open_index(f'{url}/toy', 'train')
+  shard = epath.Path(index.files[index.shard[5]])
+  content, start = bytearray(shard.read_bytes()), int(index.offset[5])
+  content[start + 9 : start + 99] = bytes(90)
+  shard.write_bytes(bytes(content))
+  with pytest.raises(ValueError, match=f'{shard.name}: record 5 at byte'):
+    batches(url, workers=1)
+
+
+def test_a_file_system_is_shared_by_all_threads(gs):
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    found = list(pool.map(files._filesystem, ['gs://bucket/a', 'gs://bucket/b']))
+  assert found[0] is found[1] is files._filesystem('gs://bucket/c')
 
 
 def test_missing_and_damaged_data_are_named(s3, tmp_path):

@@ -7,6 +7,7 @@ too.
 """
 
 import functools
+import itertools
 import os
 import uuid
 from collections.abc import Sequence
@@ -46,12 +47,24 @@ def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
   try:
     data = _filesystem(path).cat_file(path, start=offset, end=offset + sum(lengths))
   except Exception as e:
-    raise OSError(f'{path} cannot be read at byte {offset}: {type(e).__name__}: {e}') from e
-  pieces = []
-  for length in lengths:
-    pieces.append(data[:length])
-    data = data[length:]
-  return pieces
+    raise _unreadable(path, offset, e) from e
+  ends = list(itertools.accumulate(lengths))
+  return [data[end - length : end] for end, length in zip(ends, lengths)]
+
+
+def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+  """Returns the bytes of these spans (start, end) of a file, asked for all at once; shorter at its
+  end. Raises OSError naming file and byte."""
+  starts, ends = [a for a, _ in spans], [b for _, b in spans]
+  found = _filesystem(path).cat_ranges([path] * len(spans), starts, ends, on_error='return')
+  for start, data in zip(starts, found):
+    if isinstance(data, Exception):
+      raise _unreadable(path, start, data) from data
+  return found
+
+
+def _unreadable(path: str, offset: int, e: Exception) -> OSError:
+  return OSError(f'{path} cannot be read at byte {offset}: {type(e).__name__}: {e}')
 
 
 def cache_dir() -> epath.Path:
@@ -94,10 +107,17 @@ def _package(scheme: str):
 
 
 def _filesystem(path: str):
-  import fsspec
-
   scheme = path.partition('://')[0]
   _package(scheme)
+  return _shared_filesystem(scheme, os.getpid())
+
+
+@functools.cache
+def _shared_filesystem(scheme: str, process: int):
+  """Returns the one file system of all threads of a process, which share its connections: fsspec
+  by itself makes one for every thread, and each logs in again."""
+  import fsspec
+
   fsspec.config.conf.setdefault(
     scheme, {'use_listings_cache': False}
   )  # other hosts write there too

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vjax import files
+from vjax.event_writer import EventWriter
 
 
 def start_log(workdir: str) -> None:
@@ -66,8 +67,8 @@ def _fetch(workdir: str | os.PathLike, name: str) -> None:
 
 @contextlib.contextmanager
 def writing(workdir: str | os.PathLike) -> Iterator[None]:
-  """Turns any error inside into an OSError that names the folder: TensorBoard's writer
-  raises errors of its own."""
+  """Turns any error inside into an OSError that names the folder: packages of object stores raise
+  errors of their own."""
   try:
     yield
   except Exception as error:
@@ -131,12 +132,10 @@ class Log:
     self._total = total_steps
     if not self._lead:
       return
-    from clu import metric_writers  # pulls in TensorFlow
-
     with writing(workdir):
       self._path.parent.mkdir(parents=True, exist_ok=True)
       _fetch(workdir, self._path.name)
-      self._writer = metric_writers.SummaryWriter(str(self._path.parent))
+      self._writer = EventWriter(str(self._path.parent))
       if self._path.exists():
         self._cut(resume_step)
     if sys.stderr.isatty() and total_steps:

@@ -1,17 +1,58 @@
-"""Sizes of encoded images, and decoding at a fraction of the size."""
+"""Encoded images: sizes, pixels as TensorFlow decodes them, and decoding at a fraction of the size."""
+
+import io
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 import simplejpeg
 
+from tests.faults.commands import ROOT
 from vjax.data import image
+
+RNG = np.random.default_rng(0)
+# Smooth, with noise: every coefficient of a block counts.
+PIXELS = np.uint8(np.linspace(30, 200, 64)[:, None] + RNG.uniform(0, 50, (48, 64, 3)))
+JPEG = simplejpeg.encode_jpeg(PIXELS, 90, 'RGB', '420')
+
+
+def png(pixels: np.ndarray, mode: str = '', **settings) -> bytes:
+  from PIL import Image
+
+  stream = io.BytesIO()
+  picture = Image.fromarray(pixels)
+  (picture.convert(mode) if mode else picture).save(stream, 'PNG', **settings)
+  return stream.getvalue()
+
+
+def deep_png() -> bytes:
+  """16 bits a color."""
+  import cv2
+
+  return cv2.imencode('.png', PIXELS.astype(np.uint16) * 257 + 60)[1].tobytes()
+
+
+def by_tensorflow(data: bytes) -> np.ndarray | None:
+  """Pixels, None where TensorFlow refuses them."""
+  import tensorflow as tf
+
+  try:
+    return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
+  except tf.errors.OpError:
+    return None
+
+
+def by_vjax(data: bytes) -> np.ndarray | None:
+  try:
+    return image.decode(data)
+  except ValueError:
+    return None
 
 
 def test_image_size_of_png_and_rubbish():
-  import tensorflow as tf
-
-  assert image.image_size(tf.io.encode_png(np.zeros((5, 9, 3), np.uint8)).numpy()) == (5, 9)
+  assert image.image_size(png(np.zeros((5, 9, 3), np.uint8))) == (5, 9)
   with pytest.raises(ValueError, match='neither a JPEG nor a PNG'):
     image.image_size(b'GIF89a' + bytes(30))
 
@@ -64,3 +105,64 @@ def test_broken_images_are_refused_at_every_size():
   for divisor in image.DIVISORS:
     with pytest.raises(ValueError):
       image.decode(jpeg[: len(jpeg) // 2], divisor=divisor)
+
+
+@pytest.mark.parametrize(
+  'data',
+  [
+    pytest.param(png(PIXELS), id='color'),
+    pytest.param(png(PIXELS[..., 0]), id='gray'),
+    pytest.param(png(np.concatenate([PIXELS, PIXELS[..., :1]], -1)), id='transparent'),
+    pytest.param(png(PIXELS, 'LA'), id='gray, transparent'),
+    pytest.param(png(PIXELS, 'P'), id='palette'),
+    pytest.param(png(PIXELS, 'P', transparency=3), id='palette, transparent'),
+    pytest.param(png(PIXELS, '1'), id='1 bit'),
+    pytest.param(deep_png(), id='16 bits'),
+  ],
+)
+def test_pngs_are_decoded_as_by_tensorflow(data):
+  np.testing.assert_array_equal(image.decode(data), by_tensorflow(data))
+  for end in (30, len(data) // 2, len(data) - 20):
+    assert by_tensorflow(data[:end]) is None
+    with pytest.raises(ValueError, match='damaged or cut short'):
+      image.decode(data[:end])
+
+
+def test_flawed_jpegs_are_decoded_or_refused_as_by_tensorflow():
+  """What is whole in spite of a flaw has the pixels that it had; what was cut short is refused."""
+  start = JPEG.index(b'\xff\xda') + 14  # behind the headers, where nothing but pixels is
+  outcomes = set()
+  for place in range(start, len(JPEG) - 2, 97):
+    for bit in (1, 0x40):
+      data = bytearray(JPEG)
+      data[place] ^= bit
+      data = bytes(data)
+      ours, theirs = by_vjax(data), by_tensorflow(data)
+      try:
+        simplejpeg.decode_jpeg(data)  # without a flaw that libjpeg sees
+      except ValueError:
+        outcomes.add(ours is None)
+        np.testing.assert_array_equal(ours, theirs)
+  assert False in outcomes
+  for cut in (1, 2, 10, len(JPEG) // 2, len(JPEG) - 10):
+    assert by_vjax(JPEG[:-cut]) is None and by_tensorflow(JPEG[:-cut]) is None
+  np.testing.assert_array_equal(
+    by_vjax(JPEG[:-2] + b'junk' + JPEG[-2:]), by_tensorflow(JPEG[:-2] + b'junk' + JPEG[-2:])
+  )
+
+
+def test_pngs_and_flawed_jpegs_need_no_tensorflow(tmp_path):
+  files = {'png': png(PIXELS), 'flawed': JPEG[:-2] + b'junk' + JPEG[-2:], 'cut': JPEG[:-20]}
+  for name, data in files.items():
+    (tmp_path / name).write_bytes(data)
+  code = (
+    'import pathlib, sys\n'
+    'from vjax.data import image\n'
+    "png, flawed, cut = (pathlib.Path(sys.argv[1], n).read_bytes() for n in ('png', 'flawed', 'cut'))\n"
+    'assert image.decode(png).shape == image.decode(flawed).shape == (48, 64, 3)\n'
+    'try: image.decode(cut)\n'
+    "except ValueError as e: assert 'Premature end of JPEG file' in str(e)\n"
+    "else: raise AssertionError('not refused')\n"
+    "assert 'tensorflow' not in sys.modules\n"
+  )
+  subprocess.run([sys.executable, '-c', code, str(tmp_path)], cwd=ROOT, check=True)

@@ -1,5 +1,7 @@
 """Framing and ranges of TFRecord files."""
 
+import os
+
 import numpy as np
 
 from vjax.data import tfrecord
@@ -36,3 +38,16 @@ def test_a_file_that_was_replaced_is_opened_anew(tmp_path):
   (tmp_path / 'b').rename(path)
   tfrecord.forget([str(path)])
   assert tfrecord.read_ranges(str(path), 0, [3]) == [b'new']
+
+
+def test_spans_near_each_other_are_one_read(tmp_path, monkeypatch):
+  """In any order, overlapping or twice; beyond the end they are shorter."""
+  data = bytes(range(256)) * 64
+  path = tmp_path / 'file'
+  path.write_bytes(data)
+  read, original = [], os.pread
+  monkeypatch.setattr(os, 'pread', lambda f, n, at: read.append((at, n)) or original(f, n, at))
+  spans = [(9000, 9010), (5, 20), (10, 300), (5, 20), (4000, 4001), (16380, 16400)]
+  assert tfrecord.read_spans(str(path), spans) == [data[a:b] for a, b in spans]
+  assert read == [(5, 3996), (9000, 10), (16380, 20)]
+  assert tfrecord.read_spans(str(path), []) == []

@@ -25,7 +25,7 @@ class Frames:
 
   def __init__(self, split: Split, row: int, record: Record, orders: np.ndarray):
     self.record, self._orders, self._needed = record, orders, np.unique(orders)
-    self._jpegs = [record.frame(int(t)) for t in self._needed]
+    self._jpegs = record.frames(self._needed.tolist())
     self._whole = lambda: split.frame_size(row, self._jpegs)
     self.size = split.frame_size(row, self._jpegs[:1])
 

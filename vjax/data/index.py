@@ -18,7 +18,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
@@ -33,6 +33,19 @@ from vjax.data.manifest import Manifest
 TABLE = np.dtype(
   [('start', '<u4'), ('length', '<u4'), ('crc', '<u4')]
 )  # a frame's bytes in the payload
+
+
+class RemoteTable:
+  """A frame table on an object store; a slice of it is one request."""
+
+  def __init__(self, file: str):
+    self._file = file
+
+  def __getitem__(self, rows: slice) -> np.ndarray:
+    """Returns rows of TABLE."""
+    size, count = TABLE.itemsize, int(rows.stop - rows.start)
+    (data,) = files.read_ranges(self._file, int(rows.start) * size, (count * size,))
+    return np.frombuffer(data, TABLE)
 
 
 class UnknownSplitError(ValueError):
@@ -64,7 +77,7 @@ class Index:
       None where only whole records can be read.
     head_crc: (N,) masked CRCs of those bytes.
     first: (N,) row of `table` of the record's first frame.
-    table: (frames,) of TABLE.
+    table: (frames,) of TABLE, sliced by record.
     renumbered: the label in use of every label of the records, -1 = none; None = the same.
     rated: (N,) 1 where the record says its frame rate or has one frame; None in old indexes.
     video: (N,) numbers made of the names of the videos, 0 = without a name; None in old indexes.
@@ -86,7 +99,7 @@ class Index:
   head: np.ndarray | None = None
   head_crc: np.ndarray | None = None
   first: np.ndarray | None = None
-  table: np.ndarray | None = None
+  table: np.ndarray | RemoteTable | None = None
   renumbered: np.ndarray | None = None
   rated: np.ndarray | None = None
   video: np.ndarray | None = None
@@ -384,7 +397,7 @@ def load_index(
     names=named,
     crc=columns.get('crc'),
     rebuild=rebuild,
-    **({} if files.is_remote(folder) else _frame_columns(path, columns, rebuild)),
+    **_frame_columns(path, columns, rebuild),
     **{k: columns[k] for k in ('shard', 'offset', 'length', 'frames')},
   )
 
@@ -405,9 +418,9 @@ def _frame_columns(
   path: epath.Path, columns: dict[str, np.ndarray], rebuild: str
 ) -> dict[str, np.ndarray]:
   """Returns the fields of Index by which single frames are read; none for indexes without a frame
-  table, and on object stores, where a record is one request."""
-  file = table_path(path)
-  if 'head' not in columns or files.is_remote(file):
+  table, and where the table was not copied to an object store."""
+  file, remote = table_path(path), files.is_remote(path)
+  if 'head' not in columns or remote and not file.exists():
     return {}
   if not file.exists():
     raise FileNotFoundError(
@@ -420,7 +433,9 @@ def _frame_columns(
       f'{file} has {size} bytes, {rows * TABLE.itemsize} by {path.name}: they are not of one '
       f'making; copy both from where they were made, or run: {rebuild}'
     )
-  table = np.memmap(file, TABLE, mode='r') if rows else np.zeros(0, TABLE)
+  table: Any = np.zeros(0, TABLE)
+  if rows:
+    table = RemoteTable(str(file)) if remote else np.memmap(file, TABLE, mode='r')
   return {
     'head': columns['head'],
     'head_crc': columns['head_crc'],

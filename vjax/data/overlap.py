@@ -40,8 +40,8 @@ def shared_rows(train: Split, test: Split) -> np.ndarray:
 
 def _frame_keys(index: Index, rows: np.ndarray) -> list[bytes] | None:
   """Returns number, lengths and checksums of the first, middle and last frame of records, b'' where
-  the index has none; None for an index without frames."""
-  if index.table is None or index.first is None or index.head is None:
+  the index has none; None for an index without frames, or with those on an object store."""
+  if not isinstance(index.table, np.ndarray) or index.first is None or index.head is None:
     return None
   first, frames = index.first[rows], index.frames[rows].astype(np.int64)
   parts = [frames.astype(np.uint32)]

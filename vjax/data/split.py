@@ -2,7 +2,8 @@
 
 A clip of 16 frames needs a twentieth of a video of 300. The index has the position and the checksum
 of each frame (index.TABLE), so the other frames are neither read nor checked. Records without such
-a table, and records on object stores, are read whole.
+a table are read whole, and so are those on object stores, in one request, up to a size at which a
+few further requests cost less than the bytes that they save.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vjax import files
 from vjax.data import image, manifest, sequence_example, tfds_images, tfrecord
 from vjax.data import index as index_lib
 from vjax.data import labels as labels_lib
@@ -22,6 +24,7 @@ from vjax.data.index import Index
 from vjax.data.manifest import Manifest
 from vjax.data.specs import DatasetSpec
 
+WHOLE = 8 << 20  # a record on an object store up to so many bytes is read whole
 HELD_OUT = ('val', 'validation', 'valid', 'test')  # names of splits that are evaluated
 
 
@@ -33,13 +36,33 @@ class Record:
     context: its features by name.
     num_frames: of the record.
     frame_rate: frames per second, by the record or the manifest; 0 = unknown.
-    frame: returns the encoded frame t. Raises ValueError naming file, record and byte of damage.
+    read: returns the encoded frames of these indices. Raises ValueError naming file, record and
+      byte of damage.
+    in_memory: whether all frames have been read.
   """
 
   context: dict[str, list]
   num_frames: int
   frame_rate: float
-  frame: Callable[[int], bytes]
+  read: Callable[[Sequence[int]], list[bytes]]
+  in_memory: bool = True
+
+  def frame(self, t: int) -> bytes:
+    """Returns the encoded frame t. Raises what `frames` does."""
+    return self.read([t])[0]
+
+  def frames(self, indices: Sequence[int]) -> list[bytes]:
+    """Returns the encoded frames of these indices: those near each other in one read, and on an
+    object store all reads at once. Raises ValueError naming file, record and byte of damage."""
+    return self.read([int(t) for t in indices])
+
+  def holding(self, indices: Sequence[int]) -> Record:
+    """Returns the record with these frames in memory, read now."""
+    if self.in_memory:
+      return self
+    held = dict(zip([int(t) for t in indices], self.frames(indices)))
+    read = lambda some: [held[t] if t in held else self.frame(t) for t in some]
+    return dataclasses.replace(self, read=read)
 
 
 @dataclass(frozen=True)
@@ -50,7 +73,7 @@ class Split:
     name: of the dataset.
     index: of its records.
     rows: the records in use, by number.
-    images: whether the records are TFDS images, in any format that TensorFlow decodes.
+    images: whether the records are TFDS images.
     labels: 'single_label' or 'multi_label'.
     order: number of each of the records' labels in `classes`, None = as they are.
   """
@@ -307,23 +330,26 @@ def open_record(index: Index, i: int, feature: str = '') -> Record:
   Raises:
     ValueError: for damage, and for an invalid frame rate.
   """
-  if index.head is not None and index.head[i] and not feature:
+  remote = files.is_remote(index.files[index.shard[i]])
+  by_frames = index.head is not None and index.head[i] and not feature
+  if by_frames and (not remote or index.length[i] > WHOLE):
     return _open_by_frames(index, i)
   payload = index_lib.read_record(index, i)
   context, spans = sequence_example.decode(payload)
   if feature:
     values = context.get(feature, [])
-    return Record(context, len(values), _frame_rate(context, index), lambda t: values[t])
-  frame = lambda t: sequence_example.frame(payload, spans[t])
-  return Record(context, len(spans), _frame_rate(context, index), frame)
+    return Record(
+      context, len(values), _frame_rate(context, index), lambda some: [values[t] for t in some]
+    )
+  read = lambda some: [sequence_example.frame(payload, spans[t]) for t in some]
+  return Record(context, len(spans), _frame_rate(context, index), read)
 
 
 def _open_by_frames(index: Index, i: int) -> Record:
   path, offset, head = index.files[index.shard[i]], int(index.offset[i]), int(index.head[i])
-  header, begin = tfrecord.read_ranges(
-    path, offset - tfrecord.HEADER.size, (tfrecord.HEADER.size, head)
-  )
-  (crc,) = tfrecord.read_ranges(path, offset + int(index.length[i]), (4,))
+  start, end = offset - tfrecord.HEADER.size, offset + int(index.length[i])
+  beginning, crc = tfrecord.read_spans(path, [(start, offset + head), (end, end + 4)])
+  header, begin = beginning[: tfrecord.HEADER.size], beginning[tfrecord.HEADER.size :]
   index_lib.check_framing(index, i, header, crc)
   if tfrecord.masked_crc(begin) != index.head_crc[i]:
     raise ValueError(
@@ -331,17 +357,20 @@ def _open_by_frames(index: Index, i: int) -> Record:
     )
   table = index.table[index.first[i] : index.first[i] + index.frames[i]]
 
-  def frame(t: int) -> bytes:
-    start, length, crc = table[t].tolist()
-    (encoded,) = tfrecord.read_ranges(path, offset + start, (length,))
-    if tfrecord.masked_crc(encoded) != crc:
-      raise ValueError(
-        f'{index.where(i)}: wrong checksum of frame {t} at byte {offset + start}, {_damaged(index)}'
-      )
-    return encoded
+  def read(indices: Sequence[int]) -> list[bytes]:
+    rows = [table[t].tolist() for t in indices]
+    spans = [(offset + start, offset + start + length) for start, length, _ in rows]
+    found = tfrecord.read_spans(path, spans)
+    for t, (start, _, crc), encoded in zip(indices, rows, found):
+      if tfrecord.masked_crc(encoded) != crc:
+        raise ValueError(
+          f'{index.where(i)}: wrong checksum of frame {t} at byte {offset + start}, '
+          f'{_damaged(index)}'
+        )
+    return found
 
   context = sequence_example.decode_context(begin)
-  return Record(context, len(table), _frame_rate(context, index), frame)
+  return Record(context, len(table), _frame_rate(context, index), read, in_memory=False)
 
 
 def _frame_rate(context: dict[str, list], index: Index) -> float:

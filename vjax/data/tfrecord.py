@@ -230,6 +230,9 @@ class OpenFiles:
 
 
 _FILES = OpenFiles(_OPEN_FILES)
+# Spans with fewer bytes between them are read as one. A page of a disk is read whole anyway; a
+# request costs an object store's client as much processor time as some hundred kilobytes.
+_NEAR_LOCAL, _NEAR_REMOTE = 1 << 12, 1 << 18
 
 
 def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
@@ -241,6 +244,31 @@ def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
   if files.is_remote(path):
     return files.read_ranges(path, offset, lengths)
   return _FILES.read(path, offset, lengths)
+
+
+def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+  """Returns the bytes of spans (start, end) of a file, in any order; shorter at its end.
+
+  Spans near each other are one read. The reads of a file on an object store go out together.
+  """
+  remote = files.is_remote(path)
+  order = sorted(set(spans))
+  merged: list[tuple[int, int]] = []
+  for start, end in order:
+    if merged and start <= merged[-1][1] + (_NEAR_REMOTE if remote else _NEAR_LOCAL):
+      merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+    else:
+      merged.append((start, end))
+  if remote:
+    blocks = files.read_spans(path, merged)
+  else:
+    blocks = [_FILES.read(path, start, (end - start,))[0] for start, end in merged]
+  found, i = {}, 0
+  for start, end in order:
+    while start > merged[i][1] or end > merged[i][1]:
+      i += 1
+    found[start, end] = blocks[i][start - merged[i][0] : end - merged[i][0]]
+  return [found[span] for span in spans]
 
 
 def forget(paths: Sequence[str] | None = None) -> None:
