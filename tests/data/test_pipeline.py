@@ -205,6 +205,22 @@ def test_many_labels(tmp_path):
   assert make.manifest(tmp_path / 'many')['labels'] == 'many'
 
 
+def test_errors_of_choosing_videos_name_the_keys(data_dir, tmp_path):
+  with pytest.raises(ValueError, match=r'config\.data\.videos_per_class .*is 0; .*whole number of'):
+    open_split(data_dir, SPEC, 'train', per_class=0)
+  folder = make.folder(tmp_path / 'motions', [make.example(0, 2, 24, 24, {'': [0]})])
+  for number in range(2):
+    (tmp_path / 'motions' / f'val-{number:05}-of-00002.tfrecord').write_bytes(b'')
+  make.write_index(folder, 'val')
+  (tmp_path / 'motions' / 'manifest.json').unlink()
+  make.write_scanned(folder)
+  spec = DatasetSpec(name='motions', num_classes=0)
+  with pytest.raises(
+    ValueError, match=r"split 'val' of .* is empty: .*config\.data\.split.*failed"
+  ):
+    open_split(str(tmp_path), spec, 'val')
+
+
 def test_few_clips_per_class(data_dir):
   source = open_split(data_dir, SPEC, 'train', per_class=2, seed=1)
   assert np.bincount(source.index.label[source.rows]).tolist() == [2, 2, 2, 2]

@@ -250,6 +250,16 @@ def test_a_checkpoint_of_another_experiment_lists_what_differs(change, message, 
     restored(trained[1], train_step.init_state(exp.update, sharding.mesh(), jax.random.key(0))[1])
 
 
+def test_an_evaluation_with_another_model_says_which_config_to_use(trained):
+  exp, workdir, _ = trained
+  variables, _ = checkpoint.load_params(workdir)
+  variables['params'].pop('head')
+  with pytest.raises(
+    ValueError, match=r'another model than .*: use the config .*/meta.json(.|\n)*head'
+  ):
+    checkpoint.check_fits(exp.model, exp.clip, variables, workdir)
+
+
 @pytest.mark.slow
 def test_another_mesh_reads_the_same_numbers(data_dir, tmp_path):
   """Saved with the state split over four devices, restored whole, on one device, and split over

@@ -537,7 +537,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     forms = ' or '.join(
       tfrecord.shard_name('<split>', '?????', '?????', form) for form in tfrecord.FORMS
     )
-    raise SystemExit(f'no {forms} in {args.folder}')
+    raise SystemExit(
+      f'error: no {forms} in --folder={args.folder}: give the folder in which the shards lie, or '
+      'rename them so; videos are made into records by: python -m data_prep.write'
+    )
   try:
     _index_folder(args.folder, args.classes, args.frame_rate)
   except (ValueError, OSError) as e:
