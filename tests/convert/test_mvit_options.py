@@ -84,7 +84,7 @@ def test_what_they_do_not_tell_must_be_said():
     match=r"'pos_embed' has 32 places.*square crop: give the number of frames.*--set frames=",
   ):
     load(weights(positions='joint', relative='', class_token=False), frames=6)
-  oblong = weights()
+  oblong = weights(positions='separable', relative='')
   oblong['pos_embed_spatial'] = oblong['pos_embed_spatial'][:, 1:]
   with pytest.raises(
     ValueError, match=r"'pos_embed_spatial' has .* square crop: choose weights of"

@@ -90,7 +90,7 @@ class Checkpoints:
 
   def save(self, state: TrainState, progress: dict[str, Any]) -> None:
     """Starts writing `state` and the run's `progress`: sums of the current logging interval
-    ('sums') and seconds so far ('totals')."""
+    ('sums'), seconds and videos so far ('totals')."""
     self.wait()
     args, step = self._ocp.args, int(state.step)
     self._saving = step
@@ -168,7 +168,7 @@ class Checkpoints:
       if 'sums' not in interval:  # written before seconds were kept
         interval = {'sums': interval, 'totals': {}}
       sums = {name: [float(a), float(b)] for name, (a, b) in interval['sums'].items()}
-      totals = {name: float(seconds) for name, seconds in interval['totals'].items()}
+      totals = {name: float(total) for name, total in interval['totals'].items()}
     state = TrainState(
       step=optimizer['step'],
       params=model['params'],
