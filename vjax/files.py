@@ -61,8 +61,8 @@ def cache_dir() -> epath.Path:
 
 
 def check_new(flag: str, paths: Iterable[str | os.PathLike], *, overwrite: bool) -> None:
-  """Raises ValueError naming the first of `paths` that is a folder, or, unless `overwrite` is given,
-  that is there already. flag: of the command that names the paths, for the message."""
+  """Raises ValueError for one of `paths` that is a folder, or that is there already and would be
+  replaced without `overwrite`. flag: of the command that names the paths, for the message."""
   for file in paths:
     if path(file).is_dir():
       raise ValueError(f'{file} is a folder: give another {flag}, with the name of a file')
