@@ -12,7 +12,7 @@ import pytest
 from tests.data import make
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import image, pipeline, tfrecord
-from vjax.data.split import open_split
+from vjax.data.split import evaluation_split, open_split
 from vjax.types import DatasetSpec
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
@@ -219,6 +219,17 @@ def test_errors_of_choosing_videos_name_the_keys(data_dir, tmp_path):
     ValueError, match=r"split 'val' of .* is empty: .*config\.data\.split.*failed"
   ):
     open_split(str(tmp_path), spec, 'val')
+
+
+@pytest.mark.parametrize('held_out', ['dev', 'eval', 'testing', 'validate'])
+def test_a_set_with_one_held_out_split_of_any_name_is_evaluated_on_it(tmp_path, held_out):
+  for split in ('train', held_out):
+    make.folder(tmp_path / 'set', [make.example(0, 2, 24, 24, {'': [0]})], split=split, shards=1)
+    (tmp_path / 'prefixed').mkdir(exist_ok=True)
+    (tmp_path / 'prefixed' / f'kinetics-{split}-00000-of-00001').touch()
+  spec = DatasetSpec(name='set', num_classes=0)
+  assert tfrecord.splits(str(tmp_path / 'prefixed')) == sorted([held_out, 'train'])
+  assert evaluation_split(str(tmp_path), spec, 'val', ('train',)) == held_out
 
 
 def test_few_clips_per_class(data_dir):

@@ -574,6 +574,13 @@ def _index_folder(folder: str, classes_file: str | None, frame_rate: float | Non
       manifest['frame_rate'] = frame_rate
       say(f'frame_rate in {manifests.write(described, manifest)}')
   else:
+    if (epath.Path(folder) / 'failed.csv').exists():
+      say(
+        f'careful: {folder} was written by data_prep.write, and its manifest.json is gone. What '
+        'no record tells is lost: classes without a clip (if there were some, pass all names by '
+        '--classes=FILE), the settings, and the mark by which data_prep.write finds its work '
+        'finished, so that its command needs a new --out'
+      )
     say(manifests.write_scanned(folder, classes, frame_rate or 0, say, place))
   lacking, rate = {}, frame_rate
   for split in splits:

@@ -20,9 +20,8 @@ from vjax.data import index as index_lib
 from vjax.data import labels as labels_lib
 from vjax.data.index import Index
 from vjax.data.manifest import Manifest
+from vjax.data.split_names import HELD_OUT
 from vjax.types import DatasetSpec
-
-HELD_OUT = ('val', 'validation', 'valid', 'test')  # names of splits that are evaluated
 
 
 @dataclass(frozen=True)
