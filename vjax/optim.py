@@ -319,7 +319,7 @@ def _check_options(
   given = {key for key, value in options.items() if value is not None}
   missing, unused = sorted(set(table[name]) - given), sorted(given - set(table[name]))
   if missing or unused:
-    keys = lambda options: ', '.join(_KEYS.get(option, option) for option in options)
+    keys = lambda names: ', '.join(str(_KEYS.get(name, name)) for name in names)
     parts = [f'needs {keys(missing)}'] if missing else []
     parts += [f'cannot use {keys(unused)}, which must stay open (=None)'] if unused else []
     raise ValueError(
