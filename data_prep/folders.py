@@ -8,15 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vjax.data import video_file
+from vjax.data.split_names import SPLITS
 
 EXTENSIONS = video_file.VIDEO_EXTENSIONS + video_file.IMAGE_EXTENSIONS
 
-# Names of sub-folders that are splits, in lower case, and what each split is called.
-SPLITS = {
-  **dict.fromkeys(('train', 'training'), 'train'),
-  **dict.fromkeys(('val', 'valid', 'validation'), 'val'),
-  **dict.fromkeys(('test', 'testing'), 'test'),
-}
 _SHOWN = 10  # names quoted in one message
 # What lies beside videos and is none; of others it is looked at what they hold.
 _NO_VIDEOS = {
@@ -61,7 +56,8 @@ def scan_folder(
   """Finds the videos of DIR/<class>/, DIR/<split>/<class>/ or DIR/<class>/<split>/.
 
   Sub-folders of classes belong to them, however deep. Splits are called train, val and test, or
-  training, validation, Test and the like. Beside them there may be folders without a video.
+  training, validation, dev, eval, Test and the like (`split_names`). Beside them there may be
+  folders without a video.
 
   Args:
     folder: DIR.

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from data_prep import folders, lists
 from data_prep.lists import Entry
 from data_prep.rows import Row, relative_path, shorten, some, split_name
+from data_prep.text import decode
+from vjax.data.split_names import SPLITS
 
 _MOST_CLASSES = 100_000  # a larger numeric label is no index of a class
 _SEGMENT_SLACK_S = 1.0  # a file this much longer than its segment is the whole video
@@ -171,7 +173,7 @@ class _Finder:
 
     def rank(path: str) -> tuple[bool, bool]:
       parts = path.split('/')[:-1]
-      splits = {lists.SPLITS.get(part.lower(), '') for part in parts}
+      splits = {SPLITS.get(part.lower(), '') for part in parts}
       return not classes & {_plain(part) for part in parts}, entry.split not in splits
 
     order = sorted(found, key=lambda path: (*rank(path), path))
@@ -331,7 +333,7 @@ def _read(path: str, kind: str, multi_label: bool) -> _List:
     ) from e
   except OSError as e:
     raise ValueError(f'cannot be read ({e.strerror}); it must be a file of text') from e
-  text, note = lists.decode(data)
+  text, note = decode(data)
   name = os.path.basename(path)
   known = kind or lists.recognize(name, text)
   if (kind == 'ssv2' and text.lstrip()[:1] == '{') or kind == 'ucf101':
@@ -383,7 +385,7 @@ def _give_split(one: _List, own: str, path: str, only: bool) -> None:
     )
   if not own and '' in said:
     words = re.split(r'[^a-z]+|list', os.path.basename(path).lower())
-    named = {lists.SPLITS[word] for word in words if word in lists.SPLITS}
+    named = {SPLITS[word] for word in words if word in SPLITS}
     if len(named) != 1 and not only:
       raise ValueError(f'says no split: write --list train:{path}')
     own = named.pop() if len(named) == 1 else 'train'

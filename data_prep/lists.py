@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from data_prep import folders
 from data_prep.rows import shorten
+from vjax.data.split_names import SPLITS
 
 # Kinds of lists that name videos, by the name that --list_kind takes.
 KINDS = {
@@ -29,7 +30,6 @@ KINDS = {
 # Kinds of lists that name classes, in order of their index.
 CLASS_KINDS = {'ssv2_labels': "Something-Something's labels.json", 'ucf101_classes': 'classInd.txt'}
 
-SPLITS = folders.SPLITS | {'validate': 'val'}
 _SHOWN = 10  # bad lines quoted in one error
 _SAMPLE = 200  # lines by which the kind of a list and its separator are recognized
 _VIDEO = '|'.join(re.escape(e) for e in folders.EXTENSIONS)
@@ -85,23 +85,6 @@ class Entry:
 
 
 # Text
-
-
-def decode(data: bytes) -> tuple[str, str]:
-  """Returns (text, note) of a list's bytes: UTF-8, UTF-16 with its mark, else Latin-1, which the
-  note says. Raises ValueError for what is no text."""
-  if data.startswith((b'\xff\xfe', b'\xfe\xff')):
-    try:
-      return data.decode('utf-16').lstrip('\ufeff'), ''
-    except UnicodeDecodeError as e:
-      raise ValueError(f'is no text in UTF-16 ({e.reason}); save it as UTF-8') from e
-  if b'\0' in data:
-    raise ValueError('is no text file; name a list of videos, as text in UTF-8')
-  try:
-    return data.decode('utf-8-sig'), ''
-  except UnicodeDecodeError:
-    note = 'is not UTF-8 and was read as Latin-1; save it as UTF-8 if names look wrong'
-    return data.decode('latin-1'), note
 
 
 def _lines(text: str) -> list[tuple[int, str]]:

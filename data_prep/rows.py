@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import io
 import math
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from data_prep.folders import EXTENSIONS, Folder, scan_folder
+from data_prep.text import decode, separator_of
 
 _SHOWN = 10  # bad rows quoted in one error
 _LATEST_S = 1e7  # of a segment; 115 days
@@ -62,30 +64,42 @@ def split_name(name: str, remedy: str) -> str:
   return name
 
 
-def read_manifest(path: str, split: str, root: str, allow_outside: bool = False) -> list[Row]:
-  """Rows of a CSV file `path,label[,start_s,end_s]`, header optional; byte-order mark and CRLF
-  accepted.
+def read_manifest(
+  path: str,
+  split: str,
+  root: str,
+  allow_outside: bool = False,
+  notes: list[str] | None = None,
+) -> list[Row]:
+  """Rows of a CSV file `path,label[,start_s,end_s]`, header optional; columns may be separated by
+  semicolons or tabs. Text is read as that of lists is (`text.decode`), any line ends.
 
   With a header, columns come in any order; `label` may be left out (unlabelled videos), and every
   `label:NAME` is a further label space, in which a clip with an empty cell has no part. '|'
-  separates several labels. Videos are under `root` unless allow_outside. Raises ValueError quoting
-  file, line, column and value of what it cannot accept.
+  separates several labels. Videos are under `root` unless allow_outside. A line for people goes to
+  `notes` where the encoding is not certain. Raises ValueError quoting file, line, column and value
+  of what it cannot accept.
   """
   try:
-    with open(path, encoding='utf-8-sig', newline='') as file:
-      lines = [
-        (i, cells)
-        for i, cells in _numbered(csv.reader(file, strict=True))
-        if any(c.strip() for c in cells)
-      ]
+    with open(path, 'rb') as file:
+      data = file.read()
   except FileNotFoundError as e:
     raise ValueError(
       f'no manifest {path}; --manifest=SPLIT:FILE takes a CSV of path,label[,start_s,end_s]'
     ) from e
   except OSError as e:
     raise ValueError(f'manifest {path} cannot be read ({e.strerror}); it must be a CSV file') from e
-  except (UnicodeDecodeError, csv.Error) as e:
-    raise ValueError(f'{path} is not a comma-separated text file in UTF-8: {e}') from e
+  try:
+    text, note = decode(data)
+  except ValueError as e:
+    raise ValueError(f'{path} {e}') from e
+  if note and notes is not None:
+    notes.append(f'careful: {path} {note}')
+  table = csv.reader(io.StringIO(text, newline=''), delimiter=_separator(text), strict=True)
+  try:
+    lines = [(i, cells) for i, cells in _numbered(table) if any(c.strip() for c in cells)]
+  except csv.Error as e:
+    raise ValueError(f'{path} is not a comma-separated text file: {e}') from e
   if not lines:
     raise ValueError(f'{path} has no rows; it needs lines of path,label[,start_s,end_s]')
   _check_form(path, lines, root)
@@ -104,6 +118,13 @@ def read_manifest(path: str, split: str, root: str, allow_outside: bool = False)
   return rows
 
 
+def _separator(text: str) -> str:
+  """Returns what separates the columns: the first line is a header, or begins with a video."""
+  return separator_of(
+    text, lambda cells: _is_header(cells) or cells[0].lower().endswith(EXTENSIONS)
+  )
+
+
 def _numbered(reader) -> Iterable[tuple[int, list[str]]]:
   for cells in reader:
     yield reader.line_num, cells
@@ -117,11 +138,11 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _check_form(path: str, lines: Sequence[tuple[int, list[str]]], root: str) -> None:
-  """Raises ValueError for columns that are not separated by commas, and a first line that names
-  columns in other words."""
+  """Raises ValueError for columns that are separated by what no table is, and a first line that
+  names columns in other words."""
   first = [c.strip() for c in lines[0][1]]
   if len(first) == 1 and first[0].lower() != 'path':
-    for separator in ';', '\t', '|', ' ':
+    for separator in '|', ' ':
       start = first[0].split(separator)[0].strip().lower()
       whole = first[0].lower().endswith(EXTENSIONS)
       if separator in first[0] and not whole and (start == 'path' or start.endswith(EXTENSIONS)):

@@ -156,11 +156,14 @@ def _rows(
   root = roots.pop()
   if not os.path.isdir(root):
     raise ValueError(f'--videos: no folder {root}; the paths in a manifest start from there')
+  notes: list[str] = []
   found = [
     row
     for split, path in named
-    for row in rows.read_manifest(path, split, root, args.allow_outside)
+    for row in rows.read_manifest(path, split, root, args.allow_outside, notes)
   ]
+  for note in notes:
+    print(note, flush=True)
   if not args.allow_missing:
     missing = [(r.split, r.path) for r in found if not os.path.lexists(os.path.join(root, r.path))]
     list_rows.check_missing(missing, found, root, '--videos')

@@ -11,7 +11,7 @@ from tests.experiments import shrunk
 from vjax import build, checkpoint, evaluate, inference, train
 from vjax.config import parse
 from vjax.evals import views
-from vjax.types import TrainState
+from vjax.types import Predictions, TrainState
 
 VIEWS = dict(name='views', split='test', num_clips=1, num_crops=1, batch_size=16)
 
@@ -74,6 +74,21 @@ def test_evaluating_again_keeps_the_cost(run):
   assert again['training'] == result['training'] and again['test'] == pytest.approx(result['test'])
 
 
+def test_a_confusion_matrix_replaces_nothing(tmp_path, capsys):
+  path, png = tmp_path / 'a.predictions.npz', tmp_path / 'c.png'
+  found = Predictions(np.arange(2), np.arange(2), np.eye(2, dtype=np.float32)[:, None])
+  evaluate.save_predictions(str(path), found, names='ab', classes='cd', average='logits')
+  args = [f'--predictions={path}', f'--confusion={png}']
+  png.write_text('mine')
+  assert evaluate.main(args) == 1 and png.read_text() == 'mine'
+  said = capsys.readouterr()
+  assert f'{png} is there already: give another --confusion, or --overwrite to rep' in said.err
+  assert not said.out
+  assert evaluate.main([*args, '--overwrite']) == 0 and png.read_bytes()[:4] == b'\x89PNG'
+  assert evaluate.main([args[0], f'--confusion={tmp_path}', '--overwrite']) == 1
+  assert 'is a folder: give another --confusion' in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_saved_predictions_give_every_metric_offline(run, capsys, tmp_path):
   exp, workdir, result = run
@@ -88,6 +103,7 @@ def test_saved_predictions_give_every_metric_offline(run, capsys, tmp_path):
   out = capsys.readouterr().out
   assert f'{result["test"]["top1"]:.6g}' in out and 'worst mistakes' in out
   assert out.count('%, ') == 2 and png.read_bytes()[:4] == b'\x89PNG'
+  assert evaluate.main([f'--predictions={path}', f'--confusion={png}', '--overwrite']) == 0
   (tmp_path / 'x.npz').write_bytes(b'nothing')
   assert evaluate.main([f'--predictions={tmp_path}/x.npz']) == 1
   assert 'holds no predictions' in capsys.readouterr().err
@@ -204,3 +220,17 @@ def test_datasets_by_alias(data_dir):
   config['datasets'] = {'mine': {'share': 0.0}}
   with pytest.raises(ValueError, match='config.datasets.mine.share is 0.0'):
     parse(config)
+
+
+@pytest.mark.slow
+def test_videos_seen_are_those_of_every_batch_size_the_run_had(data_dir, tmp_path):
+  def trained(batch: int, steps: int) -> dict:
+    config = config_of()
+    config['evals'], config['train']['keep_best'] = {}, ''
+    config['data'] |= {'batch_size': batch}
+    config['optim'] |= {'total_steps': steps}
+    return train.run(build.experiment(config, str(data_dir)), str(tmp_path / 'run'))['training']
+
+  assert trained(8, 2)['videos_seen'] == 16
+  cost = trained(16, 3)
+  assert cost['videos_seen'] == cost['clips_seen'] == 16 + 16 and 'estimated_steps' not in cost

@@ -72,13 +72,13 @@ def test_examples_and_steps_and_effective_epochs():
   [{}, {'total_steps': 1, 'total_epochs': 1}, {'total_steps': -1}, {'total_epochs': float('inf')}],
 )
 def test_durations_that_say_nothing_are_errors(settings):
-  with pytest.raises(ValueError, match='total'):
+  with pytest.raises(ValueError, match=r'config\.optim.*total'):
     optim.to_steps('total', settings, batch=8, clips=8)
 
 
 def test_scaled_rate():
   assert optim.scaled_rate(1.6e-3, 512, 64) == pytest.approx(2e-4)
-  with pytest.raises(ValueError, match='per_batch is 0'):
+  with pytest.raises(ValueError, match=r'config\.optim\.base_batch_size is 0'):
     optim.scaled_rate(1.0, 0, 8)
 
 
@@ -187,10 +187,14 @@ def test_polynomial_and_constant():
 @pytest.mark.parametrize(
   'settings, message',
   [
-    (dict(kind='cosine'), 'needs end_lr'),
+    (dict(kind='cosine'), r"config\.optim\.schedule='cosine' needs end_lr"),
     (dict(kind='cosine', end_lr=0.0, factor=0.1), 'cannot use factor'),
-    (dict(kind='cosin', end_lr=0.0), 'one of cosine'),
-    (dict(kind='constant', warmup_steps=11), 'warmup_steps is 11'),
+    (dict(kind='step', factor=0.1), r'needs boundary_steps \(or boundary_epochs'),
+    (dict(kind='cosin', end_lr=0.0), r"config\.optim\.schedule is 'cosin'; .*one of cosine"),
+    (
+      dict(kind='constant', warmup_steps=11),
+      'the warm-up has 11 steps and .* training 10; .*shorten',
+    ),
   ],
 )
 def test_schedule_errors(settings, message):
@@ -350,13 +354,16 @@ def test_layer_multipliers_of_mae_finetuning(depth, decay, first):
 @pytest.mark.parametrize(
   'settings, message',
   [
-    (dict(freeze=('backbone/cnv/.*',)), 'freeze has .*close names: backbone/conv/kernel'),
-    (dict(decay_skip=('norm',)), 'decay_skip has .*whole names'),
+    (
+      dict(freeze=('backbone/cnv/.*',)),
+      r'config\.optim\.freeze has .*close names: backbone/conv/kernel',
+    ),
+    (dict(decay_skip=('norm',)), r'config\.optim\.decay_skip has .*whole names'),
     (dict(freeze=('.*',)), 'nothing would be trained'),
-    (dict(b1=0.9), 'cannot use b1'),
+    (dict(b1=0.9), r"config\.optim\.name='sgd' cannot use b1"),
     (dict(momentum=None), 'needs momentum'),
     (dict(name='adam'), 'one of sgd, adamw, lamb'),
-    (dict(decayed='none'), 'one of kernels'),
+    (dict(decayed='none'), r"config\.optim\.decayed is 'none'; .*one of kernels"),
     (dict(layer_decay={'head/kernel': 1.0, 'tail': 1.0}), "unknown \\['tail'\\]"),
   ],
 )

@@ -1,6 +1,8 @@
 """The steps of a new user: a folder of own videos -> records -> training -> labels for a new
 video."""
 
+import csv
+import io
 import json
 import resource
 import shutil
@@ -20,8 +22,6 @@ from vjax.config import ViewsConfig
 def run(data_dir, tmp_path_factory):
   """A classifier trained on DIR/<class>/*.mp4, three classes of the built-in videos."""
   root = tmp_path_factory.mktemp('mine')
-  import csv
-
   with open(data_dir / 'motions' / 'train.csv') as f:
     rows = list(csv.DictReader(f))
   for label in ('left', 'right', 'grow'):
@@ -109,6 +109,41 @@ def test_command_prints_paths_as_given(monkeypatch, capsys):
   assert capsys.readouterr().out == 'one/a.mp4\n   75.0%  walk\n./two/a.mp4\n   75.0%  walk\n'
   assert predict.main(['--workdir=x', '--top=1', '--window_s=1', 'one/a.mp4']) == 0
   assert capsys.readouterr().out.startswith('one/a.mp4\n')
+
+
+@pytest.mark.parametrize('ending', ['csv', 'json', 'jsonl'])
+@pytest.mark.parametrize('window', ['0', '1'])
+def test_labels_go_to_a_file(ending, window, monkeypatch, capsys, tmp_path):
+  def probabilities(path):
+    if path == 'cut.mp4':
+      raise ValueError('cut.mp4: truncated')
+    return np.array([0.25, 0.75], np.float32)
+
+  classes = types.SimpleNamespace(classes=('run, "fast"', 'marché'))
+  predictor = types.SimpleNamespace(model=classes, probabilities=probabilities)
+  predictor.windows = lambda path, seconds: [(0.5, 1.5, probabilities(path))]
+  monkeypatch.setattr(predict, 'Predictor', lambda workdir, batch_size: predictor)
+  out = tmp_path / f'labels.{ending}'
+  command = ['--workdir=x', f'--window_s={window}', f'--out={out}', 'a.mp4', 'cut.mp4']
+  assert predict.main(command) == 1 and 'truncated' in capsys.readouterr().err
+  text = out.read_bytes().decode()
+  if ending == 'csv':
+    rows = list(csv.DictReader(io.StringIO(text, newline='')))
+  else:
+    rows = json.loads(text) if ending == 'json' else [json.loads(x) for x in text.splitlines()]
+  times = {'start_s': 0.5, 'end_s': 1.5} if window == '1' else {}
+  want = [
+    {'video': 'a.mp4', **times, 'rank': 1, 'class': 'marché', 'probability': 0.75},
+    {'video': 'a.mp4', **times, 'rank': 2, 'class': 'run, "fast"', 'probability': 0.25},
+  ]
+  assert rows == ([{k: str(v) for k, v in r.items()} for r in want] if ending == 'csv' else want)
+  assert predict.main(command) == 1
+  assert f'{out} is there already: give another --out' in capsys.readouterr().err
+  assert predict.main([*command[:-1], '--overwrite', '--top=1']) == 0
+  assert len(out.read_text().splitlines()) == 1 + (ending == 'csv')
+  with pytest.raises(SystemExit):
+    predict.main(['--workdir=x', '--out=labels.txt', 'a.mp4'])
+  assert '--out=labels.txt: the file must end with .csv, .json, .jsonl' in capsys.readouterr().err
 
 
 def test_no_checkpoint_and_no_classifier(run, data_dir, tmp_path):

@@ -51,7 +51,15 @@ def test_reconstructions_keep_what_was_seen(runs, tmp_path, capsys):
   # answered.
   assert (
     visualize.main(
-      ['reconstruct', f'--workdir={root}/mae_k400', f'--out={tmp_path}', '--ratios', '0.5', video]
+      [
+        'reconstruct',
+        '--overwrite',
+        f'--workdir={root}/mae_k400',
+        f'--out={tmp_path}',
+        '--ratios',
+        '0.5',
+        video,
+      ]
     )
     == 0
   )
@@ -64,6 +72,23 @@ def test_reconstructions_keep_what_was_seen(runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
       visualize.main(['reconstruct', f'--workdir={root}/mae_k400', *wrong])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'what, name', [('reconstruct', 'a_reconstruction.png'), ('heatmap', 'a_heat.mp4')]
+)
+def test_pictures_that_are_there_stay(what, name, tmp_path, capsys):
+  """They are looked for before the model is loaded: there is none here."""
+  (tmp_path / name).write_text('mine')
+  args = [what, f'--workdir={tmp_path}/none', f'--out={tmp_path}', 'b.mp4', 'films/a.mp4']
+  assert visualize.main(args) == 1
+  said = capsys.readouterr().err
+  assert f'{name} is there already: give another --out, or --overwrite to replace it' in said
+  assert visualize.main([*args, '--overwrite']) == 1
+  assert 'no meta.json in' in capsys.readouterr().err
+  assert visualize.main([what, '--workdir=x', f'--out={tmp_path / name}', 'a.mp4']) == 1
+  assert f'{name} is a file: give a folder for the pictures' in capsys.readouterr().err
+  assert (tmp_path / name).read_text() == 'mine'
 
 
 @pytest.mark.slow

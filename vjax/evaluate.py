@@ -298,10 +298,13 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--average', default='', choices=['', *views.AVERAGES], help='over views')
   parser.add_argument('--mistakes', type=int, default=10, help='how many of the worst to list')
   parser.add_argument('--confusion', default='', help='PNG to draw the confusion matrix into')
+  parser.add_argument('--overwrite', action='store_true', help='replace the file of --confusion')
   args: Any = parser.parse_args(argv)
   if args.mistakes < 0:
     parser.error(f'--mistakes is {args.mistakes}; it must be 0 or more')
   try:
+    if args.confusion:
+      files.check_new('--confusion', [args.confusion], overwrite=args.overwrite)
     print(describe(args.predictions, average=args.average, mistakes=args.mistakes))
     if args.confusion:
       _draw_confusion(args.predictions, args.average, args.confusion)

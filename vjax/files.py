@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 from etils.epath import backend, gpath
@@ -71,6 +71,18 @@ def cache_dir() -> epath.Path:
   """Returns the folder for what can be made again: $XDG_CACHE_HOME/vjax, else ~/.cache/vjax."""
   root = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
   return epath.Path(root) / 'vjax'
+
+
+def check_new(flag: str, paths: Iterable[str | os.PathLike], *, overwrite: bool) -> None:
+  """Raises ValueError for one of `paths` that is a folder, or that is there already and would be
+  replaced without `overwrite`. flag: of the command that names the paths, for the message."""
+  for file in paths:
+    if path(file).is_dir():
+      raise ValueError(f'{file} is a folder: give another {flag}, with the name of a file')
+    if path(file).exists() and not overwrite:
+      raise ValueError(
+        f'{file} is there already: give another {flag}, or --overwrite to replace it'
+      )
 
 
 def write_bytes(file: str | os.PathLike, data: bytes, *, shared: bool = False) -> None:

@@ -92,6 +92,7 @@ class NonFiniteGuard:
   def _end(self, what: str) -> None:
     self._checkpoints.wait()
     raise FloatingPointError(
-      f'{what}; {self._checkpoints.last_good()}. Lower optim.learning_rate, lengthen its warm-up, '
-      'set optim.clip_norm, or have single bad steps left out by train.skip_nonfinite'
+      f'{what}; {self._checkpoints.last_good()}. Lower config.optim.learning_rate, lengthen its '
+      'warm-up, set config.optim.clip_norm, or have single bad steps left out by '
+      'config.train.skip_nonfinite'
     )

@@ -107,15 +107,38 @@ class Interval:
 
 @dataclasses.dataclass
 class Totals:
-  """Seconds of a run so far, kept in its checkpoints.
+  """Seconds, videos and clips of a run so far, kept in its checkpoints.
 
   Attributes:
-    train_s: of training.
-    eval_s: of evaluations.
+    train_s: seconds of training.
+    eval_s: seconds of evaluations.
+    videos: trained on; a video counts in every step that has it.
+    clips: trained on: videos times their repeats.
+    estimated_steps: first steps of the run that were not counted, since the version of vjax that
+      made them did not; they are taken to have had the batch of the run that resumed them.
   """
 
   train_s: float = 0.0
   eval_s: float = 0.0
+  videos: float = 0.0
+  clips: float = 0.0
+  estimated_steps: float = 0.0
+
+  @classmethod
+  def resumed(cls, saved: dict[str, float], step: int, videos: int, clips: int) -> 'Totals':
+    """Returns the totals of a checkpoint, by its entries `saved`.
+
+    step: of the checkpoint. videos, clips: of one step from now on.
+    """
+    if 'videos' in saved:
+      return cls(**saved)
+    counts = {'videos': step * videos, 'clips': step * clips, 'estimated_steps': step}
+    return cls(**{**saved, **counts})
+
+  def count_step(self, videos: int, clips: int) -> None:
+    """Adds the videos and clips of one step."""
+    self.videos += videos
+    self.clips += clips
 
 
 class Log:

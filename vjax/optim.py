@@ -2,7 +2,7 @@
 
 Arguments are plain values. Regular expressions choose parameters by their whole names
 ('backbone/block0/.*'). Every argument that a recipe must state is required, and an argument without
-use is an error.
+use is an error. Errors name the key of config.optim that gives an argument.
 """
 
 import difflib
@@ -32,6 +32,8 @@ _RULES = {
   'lamb': ('b1', 'b2', 'eps'),
 }
 _DECAYED = ('kernels', 'kernels_and_scales', 'all')
+# Keys of the config that give an argument of another name.
+_KEYS = {'boundaries': 'boundary_steps (or boundary_epochs, boundary_clips)'}
 
 
 def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int) -> int:
@@ -47,15 +49,17 @@ def to_steps(prefix: str, settings: Mapping[str, Any], *, batch: int, clips: int
   given = [name for name in names if settings.get(name) is not None]
   if len(given) != 1:
     raise ValueError(
-      f'{prefix} duration is given by {given or "nothing"}: give exactly one of '
-      f'{", ".join(names)}, and leave the others open (=None)'
+      f'config.optim: the {prefix} duration is given by {", ".join(given) or "nothing"}: give '
+      f'exactly one of {", ".join(names)}, and leave the others open '
+      f'(--config.optim.{(given or names)[0]}=None)'
     )
   value = settings[given[0]]
   if not 0 <= value < math.inf:
-    raise ValueError(f'{given[0]} is {value}; it must be a finite number, 0 or more')
+    raise ValueError(f'config.optim.{given[0]} is {value}; it must be a finite number, 0 or more')
   if batch < 1 or clips < 1:
     raise ValueError(
-      f'batch is {batch} and clips is {clips}; both must be 1 or more to count {given[0]}'
+      f'a step has {batch} clips (config.data.batch_size) and an epoch {clips}; both must be 1 or '
+      f'more to count config.optim.{given[0]}'
     )
   examples_per_unit = {'steps': batch, 'epochs': clips, 'clips': 1}[
     given[0].removeprefix(f'{prefix}_')
@@ -70,7 +74,10 @@ def scaled_rate(rate: float, per_batch: int, batch: int) -> float:
   (Goyal et al. 2017, sec. 2.1)
   """
   if per_batch < 1 or batch < 1:
-    raise ValueError(f'per_batch is {per_batch} and batch is {batch}; both must be 1 or more')
+    raise ValueError(
+      f'config.optim.base_batch_size is {per_batch} and config.data.batch_size is {batch}; both '
+      'must be 1 or more'
+    )
   return rate * batch / per_batch
 
 
@@ -113,11 +120,13 @@ def schedule(
     'factor': factor,
     'halvings': halvings,
   }
-  _check_options('optim.schedule', kind, options, _CURVES)
+  _check_options('schedule', kind, options, _CURVES)
   if not 0 <= warmup_steps <= total_steps or total_steps < 1:
     raise ValueError(
-      f'warmup_steps is {warmup_steps} and total_steps {total_steps}; need 0 <= warmup <= total, '
-      'total >= 1'
+      f'config.optim: the warm-up has {warmup_steps} steps and the whole training {total_steps}; '
+      'the training needs 1 step or more, and the warm-up no more than that: shorten the warm-up '
+      '(config.optim.warmup_steps, warmup_epochs or warmup_clips), or lengthen the training '
+      '(total_steps, total_epochs or total_clips)'
     )
   if halvings is not None:
     boundaries, factor = (
@@ -218,7 +227,7 @@ def make(
     ValueError: for patterns that match nothing and for arguments that `name` needs or cannot use.
   """
   options = {'momentum': momentum, 'nesterov': nesterov, 'b1': b1, 'b2': b2, 'eps': eps}
-  _check_options('optim.name', name, options, _RULES)
+  _check_options('name', name, options, _RULES)
   decay_mask = decay_mask_of(params, decayed, decay_skip)
   decay = optax.add_decayed_weights(weight_decay, decay_mask)
   steps = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
@@ -232,7 +241,10 @@ def make(
   if freeze:
     is_frozen = frozen(params, freeze)
     if all(jax.tree.leaves(is_frozen)):
-      raise ValueError(f'freeze={tuple(freeze)} matches every parameter: nothing would be trained')
+      raise ValueError(
+        f'config.optim.freeze={tuple(freeze)} matches every parameter: nothing would be trained; '
+        'leave out the pattern of those that are trained'
+      )
     labels = jax.tree.map(lambda still: 'frozen' if still else 'trained', is_frozen)
     update = optax.partition({'trained': update, 'frozen': optax.set_to_zero()}, labels)
   return (
@@ -244,7 +256,9 @@ def decay_mask_of(params: Any, decayed: str, decay_skip: Sequence[str]) -> dict[
   """Returns a tree of bool like `params`, True where weight decay acts; see make. A bias is a
   parameter named 'bias'."""
   if decayed not in _DECAYED:
-    raise ValueError(f'decayed is {decayed!r}; it must be one of {", ".join(_DECAYED)}')
+    raise ValueError(
+      f'config.optim.decayed is {decayed!r}; it must be one of {", ".join(_DECAYED)}'
+    )
   check_patterns('decay_skip', decay_skip, params)
 
   def acts(name, x):
@@ -267,12 +281,14 @@ def check_patterns(argument: str, patterns: Sequence[str], params: Any) -> None:
     try:
       re.compile(pattern)
     except re.error as error:
-      raise ValueError(f'{argument} has {pattern!r}, no regular expression: {error}') from error
+      raise ValueError(
+        f'config.optim.{argument} has {pattern!r}, no regular expression: {error}'
+      ) from error
     if not any(tree.matches([pattern], name) for name in names):
       close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.0)
       raise ValueError(
-        f'{argument} has {pattern!r}, which matches none of {len(names)} parameters (whole names '
-        f'are matched); close names: {", ".join(close)}'
+        f'config.optim.{argument} has {pattern!r}, which matches none of {len(names)} parameters '
+        f'(whole names are matched); close names: {", ".join(close)}'
       )
 
 
@@ -294,13 +310,18 @@ def _scale_by_name(params: Any, multipliers: Mapping[str, Any]) -> optax.Gradien
 
 
 def _check_options(
-  what: str, name: str, options: dict[str, Any], table: dict[str, tuple[str, ...]]
+  key: str, name: str, options: dict[str, Any], table: dict[str, tuple[str, ...]]
 ) -> None:
+  """Raises ValueError where config.optim.`key` is none of the table's names, or where options that
+  it needs are None and those that it cannot use are not."""
   if name not in table:
-    raise ValueError(f'{what} is {name!r}; it must be one of {", ".join(table)}')
+    raise ValueError(f'config.optim.{key} is {name!r}; it must be one of {", ".join(table)}')
   given = {key for key, value in options.items() if value is not None}
   missing, unused = sorted(set(table[name]) - given), sorted(given - set(table[name]))
   if missing or unused:
-    parts = [f'needs {", ".join(missing)}'] if missing else []
-    parts += [f'cannot use {", ".join(unused)}, which must stay open (=None)'] if unused else []
-    raise ValueError(f'{what}={name!r} {" and ".join(parts)}')
+    keys = lambda names: ', '.join(str(_KEYS.get(name, name)) for name in names)
+    parts = [f'needs {keys(missing)}'] if missing else []
+    parts += [f'cannot use {keys(unused)}, which must stay open (=None)'] if unused else []
+    raise ValueError(
+      f'config.optim.{key}={name!r} {" and ".join(parts)}: set them as config.optim.KEY'
+    )

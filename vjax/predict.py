@@ -1,10 +1,15 @@
 """Predicts labels for video files:  python -m vjax.predict --workdir=runs/x clip.mp4 [...]
 
 Uses the run's newest checkpoint, its own preprocessing and test views, and its class names. With
---window_s=10, a long film gets labels by time; memory does not grow with its length.
+--window_s=10, a long film gets labels by time; memory does not grow with its length. With
+--out=FILE, a .csv, .json or .jsonl, the labels go to a file as well: video, start_s and end_s (with
+--window_s), rank, class, probability.
 """
 
 import argparse
+import csv
+import io
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -12,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from vjax import inference
+from vjax import files, inference
 from vjax.config import ViewsConfig
 from vjax.data import clips, video_file
 from vjax.data.specs import frame_size
 from vjax.evals.views import averaged
+
+ENDINGS = ('.csv', '.json', '.jsonl')  # of --out
 
 
 class Predictor:
@@ -131,6 +138,12 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     '--window_s', type=float, default=0.0, help='labels for every so many seconds; 0 = the whole'
   )
+  parser.add_argument(
+    '--out',
+    default='',
+    help=f'file for the labels, {", ".join(ENDINGS)}: of the videos that were read',
+  )
+  parser.add_argument('--overwrite', action='store_true', help='replace the file of --out')
   parser.add_argument('videos', nargs='+', help='video files')
   args: Any = parser.parse_args(argv)
   for name in ('top', 'batch_size'):
@@ -138,9 +151,15 @@ def main(argv: list[str] | None = None) -> int:
       parser.error(f'--{name} is {getattr(args, name)}; it must be 1 or more')
   if not args.window_s >= 0:
     parser.error(f'--window_s is {args.window_s}; it must be 0 (the whole video) or more')
+  if args.out and not args.out.lower().endswith(ENDINGS):
+    parser.error(
+      f'--out={args.out}: the file must end with {", ".join(ENDINGS)}, which is its form'
+    )
   logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax warns of files that it does not need
-  failed = 0
+  failed, rows = 0, []
   try:
+    if args.out:
+      files.check_new('--out', [args.out], overwrite=args.overwrite)
     predictor = Predictor(args.workdir, batch_size=args.batch_size)
   except (ValueError, OSError) as error:
     print(error, file=sys.stderr)
@@ -151,19 +170,59 @@ def main(argv: list[str] | None = None) -> int:
         print(path)
         for start, end, found in predictor.windows(path, args.window_s):
           best = ', '.join(_labels(predictor, found, args.top))
+          times = {'start_s': round(start, 6), 'end_s': round(end, 6)}
+          rows += _rows({'video': path, **times}, predictor, found, args.top)
           print(f'  {_clock(start)} to {_clock(end)}  {best}', flush=True)
       else:
         found = predictor.probabilities(path)
         print('\n  '.join([path, *_labels(predictor, found, args.top)]))
+        rows += _rows({'video': path}, predictor, found, args.top)
     except ValueError as error:
       print(error, file=sys.stderr)
       failed = 1
+  if args.out:
+    try:
+      files.write_bytes(args.out, encode(rows, args.out).encode())
+    except OSError as error:
+      print(f'--out={args.out} could not be written: {error}', file=sys.stderr)
+      return 1
   return failed
 
 
 def _labels(predictor: Predictor, found: np.ndarray, top: int) -> list[str]:
-  best = np.argsort(-found, kind='stable')[:top]
-  return [f'{found[k]:6.1%}  {predictor.model.classes[k]}' for k in best]
+  return [f'{found[k]:6.1%}  {predictor.model.classes[k]}' for k in _best(found, top)]
+
+
+def _rows(
+  of: dict[str, Any], predictor: Predictor, found: np.ndarray, top: int
+) -> list[dict[str, Any]]:
+  """Returns `of` with rank, class and probability for each of the most probable labels."""
+  classes = predictor.model.classes
+  return [
+    {**of, 'rank': rank, 'class': classes[k], 'probability': float(found[k])}
+    for rank, k in enumerate(_best(found, top), 1)
+  ]
+
+
+def _best(found: np.ndarray, top: int) -> np.ndarray:
+  return np.argsort(-found, kind='stable')[:top]
+
+
+def encode(rows: list[dict[str, Any]], name: str) -> str:
+  """Returns rows as text, in the form that a file's name ends with: CSV with a header, a JSON list
+  of objects, or an object a line."""
+  if name.lower().endswith('.csv'):
+    text = io.StringIO(newline='')
+    writer = csv.DictWriter(
+      text, list(rows[0]) if rows else ['video', 'rank', 'class', 'probability']
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+  lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+  if name.lower().endswith('.jsonl'):
+    return ''.join(f'{line}\n' for line in lines)
+  return '[' + ',\n '.join(lines) + ']\n'
 
 
 def _clock(seconds: float) -> str:

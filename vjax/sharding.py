@@ -24,7 +24,7 @@ def mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
   count = jax.device_count() if devices is None else len(devices)
   if fsdp < 1 or count % fsdp:
     raise ValueError(
-      f'train.fsdp is {fsdp}, but there are {count} devices: set it to a divisor of {count}'
+      f'config.train.fsdp is {fsdp}, but there are {count} devices: set it to a divisor of {count}'
     )
   # Auto: linen's Dropout and plain indexing fail on explicit-sharding meshes, which are the
   # default.
@@ -66,8 +66,9 @@ def to_global(mesh: Mesh, batch: Mapping[str, Any]) -> Any:
   for name, x in batch.items():
     if len(x) % devices:
       raise ValueError(
-        f'batch[{name!r}] has {len(x)} rows on this host, which {devices} devices cannot share: '
-        'set data.batch_size to a multiple of the number of devices'
+        f'batch[{name!r}] has {len(x)} rows on this host, which its {devices} devices cannot '
+        f'share: set config.data.batch_size (in training) or config.evals.NAME.batch_size (in an '
+        f'evaluation) so that each host has a multiple of {devices}'
       )
   return {name: jax.make_array_from_process_local_data(rows(mesh), x) for name, x in batch.items()}
 
@@ -104,7 +105,8 @@ def microbatches(mesh: Mesh, batch: Any, count: int) -> Any:
     if x.shape[0] % (devices * count):
       raise ValueError(
         f'{x.shape[0]} clips a step cannot be split over {devices} devices and '
-        f'train.grad_accumulation={count}: make data.batch_size a multiple of {devices * count}'
+        f'config.train.grad_accumulation={count}: make config.data.batch_size times '
+        f'config.clip.num_repeats a multiple of {devices * count}'
       )
     rest = x.shape[1:]
     x = x.reshape(devices, count, x.shape[0] // (devices * count), *rest).swapaxes(0, 1)

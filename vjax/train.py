@@ -88,7 +88,9 @@ def _start(
         'total_clips), or use another --workdir'
       )
     logging.info('resuming after step %d', int(state.step))
-    return state, Interval(progress['sums']), Totals(**progress['totals'])
+    counts = {'videos': exp.data.batch_size, 'clips': exp.clips_per_step}
+    totals = Totals.resumed(progress['totals'], int(state.step), **counts)
+    return state, Interval(progress['sums']), totals
   state = make()
   if exp.init_path:
     params, stats, report = checkpoint.warm_start(
@@ -145,6 +147,7 @@ class _Loop:
       state, metrics = self._step(state, step)(state, batch, rng)
       del batch
       speed.steps += 1
+      self.totals.count_step(exp.data.batch_size, exp.clips_per_step)
       # The device computes this step while the host reads the numbers of the step before.
       if pending is not None:
         self.finite.check_step(pending[0], interval.add(pending[1]), pending[2])
@@ -265,17 +268,20 @@ class _Speed:
 
 
 def _cost(exp: Experiment, totals: Totals, state: TrainState) -> dict[str, Any]:
-  """Returns the cost of the whole training, for result.json. gmacs: multiply-adds of the
-  objective's forward pass, in 1e9."""
-  steps = int(state.step)
-  clips, frames = steps * exp.clips_per_step, exp.clip.num_frames
-  per_clip = build.forward_macs(exp) / 1e9
+  """Returns the cost of the whole training, for result.json.
+
+  gmacs: multiply-adds of the objective's forward pass, in 1e9. estimated_steps (see Totals) is left
+  out where it is 0.
+  """
+  clips, per_clip = int(totals.clips), build.forward_macs(exp) / 1e9
+  estimated = int(totals.estimated_steps)
   return {
     'train_s': totals.train_s,
     'eval_s': totals.eval_s,
-    'videos_seen': steps * exp.data.batch_size,
+    'videos_seen': int(totals.videos),
     'clips_seen': clips,
-    'images_seen': clips * frames,
+    **({'estimated_steps': estimated} if estimated else {}),
+    'images_seen': clips * exp.clip.num_frames,
     'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
     'gmacs_per_clip': per_clip,
     'gmacs': per_clip * clips,

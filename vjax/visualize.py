@@ -208,29 +208,33 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     '--label', default='', help='heatmap: class whose score is explained; default the most probable'
   )
+  parser.add_argument('--overwrite', action='store_true', help='replace pictures in the folder')
   parser.add_argument('videos', nargs='*', help='video files')
   args: Any = parser.parse_intermixed_args(argv)  # videos before the options, or after
   _split_ratios(parser, args)
   logging.getLogger('absl').setLevel(logging.ERROR)
-  failed = 0
+  failed, ending = 0, 'reconstruction.png' if args.what == 'reconstruct' else 'heat.mp4'
+  pictures = [Path(args.out, f'{name}_{ending}') for name in _file_names(args.videos)]
   try:
+    files.check_new('--out', pictures, overwrite=args.overwrite)
+    Path(args.out).mkdir(parents=True, exist_ok=True)
     model = inference.load(args.workdir)
+  except FileExistsError:
+    print(f'--out={args.out} is a file: give a folder for the pictures', file=sys.stderr)
+    return 1
   except (ValueError, OSError) as error:
     print(error, file=sys.stderr)
     return 1
-  Path(args.out).mkdir(parents=True, exist_ok=True)
-  for path, name in zip(args.videos, _file_names(args.videos)):
+  for path, file in zip(args.videos, pictures):
     try:
       if args.what == 'reconstruct':
-        file = Path(args.out, f'{name}_reconstruction.png')
         files.write_bytes(file, figures.png(reconstruct(model, path, args.ratios)))
         print(file)
       else:
         frames, heat, label = heatmap(model, path, args.label)
-        file = Path(args.out, f'{name}_heat.mp4')
         files.write_bytes(file, figures.mp4(figures.overlaid(frames, heat)))
         print(f'{file}: {label}')
-    except ValueError as error:
+    except (ValueError, OSError) as error:
       print(error, file=sys.stderr)
       failed = 1
   return failed

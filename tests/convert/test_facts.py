@@ -92,6 +92,25 @@ def test_one_window_is_the_mean(source, name, crop):
   assert 'window' not in config_of(source, name, crop_size=crop)['head']
 
 
+def test_published_weights_get_the_clips_of_their_published_test():
+  clip = config_of('pytorchvideo', 'ptv_x3d_s', 400)
+  assert clip['clip'] == {
+    'num_frames': 13, 'frame_stride': 6, 'crop_size': 182, 'short_side': 182,
+    'sampling': 'linspace',
+  }  # fmt: skip
+  assert clip['head']['window'] == [0, 5, 5]
+  assert config_of('pytorchvideo', 'ptv_x3d_s', 400, crop_size=160)['clip']['crop_size'] == 160
+  # Weights of other classes, and what differs between published files, are asked for.
+  assert config_of('pytorchvideo', 'ptv_x3d_s', 5)['clip']['crop_size'] is None
+  slow = config_of('slowfast', 'slow_r50', 400)['clip']
+  assert slow['crop_size'] == 256 and slow['num_frames'] is None
+  both = config_of('slowfast', 'slowfast_r50_8x8', 400)['clip']
+  assert both['crop_size'] is None and (both['num_frames'], both['frame_stride']) == (32, 2)
+  for source, name in _config.PUBLISHED:
+    models = convert.registry.find('convert', source).SOURCE.models
+    assert name in models and set(_config.PUBLISHED[source, name]) <= set(_config.CLIP)
+
+
 def test_windows_in_python():
   """The crop says whether there are several."""
   weights = original('pytorchvideo', 'slow_r50')

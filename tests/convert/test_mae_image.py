@@ -65,11 +65,16 @@ def test_other_sizes_patches_and_directions():
     model.backbone.frames == 16 and (variables['params']['head']['linear']['kernel'] == 0).all()
   )
   with pytest.raises(
-    ValueError, match=r'patches are 14x14 px, the video model wants 16x16 .*patch=\(2, 14, 14\)'
+    ValueError,
+    match=r'patches are 14x14 px, the video model wants 16x16 .*--set "patch=\(2, 14, 14\)"',
   ):
     convert.load('mae_image', dictionary(patch=14), variant='vit_tiny')
   model, _ = convert.load('mae_image', dictionary(patch=14), variant='vit_tiny', patch=(2, 14, 14))
   assert model.backbone.crop == 56
+  distilled = dictionary()
+  distilled['pos_embed'] = np.repeat(distilled['pos_embed'], 2, axis=1)[:, : 2 + 16]
+  with pytest.raises(ValueError, match=r"'pos_embed' has 17 places .*a distilled DeiT has two"):
+    convert.load('mae_image', distilled, variant='vit_tiny')
   with pytest.raises(ValueError, match='no image ViT'):
     convert.load('mae_image', {'head.weight': np.zeros((7, WIDTH))}, variant='vit_tiny')
   with pytest.raises(ValueError, match='one way'):

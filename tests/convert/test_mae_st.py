@@ -202,8 +202,15 @@ def test_a_joint_table_of_other_frames_asks_for_them():
   }
   weights['pos_embed'] = golden_files.weight('pos_embed', (1, 1 + 3 * 4, WIDTH))
   with pytest.raises(
-    ValueError, match=r"'pos_embed' \(1, 13, 192\) is not for 16 frames and a square crop.*frames="
+    ValueError,
+    match=r"'pos_embed' \(1, 13, 192\) is not for 16 frames and a square crop.*--set frames=",
   ):
     convert.load('mae_st', weights, variant='vit_tiny')
+  oblong = dictionary('repo', classes=7)
+  oblong['pos_embed_spatial'] = oblong['pos_embed_spatial'][:, 1:]
+  with pytest.raises(
+    ValueError, match=r"'pos_embed_spatial' has .* square crop: choose weights of"
+  ):
+    convert.load('mae_st', oblong, variant='vit_tiny')
   model, _ = convert.load('mae_st', weights, variant='vit_tiny', frames=6)
   assert model.backbone.frames == 6 and model.backbone.crop == (32, 32)

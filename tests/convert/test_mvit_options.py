@@ -69,7 +69,7 @@ def test_what_they_do_not_tell_must_be_said():
   tensors = weights(pool_all=False, add_query=False)
   with pytest.raises(
     ValueError,
-    match='blocks that lose resolution only, unlike the model.*add_query=True or False',
+    match='blocks that lose resolution only, unlike the model.*--set add_query=True or --set',
   ):
     load(tensors)
   assert not load(tensors, add_query=False)[0].resolve_flavor().add_query
@@ -80,9 +80,16 @@ def test_what_they_do_not_tell_must_be_said():
   ):
     load(weights(), add_qury=True)
   with pytest.raises(
-    ValueError, match=r"'pos_embed' has 32 places.*square crop: give the number of frames.*frames="
+    ValueError,
+    match=r"'pos_embed' has 32 places.*square crop: give the number of frames.*--set frames=",
   ):
     load(weights(positions='joint', relative='', class_token=False), frames=6)
+  oblong = weights(positions='separable', relative='')
+  oblong['pos_embed_spatial'] = oblong['pos_embed_spatial'][:, 1:]
+  with pytest.raises(
+    ValueError, match=r"'pos_embed_spatial' has .* square crop: choose weights of"
+  ):
+    load(oblong)
   for wrong in (dict(positions='sine'), dict(relative='xyz'), dict(widen='head')):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is '"):
       mvit.Backbone(**{**TINY, **wrong}).resolve_flavor()

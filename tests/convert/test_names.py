@@ -311,7 +311,9 @@ def test_every_model_of_a_source_has_names(source):
 
 def test_ip_csn_is_not_pytorchvideos():
   """Its builder makes ir-CSN only."""
-  with pytest.raises(ValueError, match="variant='ip_csn_r50': .*this source has"):
+  with pytest.raises(
+    ValueError, match=r"--variant=ip_csn_r50: source 'pytorchvideo' has no .*it has "
+  ):
     convert.load('pytorchvideo', {}, variant='ip_csn_r50')
 
 

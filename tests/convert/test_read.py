@@ -355,8 +355,10 @@ def test_safetensors_npz_mapping_and_prefix(tmp_path):
   assert sorted(found) == ['a', 'b'] and found['b'].dtype == ml_dtypes.bfloat16
   np.savez(tmp_path / 'weights.npz', a=np.arange(3))
   np.testing.assert_array_equal(_read.tensors(tmp_path / 'weights.npz')['a'], [0, 1, 2])
-  with pytest.raises(ValueError, match='no such file'):
+  with pytest.raises(ValueError, match='nothing.pth: no such file; give the file of weights'):
     _read.tensors(tmp_path / 'nothing.pth')
+  with pytest.raises(ValueError, match='is a folder: give the file of weights within'):
+    _read.tensors(tmp_path)
   with pytest.raises(ValueError, match="'epoch_name' is a str"):
     _read.tensors({'a': np.ones(2), 'epoch_name': 'last'})
 

@@ -169,6 +169,16 @@ def test_class_lists_that_contradict_the_records_are_refused(tmp_path, lines, wo
     index(folder, f'--classes={tmp_path / "names.txt"}')
 
 
+def test_a_class_list_that_is_too_short_and_a_folder_without_shards_say_the_remedy(tmp_path):
+  folder = foreign.two_splits(tmp_path / 'set', named((0, 'a'), (2, 'c')), named((0, 'a')))
+  (tmp_path / 'names.txt').write_text('a\nb\n')
+  with pytest.raises(SystemExit, match='label 2, but --classes names 2 classes, labels 0 to 1: '):
+    index(folder, f'--classes={tmp_path / "names.txt"}')
+  (tmp_path / 'none').mkdir()
+  with pytest.raises(SystemExit, match=r'error: no <split>.* in --folder=.*none: give the folder'):
+    index(tmp_path / 'none')
+
+
 def test_class_lists_that_agree_or_rename_are_used(tmp_path, capsys):
   folder = foreign.two_splits(tmp_path / 'set', named((0, 'n01'), (1, 'n02')), named((1, 'n02')))
   (tmp_path / 'names.txt').write_text('N01\nn02\nmore\n')

@@ -14,7 +14,7 @@ from vjax import preprocess
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import clips, image, pipeline, tfrecord
 from vjax.data.specs import DatasetSpec
-from vjax.data.split import open_split
+from vjax.data.split import evaluation_split, open_split
 
 SPEC = DatasetSpec(name='toy', num_classes=4)
 CLIP = ViewsConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')
@@ -236,6 +236,33 @@ def test_many_labels(tmp_path):
   padded = evaluate(str(tmp_path), spec=spec, batch=8, hosts=2, host=1)[0]
   assert padded['label'].shape == (4, 4) and padded['valid'].sum() == 0
   assert make.manifest(tmp_path / 'many')['labels'] == 'many'
+
+
+def test_errors_of_choosing_videos_name_the_keys(data_dir, tmp_path):
+  with pytest.raises(ValueError, match=r'config\.data\.videos_per_class .*is 0; .*whole number of'):
+    open_split(data_dir, SPEC, 'train', per_class=0)
+  folder = make.folder(tmp_path / 'motions', [make.example(0, 2, 24, 24, {'': [0]})])
+  for number in range(2):
+    (tmp_path / 'motions' / f'val-{number:05}-of-00002.tfrecord').write_bytes(b'')
+  make.write_index(folder, 'val')
+  (tmp_path / 'motions' / 'manifest.json').unlink()
+  make.write_scanned(folder)
+  spec = DatasetSpec(name='motions', num_classes=0)
+  with pytest.raises(
+    ValueError, match=r"split 'val' of .* is empty: .*config\.data\.split.*failed"
+  ):
+    open_split(str(tmp_path), spec, 'val')
+
+
+@pytest.mark.parametrize('held_out', ['dev', 'eval', 'testing', 'validate'])
+def test_a_set_with_one_held_out_split_of_any_name_is_evaluated_on_it(tmp_path, held_out):
+  for split in ('train', held_out):
+    make.folder(tmp_path / 'set', [make.example(0, 2, 24, 24, {'': [0]})], split=split, shards=1)
+    (tmp_path / 'prefixed').mkdir(exist_ok=True)
+    (tmp_path / 'prefixed' / f'kinetics-{split}-00000-of-00001').touch()
+  spec = DatasetSpec(name='set', num_classes=0)
+  assert tfrecord.splits(str(tmp_path / 'prefixed')) == sorted([held_out, 'train'])
+  assert evaluation_split(str(tmp_path), spec, 'val', ('train',)) == held_out
 
 
 def test_few_clips_per_class(data_dir):

@@ -7,6 +7,7 @@ import pytest
 from data_prep.folders import scan_folder
 from data_prep.rows import read_folder
 from tests.data_prep.films import write_sound, write_video
+from vjax.data.split_names import HELD_OUT, SPLITS
 
 
 def folder(tmp_path, *files):
@@ -106,6 +107,18 @@ def test_splits(tmp_path, names, beside):
     assert f'left out: {left_out}, which holds no video' in said
     assert (f'{left_out}/', 'a folder without a video') in found.skipped
   assert ('splits: ' in said) == (train != 'train')
+
+
+def test_dev_and_eval_are_splits_that_a_run_is_evaluated_on(tmp_path):
+  files = ('train/run/a.mp4', 'dev/run/b.mp4', 'eval/run/c.mp4')
+  found = scanned(tmp_path, *files)
+  assert [split for _, split, _ in sorted(found.videos, key=lambda v: v[0][-5:])] == [
+    'train',
+    'val',
+    'test',
+  ]
+  assert 'splits: dev as val, eval as test' in found.notes
+  assert set(HELD_OUT) == {n for n, at in SPLITS.items() if at in ('val', 'test')}
 
 
 def test_test_and_testing_are_one_split(tmp_path):

@@ -2,6 +2,7 @@
 instead."""
 
 import copy
+import errno
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import pytest
 
 from tests.experiments import shrunk
 from vjax import build, checkpoint, evaluate, sharding, train, train_step, tree
+from vjax.checkpoint import integrity
 
 
 @pytest.fixture(scope='module')
@@ -122,6 +124,79 @@ def flipped(workdir, target, file: str, place: int, to) -> bool:
     return True
   finally:
     shutil.rmtree(to)
+
+
+def raised_by_reading(error: BaseException, folder) -> BaseException:
+  with pytest.raises(BaseException) as caught:
+    with integrity.reading(folder, 6):
+      raise error
+  return caught.value
+
+
+@pytest.mark.parametrize(
+  'error, remedy',
+  [
+    (PermissionError(errno.EACCES, 'Permission denied'), 'get permission to read its files'),
+    (ValueError('PERMISSION_DENIED: Error opening "x" [OS error 13: EACCES]'), 'get permission'),
+    (OSError(errno.ENOSPC, 'No space left on device'), 'make room'),
+    (ValueError('Error reading "x" [OS error 24: EMFILE Too many open files]'), 'ulimit -n'),
+    (MemoryError('cannot allocate'), 'more memory'),
+    (jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory'), 'more memory'),
+    (TimeoutError('timed out'), 'when disk and network answer'),
+    (ConnectionResetError(errno.ECONNRESET, 'reset'), 'when disk and network answer'),
+    (ValueError('DEADLINE_EXCEEDED: Read of "x"'), 'when disk and network answer'),
+    (OSError(errno.EIO, 'Input/output error'), 'when disk and network answer'),
+  ],
+)
+def test_faults_of_machine_and_network_are_not_called_damage(error, remedy, tmp_path):
+  (tmp_path / '4').mkdir()
+  outer = RuntimeError('a library says more')
+  outer.__cause__ = error
+  for given in (error, outer):
+    told = raised_by_reading(given, tmp_path)
+    assert isinstance(told, OSError) and told.__cause__ is given
+    before, _, after = str(told).partition('The checkpoint itself may be whole, keep it: ')
+    assert remedy in after and str(given) in before
+    assert 'damaged' not in str(told) and 'remove' not in str(told)
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    FileNotFoundError(errno.ENOENT, 'No such file or directory'),
+    ValueError('NOT_FOUND: Error opening "zarr" driver'),
+    ValueError('DATA_LOSS: CRC-32C checksum verification failed'),
+    ValueError('2 of 3 arrays are not what was written, ADAM'),
+    KeyError('totals'),
+    NotADirectoryError(errno.ENOTDIR, 'Not a directory'),
+  ],
+)
+def test_missing_files_and_wrong_bytes_are_damage(error, tmp_path):
+  told = raised_by_reading(error, tmp_path)
+  assert isinstance(told, ValueError) and 'checkpoint 6 in' in str(told)
+  assert 'is damaged' in str(told) and 'there is no earlier one' in str(told)
+
+
+def test_interrupts_and_missing_packages_stay_what_they_are(tmp_path):
+  for error in (KeyboardInterrupt(), SystemExit(75), ImportError('gs:// needs gcsfs')):
+    assert raised_by_reading(error, tmp_path) is error
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='only root can become another user')
+def test_files_of_another_user_are_not_damaged(tmp_path):
+  checkpoint.save_params(tmp_path, {'params': {'a': np.ones(3, np.float32)}}, {'config': {}})
+  for folder in (tmp_path, *tmp_path.parents):
+    if folder.stat().st_uid == os.geteuid() and folder != pathlib.Path('/'):
+      folder.chmod(folder.stat().st_mode | 0o055)
+  sealed = next(path for path in (tmp_path / 'checkpoints/0/model/d').iterdir() if path.is_file())
+  sealed.chmod(0o600)
+  os.seteuid(65534)
+  try:
+    with pytest.raises(OSError, match='could not be read: .*keep it: get permission'):
+      checkpoint.load_params(tmp_path)
+  finally:
+    os.seteuid(0)
+  assert checkpoint.load_params(tmp_path)[0]['params']['a'].tolist() == [1, 1, 1]
 
 
 @pytest.mark.slow
@@ -248,6 +323,16 @@ def test_a_checkpoint_of_another_experiment_lists_what_differs(change, message, 
   exp = build.experiment(config, str(data_dir))
   with pytest.raises(ValueError, match=f'another model or optimizer(.|\n)*({message})'):
     restored(trained[1], train_step.init_state(exp.update, sharding.mesh(), jax.random.key(0))[1])
+
+
+def test_an_evaluation_with_another_model_says_which_config_to_use(trained):
+  exp, workdir, _ = trained
+  variables, _ = checkpoint.load_params(workdir)
+  variables['params'].pop('head')
+  with pytest.raises(
+    ValueError, match=r'another model than .*: use the config .*/meta.json(.|\n)*head'
+  ):
+    checkpoint.check_fits(exp.model, exp.clip, variables, workdir)
 
 
 @pytest.mark.slow

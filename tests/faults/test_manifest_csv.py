@@ -36,7 +36,7 @@ def refused(tmp_path, content, *words):
   assert all(word in str(e.value) for word in (str(tmp_path / 'list.csv'), *words)), e.value
 
 
-@pytest.mark.parametrize('separator', [';', '\t', '|', ' '])
+@pytest.mark.parametrize('separator', ['|', ' '])
 @pytest.mark.parametrize('header', ['', 'path{}label\n', 'Path{}Label\r\n'])
 def test_other_separators(tmp_path, separator, header):
   """They would make one column, that is, unlabelled videos none of which is there."""
@@ -44,6 +44,13 @@ def test_other_separators(tmp_path, separator, header):
     header = 'path label\n'
   lines = header.format(separator) + f'a.mp4{separator}run\nb.mp4{separator}walk\n'
   refused(tmp_path, lines, f'separated by {separator!r}', 'separate them by commas')
+
+
+@pytest.mark.parametrize('separator', [';', '\t'])
+@pytest.mark.parametrize('header', ['', 'path{}label\n', '\ufeff"Path"{}Label\r\n'])
+def test_semicolons_and_tabs_are_read_as_lists_are(tmp_path, separator, header):
+  rows = read(tmp_path, header.format(separator) + f'a.mp4{separator}run, fast\n')
+  assert [(r.path, r.labels['']) for r in rows] == [('a.mp4', ('run, fast',))]
 
 
 def test_one_column_may_hold_such_characters(tmp_path):
@@ -77,9 +84,13 @@ def test_headers_marks_and_line_ends(tmp_path, mark, header, end):
   assert [(r.path, r.labels['']) for r in rows] == [('a.mp4', ('run',)), ('b c.mp4', ('walk',))]
 
 
-@pytest.mark.parametrize('encoding', ['utf-16', 'latin-1'])
-def test_other_encodings(tmp_path, encoding):
-  refused(tmp_path, 'café.mp4,run\n'.encode(encoding), 'not a comma-separated text file in UTF-8')
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'latin-1'])
+def test_encodings_are_those_of_lists_and_a_guess_is_told(tmp_path, encoding):
+  notes: list[str] = []
+  rows = read(tmp_path, 'café.mp4;run\n'.encode(encoding), notes=notes)
+  assert [(r.path, r.labels['']) for r in rows] == [('café.mp4', ('run',))]
+  said = [f'careful: {tmp_path}/list.csv is not UTF-8 and was read as Latin-1']
+  assert [note.partition(';')[0] for note in notes] == (said if encoding == 'latin-1' else [])
 
 
 def test_a_quote_left_open_swallows_no_rows(tmp_path):
@@ -91,7 +102,8 @@ def test_a_quote_left_open_swallows_no_rows(tmp_path):
   )
   refused(tmp_path, 'a.mp4,"run\nb.mp4,run\n', 'not a comma-separated text file')
   refused(tmp_path, '"a\tb.mp4",run\n', 'column path', 'control character')
-  refused(tmp_path, 'a.mp4,ru\0n\n', 'column label', 'control character')
+  refused(tmp_path, 'a.mp4,ru\1n\n', 'column label', 'control character')
+  refused(tmp_path, 'a.mp4,ru\0n\n', 'is no text file')
 
 
 @pytest.mark.parametrize('text, words', [

@@ -1,6 +1,10 @@
 """Checksums of arrays, and errors for checkpoints that are damaged or of another model."""
 
 import contextlib
+import dataclasses
+import errno
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +12,60 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fault:
+  """A fault of reading that says nothing of what is read.
+
+  Attributes:
+    remedy: for the message.
+    kinds: types of its errors.
+    numbers: of system errors, as an OSError has them, or the text of TensorStore.
+    status: words of TensorStore, of Abseil's status codes.
+  """
+
+  remedy: str
+  kinds: tuple[type[BaseException], ...] = ()
+  numbers: frozenset[int] = frozenset()
+  status: frozenset[str] = frozenset()
+
+
+_FAULTS = (
+  _Fault(
+    'use a machine or accelerator with more memory, or end other programs',
+    (MemoryError,),
+    frozenset({errno.ENOMEM}),
+    frozenset({'RESOURCE_EXHAUSTED'}),
+  ),
+  _Fault(
+    'get permission to read its files, or log in to the store, and run the same command',
+    (PermissionError,),
+    frozenset({errno.EACCES, errno.EPERM, errno.EROFS}),
+    frozenset({'PERMISSION_DENIED', 'UNAUTHENTICATED'}),
+  ),
+  _Fault(
+    'make room on the disk, and run the same command',
+    numbers=frozenset({errno.ENOSPC, errno.EDQUOT}),
+  ),
+  _Fault(
+    'raise the number of files that may be open (ulimit -n 65536), and run the same command',
+    numbers=frozenset({errno.EMFILE, errno.ENFILE}),
+  ),
+  _Fault(
+    'run the same command when disk and network answer again',
+    (TimeoutError, ConnectionError, InterruptedError),
+    frozenset(
+      {
+        errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH,
+        errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ENOLCK, errno.EAGAIN,
+      }
+    ),
+    frozenset({'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'CANCELLED', 'ABORTED'}),
+  ),
+)  # fmt: skip
+_SYSTEM_ERROR = re.compile(r'\bOS error (\d+)\b')  # in TensorStore's messages
+_STATUS = re.compile(r'\b[A-Z]+_?[A-Z]+\b')
 
 
 @jax.jit
@@ -77,12 +135,24 @@ def complete_steps(folder: epath.Path) -> list[int]:
 
 @contextlib.contextmanager
 def reading(folder: epath.Path, step: int) -> Iterator[None]:
-  """Turns any error inside into a ValueError that names the damaged checkpoint and a usable one."""
+  """Turns errors inside into one that names the checkpoint.
+
+  That is a ValueError which names a usable checkpoint where this one is damaged: bytes that are
+  missing, cannot be decoded or have a wrong checksum. It is an OSError with the cause and its own
+  remedy where the machine, its memory, its disk or its network is at fault (`fault`): then the
+  checkpoint may be whole. An error of the accelerator or of a missing package stays as it is.
+  """
   try:
     yield
-  except (MemoryError, jax.errors.JaxRuntimeError):
-    raise  # too large for this machine, not damaged
   except Exception as error:
+    cause = error if fault(error) else _unreadable(folder / str(step))  # Orbax hides some causes
+    if cause is not None and (found := fault(cause)):
+      raise OSError(
+        f'checkpoint {step} in {folder} could not be read: {reason(cause)}. The checkpoint itself '
+        f'may be whole, keep it: {found}'
+      ) from error
+    if isinstance(error, ImportError | jax.errors.JaxRuntimeError):
+      raise
     earlier = [s for s in complete_steps(folder) if s < step]
     remedy = (
       f'remove {folder / str(step)} to use that of step {earlier[-1]}'
@@ -92,6 +162,36 @@ def reading(folder: epath.Path, step: int) -> Iterator[None]:
     raise ValueError(
       f'checkpoint {step} in {folder} is damaged: {reason(error)}; {remedy}'
     ) from error
+
+
+def fault(error: BaseException) -> str:
+  """Returns the remedy where an error of reading, or one that caused it, is a fault of memory,
+  permissions, disk or network; '' where it may be damage of what was read."""
+  found: BaseException | None = error
+  while found is not None:
+    numbers = {int(number) for number in _SYSTEM_ERROR.findall(str(found))}
+    numbers |= {found.errno} if isinstance(found, OSError) and found.errno else set()
+    status = set(_STATUS.findall(str(found)))
+    for faults in _FAULTS:
+      if isinstance(found, faults.kinds) or numbers & faults.numbers or status & faults.status:
+        return faults.remedy
+    found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+  return ''
+
+
+def _unreadable(folder: epath.Path) -> OSError | None:
+  """Returns the first error of opening the files of a local folder, None where there is none."""
+  errors: list[OSError] = []
+  for place, _, names in os.walk(folder, onerror=errors.append):
+    for name in names:
+      try:
+        with open(os.path.join(place, name), 'rb'):
+          pass
+      except OSError as error:
+        errors.append(error)
+    if errors:
+      return errors[0]
+  return None
 
 
 def reason(error: BaseException, longest: int = 400) -> str:

@@ -90,7 +90,7 @@ class Checkpoints:
 
   def save(self, state: TrainState, progress: dict[str, Any]) -> None:
     """Starts writing `state` and the run's `progress`: sums of the current logging interval
-    ('sums') and seconds so far ('totals')."""
+    ('sums'), seconds and videos so far ('totals')."""
     self.wait()
     args, step = self._ocp.args, int(state.step)
     self._saving = step
@@ -168,7 +168,7 @@ class Checkpoints:
       if 'sums' not in interval:  # written before seconds were kept
         interval = {'sums': interval, 'totals': {}}
       sums = {name: [float(a), float(b)] for name, (a, b) in interval['sums'].items()}
-      totals = {name: float(seconds) for name, seconds in interval['totals'].items()}
+      totals = {name: float(total) for name, total in interval['totals'].items()}
     state = TrainState(
       step=optimizer['step'],
       params=model['params'],
@@ -206,7 +206,8 @@ class Best:
     self._value = record.get('value')
     if record and record.get('metric') != metric:
       logging.warning(
-        'train.keep_best was %s, and is %s from now on: the best checkpoint so far counts no more',
+        'config.train.keep_best was %s, and is %s from now on: the best checkpoint so far counts '
+        'no more',
         record.get('metric'), metric,
       )  # fmt: skip
       self._value = None
@@ -220,7 +221,8 @@ class Best:
     if name not in result.get(evaluation, {}):
       known = [f'{e}/{n}' for e, found in result.items() if isinstance(found, dict) for n in found]
       raise ValueError(
-        f'train.keep_best is {self._metric!r}; the evaluations give {", ".join(known) or "nothing"}'
+        f'config.train.keep_best is {self._metric!r}; the evaluations give '
+        f'{", ".join(known) or "nothing"}: name one of these'
       )
     value, step = float(result[evaluation][name]), int(state.step)
     worse = self._value is not None and not self._sign * value > self._sign * self._value
@@ -303,5 +305,7 @@ def check_fits(model: Any, clip: Any, variables: dict[str, Any], path: str | os.
   differences = compare(wanted, variables)
   if differences:
     raise ValueError(
-      f'the checkpoint in {path} is of another model than the config:\n' + listed(differences)
+      f'the checkpoint in {path} is of another model than the config: use the config that it was '
+      f'made with (config.model and config.head in {path}/meta.json), or the --workdir of a run '
+      'with this model:\n' + listed(differences)
     )

@@ -82,9 +82,8 @@ def warm_start(
   new_stats = take(tree.flatten(stats), source_stats, 'stats')
   if wrong:
     raise ValueError(
-      f'the checkpoint in {path} does not fit the model; name what may differ in init.skip '
-      '(regular expressions such as '
-      f"'head/.*'):\n" + listed(wrong)
+      f'the checkpoint in {path} does not fit the model; name what may differ in '
+      "config.init.skip (regular expressions such as 'head/.*'):\n" + listed(wrong)
     )
   _check_used(skip, report['skipped'], path)
   arrays = {**new_params, **new_stats}
@@ -101,6 +100,6 @@ def _check_used(skip: Sequence[str], skipped: Sequence[str], path: str | os.Path
   ]
   if unused:
     raise ValueError(
-      f'init.skip has {unused}, which match no parameter of the model or of {path}: remove or '
-      'correct them'
+      f'config.init.skip has {unused}, which match no parameter of the model or of {path}: remove '
+      'or correct them'
     )

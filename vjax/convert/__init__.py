@@ -181,7 +181,10 @@ def model_name(source: str, variant: str) -> str:
     return found.aliases[variant]
   close = difflib.get_close_matches(variant, (*found.models, *found.aliases), n=1)
   hint = f'did you mean {close[0]!r}? ' if close else ''
-  raise ValueError(f'variant={variant!r}: {hint}this source has {", ".join(found.models)}')
+  raise ValueError(
+    f'--variant={variant}: source {source!r} has no model of this name; {hint}it has '
+    f'{", ".join(found.models)}'
+  )
 
 
 def sides(crop: int | Sequence[int]) -> tuple[int, int]:

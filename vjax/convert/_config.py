@@ -132,6 +132,47 @@ TABLE = (  # the first row that fits is taken
 )  # fmt: skip
 
 
+# Clips of the published tests on Kinetics-400, of the tables in PySlowFast's MODEL_ZOO.md and
+# PyTorchVideo's model zoo; SlowFast's are those of its fast pathway. A key that differs between
+# files of one model is left out: slow_r50 was published as 4x16 and 8x8, PySlowFast's
+# slowfast_r50_8x8 with crops of 256 and, from multigrid training, 224.
+_SIDE_182 = {'crop_size': 182, 'short_side': 182}
+_SIDE_256 = {'crop_size': 256, 'short_side': 256}
+_SIDE_356 = {'crop_size': 356, 'short_side': 356}
+_8X8 = {'num_frames': 8, 'frame_stride': 8, **_SIDE_256}
+_32X2 = {'num_frames': 32, 'frame_stride': 2}
+PUBLISHED = {
+  ('slowfast', 'c2d_r50'): _8X8,
+  ('slowfast', 'c2d_nln_r50'): _8X8,
+  ('slowfast', 'c2d_nopool_r50'): _8X8,
+  ('slowfast', 'i3d_3x1x1_r50'): _8X8,
+  ('slowfast', 'i3d_nln_r50'): _8X8,
+  ('slowfast', 'slow_r50'): _SIDE_256,
+  ('slowfast', 'slowfast_r50_4x16'): {**_32X2, **_SIDE_256},
+  ('slowfast', 'slowfast_r50_8x8'): _32X2,
+  ('slowfast', 'x3d_xs'): {'num_frames': 4, 'frame_stride': 12, **_SIDE_182},
+  ('slowfast', 'x3d_s'): {'num_frames': 13, 'frame_stride': 6, **_SIDE_182},
+  ('slowfast', 'x3d_m'): {'num_frames': 16, 'frame_stride': 5, **_SIDE_256},
+  ('slowfast', 'x3d_l'): {'num_frames': 16, 'frame_stride': 5, **_SIDE_356},
+  ('pytorchvideo', 'c2d_r50'): _8X8,
+  ('pytorchvideo', 'i3d_3x1x1_r50'): _8X8,
+  ('pytorchvideo', 'slow_r50'): _SIDE_256,
+  ('pytorchvideo', 'ir_csn_r101'): {**_32X2, **_SIDE_256},
+  ('pytorchvideo', 'ptv_r2plus1d_r50'): {'num_frames': 16, 'frame_stride': 4, **_SIDE_256},
+  ('pytorchvideo', 'slowfast_r50_4x16'): {**_32X2, **_SIDE_256},
+  ('pytorchvideo', 'slowfast_r50_8x8'): {**_32X2, **_SIDE_256},
+  ('pytorchvideo', 'slowfast_r101_8x8'): {**_32X2, **_SIDE_256},
+  ('pytorchvideo', 'slowfast_r101_16x8_50_50'): {
+    'num_frames': 64, 'frame_stride': 2, **_SIDE_256,
+  },
+  ('pytorchvideo', 'ptv_x3d_xs'): {'num_frames': 4, 'frame_stride': 12, **_SIDE_182},
+  ('pytorchvideo', 'ptv_x3d_s'): {'num_frames': 13, 'frame_stride': 6, **_SIDE_182},
+  ('pytorchvideo', 'ptv_x3d_m'): {'num_frames': 16, 'frame_stride': 5, **_SIDE_256},
+  ('pytorchvideo', 'ptv_x3d_l'): {'num_frames': 16, 'frame_stride': 5, **_SIDE_356},
+}  # fmt: skip
+PUBLISHED_CLASSES = 400
+
+
 def preprocessing(source: str, name: str, classes: int) -> Preprocessing:
   """The row of TABLE for weights of a source; one that knows nothing where there is none."""
   family = registry.find_model(name)[0].__name__.rsplit('.', 1)[-1]
@@ -194,6 +235,8 @@ def _clip(
 ) -> dict[str, Any]:
   """The known keys of config.clip; positions of a transformer say for what clips they are."""
   clip = {**dict.fromkeys(CLIP), **known.clip}
+  if count(model) == PUBLISHED_CLASSES:
+    clip |= PUBLISHED.get((known.source, name), {})
   if model.backbone.clip_frames() is not None:
     frames, *crop = shape
     if crop[0] != crop[1]:

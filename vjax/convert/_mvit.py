@@ -63,8 +63,8 @@ def backbone(
     raise ValueError(
       'the weights pool queries in '
       f'{"every block" if known["pool_all"] else "blocks that lose resolution only"}, unlike '
-      'the model: choose another, or say whether pooled queries are added to the output, '
-      'add_query=True or False'
+      'the model: choose another --variant, or say whether pooled queries are added to the output: '
+      '--set add_query=True or --set add_query=False'
     )
   image = (
     np.ndim(tensors['patch_embed.proj.weight']) == 4
@@ -134,8 +134,7 @@ def _grid(
     if rest or math.isqrt(places) ** 2 != places:
       raise ValueError(
         f"'pos_embed' has {rows} places, which are not those of {slots * mvit.PATCH[0]} frames and "
-        'a square crop: give '
-        f'the number of frames it is for, frames='
+        'a square crop: give the number of frames that it is for, as in --set frames=8'
       )
   else:
     side = (
@@ -144,7 +143,10 @@ def _grid(
     places = side * side
   side = math.isqrt(places)
   if side * side != places:
-    raise ValueError(f"'pos_embed_spatial' has {places} places, which is no square")
+    raise ValueError(
+      f"'pos_embed_spatial' has {places} places, which are not those of a square crop: choose "
+      'weights of a model that was trained on square crops'
+    )
   return slots, side, side
 
 

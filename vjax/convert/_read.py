@@ -99,9 +99,9 @@ def read(
     return _weights(weights, section, prefix)
   path = os.fspath(weights)
   if os.path.isdir(path):
-    raise ValueError(f'weights={path!r} is a folder: give the file of weights within')
+    raise ValueError(f'{path} is a folder: give the file of weights within it')
   if not os.path.isfile(path):
-    raise ValueError(f'weights={path!r}: no such file')
+    raise ValueError(f'{path}: no such file; give the file of weights (.pth, .safetensors, ...)')
   _downloads.check(path)
   safe = path.endswith('.safetensors') or _downloads.is_safetensors(path)
   if safe or path.endswith('.npz'):
@@ -124,7 +124,10 @@ def _weights(found: Any, section: str | None, prefix: str | None) -> Weights:
   arrays = {str(name): _array(name, value) for name, value in values.items()}
   prefix = _common_prefix(arrays) if prefix is None else prefix
   if arrays and not any(name.startswith(prefix) for name in arrays):
-    raise ValueError(f'prefix={prefix!r} begins no name of the weights; they begin {begin(arrays)}')
+    raise ValueError(
+      f'--prefix={prefix} (prefix={prefix!r}) begins no name of the weights; they begin '
+      f'{begin(arrays)}: give one of these, or leave it out'
+    )
   named = {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
   left_out = [n for n in arrays if not n.startswith(prefix) and not _is_counter(n)]
   plain = {_plain(name): array for name, array in named.items()}
@@ -228,7 +231,9 @@ def _section(found: Any, wanted: str | None) -> tuple[str, Mapping[str, Any], tu
   for key in path.split('/') if path and path not in sections else ():
     content = content.get(key) if isinstance(content, Mapping) else None
   if not isinstance(content, Mapping):
-    raise ValueError(f'section={path!r} is not in the file; there are {_listed(sections)}')
+    raise ValueError(
+      f'--section={path} (section={path!r}) is not in the file; there are {_listed(sections)}'
+    )
   return path, content, tuple(name for name in sections if name != path)
 
 

@@ -69,7 +69,7 @@ def forward(
   if any(lists.values()):
     text = ''.join(f'\n  {title}: {", ".join(names)}' for title, names in lists.items() if names)
     raise ValueError(
-      f'the weights do not fit the model; choose the one they were trained with:{text}'
+      f'the weights do not fit the model; choose the --variant they were trained with:{text}'
     )
   integrity.check_finite(
     {f'{originals[here]} ({here})': x for here, x in found.items()}, 'the file'

@@ -53,13 +53,15 @@ def build(
   if kernel.shape[2:] != wanted[1:]:
     raise ValueError(
       f'the patches are {kernel.shape[2]}x{kernel.shape[3]} px, the video model wants '
-      f'{wanted[1]}x{wanted[2]} (the image ViT-H has 14): choose other weights, or give '
-      f'patch=({wanted[0]}, {kernel.shape[2]}, {kernel.shape[3]})'
+      f'{wanted[1]}x{wanted[2]} (the image ViT-H has 14): choose other weights, or give --set '
+      f'"patch=({wanted[0]}, {kernel.shape[2]}, {kernel.shape[3]})"'
     )
   side = math.isqrt(table.shape[1] - 1)
   if side * side != table.shape[1] - 1:
     raise ValueError(
-      f"'pos_embed' has {table.shape[1] - 1} places beside the class token's, which is no square"
+      f"'pos_embed' has {table.shape[1] - 1} places beside the class token's, which are not those "
+      'of a square crop: choose weights that were trained on square images, with one class token ('
+      'a distilled DeiT has two)'
     )
   settings = {'patch': wanted, 'crop': side * wanted[1], 'pool': _pool(tensors)}
   settings['qkv_bias'] = 'blocks.0.attn.q.bias' in tensors

@@ -173,8 +173,7 @@ def _grid(
     if rest or math.isqrt(places) ** 2 != places:
       raise ValueError(
         f"'pos_embed' {tensors['pos_embed'].shape} is not for {frames} frames and a square crop: "
-        'give the number of frames '
-        f'it is for, frames='
+        'give the number of frames that it is for, as in --set frames=8'
       )
   else:
     raise ValueError(
@@ -182,7 +181,10 @@ def _grid(
     )
   side = math.isqrt(places)
   if side * side != places:
-    raise ValueError(f'the position table has {places} places, which is no square')
+    raise ValueError(
+      f"'pos_embed_spatial' has {places} places, which are not those of a square crop: choose "
+      'weights of a model that was trained on square crops'
+    )
   return slots, side, side
 
 

@@ -75,11 +75,13 @@ def _one_head(tensors: dict[str, np.ndarray], dataset: str | None) -> dict[str, 
   datasets = sorted({match[1] for match in found.values() if match})
   if not datasets:
     if dataset is not None:
-      raise ValueError(f'dataset={dataset!r}: these weights are of one dataset, leave it out')
+      raise ValueError(f'--set dataset={dataset}: these weights are of one dataset, leave it out')
     return tensors
   if dataset not in datasets:
+    given = 'no dataset was named' if dataset is None else f'--set dataset={dataset}'
     raise ValueError(
-      f'dataset={dataset!r}: the weights have heads for {", ".join(datasets)}; name one'
+      f'{given}: the weights have heads for {", ".join(datasets)}; name one of them: '
+      f'--set dataset={datasets[0]}'
     )
   kept = {}
   for name, array in tensors.items():

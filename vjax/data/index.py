@@ -552,7 +552,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     forms = ' or '.join(
       tfrecord.shard_name('<split>', '?????', '?????', form) for form in tfrecord.FORMS
     )
-    raise SystemExit(f'no {forms} in {args.folder}')
+    raise SystemExit(
+      f'error: no {forms} in --folder={args.folder}: give the folder in which the shards lie, or '
+      'rename them so; videos are made into records by: python -m data_prep.write'
+    )
   try:
     _index_folder(args.folder, args.classes, args.frame_rate)
   except (ValueError, OSError) as e:
@@ -586,6 +589,13 @@ def _index_folder(folder: str, classes_file: str | None, frame_rate: float | Non
       manifest['frame_rate'] = frame_rate
       say(f'frame_rate in {manifests.write(described, manifest)}')
   else:
+    if (epath.Path(folder) / 'failed.csv').exists():
+      say(
+        f'careful: {folder} was written by data_prep.write, and its manifest.json is gone. What '
+        'no record tells is lost: classes without a clip (if there were some, pass all names by '
+        '--classes=FILE), the settings, and the mark by which data_prep.write finds its work '
+        'finished, so that its command needs a new --out'
+      )
     say(manifests.write_scanned(folder, classes, frame_rate or 0, say, place))
   lacking, rate = {}, frame_rate
   for split in splits:

@@ -51,15 +51,17 @@ class Labels:
       known = self._known and not space
       if known and max(indices, default=0) >= len(self._known):
         raise ValueError(
-          f'{where} has label {max(indices)}, but --classes names {len(self._known)}: add the '
-          'others'
+          f'{where} has label {max(indices)}, but --classes names {len(self._known)} classes, '
+          f'labels 0 to {len(self._known) - 1}: the file needs a line for every label, in order. '
+          f'Add those up to {max(indices)}, or leave --classes out, so that the records name them'
         )
       texts = [] if known and not _is_text(context, space) else _texts(context, space, where)
       if texts and len(texts) != len(indices):
         if not known:
           raise ValueError(
-            f'{where} has {len(indices)} labels and {len(texts)} names ({_key(space)}): which is '
-            'which is not certain; write the records again, or pass names by --classes'
+            f'{where} has {len(indices)} labels and {len(texts)} names ({_key(space)}), so that it '
+            'is not certain which name is of which label; write the records again with one name a '
+            'label, or pass names by --classes=FILE'
           )
         texts = []
       named = {(i, text): where for i, text in zip(indices, texts) if i >= 0 and text.strip()}

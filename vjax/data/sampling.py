@@ -36,7 +36,7 @@ def rule(name: str) -> Rule:
   """Returns the rule of that name. Raises ValueError listing the known rules."""
   if name not in RULES:
     raise ValueError(
-      f'no sampling rule {name!r} (clip.sampling); there are: {", ".join(sorted(RULES))}'
+      f'no sampling rule {name!r} (config.clip.sampling); there are: {", ".join(sorted(RULES))}'
     )
   return RULES[name]
 

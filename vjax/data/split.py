@@ -23,9 +23,9 @@ from vjax.data import labels as labels_lib
 from vjax.data.index import Index
 from vjax.data.manifest import Manifest
 from vjax.data.specs import DatasetSpec
+from vjax.data.split_names import HELD_OUT
 
 WHOLE = 8 << 20  # a record on an object store up to so many bytes is read whole
-HELD_OUT = ('val', 'validation', 'valid', 'test')  # names of splits that are evaluated
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,11 @@ def open_split(
       f'{index.folder} has {len(index.classes)} classes, dataset {spec.name} {spec.num_classes}'
     )
   if len(index) == 0:
-    raise ValueError(f'split {split!r} of {index.folder} is empty')
+    raise ValueError(
+      f'split {split!r} of {index.folder} is empty: its shards hold no record. Name another split '
+      '(config.data.split, or config.evals.NAME.split of an evaluation), or prepare the data '
+      'again; videos that could not be written are in failed.csv there'
+    )
   if not index.classes and (index.label >= 0).any():
     raise ValueError(
       f'{index.folder}: clips have labels, but manifest.json names no classes; prepare the set '
@@ -308,7 +312,9 @@ def _subset(label: np.ndarray, per_class: float, seed: int) -> np.ndarray:
   each class, at least one."""
   if per_class <= 0:
     raise ValueError(
-      f'per_class={per_class}; needed: a share between 0 and 1, or a whole number of clips'
+      f'config.data.videos_per_class (or config.datasets.NAME.videos_per_class) is {per_class}; it '
+      'must be a whole number of videos, such as 10, or a share of them above 0 and below 1, such '
+      'as 0.1; None takes all'
     )
   chosen = []
   for c in np.unique(label):

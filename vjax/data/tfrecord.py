@@ -21,6 +21,7 @@ from google_crc32c import Checksum
 from google_crc32c import value as crc32c
 
 from vjax import files
+from vjax.data.split_names import SPLITS
 
 HEADER = struct.Struct('<QI')  # length, masked CRC of its 8 bytes
 _CRC = struct.Struct('<I')
@@ -34,7 +35,7 @@ _SHARD = re.compile(
   r'(?P<split>.+?)(?P<before>\.tfrecord)?-(?P<number>\d{5,})-of-(?P<total>\d{5,})'
   r'(?P<after>\.tfrecord)?'
 )
-_USUAL = 'train|training|val|valid|validation|dev|eval|test|testing'
+_USUAL = '|'.join(SPLITS)
 _PREFIXED = re.compile(rf'(?!(?:{_USUAL})[-_.])(?P<prefix>.+[-_.])(?P<split>{_USUAL})')
 # Shards of other formats, such as those of TensorFlow's checkpoints and of ArrayRecord.
 _OTHERS = re.compile(r'\.(data|index|array_record|riegeli|recordio|parquet|arrow|csv|json)$')

@@ -331,8 +331,8 @@ def _bounded(
 
 def _too_long(what: str, longest: float) -> str:
   return (
-    f'too long: {what}; cut it into segments (start_s, end_s), or raise '
-    f'--max_duration_s={longest:g}'
+    f'too long: {what}, and --max_duration_s allows {longest:g} s: raise that, or cut the video '
+    'into segments (start_s, end_s of a --manifest)'
   )
 
 

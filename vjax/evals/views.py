@@ -107,8 +107,10 @@ def _logits(predict: Callable[[Batch], Any], batch: Batch) -> Float[np.ndarray, 
   if not np.isfinite(logits[real]).all():
     bad = np.asarray(batch['video_id'])[real][~np.isfinite(logits[real]).all((1, 2))]
     raise ValueError(
-      f'logits of videos {bad[:5].tolist()} are not finite: the model has diverged or its input is '
-      'broken'
+      f'logits of videos {bad[:5].tolist()} are not finite: the training has diverged, or these '
+      'videos are broken. Evaluate an earlier checkpoint (move the newest folder in '
+      'WORKDIR/checkpoints elsewhere), or prepare these videos again; numbers are those of records '
+      'of the split'
     )
   return logits
 

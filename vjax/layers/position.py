@@ -232,6 +232,7 @@ def _square(name: str, rows: int) -> tuple[int, int]:
   side = math.isqrt(rows)
   if side * side != rows:
     raise ValueError(
-      f'{name} has {rows} rows, which are no square: give old_grid and new_grid (t, h, w)'
+      f'{name} has {rows} rows, which are not those of a square crop: give old_grid and new_grid '
+      '(t, h, w), or in a warm start leave it out by config.init.skip'
     )
   return side, side

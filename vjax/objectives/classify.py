@@ -86,8 +86,8 @@ def loss(
   grid = model.backbone.grid(video.shape[1:4]) if mask_ratio else None
   if mask_ratio and grid is None:
     raise ValueError(
-      f'mask_ratio is {mask_ratio}, but {type(model.backbone).__module__} has no tokens to hide: '
-      'set it to 0, or use a vit'
+      f'config.objective.mask_ratio is {mask_ratio}, but {type(model.backbone).__module__} has no '
+      'tokens to hide: set it to 0, or use a vit'
     )
   if train and mask_ratio:
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(
