@@ -89,7 +89,7 @@ def make_videos(folder: pathlib.Path, videos: int = 32, frames: int = 300) -> li
       jpegs = []
       for _ in range(8):
         frame = np.clip(coarse + rng.normal(0, 4, (256, 340, 3)), 0, 255).astype(np.uint8)
-        jpegs.append(simplejpeg.encode_jpeg(frame, 95))
+        jpegs.append(simplejpeg.encode_jpeg(frame, 95, 'RGB', '420'))
       context = {'clip/label/index': [v % 4], sequence_example.FRAME_RATE: [30.0]}
       lists = {sequence_example.FRAMES: ([jpegs[t % 8]] for t in range(frames))}
       shard.write(tfrecord.encode(sequence_example.encode(context, lists)))
@@ -226,13 +226,14 @@ class _Places:
 
 
 def ratios(source: Split, jpegs: list[bytes], seconds: float, only: str) -> None:
-  """Prints one line per setting."""
-  count = workers.usable_cores()
+  """Prints one line per setting, of one worker: two on the threads of one core would slow each
+  other down, and decoding alone is measured in one process. It is measured before and after."""
   for name, (clip, augment) in SETTINGS.items():
     if not fnmatch.fnmatch(name, only):
       continue
-    alone = decode_rate(jpegs, seconds) / clip.num_frames
-    rate = measure(train(source, clip, augment, count), seconds)
+    alone = [decode_rate(jpegs, seconds / 2)]
+    rate = measure(train(source, clip, augment, 1), seconds)
+    alone = sum([*alone, decode_rate(jpegs, seconds / 2)]) / 2 / clip.num_frames
     print(
       f'{name:42} {rate.per_cpu_s:7.1f} clips per CPU-second   decoding alone {alone:7.1f}   '
       f'ratio {rate.per_cpu_s / alone:.2f}   here {rate.here:.3f}',
@@ -309,7 +310,9 @@ def waiting(source: Split, seconds: float, only: str) -> None:
     make = train(source, clip, augment, count)
     step = 2 * 8 * clip.num_repeats / measure(make, seconds).per_s
     batches, waited = make(), 0.0
-    next(batches)
+    for _ in range(3):  # the workers begin
+      next(batches)
+      time.sleep(step)
     begun = time.monotonic()
     while time.monotonic() < begun + max(seconds, 5 * step):
       asked = time.monotonic()
