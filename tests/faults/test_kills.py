@@ -33,12 +33,30 @@ def unbroken(data_dir, tmp_path_factory) -> pathlib.Path:
   return workdir
 
 
+WORKERS = '--config.data.workers=2'
+
+
 def begun(workdir, data_dir):
-  """A training command that has saved at least one step more than there was before."""
+  """A training command, with input workers, that has saved at least one step more than there was
+  before."""
   before = max(commands.saved_steps(workdir), default=0)
-  run = commands.train('mae', workdir, data_dir, *FLAGS)
+  run = commands.train('mae', workdir, data_dir, *FLAGS, WORKERS)
   commands.wait_for(lambda: max(commands.saved_steps(workdir), default=0) > before, run, 'a save')
   return run
+
+
+def orphans() -> list[str]:
+  """Input workers whose training process is gone."""
+  found = []
+  for stat in pathlib.Path('/proc').glob('[0-9]*/stat'):
+    try:
+      parent = int(stat.read_text().rpartition(')')[2].split()[1])
+      command = (stat.parent / 'cmdline').read_bytes()
+    except OSError:  # it ended meanwhile
+      continue
+    if parent == 1 and b'vjax.data.workers' in command:
+      found.append(stat.parent.name)
+  return found
 
 
 def agree(a, b, step: int = 24) -> None:
@@ -67,6 +85,10 @@ def test_killed_again_and_again(unbroken, data_dir, tmp_path):
     run.kill()
     commands.ended(run, -signal.SIGKILL)
     inside += instant == 'inside' and bool(commands.temporaries(workdir))
+    deadline = time.monotonic() + 10
+    while orphans() and time.monotonic() < deadline:
+      time.sleep(0.05)
+    assert not orphans()
   assert inside >= 1
   commands.ended(commands.train('mae', workdir, data_dir, *FLAGS))
   agree(unbroken, workdir)
