@@ -96,7 +96,7 @@ def test_two_hosts_read_one_global_batch(data_dir):
   one, first, second = (train(data_dir, 3, host=h, hosts=n) for h, n in ((0, 1), (0, 2), (1, 2)))
   for whole, a, b in zip(one, first, second):
     same(whole, {name: np.concatenate([a[name], b[name]]) for name in whole})
-  with pytest.raises(ValueError, match='batch=4 .* 3 hosts'):
+  with pytest.raises(ValueError, match='4 videos a batch .* 3 hosts: make config.data.batch_size'):
     train(data_dir, hosts=3)
 
 

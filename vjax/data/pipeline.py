@@ -180,6 +180,7 @@ def _workers(maker: TrainClips | EvalClips, rows: int) -> int:
 def _share(batch: int, hosts: int) -> int:
   if batch % hosts:
     raise ValueError(
-      f'batch={batch} videos cannot be shared by {hosts} hosts: make it a multiple of {hosts}'
+      f'{batch} videos a batch cannot be shared by {hosts} hosts: make config.data.batch_size, or '
+      f'config.evals.NAME.batch_size, a multiple of {hosts}'
     )
   return batch // hosts
