@@ -71,6 +71,11 @@ def test_batches_do_not_depend_on_the_number_of_workers(data_dir):
   resumed = batches(data_dir, 2, start_step=6, **settings)
   for a, b in zip(kept[6:], resumed):
     same(a, b)
+  second = {'host': 1, 'hosts': 2, **settings}
+  for a, b in zip(
+    itertools.islice(batches(data_dir, 0, **second), 3), batches(data_dir, 2, **second)
+  ):
+    same(a, b)
 
 
 def test_memory_is_used_again_once_nothing_refers_to_it(data_dir):
@@ -142,6 +147,15 @@ def test_a_killed_worker_is_one_message_and_leaves_no_other(data_dir):
     for _ in itertools.islice(made, 100):
       time.sleep(0.02)
   assert gone(mine)
+
+
+def test_a_system_with_little_room_in_pipes(data_dir, monkeypatch):
+  assert workers._most_rows() >= 4096
+  monkeypatch.setattr(workers, '_most_rows', lambda: 6)
+  with pytest.raises(ValueError, match='7 videos a step .* take 6: set a smaller config'):
+    batches(data_dir, 1, batch=7)
+  for a, b in zip(itertools.islice(batches(data_dir, 0), 3), batches(data_dir, 1)):
+    same(a, b)
 
 
 def test_workers_end_with_their_iterator(data_dir):

@@ -8,6 +8,7 @@ memory has no name, so nothing is left behind, and small limits of /dev/shm do n
 from __future__ import annotations
 
 import collections
+import contextlib
 import fcntl
 import functools
 import io
@@ -131,14 +132,11 @@ class _Stream:
 
   def __init__(self, maker: Maker, tasks: Iterator, rows: int, workers: int):
     self._maker, self._tasks, self._rows = maker, tasks, rows
-    ahead = _AHEAD
-    while ahead > 1 and ahead * rows * _TASK.size > _PIPE_BYTES // 2:
-      ahead -= 1
-    if rows * _TASK.size > _PIPE_BYTES // 2:
+    ahead = max(1, min(_AHEAD, _most_rows() // rows))
+    if rows > _most_rows():
       raise ValueError(
-        f'{rows} videos a step on one host; input workers take at most '
-        f'{_PIPE_BYTES // 2 // _TASK.size}: set a smaller config.data.batch_size, or '
-        'config.data.workers=0'
+        f'{rows} videos a step on one host, but the pipes of input workers take {_most_rows()}: '
+        'set a smaller config.data.batch_size, or config.data.workers=0'
       )
     self._ahead = ahead
     self._free = collections.deque(range(ahead + _HELD))
@@ -280,7 +278,7 @@ class _Pool:
     tasks, self._tasks = os.pipe()
     self._done, done = os.pipe()
     for pipe in (tasks, done):
-      fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+      _widen(pipe)
     self._processes = []
     self._rest = b''
     self._closed = False
@@ -336,6 +334,26 @@ class _Pool:
       process.kill()
     for process in self._processes:
       process.wait()
+
+
+def _widen(pipe: int) -> None:
+  """Gives a pipe as much room as the system permits."""
+  with contextlib.suppress(OSError, AttributeError):  # too many pipes of this user; macOS
+    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+@functools.cache
+def _most_rows() -> int:
+  """Returns the number of rows under way for which a pipe of results has room. With more, workers
+  would wait for this process while it waits for them."""
+  ends = os.pipe()
+  _widen(ends[0])
+  room = 1 << 16  # of any system
+  with contextlib.suppress(OSError, AttributeError):
+    room = fcntl.fcntl(ends[0], fcntl.F_GETPIPE_SZ)
+  for end in ends:
+    os.close(end)
+  return room // _DONE.size
 
 
 def _size(maker: Maker, rows: int) -> int:
