@@ -190,7 +190,7 @@ def test_small_kept_tokens():
 @pytest.mark.parametrize(
   'preset, normalize, losses',
   [
-    ('repo', True, (1.129813, 1.138614)),
+    pytest.param('repo', True, (1.129813, 1.138614), marks=pytest.mark.slow),
     ('repo', False, (0.657201, 0.670172)),
     ('released', True, (1.140178, 1.148074)),
   ],

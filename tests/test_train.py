@@ -153,6 +153,7 @@ def test_devices_sharding_and_accumulation_agree(name, layouts, data_dir):
         )
 
 
+@pytest.mark.slow
 def test_fsdp_splits_parameters_and_optimizer(data_dir):
   config = shrunk('mae_k400')
   config['model'] |= {'width': 128}

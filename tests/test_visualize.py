@@ -209,7 +209,9 @@ def filled(model, video, rng):
   )
 
 
-@pytest.mark.parametrize('name', ['class', 'mean', 'x3d'])
+@pytest.mark.parametrize(
+  'name', ['class', *(pytest.param(n, marks=pytest.mark.slow) for n in ('mean', 'x3d'))]
+)
 def test_heat_is_where_the_score_comes_from(name):
   """Of a gray clip with one patch of noise: the heat, for or against the class, is at the patch;
   graying it moves the score more than as much noise in a tenth of the strength at a cold place."""

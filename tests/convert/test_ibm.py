@@ -41,12 +41,10 @@ FIXTURES = {  # fixture -> variant, settings
   'ibm_s3d_inception': ('s3d_inception', {}),
   'ibm_s3d_inception_dw': ('s3d_dw_inception', {}),
 }
-QUICK = ('ibm_tam_resnet18_b5_max_ts_avg',)
 
 
-@pytest.mark.parametrize(
-  'name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FIXTURES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', FIXTURES)
 def test_logits_and_names_both_ways(name):
   variant, settings = FIXTURES[name]
   clip = zoo.frame_major if variant.startswith(('tsn', 'tam')) else zoo.channels_last

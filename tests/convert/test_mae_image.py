@@ -30,6 +30,7 @@ def dictionary(patch: int = 16, side: int = 4, head: bool = True) -> dict[str, n
   return {name: golden_files.weight(name, shape) for name, shape in shapes.items()}
 
 
+@pytest.mark.slow
 def test_a_still_clip_has_the_tokens_of_the_image():
   weights = dictionary()
   model, variables = convert.load('mae_image', weights, variant='vit_tiny', frames=4)

@@ -65,6 +65,7 @@ def test_a_head_must_be_named():
     convert.load('multitrain', single, variant='half_b_16x4')
 
 
+@pytest.mark.slow
 def test_positions_are_resized_for_other_clips():
   single = golden_files.weights(golden_files.load('mt_MVITV2_FULL_B_16x4'))
   model, variables = convert.load('multitrain', single, variant='b_16x4', crop=96, frames=32)

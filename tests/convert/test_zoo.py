@@ -31,7 +31,7 @@ FIXTURES = {  # fixture -> source, variant, settings
   'sts_off_ircsn_r50': ('sts', 'sts_ir_csn_r50', {'sts': {'variant': ''}}),
   'sts_r2plus1d_r34': ('sts', 'sts_r2plus1d_r34', {}),
 }  # fmt: skip
-QUICK = ('mm_tsm_resnet18', 'sts_ircsn_r50')
+QUICK = ('mm_tsm_resnet18',)
 
 
 @pytest.mark.parametrize(

@@ -169,13 +169,17 @@ def test_workers_end_with_their_iterator(data_dir):
 
 SCRIPT = """
 import os, sys
-from tests.data import test_pipeline as toy
+from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline
+from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
-source = open_split({data_dir!r}, toy.SPEC, 'train')
-batches = pipeline.train_batches(source, toy.SPEC, toy.CLIP, toy.PLAIN, batch=4, seed=7,
+spec = DatasetSpec(name='toy', num_classes=4)
+clip = ViewsConfig(num_frames=4, frame_stride=2, crop_size=16, short_side=20, sampling='dense')
+source = open_split({data_dir!r}, spec, 'train')
+batches = pipeline.train_batches(source, spec, clip, AugmentConfig(), batch=4, seed=7,
   start_step=0, host=0, hosts=1, workers=2)
 next(batches)
+assert not {{'jax', 'tensorflow'}} & set(sys.modules)
 print(*[p.pid for p in batches.gi_frame.f_locals['made']._pool._processes], flush=True)
 {end}
 """

@@ -106,6 +106,7 @@ def test_only_the_key_of_the_first_clip_of_a_group_matters():
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_accumulation_and_devices_change_nothing():
   whole = run(mixup=0.8, cutmix=1.0, group=4)
   parts = [

@@ -71,9 +71,12 @@ CASES = {  # flavor, class token, crop -> parameters, logits or the first pooled
 }
 
 
+QUICK = (('v1', True, 32), ('multitrain_half', False, 32))
+
+
 @pytest.mark.parametrize(
   ('flavor', 'class_token', 'crop'),
-  [case if case[2] == 32 else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],
+  [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],
 )
 def test_golden_values(flavor, class_token, crop):
   parameters, exact = CASES[flavor, class_token, crop]
@@ -124,6 +127,7 @@ def test_longer_queries_and_keys_give_the_added_scores():
   np.testing.assert_allclose(summed, wanted, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('crop', [224, 312])
 def test_grids_of_the_published_b(crop):
   """Of the first stage 8, of the pooling blocks 4, 2, 1: at 312 px stride 2 makes 39, 20, 10 of
@@ -186,6 +190,7 @@ def test_remat_and_drop_path():
   assert abs(plain[0] - dropped[0]) > 1e-3
 
 
+@pytest.mark.slow
 def test_starts_of_the_two_codes():
   video = jnp.zeros((1, 8, 32, 32, 3))
 

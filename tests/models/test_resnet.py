@@ -66,6 +66,7 @@ def test_parameters_and_multiply_accumulates(variant, params, gmacs):
     assert round(count(model, video) / 1e9, 3) == gmacs
 
 
+@pytest.mark.slow
 def test_other_tables():
   """8 frames, 128 px, pool1, other numbers of classes."""
   for variant, video, settings, gmacs in (
@@ -156,6 +157,7 @@ def test_same_padding_is_another_network():
   np.testing.assert_allclose(ours[:, 1, 2, 3], by_hand, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_fully_convolutional_evaluation():
   """At 112 px the plain network; at 128 px the mean of four 7x7 windows' probabilities, not the
   global mean."""

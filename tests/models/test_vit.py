@@ -218,6 +218,7 @@ def test_drop_path_acts_in_training_only(video, variables):
   assert np.abs(run(True, 0) - run(True, 1)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_initial_values():
   model = vit.Backbone(768, 1, 2, frames=4, crop=64)
   video = jnp.zeros((1, 4, 64, 64, 3))
