@@ -122,7 +122,7 @@ def test_resize_by_name():
   ).shape == (1, 19, 4)
   for name, old, shape, match in [
     ('position', joint, (1, 19, 4), 'grid'),
-    ('position_spatial', x, (1, 280, 4), 'no square'),
+    ('position_spatial', x, (1, 280, 4), 'not those of a square crop: give old_grid'),
     ('position_spatial', x, (1, 361, 8), 'number of positions'),
     ('position_class', x, (1, 361, 4), 'no rule'),
   ]:
