@@ -84,7 +84,8 @@ def scan_folder(
   files = [path for paths in found.values() for path in paths]
   if not files:
     raise ValueError(
-      f'no videos under {folder}/<class>/{_examples(scan.skipped)}; extensions looked for: '
+      f'no videos under {folder}/<class>/{_examples(scan.skipped)}: move the videos to '
+      f'{folder}/<class>/, or list them with their labels in a --manifest. Extensions looked for: '
       f'{" ".join(EXTENSIONS)}, and what opens as a video'
     )
   scan.skipped += [(f'{name}/', 'a folder without a video') for name in names if not found[name]]

@@ -340,6 +340,12 @@ def _read(path: str, kind: str, multi_label: bool) -> _List:
     with contextlib.suppress(ValueError):  # labels.json and classInd.txt go with these kinds
       found = lists.recognize(name, text)
       known = found if found in lists.CLASS_KINDS else kind
+  if multi_label and known == 'rawframes' and not kind:
+    raise ValueError(
+      'has several numbers after the first field, and with --multi_label it is not certain whether '
+      'the first of them is the number of frames: pass --list_kind=rawframes if it is, or '
+      '--list_kind=path_label if all are labels'
+    )
   one = _List(path, known, notes=[f'careful: {path} {note}'] if note else [])
   try:
     _fill(one, name, text, multi_label)

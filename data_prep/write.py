@@ -31,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.error(f'unknown flags: {" ".join(others)} (a Beam --runner=... would take its own here)')
   if sum(map(bool, (args.folder, args.manifest, args.list))) != 1:
     parser.error('name the videos by --folder=DIR, --manifest=FILE or --list FILE, one of them')
+  for flag in ('list_kind', 'multi_label', 'allow_missing'):
+    others_too = flag == 'allow_missing' and args.manifest
+    if getattr(args, flag) and not args.list and not others_too:
+      parser.error(f'--{flag} is of --list FILE, which is not given: leave --{flag} out')
+  if args.processes < 0:
+    parser.error(f'--processes={args.processes} must be 1 or more; 0 takes one a core')
   with one_message(args.out):
     classes = read_classes(args.classes) if args.classes else None
     found, root, skipped, classes = _rows(args, classes)

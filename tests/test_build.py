@@ -54,7 +54,8 @@ def test_splits_that_are_not_certain_are_refused(tmp_path):
   words = 'which of validation, test is meant is not certain: set --config.evals.test.split=SPLIT'
   with pytest.raises(ValueError, match=f"config.evals.test.split: split 'val' is not in .*{words}"):
     splits_of(root, split='val')
-  assert splits_of(root, split='other') == {'split': 'other'}  # opening it tells that it is missing
+  with pytest.raises(ValueError, match="split 'other' is not .*: set --config.evals.test.split="):
+    splits_of(root, split='other')
   probe = {'name': 'probe', 'train_split': 'validation', 'test_split': 'val'}
   assert splits_of(root, **probe)['test_split'] == 'test'  # never what the probe is trained on
 

@@ -186,6 +186,8 @@ def test_flags_of_rooms_are_left_to_the_config():
     ('optim.nesterov', 1, 'config.optim.nesterov is 1; it must be True or False'),
     ('augment.area', 0.5, 'config.augment.area is 0.5; it must be a tuple of 2, each a number'),
     ('data.name', 3, 'config.data.name is 3; it must be a string'),
+    ('data.workers', -2, 'config.data.workers is -2; it must be a whole number, 0 or more'),
+    ('augment.decode', 'half', "config.augment.decode is 'half'; it must be one of full, reduced"),
     ('augment.short_side', (256.5, 300), 'it must be a tuple of 2, each a whole number'),
     ('data.mean', (0.5, 0.5), 'it must be a tuple of 3, each a number'),
     ('data.std', (58.0, 57.0, 57.0), 'it must be above 0, and at most 1'),

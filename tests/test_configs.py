@@ -191,8 +191,33 @@ def test_missing_data_names_folder_and_command(tmp_path):
 def test_wrong_flags_are_answered(flag, message, monkeypatch):
   config = [] if flag.startswith('--config=') else ['--config=configs/mae_k400.py:tiny']
   with pytest.raises(SystemExit) as found:
-    parsed(monkeypatch, *config, flag)
-  assert message in str(found.value)
+    parsed(monkeypatch, *config, flag, '--data_dir=x')
+  assert message in str(found.value) and '--data_dir' not in str(found.value)
+
+
+def test_of_many_flags_the_wrong_one_is_named(monkeypatch):
+  flags = (
+    '--config=configs/mae_finetune_k400.py:tiny',
+    '--data_dir=x',
+    '--config.evals.tst.name=y',
+  )
+  with pytest.raises(SystemExit) as found:
+    parsed(monkeypatch, *flags)
+  assert str(found.value).startswith('--config.evals.tst.name=y: there is no tst. Did you mean "te')
+
+
+@pytest.mark.parametrize(
+  'flags, where',
+  [
+    (['--config.optim.b2=0.5', '--config=configs/mae_k400.py:tiny'], 'before --config, which says'),
+    (['--config.optim.b2=0.5'], 'without --config, which says'),
+  ],
+)
+def test_settings_come_after_the_config(flags, where, monkeypatch):
+  with pytest.raises(
+    SystemExit, match=f'--config.optim.b2=0.5: {where}.*: put the config in front'
+  ):
+    parsed(monkeypatch, *flags)
 
 
 def parsed(monkeypatch, *arguments):

@@ -132,10 +132,11 @@ def test_heat_of_a_video_and_unknown_labels(runs, tmp_path, capsys):
     frames = [f.to_ndarray(format='rgb24') for f in container.decode(video=0)]
   assert len(frames) == 8 and min(frames[0].shape[:2]) >= 224
   assert (
-    visualize.main(['heatmap', f'--workdir={root}/mae_finetune_k400', video, '--label', 'sideways'])
+    visualize.main(['heatmap', f'--workdir={root}/mae_finetune_k400', video, '--label', 'lefts'])
     == 1
   )
-  assert "label is 'sideways'" in capsys.readouterr().err
+  said = "--label is 'lefts', which is no class of the run (did you mean 'left'?): choose one of "
+  assert said in capsys.readouterr().err
 
 
 class Bright(Backbone):

@@ -687,7 +687,14 @@ def _section(kind: Callable[..., T], section: Mapping[str, Any], where: str) -> 
     check_type(f'config.{where}.{name}', value, hints[name])
     if value is not None:
       _check_numbers(where, name, value)
-  return kind(**section)
+  try:
+    return kind(**section)
+  except ValueError as error:  # names the key, not where the section stands in the config
+    text = str(error)
+    if text.startswith('config.'):
+      raise
+    inside = f'{where}.' if text.startswith(f'{where}.') else f'{where}: '
+    raise ValueError(f'config.{inside}{text.removeprefix(inside)}') from error
 
 
 def _check_numbers(where: str, name: str, value: Any) -> None:
@@ -722,10 +729,7 @@ def _evaluation(section: Mapping[str, Any], name: str, clip: ClipConfig) -> Eval
   check_whole(f'config.{where}', 'batch_size', batch_size, 1)
   check_type(f'config.{where}.dataset', dataset, str)
   own = {key: settings.pop(key) for key in CLIP_KEYS if key in settings}
-  try:
-    views = _section(ViewsConfig, {**vars(clip), **own}, where)
-  except ValueError as error:
-    raise ValueError(f'config.evals.{name}: {error}') from error
+  views = _section(ViewsConfig, {**vars(clip), **own}, where)
   splits = {key: settings.pop(key) for key in list(settings) if key.endswith('split')}
   own_size = 'short_side' in own
   return EvalConfig(section['name'], dataset, views, batch_size, own_size, splits, settings)

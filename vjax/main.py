@@ -3,6 +3,7 @@
 
 import logging
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -88,6 +89,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
   `--config.section.key=None` leaves a key open again.
   """
+  _check_order(argv[1:])
   last = {flag.partition('=')[0]: flag for flag in argv[1:]}  # the last of one key counts
   emptied = [f for k, f in last.items() if k.startswith('--config.') and f.endswith('=None')]
   keys = {flag.partition('=')[0] for flag in emptied}
@@ -147,7 +149,30 @@ def _message(argv: list[str], cause: BaseException) -> str:
   elif isinstance(cause, KeyError | AttributeError):
     text = text.replace('\\n', '. ').replace('\n', '. ').replace("\\'", '')
     text = 'there is no ' + text.strip("'")
-  return f'{" ".join(argv)}: {text.strip()}'
+  return f'{" ".join(_concerned(argv, cause, text))}: {text.strip()}'
+
+
+def _concerned(argv: list[str], cause: BaseException, text: str) -> list[str]:
+  """Returns the flags that an error is about; all of them where its text does not tell."""
+  if text.startswith('config argument '):
+    return [flag for flag in argv if flag.startswith('--config=')] or argv
+  named = re.match(r'there is no (\w+)', text)
+  missing = getattr(cause, 'flagname', named[1] if named else '')
+  name = lambda flag: flag.partition('=')[0].lstrip('-')
+  settings = [f for f in argv if f.startswith('--config.') and text.startswith(f'{name(f)}: ')]
+  return settings or [f for f in argv if missing in (name(f), *name(f).split('.')[1:])] or argv
+
+
+def _check_order(argv: list[str]) -> None:
+  """Exits with a message unless --config comes before the flags that change it."""
+  files = [i for i, flag in enumerate(argv) if flag.partition('=')[0] in ('--config', '-config')]
+  for i, flag in enumerate(argv):
+    if flag.startswith('--config.') and (not files or files[0] > i):
+      where = 'without --config' if not files else 'before --config'
+      sys.exit(
+        f'{flag}: {where}, which says what it changes: put the config in front, '
+        f'--config=configs/NAME.py {flag}'
+      )
 
 
 def _is_empty(flag: str) -> bool:

@@ -179,14 +179,16 @@ def main(argv: list[str] | None = None) -> int:
         rows += _rows({'video': path}, predictor, found, args.top)
     except ValueError as error:
       print(error, file=sys.stderr)
-      failed = 1
+      failed += 1
+  if failed and len(args.videos) > 1:
+    print(f'{failed} of {len(args.videos)} videos were not read, see above', file=sys.stderr)
   if args.out:
     try:
       files.write_bytes(args.out, encode(rows, args.out).encode())
     except OSError as error:
       print(f'--out={args.out} could not be written: {error}', file=sys.stderr)
       return 1
-  return failed
+  return int(failed > 0)
 
 
 def _labels(predictor: Predictor, found: np.ndarray, top: int) -> list[str]:

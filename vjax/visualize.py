@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vjax import figures, files, inference, predict, preprocess
-from vjax.config import ViewsConfig
+from vjax.config import ViewsConfig, nearest
 from vjax.data.specs import frame_size
 from vjax.layers import mask
 from vjax.types import Features
@@ -77,7 +77,12 @@ def heatmap(
   if not model.classes:
     raise ValueError('the weights were converted without a classifier: there are no scores to show')
   if label and label not in model.classes:
-    raise ValueError(f'label is {label!r}; the run knows {", ".join(model.classes)}')
+    close = nearest(label, model.classes)
+    hint = f' (did you mean {close!r}?)' if close else ''
+    raise ValueError(
+      f'--label is {label!r}, which is no class of the run{hint}: choose one of '
+      f'{", ".join(model.classes)}'
+    )
   pixels = _middle_clip(model, path)
   clip = preprocess.normalize(jnp.asarray(pixels), model.mean, model.std)
   variables = {'params': model.params, **model.stats}

@@ -54,6 +54,12 @@ def test_batch_layout(data_dir):
   np.testing.assert_allclose(np.diff(red[:, :2]), 16, atol=3)
 
 
+def test_the_log_says_how_many_workers_there_are(data_dir, caplog):
+  caplog.set_level('INFO')
+  train(data_dir, 1, workers=0)
+  assert 'input: 0 worker processes on this host (config.data.workers is 0), ' in caplog.text
+
+
 def test_same_seed_same_batches(data_dir):
   first, again, other = train(data_dir), train(data_dir), train(data_dir, seed=8)
   for a, b in zip(first, again):

@@ -135,6 +135,14 @@ def test_rawframes():
     lists.read_rawframes(text)
 
 
+def test_several_labels_without_extensions_are_not_guessed(tmp_path):
+  path = made(tmp_path, 'a.mp4', text='a 0 3\n')
+  with pytest.raises(ValueError, match='pass --list_kind=rawframes if it is, or --list_kind=path'):
+    read_lists([path], multi_label=True)
+  (row,) = read_lists([path], multi_label=True, kind='path_label').rows
+  assert row.labels == {'': ('0', '3')}
+
+
 @pytest.mark.parametrize('name, text, kind', [
   ('x.csv', KINETICS + 'yoga,abc,0,10,train,0', 'kinetics'),
   ('x.csv', 'yoga,---QUuC4vJs,0,10,train', 'kinetics'),

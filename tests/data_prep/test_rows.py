@@ -130,7 +130,7 @@ def test_folder_refusals(tmp_path):
     read_folder(str(tmp_path / 'gone'))
   with pytest.raises(ValueError, match='no class folders in'):
     read_folder(folder(tmp_path, 'a.mp4'))
-  with pytest.raises(ValueError, match=r'no videos under .*extensions looked for: \.mp4'):
+  with pytest.raises(ValueError, match=r'no videos under .*: move the videos .* for: \.mp4'):
     read_folder(folder(tmp_path, 'run/readme.txt'))
 
 

@@ -339,6 +339,22 @@ def test_flags_that_nobody_knows(capsys):
   assert 'unknown flags: --shortside=3' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+  'flag, words',
+  [
+    (
+      '--multi_label',
+      '--multi_label is of --list FILE, which is not given: leave --multi_label out',
+    ),
+    ('--processes=-1', '--processes=-1 must be 1 or more; 0 takes one a core'),
+  ],
+)
+def test_flags_that_would_do_nothing(flag, words, capsys):
+  with pytest.raises(SystemExit):
+    write.main(['--folder=x', '--out=y', flag])
+  assert words in capsys.readouterr().err
+
+
 def test_records_of_others_are_left_alone(videos, tmp_path):
   (tmp_path / 'train-00000-of-00001.tfrecord').write_bytes(b'precious')
   for _ in range(2):

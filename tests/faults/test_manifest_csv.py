@@ -205,7 +205,7 @@ def test_links_and_folders_named_like_videos_are_listed_as_failures(tmp_path):
     == reasons['run/gone.mp4']
     == 'missing: a symbolic link that leads nowhere, or to itself'
   )
-  assert reasons['run/folder.mp4'] == 'missing: a folder, not a file'
+  assert reasons['run/folder.mp4'] == 'missing: a folder, not a file; name the videos in it'
   assert reasons['run/pipe.mp4'] == 'missing: a pipe or device, not a file' and len(reasons) == 4
 
 

@@ -8,6 +8,7 @@ on workers, hosts, timing or restarts.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +75,10 @@ def train_batches(
       yield split.rows[shuffled(place % n, seed, epoch, n)], epoch
 
   count = _workers(maker, rows) if workers is None else workers
+  logging.info(
+    'input: %d worker processes on this host (config.data.workers is %s), %d usable cores',
+    count, 'open' if workers is None else workers, workers_lib.usable_cores(),
+  )  # fmt: skip
   made = workers_lib.batches(maker, tasks(), rows=rows, workers=count)
   return _repeated(made, tasks(), clip.num_repeats)
 

@@ -267,11 +267,11 @@ def evaluation_split(
 
   Raises what `open_split` does, also where there are several such splits.
   """
-  if split not in HELD_OUT:
-    return split
   try:
     open_split(data_dir, spec, split)
   except index_lib.UnknownSplitError as e:
+    if split not in HELD_OUT:
+      raise
     found = [name for name in HELD_OUT if name in e.splits and name not in trained]
     if len(found) > 1:
       more = f'; which of {", ".join(found)} is meant is not certain'

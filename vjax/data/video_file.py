@@ -132,7 +132,7 @@ def _what_is_there(path: str) -> str:
   if os.path.islink(path):
     return 'a symbolic link that leads nowhere, or to itself'
   if os.path.isdir(path):
-    return 'a folder, not a file'
+    return 'a folder, not a file; name the videos in it'
   return 'a pipe or device, not a file' if os.path.exists(path) else 'no such file'
 
 
