@@ -252,6 +252,8 @@ def test_weights_that_saw_the_test_set_are_refused(tmp_path):
       ValueError, match='trained on k700, which has test videos of k400(.|\n)*config.init.leak=True'
     ):
       checks.check_leaks(init, k400)
+    with pytest.raises(ValueError, match='test videos of mini_k400'):  # a part of k400
+      checks.check_leaks(init, registry.find('data.datasets', 'mini_k400').SPEC)
     assert 'k700' in checks.check_leaks(dataclasses.replace(init, leak=True), k400)
     assert 'k700' in checks.check_leaks(init, registry.find('data.datasets', 'ssv2').SPEC)
   assert checks.check_leaks(weights(config=on('k600'), trained_on=['k600']), k400) == ['k600']

@@ -1,9 +1,11 @@
 """Facts of the datasets."""
 
 import dataclasses
+import shlex
 
 import pytest
 
+from data_prep import write
 from tests.data import make
 from vjax import registry
 from vjax.data.labels import find_names
@@ -19,23 +21,28 @@ def test_every_dataset_file_states_its_facts():
   specs = {
     name: registry.find('data.datasets', name).SPEC for name in registry.names('data.datasets')
   }
-  assert {
-    n: specs[n].num_classes for n in ('k400', 'k600', 'k700', 'ssv2', 'motions', 'custom')
-  } == {
-    'k400': 400,
-    'k600': 600,
-    'k700': 700,
-    'ssv2': 174,
-    'motions': 12,
-    'custom': 0,
-  }
+  counts = dict(
+    k400=400, k600=600, k700=700, ssv2=174, ssv1=174, jester=27, ucf101=101, hmdb51=51, motions=12,
+    custom=0, moments=339, moments_v2=305, mini_mit=200, activitynet=200, sports1m=487,
+    imagenet=1000, epic55=0, epic55_verb=125, epic55_noun=352, epic100=0, epic100_verb=97,
+    epic100_noun=300, mini_k400=200, mini_ssv2=87,
+  )  # fmt: skip
+  assert {name: specs[name].num_classes for name in counts} == counts
   for name, spec in specs.items():
     assert spec.name == name and spec.prepare.startswith('python -m data_prep.')
-  assert (
-    not (specs['ssv2'].flip or specs['motions'].flip or specs['motions_action'].flip)
-    and specs['k400'].flip
-  )
+  sided = {'ssv1', 'ssv2', 'mini_ssv2', 'jester', 'motions', 'motions_action'}
+  assert {name for name, spec in specs.items() if not spec.flip} == sided
+  assert specs['sports1m'].labels == 'multi_label'
   assert {specs[n].folder or n for n in specs if n.startswith('motions')} == {'motions'}
+
+
+def test_commands_that_prepare_a_dataset_have_flags_that_there_are():
+  for name in registry.names('data.datasets'):
+    spec = registry.find('data.datasets', name).SPEC
+    module, *flags = shlex.split(spec.prepare.removeprefix('python -m '))
+    if module == 'data_prep.write':
+      args, unknown = write._parser().parse_known_args(flags)
+      assert not unknown and args.out == f'data/{spec.records}'
 
 
 def test_parts_of_datasets_name_classes_of_theirs():
