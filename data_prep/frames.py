@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vjax.data.image import image_size
 from vjax.data.video_file import SEGMENT_SLACK_S, VideoError, read_image, resample
 
 _IMAGE = re.compile(r'(?P<series>.*?)(?P<number>\d+)\.(jpe?g|png)', re.I)
@@ -132,7 +133,9 @@ def pack(path: str, short_side: int, quality: int) -> tuple[bytes, tuple[int, in
   larger = bool(short_side) and side > short_side
   if kept and not larger:
     try:
-      return data, simplejpeg.decode_jpeg(data, 'RGB').shape[:2]
+      height, width, _ = simplejpeg.decode_jpeg(data, 'RGB').shape
+      if image_size(data) == (height, width):
+        return data, (height, width)
     except ValueError:  # flawed; what can be read of it is encoded below
       pass
   try:

@@ -84,6 +84,7 @@ class _Folders:
   def __init__(self, root: str, ignore: str):
     self.root, self.ignore = root, os.path.realpath(ignore) if ignore else ''
     self._found: dict[str, str] | None = None
+    self._any: bool | None = None
 
   def __call__(self, name: str) -> str:
     """Path from the root of the folder of that name, '' if there is none."""
@@ -91,8 +92,10 @@ class _Folders:
 
   def any(self) -> bool:
     """Returns whether the root has folders of images, by the deepest folders."""
-    deepest = sorted(self._all().values(), key=lambda path: (-path.count('/'), path))
-    return any(frames.holds_images(os.path.join(self.root, path)) for path in deepest[:100])
+    if self._any is None:
+      deepest = sorted(self._all().values(), key=lambda path: (-path.count('/'), path))[:100]
+      self._any = any(frames.holds_images(os.path.join(self.root, path)) for path in deepest)
+    return self._any
 
   def _all(self) -> dict[str, str]:
     if self._found is None:
