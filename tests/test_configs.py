@@ -308,6 +308,12 @@ def test_data_axis_takes_registered_names_that_the_recipe_is_for():
     ValueError, match=r"data='motions': this recipe is for k400, k600, k700, ssv2"
   ):
     get('mae_k400', 'data=motions')
+  with pytest.raises(ValueError, match="data='jester': this recipe is for"):
+    get('mvit_k400', 'data=jester')
+  for axes in ('data=ucf101', 'data=ucf101,tiny'):
+    data = get('mae_finetune_k400', axes)['data']
+    assert (data['name'], data['folder']) == ('ucf101', '')
+  assert get('mae_finetune_k400', 'data=k600,tiny')['data']['name'] == 'motions'
   assert get('mae_k400', 'data=mine')['data']['folder'] == 'mine'
 
 
