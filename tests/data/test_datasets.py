@@ -8,6 +8,8 @@ import pytest
 from data_prep import write
 from tests.data import make
 from vjax import registry
+from vjax.config import AugmentConfig, ViewsConfig
+from vjax.data import pipeline
 from vjax.data.labels import find_names
 from vjax.data.specs import DatasetSpec
 from vjax.data.split import open_split
@@ -72,6 +74,14 @@ def test_a_part_of_the_classes_is_read_from_the_records_of_all(tmp_path):
   turned = open_split(str(tmp_path), PART, 'train', classes=PART.classes[::-1])
   assert turned.index.label[turned.rows].tolist() == [0, 1, 0, 1, 0]
   assert [turned.labels_of(turned.read(row)) for row in turned.rows[:2]] == [[0], [1]]
+  clip = ViewsConfig(num_frames=2, frame_stride=1, crop_size=16, short_side=20, sampling='dense')
+  settings = dict(batch=5, host=0, hosts=1, workers=0)
+  [batch] = pipeline.eval_batches(split, PART, clip, **settings)
+  assert batch['video_id'].tolist() == split.rows.tolist()
+  assert batch['label'].tolist() == [1, 0, 1, 0, 1]
+  settings |= dict(seed=0, start_step=0)
+  batch = next(pipeline.train_batches(split, PART, clip, AugmentConfig(), **settings))
+  assert sorted(batch['label']) == [0, 0, 1, 1, 1]
   few = open_split(str(tmp_path), PART, 'train', per_class=1)
   assert sorted(few.index.label[few.rows]) == [0, 1] and {*few.rows} <= {*split.rows}
 
