@@ -19,6 +19,7 @@ VMZ_PIXELS = dict(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.21
 TINY_DATA = dict(name='motions', split='train', **KINETICS_PIXELS)
 TINY_CLIP = dict(num_frames=8, frame_stride=1, crop_size=48, short_side=54, sampling='uniform')
 TINY_AUGMENT = dict(crop='fixed', size=(54, 54), flip=0.0)
+KINETICS = ('k400', 'k600', 'k700')
 VITS = {'B': 'vit_base', 'L': 'vit_large', 'H': 'vit_huge'}  # of the axis `variant`
 # The transformers of masked pre-training get 32 x 32 px, 32 tokens instead of 72, since
 # pre-training needs many steps. Positions are fixed: learned positions are small at first, and the
@@ -45,32 +46,47 @@ def warm_start(path: str) -> dict[str, Any]:
 
 
 def use_data(config: ConfigDict, data: str, ssv2: bool = False) -> None:
-  """Sets config.data to k400, k600 or k700, or to a folder of your own under data_dir; '' leaves
-  it.
+  """Sets config.data to a dataset of vjax/data/datasets/, or to a folder of your own under
+  data_dir; '' leaves it.
 
   With `ssv2`, Something-Something V2 is allowed too (one frame of each segment, nothing mirrored).
-  Raises ValueError for the other datasets of vjax/data/datasets/, which need another recipe.
+  Raises ValueError for the other datasets whose clips may not be mirrored, and for the built-in
+  data: these need another recipe.
   """
-  known = ('k400', 'k600', 'k700', *(('ssv2',) if ssv2 else ()))
+  known = (*KINETICS, *(('ssv2',) if ssv2 else ()))
+  spec = registry.find('data.datasets', data).SPEC if _is_dataset(data) else None
   if data in known:
     config.data.name = data
     if data == 'ssv2':
       config.clip.update(frame_stride=1, sampling='segments')
       config.augment.flip = 0.0
-  elif data != 'custom' and data in registry.names('data.datasets'):
+  elif spec and (not spec.flip or spec.folder == 'motions'):
     raise ValueError(
       f'config argument data={data!r}: this recipe is for {", ".join(known)}, or a folder of your '
       f'own; give a config of {data} instead (tiny runs on the built-in data)'
     )
+  elif spec:
+    config.data.name = data
   elif data:
     config.data.update(name='custom', folder=data)
+
+
+def _is_dataset(name: str) -> bool:
+  return name != 'custom' and name in registry.names('data.datasets')
+
+
+def own_data(config: ConfigDict) -> dict[str, str]:
+  """Returns name and folder of the data where another dataset was chosen than those of the paper,
+  so that a tiny config keeps it; else nothing."""
+  if config.data.name in (*KINETICS, 'ssv2'):
+    return {}
+  return dict(name=config.data.name, folder=config.data.get('folder', ''))
 
 
 def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
   """Shrinks a recipe to a small network and few steps, without the heaviest augmentation, on the
   built-in data or a folder of your own."""
-  own = config.data.name == 'custom'
-  data = dict(name='custom', folder=config.data.folder) if own else {}
+  data = own_data(config)
   config.objective = dict(name='classify')
   config.data = {**TINY_DATA, 'batch_size': 32, **data}
   config.clip = dict(TINY_CLIP, num_repeats=1)
@@ -80,7 +96,7 @@ def tiny_classifier(config: ConfigDict, rate: float) -> ConfigDict:
     config.optim[key] = rate / 100 if key == 'warmup_start_lr' else 1e-6
   config.optim.update(learning_rate=rate, base_batch_size=32, total_steps=600, warmup_steps=60)
   config.train = dict(dtype='float32', log_steps=50, save_steps=250)
-  config.evals = dict(test={**TINY_VIEWS, 'split': 'val' if own else 'test'})
+  config.evals = dict(test={**TINY_VIEWS, 'split': 'val' if data else 'test'})
   return config
 
 

@@ -72,7 +72,7 @@ def tiny(config: ConfigDict) -> ConfigDict:
     name='mae', preset='released', width=96, depth=2, heads=3, positions='sincos', pred_frames=8
   )
   config.objective.update(ratio=0.5, kind='frame')
-  own = dict(name='custom', folder=config.data.folder) if config.data.name == 'custom' else {}
+  own = common.own_data(config)
   config.data = {**common.TINY_DATA, 'batch_size': 32, **own}
   config.clip = dict(common.TINY_VIT_CLIP, num_repeats=1)
   config.augment = dict(common.TINY_VIT_AUGMENT)

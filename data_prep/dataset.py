@@ -38,6 +38,7 @@ def write_dataset(
   settings: Settings,
   shards: int = 0,
   classes: Sequence[str] | None = None,
+  space_classes: Mapping[str, Sequence[str]] | None = None,
   processes: int = 0,
   runner: str = 'pool',
   runner_options: Sequence[str] = (),
@@ -55,6 +56,8 @@ def write_dataset(
     settings: how clips are stored.
     shards: number per split, 0 = as many as make shards of about 256 clips.
     classes: a fixed list for the main label space; a row with another label fails.
+    space_classes: the same for further label spaces, where labels not in their list are an error of
+      the caller's.
     processes: of the pool, 0 = one a core.
     runner: 'pool' or the name of a Beam runner.
     runner_options: flags of the Beam runner.
@@ -78,10 +81,17 @@ def write_dataset(
     )
   kept, aside = set_aside(rows, classes)
   _check_splits(rows, kept, aside)
+  unknown = [row.path for row in kept if row.image_rate == 0]
+  if settings.frame_rate and unknown:
+    raise ValueError(
+      f'--frame_rate={settings.frame_rate:g}: {len(unknown)} videos are folders of images, such as '
+      f'{unknown[0]}, whose images per second are not known; pass --image_rate'
+    )
   spaces = sorted({''}.union(*(row.labels for row in kept)))
   names = {space: list_classes(kept, space) for space in spaces}
   if classes is not None:
     names[''] = list(classes)
+  names |= {s: list(fixed) for s, fixed in (space_classes or {}).items() if s in names}
   described = (
     settings.described() | {'shards': shards} | ({'origin': dict(origin)} if origin else {})
   )
@@ -89,9 +99,8 @@ def write_dataset(
     shard_names != 'vjax'
   ):  # the default is left out, so that older datasets keep their fingerprint
     described['shard_names'] = shard_names
-  inputs = {
-    _key(row): [*_key(row), row.line, sorted(row.labels.items()), _size(root, row)] for row in kept
-  }
+  sizes = {path: shards_lib.size_of(os.path.join(root, path)) for path in {r.path for r in kept}}
+  inputs = {_key(row): _input(row, sizes[row.path]) for row in kept}
   mark = [
     FORMAT,
     described,
@@ -164,13 +173,12 @@ def _find_shards(folder: str, ending: str = '') -> list[str]:
   return sorted(found)
 
 
-def _size(root: str, row: Row) -> int:
-  """Returns the bytes of a row's file, -1 if the file is missing. A replaced file is written
-  again."""
-  try:
-    return os.path.getsize(os.path.join(root, row.path))
-  except OSError:
-    return -1
+def _input(row: Row, size: int) -> list[Any]:
+  """Returns everything that the clip of a row depends on, its size last. A replaced file is written
+  again. The rate of images is left out of rows without, so that older datasets keep their
+  fingerprint."""
+  rate = [] if row.image_rate is None else [row.image_rate]
+  return [*_key(row), row.line, sorted(row.labels.items()), *rate, size]
 
 
 def _key(row: Row) -> tuple[str, str]:

@@ -10,13 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from data_prep import folders, lists
+from data_prep import folders, frames, lists, published
 from data_prep.lists import Entry
 from data_prep.rows import Row, relative_path, shorten, some, split_name
 from data_prep.text import decode
 from vjax.data.split_names import SPLITS
 
+# Kinds of lists by the name that --list_kind takes, and kinds of lists of classes.
+KINDS = lists.KINDS | published.KINDS
+CLASS_KINDS = lists.CLASS_KINDS | published.CLASS_KINDS
+
 _MOST_CLASSES = 100_000  # a larger numeric label is no index of a class
+_FOLDER_LEVELS = 3  # below the root, in which folders of images are looked for
 _SEGMENT_SLACK_S = 1.0  # a file this much longer than its segment is the whole video
 
 
@@ -27,6 +32,7 @@ class Found:
   Attributes:
     rows: to write; files that are missing are among them and will be listed as failed.
     classes: names in order of index where the lists, or --classes, fix it; else None.
+    space_classes: the same of further label spaces, where the lists have numbers there.
     skipped: (file, reason) of the entries that a list itself leaves out.
     root: folder from which the paths of the rows start.
     notes: lines for people.
@@ -37,6 +43,7 @@ class Found:
   classes: list[str] | None
   skipped: list[tuple[str, str]]
   notes: list[str]
+  space_classes: dict[str, list[str]] = field(default_factory=dict)
 
 
 class _Index:
@@ -70,21 +77,69 @@ class _Index:
           yield name if at == '.' else f'{at}/{name}'
 
 
+class _Folders:
+  """Folders by name, down to three levels below a root; looked for once, when first asked for.
+  Their images are not listed."""
+
+  def __init__(self, root: str, ignore: str):
+    self.root, self.ignore = root, os.path.realpath(ignore) if ignore else ''
+    self._found: dict[str, str] | None = None
+    self._any: bool | None = None
+
+  def __call__(self, name: str) -> str:
+    """Path from the root of the folder of that name, '' if there is none."""
+    return self._all().get(name, '')
+
+  def any(self) -> bool:
+    """Returns whether the root has folders of images, by the deepest folders."""
+    if self._any is None:
+      deepest = sorted(self._all().values(), key=lambda path: (-path.count('/'), path))[:100]
+      self._any = any(frames.holds_images(os.path.join(self.root, path)) for path in deepest)
+    return self._any
+
+  def _all(self) -> dict[str, str]:
+    if self._found is None:
+      self._found, places = {}, ['']
+      for depth in range(_FOLDER_LEVELS):
+        places = [
+          f'{place}/{name}'.lstrip('/')
+          for place in places
+          for name in self._inside(place, peek=depth > 0)
+        ]
+        for path in places:  # the one nearest to the root is taken
+          self._found.setdefault(os.path.basename(path), path)
+    return self._found
+
+  def _inside(self, place: str, peek: bool = False) -> list[str]:
+    """Names of the folders in a folder, sorted. peek: none, where it begins with files."""
+    names = []
+    with contextlib.suppress(OSError), os.scandir(os.path.join(self.root, place)) as entries:
+      for number, entry in enumerate(entries):
+        if peek and number > 16 and not names:
+          break  # of images; in all folders there are millions
+        if not entry.name.startswith('.') and entry.is_dir():
+          if os.path.realpath(entry.path) != self.ignore:
+            names.append(entry.name)
+    return sorted(names)
+
+
 class _Finder:
   """Finds the files of entries.
 
   Attributes:
     ambiguous: 'name: taken is path, not path' of names with several files.
     missing: (split, paths tried) of entries without a file.
-    images: paths of folders that stand in the place of videos.
+    images: paths of folders that stand in the place of videos, and have no images.
+    image_folders: number of folders of images that were found.
     prefix: of paths that begin elsewhere, in place of which the video folder is.
     cut, unknown: numbers of files that are whole originals, to be cut, and that do not say how long
       they are.
   """
 
-  def __init__(self, root: str, ignore: str, allow_outside: bool):
-    self.root, self.allow_outside = root, allow_outside
-    self.index = _Index(root, ignore)
+  def __init__(self, root: str, ignore: str, allow_outside: bool, image_rate: float):
+    self.root, self.allow_outside, self.image_rate = root, allow_outside, image_rate
+    self.index, self.folders = _Index(root, ignore), _Folders(root, ignore)
+    self.image_folders = 0
     self.ambiguous: list[str] = []
     self.missing: list[tuple[str, str]] = []
     self.images: list[str] = []
@@ -92,24 +147,42 @@ class _Finder:
     self.prefix = ''
     self._names: dict[str, dict[str, list[str]]] = {}
 
-  def row(self, entry: Entry) -> Row:
-    """The row of an entry. Raises ValueError for a path that leaves the video folder."""
-    labels = {'': entry.labels} if entry.labels else {}
+  def row(self, entry: Entry, rate: float = 0.0) -> Row:
+    """The row of an entry. rate: images per second of the list's folders of images, 0 = unknown.
+    Raises ValueError for a path that leaves the video folder."""
+    labels = ({'': entry.labels} if entry.labels else {}) | dict(entry.spaces)
     path, name = self._of_stem(entry) if entry.by_stem else (self._of_path(entry), '')
     row = Row(path, entry.split, labels, entry.line)
-    if entry.segment and len(entry.names) > 1 and name == entry.names[-1]:
-      length = length_s(os.path.join(self.root, path))
-      start, end = entry.segment
-      if length is None:
-        self.unknown += 1
-      elif length > end - start + _SEGMENT_SLACK_S:
-        self.cut += 1
-        return replace(row, start_s=start, end_s=end)
+    if os.path.isdir(os.path.join(self.root, path)) and frames.holds_images(
+      os.path.join(self.root, path)
+    ):
+      self.image_folders += 1
+      row = replace(row, image_rate=self.image_rate or entry.image_rate or rate)
+    if not entry.segment:
+      return row
+    start, end = entry.segment
+    if entry.always_cut:
+      return replace(row, start_s=start, end_s=end)
+    if len(entry.names) == 1 or name != entry.names[-1]:
+      return row
+    length = length_s(os.path.join(self.root, path))
+    if length is None:
+      self.unknown += 1
+    elif length > end - start + _SEGMENT_SLACK_S:
+      self.cut += 1
+      return replace(row, start_s=start, end_s=end)
     return row
 
   def _of_stem(self, entry: Entry) -> tuple[str, str]:
     """(path of the file, name by which it was found); a file that is not there is the first one
     tried."""
+    if entry.images:
+      folder = self.folders(entry.names[0])
+      if folder or self.folders.any():
+        path = folder or entry.names[0]
+        if not folder:
+          self.missing.append((entry.split, path))
+        return path, entry.names[0]
     for name in entry.names:
       found = self.index(name)
       if found:
@@ -119,7 +192,9 @@ class _Finder:
     return path, ''
 
   def _of_path(self, entry: Entry) -> str:
-    path, root = entry.names[0], self.root
+    root = self.root
+    there = (name for name in entry.names[:-1] if os.path.exists(os.path.join(root, name)))
+    path = next(there, entry.names[-1])
     if not os.path.exists(os.path.join(root, path)):
       path = path.replace('\\', '/')
     if path.startswith('/') and not os.path.exists(path):
@@ -134,6 +209,8 @@ class _Finder:
     if others:
       return self._best(path, others, entry)
     if os.path.isdir(full):
+      if frames.holds_images(full):
+        return path
       self.images.append(path)
     self.missing.append((entry.split, path))
     return path
@@ -221,12 +298,13 @@ def _set(flag: str) -> str:
 
 @dataclass
 class _List:
-  """One file of --list: its entries, or its class names."""
+  """One file of --list: its entries, or its class names, those of a label space."""
 
   path: str
   kind: str
   entries: list[Entry] = field(default_factory=list)
   classes: list[str] = field(default_factory=list)
+  space: str = ''
   notes: list[str] = field(default_factory=list)
 
 
@@ -241,19 +319,21 @@ def read_lists(
   allow_missing: bool = False,
   allow_outside: bool = False,
   ignore: str = '',
+  image_rate: float = 0,
 ) -> Found:
   """Reads lists and finds their videos.
 
   Args:
     paths: FILE, or SPLIT:FILE.
     root: folder of the videos; '' is that of the lists.
-    kind: of all lists, of `lists.KINDS`; '' to recognize each.
+    kind: of all lists, of KINDS; '' to recognize each.
     splits: of the lists, one for each or one for all, where they do not say.
     classes: names in order of index, for lists with numbers; None if not known.
     multi_label: several fields after a path are labels.
     allow_missing: go on though more than half of the videos are not there.
     allow_outside: take files outside `root`.
     ignore: a folder in `root` that is not looked into.
+    image_rate: images per second of folders of images, 0 = that of the kind of list, if it has one.
 
   Raises:
     ValueError: for a list that cannot be read as it is meant, with file, line and remedy.
@@ -283,9 +363,10 @@ def read_lists(
   root = root or _folder_of([one.path for one in of_videos])
   if not os.path.isdir(root):
     raise ValueError(f'--root: no folder {root}; it must hold the videos of the lists')
-  finder = _Finder(root, ignore, allow_outside)
+  finder = _Finder(root, ignore, allow_outside, image_rate)
   described = _describe(read)
   notes = [*described, *(note for one in read for note in one.notes)]
+  spaces = _name_spaces(read, notes)
   classes, naming = _classes(read, classes, notes)
   rows, skipped = [], []
   for one in of_videos:
@@ -294,7 +375,8 @@ def read_lists(
         skipped.append((f'{entry.names[0]} ({one.path}, line {entry.line})', entry.unused))
         continue
       try:
-        rows.append(finder.row(replace(entry, labels=tuple(map(naming, entry.labels)))))
+        entry = replace(entry, labels=tuple(map(naming, entry.labels)))
+        rows.append(finder.row(entry, published.IMAGE_RATES.get(one.kind, 0.0)))
       except ValueError as e:
         raise ValueError(f'--list {one.path}: {e}') from e
   if not rows:
@@ -305,7 +387,7 @@ def read_lists(
       check_missing(finder.missing, rows, root, '--root', _hint(finder, of_videos))
     except ValueError as e:
       raise ValueError(f'{e}. Lists read: {some(described, 3)}') from e
-  return Found(rows, root, classes, skipped, notes + _tell(finder, rows, root))
+  return Found(rows, root, classes, skipped, notes + _tell(finder, rows, root), spaces)
 
 
 def _own_split(text: str) -> tuple[str, str]:
@@ -335,11 +417,12 @@ def _read(path: str, kind: str, multi_label: bool) -> _List:
     raise ValueError(f'cannot be read ({e.strerror}); it must be a file of text') from e
   text, note = decode(data)
   name = os.path.basename(path)
-  known = kind or lists.recognize(name, text)
-  if (kind == 'ssv2' and text.lstrip()[:1] == '{') or kind == 'ucf101':
-    with contextlib.suppress(ValueError):  # labels.json and classInd.txt go with these kinds
-      found = lists.recognize(name, text)
-      known = found if found in lists.CLASS_KINDS else kind
+  known = kind or published.recognize(name, text) or lists.recognize(name, text)
+  classes = kind in ('ucf101', *published.KINDS)
+  if classes or kind == 'ssv2' and text.lstrip()[:1] == '{':
+    with contextlib.suppress(ValueError):  # labels.json, classInd.txt, ... go with these kinds
+      found = published.recognize(name, text) or lists.recognize(name, text)
+      known = found if found in CLASS_KINDS else kind
   if multi_label and known == 'rawframes' and not kind:
     raise ValueError(
       'has several numbers after the first field, and with --multi_label it is not certain whether '
@@ -350,7 +433,7 @@ def _read(path: str, kind: str, multi_label: bool) -> _List:
   try:
     _fill(one, name, text, multi_label)
   except ValueError as e:
-    taken = (lists.KINDS | lists.CLASS_KINDS)[known]
+    taken = (KINDS | CLASS_KINDS)[known]
     raise ValueError(str(e) if kind else f'taken for {taken} (else pass --list_kind): {e}') from e
   return one
 
@@ -364,7 +447,12 @@ _READERS: Mapping[str, Callable[[str], list[Entry]]] = {
 
 def _fill(one: _List, name: str, text: str, multi_label: bool) -> None:
   """Reads the text of a list by the reader of its kind."""
-  if one.kind == 'ssv2_labels':
+  if one.kind in published.CLASS_READERS:
+    one.classes = published.CLASS_READERS[one.kind](text)
+    one.space = published.SPACES.get(one.kind, '')
+  elif one.kind in published.READERS:
+    one.entries = published.READERS[one.kind](text, name)
+  elif one.kind == 'ssv2_labels':
     one.classes = lists.read_ssv2_labels(text)
   elif one.kind == 'ucf101_classes':
     one.classes = lists.read_ucf101_classes(text)
@@ -428,13 +516,13 @@ def _describe(read: Sequence[_List]) -> list[str]:
   for same in groups.values():
     kind = same[0].kind
     more = f' and {len(same) - 1} more' if len(same) > 1 else ''
-    if kind in lists.CLASS_KINDS:
-      lines.append(f'{same[0].path}: {lists.CLASS_KINDS[kind]}, {len(same[0].classes)} classes')
+    if kind in CLASS_KINDS:
+      lines.append(f'{same[0].path}: {CLASS_KINDS[kind]}, {len(same[0].classes)} classes')
       continue
     splits = sorted({e.split for one in same for e in one.entries if e.split})
     rows = sum(len(one.entries) for one in same)
     lines.append(
-      f'{same[0].path}{more}: {lists.KINDS[kind]} (--list_kind={kind}), {rows} rows, '
+      f'{same[0].path}{more}: {KINDS[kind]} (--list_kind={kind}), {rows} rows, '
       f'split {", ".join(splits)}'
     )
   return lines
@@ -448,7 +536,7 @@ def _classes(
   Labels that are numbers become names of `given` or, without it, names such as '0', at the same
   index. Raises ValueError for a number that no class has.
   """
-  own = [one for one in read if one.classes]
+  own = [one for one in read if one.classes and not one.space]
   if own and (given is not None or len(own) > 1):
     raise ValueError(
       f'{own[0].path} names the classes, and so does '
@@ -481,6 +569,41 @@ def _classes(
   )
 
 
+def _name_spaces(read: Sequence[_List], notes: list[str]) -> dict[str, list[str]]:
+  """Class names of the further label spaces in order. Entries get these in place of numbers, and
+  their main label, which is made of those numbers, gets them too.
+
+  Without a list of classes these are called by their numbers. Raises ValueError for a number
+  that no class has.
+  """
+  entries = [entry for one in read for entry in one.entries]
+  names: dict[str, list[str]] = {}
+  for space in sorted({space for entry in entries for space in entry.spaces}):
+    most = max(int(n) for entry in entries for n in entry.spaces.get(space, ('0',)))
+    own = [one for one in read if one.space == space and one.classes]
+    if len(own) > 1:
+      raise ValueError(f'{own[0].path} and {own[1].path} name the same classes; leave one out')
+    names[space] = own[0].classes if own else [str(i) for i in range(most + 1)]
+    if most >= len(names[space]):
+      raise ValueError(
+        f'--list {own[0].path}: it has {len(names[space])} classes, and a row has {space} {most}'
+      )
+    if not own:
+      notes.append(
+        f'careful: classes of label space {space} are called by their numbers; add the list of '
+        'their names (EPIC_verb_classes.csv and the like) to --list'
+      )
+  for one in read if names else ():
+    one.entries = [_named(entry, names) for entry in one.entries]
+  return names
+
+
+def _named(entry: Entry, names: Mapping[str, Sequence[str]]) -> Entry:
+  spaces = {s: tuple(names[s][int(n)] for n in numbers) for s, numbers in entry.spaces.items()}
+  main = ' '.join(name for of in spaces.values() for name in of)
+  return replace(entry, spaces=spaces, labels=(main,) if spaces else entry.labels)
+
+
 def _check_images(
   finder: _Finder, read: Sequence[_List], rows: Sequence[Row], allow_missing: bool
 ) -> None:
@@ -488,7 +611,7 @@ def _check_images(
   if 2 * len(finder.images) > len(rows) and not allow_missing or len(finder.images) == len(rows):
     raise ValueError(
       f'--list {read[0].path}: {len(finder.images)} of {len(rows)} rows name folders '
-      f'({some([shorten(path) for path in finder.images], 3)}); {lists.FOLDERS_OF_IMAGES}'
+      f'({some([shorten(path) for path in finder.images], 3)}); {lists.NO_IMAGES}'
     )
 
 
@@ -497,7 +620,7 @@ def _hint(finder: _Finder, read: Sequence[_List]) -> str:
   if any(one.kind == 'rawframes' for one in read):
     return (
       'The list is one of rawframes (folder, number of frames, label; if the numbers are labels, '
-      f'pass --list_kind=path_label --multi_label): {lists.FOLDERS_OF_IMAGES}. Else set --root=DIR'
+      f'pass --list_kind=path_label --multi_label): {lists.NO_IMAGES}. Else set --root=DIR'
     )
   for _, path in finder.missing[:3]:
     stem = os.path.splitext(os.path.basename(path))[0]
@@ -525,6 +648,13 @@ def _tell(finder: _Finder, rows: Sequence[Row], root: str) -> list[str]:
     notes.append(
       f'careful: {len(finder.ambiguous)} names have several files '
       f'({"; ".join(finder.ambiguous[:3])})'
+    )
+  if finder.image_folders:
+    rates = sorted({row.image_rate for row in rows if row.image_rate is not None})
+    said = 'not known' if rates == [0] else f'{rates[0]:g}' + (', ...' if rates[1:] else '')
+    careful = '; pass --image_rate' if 0 in rates else ''
+    notes.append(
+      f'{finder.image_folders} videos are folders of images, images per second: {said}{careful}'
     )
   if finder.cut:
     notes.append(f'{finder.cut} files are longer than their segment, which is cut out of them')

@@ -1,5 +1,6 @@
 """Readers of the lists of videos that users have already: the official Kinetics CSV,
-Something-Something's JSON, UCF101 and HMDB51 splits, and the lists of SlowFast and MMAction.
+Something-Something's JSON, UCF101 and HMDB51 splits, and the lists of SlowFast and MMAction. Those
+of further datasets are in `data_prep.published`.
 
 Each reader is a function from the text of a list to entries, and looks at no file;
 `data_prep.list_rows` does.
@@ -11,8 +12,8 @@ import csv
 import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from data_prep import folders
 from data_prep.rows import shorten
@@ -53,10 +54,9 @@ _COLUMNS = {
   **dict.fromkeys(('split', 'subset', 'usage'), 'split'),
   **dict.fromkeys('total_frames num_frames frames frame_id original_vido_id'.split(), 'frames'),
 }
-FOLDERS_OF_IMAGES = (
-  'folders of images are not read, the videos they were made of are: put each beside its folder, '
-  'as DIR.mp4 for DIR (any video format), and run the same command. To make one of images: '
-  'ffmpeg -framerate 30 -i DIR/img_%05d.jpg DIR.mp4'
+NO_IMAGES = (
+  'neither a video nor images with numbers, such as img_00001.jpg, are there: copy the images into '
+  'the folder DIR, or put the video beside it, as DIR.mp4 (any video format)'
 )
 
 
@@ -73,6 +73,10 @@ class Entry:
     by_stem: how `names` are looked for.
     segment: (start, end) in seconds of the original video, which the file of the last name may be.
     unused: why the list itself leaves the video out, '' if it does not.
+    always_cut: the files are the original video, whatever their names.
+    images: with by_stem, a folder of images of that name is looked for before a file.
+    image_rate: images per second in such a folder, 0 = the list does not say.
+    spaces: labels of further label spaces.
   """
 
   names: tuple[str, ...]
@@ -82,24 +86,29 @@ class Entry:
   by_stem: bool = False
   segment: tuple[float, float] | None = None
   unused: str = ''
+  always_cut: bool = False
+  images: bool = False
+  image_rate: float = 0.0
+  spaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 # Text
 
 
-def _lines(text: str) -> list[tuple[int, str]]:
+def lines_of(text: str) -> list[tuple[int, str]]:
   """(number, line without space at its ends) of the lines that are not empty."""
   lines = enumerate(re.split(r'\r\n|\r|\n', text), 1)
   return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
-class _Problems:
+class Problems:
   """Collects what is wrong with a list, so that one error tells the first of it."""
 
   def __init__(self, needed: str):
     self.needed, self.found = needed, []
 
   def add(self, line: int, why: str, text: str = '') -> None:
+    """Adds what is wrong with a line, which is quoted."""
     self.found.append(f'line {line}: {shorten(text) + ": " if text else ""}{why}')
 
   def check(self, entries: Sequence[Entry]) -> None:
@@ -119,8 +128,8 @@ class _Problems:
 def read_kinetics(text: str) -> list[Entry]:
   """Entries of the CSV `label,youtube_id,time_start,time_end,split[,is_cc]`; label and split may be
   absent where there is a header. Raises ValueError."""
-  lines = _lines(text)
-  problems = _Problems('needed are label,youtube_id,time_start,time_end,split')
+  lines = lines_of(text)
+  problems = Problems('needed are label,youtube_id,time_start,time_end,split')
   entries: list[Entry] = []
   columns = ['label', 'youtube_id', 'time_start', 'time_end', 'split', 'is_cc']
   separator = max(',\t;', key=lines[0][1].count) if lines else ','
@@ -155,10 +164,8 @@ def _number(text: str) -> float | None:
 def read_ssv2(text: str) -> list[Entry]:
   """Entries of a JSON list of {id, template}: the class is the template without square brackets. A
   list without templates has no labels. Raises ValueError."""
-  content = _json(text)
-  problems = _Problems(
-    'needed is a JSON list of {"id": "78687", "template": "Holding [something]"}'
-  )
+  content = read_json(text)
+  problems = Problems('needed is a JSON list of {"id": "78687", "template": "Holding [something]"}')
   entries: list[Entry] = []
   for number, item in enumerate(content if isinstance(content, list) else [], 1):
     name = str(item.get('id', '')) if isinstance(item, dict) else ''
@@ -179,7 +186,7 @@ def read_ssv2(text: str) -> list[Entry]:
 def read_ssv2_labels(text: str) -> list[str]:
   """Class names of labels.json, {"Approaching something with your camera": "0", ...}, by number.
   Raises ValueError."""
-  content = _json(text)
+  content = read_json(text)
   if not isinstance(content, dict) or not content:
     raise ValueError('must be a JSON object of class names with their numbers')
   numbers = {str(value): re.sub(r'[][]', '', name) for name, value in content.items()}
@@ -188,7 +195,8 @@ def read_ssv2_labels(text: str) -> list[str]:
   return [numbers[str(i)] for i in range(len(content))]
 
 
-def _json(text: str) -> object:
+def read_json(text: str) -> object:
+  """The content of JSON. Raises ValueError."""
   try:
     return json.loads(text)
   except (ValueError, RecursionError) as e:
@@ -198,9 +206,9 @@ def _json(text: str) -> object:
 def read_ucf101(text: str) -> list[Entry]:
   """Entries of trainlist01.txt, `Class/v_Class_g01_c01.avi 1`, or of testlist01.txt, which has no
   numbers. The folder is the class; the number is not used. Raises ValueError."""
-  problems = _Problems('needed are lines such as Archery/v_Archery_g08_c01.avi 3')
+  problems = Problems('needed are lines such as Archery/v_Archery_g08_c01.avi 3')
   entries = []
-  for number, line in _lines(text):
+  for number, line in lines_of(text):
     match = _UCF101.fullmatch(line.strip('"'))
     if match:
       entries.append(Entry((match['stem'],), (match['label'],), number, by_stem=True))
@@ -212,7 +220,7 @@ def read_ucf101(text: str) -> list[Entry]:
 
 def read_ucf101_classes(text: str) -> list[str]:
   """Class names of classInd.txt, `1 ApplyEyeMakeup`, in its order. Raises ValueError."""
-  pairs = [line.split(None, 1) for _, line in _lines(text)]
+  pairs = [line.split(None, 1) for _, line in lines_of(text)]
   if [pair[0] for pair in pairs] != [str(i) for i in range(1, len(pairs) + 1)]:
     raise ValueError('must number its classes 1, 2, 3, ..., one a line')
   return [pair[-1] for pair in pairs]
@@ -221,11 +229,9 @@ def read_ucf101_classes(text: str) -> list[str]:
 def read_hmdb51(text: str, label: str) -> list[Entry]:
   """Entries of `<class>_test_split1.txt`, lines `name.avi 1`: 1 is train, 2 test, 0 is left
   out. Raises ValueError."""
-  problems = _Problems(
-    'needed are lines such as name.avi 1, with 1 (train), 2 (test) or 0 (unused)'
-  )
+  problems = Problems('needed are lines such as name.avi 1, with 1 (train), 2 (test) or 0 (unused)')
   entries = []
-  for number, line in _lines(text):
+  for number, line in lines_of(text):
     match = _HMDB51_LINE.fullmatch(line)
     if not match:
       problems.add(number, 'is no such line', line)
@@ -247,7 +253,7 @@ def read_path_label(text: str, multi_label: bool = False) -> list[Entry]:
   in one field too. Raises ValueError.
   """
   columns, lines = _table(text)
-  problems = _Problems('needed are lines of path and label')
+  problems = Problems('needed are lines of path and label')
   entries: list[Entry] = []
   for number, line, cells in lines:
     path, rest, split = cells[0], cells[1:], ''
@@ -283,13 +289,16 @@ def read_path_label(text: str, multi_label: bool = False) -> list[Entry]:
 
 
 def read_rawframes(text: str, multi_label: bool = False) -> list[Entry]:
-  """Entries of `folder total_frames label` (or `folder offset total_frames label`): of the videos
-  from which the images of the folders were taken. Raises ValueError."""
+  """Entries of `folder total_frames label` (or `folder offset total_frames label`): folders of
+  images, or the videos beside them. Raises ValueError."""
   columns, lines = _table(text)
-  problems = _Problems('needed are lines of folder, number of frames and label')
+  problems = Problems('needed are lines of folder, number of frames and label')
   entries = []
   if columns and 'frame_id' in columns:
-    raise ValueError(f'lists single images, as SlowFast does; {FOLDERS_OF_IMAGES}')
+    raise ValueError(
+      'lists single images, as SlowFast does; list their folders, a line each: folder, number of '
+      'images, label'
+    )
   for number, line, cells in lines:
     if len(cells) < 3 or not all(re.fullmatch(r'\d+', cell) for cell in cells[1:]):
       problems.add(number, 'is no such line', line)
@@ -352,7 +361,7 @@ def _separator(lines: Sequence[tuple[int, str]]) -> str:
 
 def _table(text: str) -> tuple[list[str], list[tuple[int, str, list[str]]]]:
   """(names of columns, none without a header; (number, line, fields) of the other lines)."""
-  lines = _lines(text)
+  lines = lines_of(text)
   if not lines:
     return [], []
   separator = _separator(lines)
@@ -385,16 +394,16 @@ def recognize(name: str, text: str) -> str:
   ValueError."""
   start = text.lstrip()[:1]
   if start and start in '[{':
-    content = _json(text)
+    content = read_json(text)
     if isinstance(content, list) and all(isinstance(i, dict) and 'id' in i for i in content):
       return 'ssv2'
     if isinstance(content, dict) and all(str(v).isdigit() for v in content.values()):
       return 'ssv2_labels'
     raise ValueError(
-      'is JSON, but not of Something-Something V2, the only kind that is read; write its videos as '
-      'lines of path,label'
+      'is JSON, but not of Something-Something V2 or ActivityNet, the kinds that are read; write '
+      'its videos as lines of path,label'
     )
-  lines = [line for _, line in _lines(text)[: _SAMPLE + 1]]
+  lines = [line for _, line in lines_of(text)[: _SAMPLE + 1]]
   if not lines:
     raise ValueError('is empty; name a list of videos')
   if re.search(r'(^|[\s,;"])youtube_id($|[\s,;"])', lines[0], re.I) or all(

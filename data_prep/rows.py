@@ -33,6 +33,8 @@ class Row:
     line: of its manifest, or place in the listing of the folder, from 1.
     start_s: of the segment, None = the video's start.
     end_s: of the segment, None = the video's end.
+    image_rate: images per second, 0 = unknown, where `path` is a folder of images; None = it is a
+      file.
   """
 
   path: str
@@ -41,6 +43,7 @@ class Row:
   line: int
   start_s: float | None = None
   end_s: float | None = None
+  image_rate: float | None = None
 
   @property
   def media_id(self) -> str:

@@ -14,12 +14,13 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import google_crc32c
 
+from data_prep import frames as frames_lib
 from data_prep import rows as rows_lib
 from vjax import files
 from vjax.data import sequence_example, tfrecord
@@ -89,7 +90,7 @@ class Shard:
     out, root: folders of the dataset and of the videos.
     file: name of the shard.
     rows: its clips.
-    sizes: bytes of each row's file when the work was planned, -1 = missing.
+    sizes: `size_of` each row's file or folder when the work was planned.
     classes: names by label space.
     settings: form of the clips.
     fingerprint: of rows, settings and versions.
@@ -204,22 +205,36 @@ def write_shard(shard: Shard, tick: Callable[[], None] = lambda: None) -> dict[s
   return done
 
 
+def size_of(path: str) -> int:
+  """Returns the bytes of a file, the number of files in a folder (of images), or -1 for what is
+  missing."""
+  try:
+    return len(os.listdir(path)) if os.path.isdir(path) else os.path.getsize(path)
+  except OSError:
+    return -1
+
+
 def _check_still_there(path: str, root: str, planned: int) -> None:
-  """Raises OSError if the video folder is gone, or if a file of `planned` bytes is gone, has
-  another size, or cannot be read to its end: then the fault is not the video's."""
+  """Raises OSError if the video folder is gone, or if a file of `planned` bytes (a folder of so
+  many images) is gone, has another size, or cannot be read to its end: then the fault is not the
+  video's."""
   try:
     if not os.path.isdir(root):
       raise OSError(errno.ENOENT, 'the video folder is gone', root)
-    if planned < 0 or not os.path.isfile(path) and os.path.exists(path):
-      return  # missing from the beginning, or a folder or pipe
-    if os.path.getsize(path) != planned:
-      raise OSError(errno.ESTALE, f'the file had {planned} bytes and has another size now', path)
-    with (
-      contextlib.suppress(PermissionError),
-      open(path, 'rb') as file,
-    ):  # a forbidden file is listed as failed
-      while file.read(1 << 20):
-        pass
+    folder = os.path.isdir(path)
+    if planned < 0 or not folder and not os.path.isfile(path) and os.path.exists(path):
+      return  # missing from the beginning, or a pipe
+    if (os.path.getsize(path) if not folder else len(os.listdir(path))) != planned:
+      what = f'folder had {planned} files' if folder else f'file had {planned} bytes'
+      raise OSError(errno.ESTALE, f'the {what} and has another size now', path)
+    inside = sorted(entry.path for entry in os.scandir(path) if entry.is_file()) if folder else []
+    for name in inside if folder else [path]:
+      with (
+        contextlib.suppress(PermissionError),
+        open(name, 'rb') as file,
+      ):  # a forbidden file is listed as failed
+        while file.read(1 << 20):
+          pass
   except OSError as e:
     what = f'{e.filename or path}: {e.strerror}'
     raise OSError(
@@ -237,20 +252,8 @@ def encode_clip(
   are true times, also where the frame rate varies between them. Further label spaces are
   clip/label/NAME/{index,text}.
   """
-  import simplejpeg
-
-  jpegs, size, last, times, shape = [], 0, None, [], (0, 0)
-  frames = read_frames(
-    os.path.join(root, row.path),
-    short_side=settings.short_side_px,
-    start_s=row.start_s,
-    end_s=row.end_s,
-    frame_rate=settings.frame_rate,
-    max_duration_s=settings.max_duration_s,
-  )
-  for begin, finish, rgb in frames:
-    if rgb is not last:
-      jpeg = simplejpeg.encode_jpeg(rgb, settings.quality, 'RGB', '420')
+  jpegs, size, times, shape = [], 0, [], (0, 0)
+  for begin, finish, jpeg, of_frame in _encoded_frames(row, root, settings):
     jpegs.append([jpeg])
     size += len(jpeg)
     if size > MOST_BYTES:
@@ -258,7 +261,7 @@ def encode_clip(
         f'too large: {len(jpegs)} frames have {size} bytes, at most {MOST_BYTES}; cut it into '
         'segments'
       )
-    times, last, shape = [times[0] if times else begin, finish], rgb, rgb.shape
+    times, shape = [times[0] if times else begin, finish], of_frame
   seconds = times[1] - times[0]
   context = {
     sequence_example.MEDIA_ID: [row.media_id],
@@ -274,3 +277,24 @@ def encode_clip(
     context[sequence_example.label_key(space, 'index')] = indices
     context[sequence_example.label_key(space, 'text')] = list(names)
   return sequence_example.encode(context, {sequence_example.FRAMES: jpegs}), len(jpegs), seconds
+
+
+def _encoded_frames(
+  row: rows_lib.Row, root: str, settings: Settings
+) -> Iterator[tuple[float, float, bytes, tuple[int, int]]]:
+  """Yields (start, end, JPEG, (height, width)) of the frames of a row, a video or a folder of
+  images."""
+  import simplejpeg
+
+  path = os.path.join(root, row.path)
+  form: dict[str, Any] = {}
+  form |= dict(short_side=settings.short_side_px, frame_rate=settings.frame_rate)
+  form |= dict(start_s=row.start_s, end_s=row.end_s, max_duration_s=settings.max_duration_s)
+  if row.image_rate is not None:
+    yield from frames_lib.read_folder(path, row.image_rate, quality=settings.quality, **form)
+    return
+  last, jpeg = None, b''
+  for begin, finish, rgb in read_frames(path, **form):
+    if rgb is not last:
+      jpeg, last = simplejpeg.encode_jpeg(rgb, settings.quality, 'RGB', '420'), rgb
+    yield begin, finish, jpeg, rgb.shape[:2]

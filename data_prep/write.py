@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 
-from data_prep import dataset, folders, list_rows, lists, rows, shards
+from data_prep import dataset, folders, list_rows, rows, shards
 from vjax.data import tfrecord
 from vjax.data.class_list import read_classes
 from vjax.data.manifest import Manifest
@@ -39,21 +40,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.error(f'--processes={args.processes} must be 1 or more; 0 takes one a core')
   with one_message(args.out):
     classes = read_classes(args.classes) if args.classes else None
-    found, root, skipped, classes = _rows(args, classes)
+    listed = _rows(args, classes)
+    found = listed.rows
     if args.holdout:
       found = rows.hold_out(found, args.holdout)
       print('\n'.join(rows.describe_holdout(found)), flush=True)
     manifest = dataset.write_dataset(
       found,
       args.out,
-      root=root,
+      root=listed.root,
       settings=shards.Settings(args.short_side, args.quality, args.frame_rate, args.max_duration_s),
       shards=args.shards,
-      classes=classes,
+      classes=listed.classes,
+      space_classes=listed.space_classes,
       processes=args.processes,
       runner=args.runner,
       runner_options=others,
-      skipped=skipped,
+      skipped=listed.skipped,
       allow_empty_classes=args.allow_empty_classes,
       shard_names=args.shard_names,
     )
@@ -121,11 +124,12 @@ def _lacking(manifest: Manifest) -> list[str]:
   return lines
 
 
-def _rows(
-  args: argparse.Namespace, classes: list[str] | None
-) -> tuple[list[rows.Row], str, list[tuple[str, str]], list[str] | None]:
-  """(rows, video root, what was skipped in it with the reason, class names if they are fixed) that
-  the flags name. classes: of --classes."""
+def _rows(args: argparse.Namespace, classes: list[str] | None) -> list_rows.Found:
+  """Rows and what is told about them, by the flags. classes: of --classes."""
+  if not 0 <= args.image_rate < math.inf:
+    raise ValueError(
+      f'--image_rate={args.image_rate:g} must be images per second, e.g. 12; 0: as the list says'
+    )
   if args.list:
     listed = list_rows.read_lists(
       args.list,
@@ -137,9 +141,10 @@ def _rows(
       allow_missing=args.allow_missing,
       allow_outside=args.allow_outside,
       ignore=args.out,
+      image_rate=args.image_rate,
     )
     print('\n'.join(listed.notes), flush=True)
-    return listed.rows, listed.root, listed.skipped, listed.classes
+    return listed
   if args.folder:
     if len(args.split) > 1:
       raise ValueError(
@@ -152,7 +157,8 @@ def _rows(
     )
     for note in scanned.notes:
       print(note, flush=True)
-    return rows.of_folder(scanned), args.folder, scanned.skipped, classes
+    found = rows.of_folder(scanned)
+    return list_rows.Found(found, args.folder, classes, scanned.skipped, scanned.notes)
   named = manifest_splits(args.manifest, args.split)
   roots = {args.videos or os.path.dirname(os.path.abspath(path)) for _, path in named}
   if len(roots) > 1:
@@ -173,7 +179,7 @@ def _rows(
   if not args.allow_missing:
     missing = [(r.split, r.path) for r in found if not os.path.lexists(os.path.join(root, r.path))]
     list_rows.check_missing(missing, found, root, '--videos')
-  return found, root, [], classes
+  return list_rows.Found(found, root, classes, [], notes)
 
 
 def manifest_splits(manifests: Sequence[str], splits: Sequence[str]) -> list[tuple[str, str]]:
@@ -226,12 +232,12 @@ def _parser() -> argparse.ArgumentParser:
     action='extend',
     default=[],
     metavar='[SPLIT:]FILE',
-    help='lists that datasets and other frameworks have: Kinetics CSV, Something-Something JSON, '
-    'UCF101 and HMDB51 splits, paths and labels of SlowFast and MMAction; see docs/prepare.md',
+    help='lists that datasets and other frameworks have, e.g. Kinetics CSV, Something-Something '
+    'JSON, paths and labels of SlowFast and MMAction; see docs/prepare.md',
   )
   add(
     '--list_kind',
-    choices=sorted(lists.KINDS),
+    choices=sorted(list_rows.KINDS),
     default='',
     help='of every --list; default: recognized by what is in it',
   )
@@ -262,6 +268,12 @@ def _parser() -> argparse.ArgumentParser:
     type=float,
     default=0,
     help='frames per second to store; 0 keeps all, with their own times',
+  )
+  add(
+    '--image_rate',
+    type=float,
+    default=0,
+    help='images per second of folders of images in a --list; 0: what the kind of list says',
   )
   add(
     '--max_duration_s',

@@ -277,6 +277,8 @@ def test_weights_that_saw_the_test_set_are_refused(tmp_path):
       ValueError, match='trained on k700, which has test videos of k400(.|\n)*config.init.leak=True'
     ):
       checks.check_leaks(init, k400)
+    with pytest.raises(ValueError, match='test videos of mini_k400'):  # a part of k400
+      checks.check_leaks(init, registry.find('data.datasets', 'mini_k400').SPEC)
     assert 'k700' in checks.check_leaks(dataclasses.replace(init, leak=True), k400)
     assert 'k700' in checks.check_leaks(init, registry.find('data.datasets', 'ssv2').SPEC)
   assert checks.check_leaks(weights(config=on('k600'), trained_on=['k600']), k400) == ['k600']
@@ -331,6 +333,12 @@ def test_data_axis_takes_registered_names_that_the_recipe_is_for():
     ValueError, match=r"data='motions': this recipe is for k400, k600, k700, ssv2"
   ):
     get('mae_k400', 'data=motions')
+  with pytest.raises(ValueError, match="data='jester': this recipe is for"):
+    get('mvit_k400', 'data=jester')
+  for axes in ('data=ucf101', 'data=ucf101,tiny'):
+    data = get('mae_finetune_k400', axes)['data']
+    assert (data['name'], data['folder']) == ('ucf101', '')
+  assert get('mae_finetune_k400', 'data=k600,tiny')['data']['name'] == 'motions'
   assert get('mae_k400', 'data=mine')['data']['folder'] == 'mine'
 
 

@@ -17,7 +17,7 @@ def render_if_missing(config: Any, data_dir: str) -> None:
   """Renders `motions` under `data_dir` if the config is of that dataset and it is not there yet; in
   a pod the first host does, and the others wait."""
   spec = specs.dataset(config)
-  folder = Path(data_dir, spec.folder or spec.name)
+  folder = Path(data_dir, spec.records)
   if folder.name != 'motions' or files.is_remote(data_dir):
     return
   if jax.process_index() == 0 and not (folder / 'manifest.json').exists():

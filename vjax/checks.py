@@ -80,7 +80,7 @@ def with_splits(config: Config, data_dir: str, trained: str) -> dict[str, EvalCo
         logging.info(
           'config.evals.%s: %s has no split %r, so that its %r is evaluated (--config.evals.%s.%s '
           'names another)',
-          name, spec.folder or spec.name, split, splits[key], name, key,
+          name, spec.records, split, splits[key], name, key,
         )  # fmt: skip
     evals[name] = replace(entry, splits=splits)
   return evals
@@ -332,7 +332,8 @@ def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:
     names.append(meta['config']['data']['name'])
   for name in names:
     known = name in registry.names('data.datasets')
-    if known and spec.name in registry.find('data.datasets', name).SPEC.leaks and not init.leak:
+    leaks = registry.find('data.datasets', name).SPEC.leaks if known else ()
+    if {spec.name, spec.classes_of} & {*leaks} and not init.leak:
       raise ValueError(
         f'config.init.path is {init.path!r}, trained on {name}, which has test videos of '
         f'{spec.name} among its training videos: no number on {spec.name} would mean anything. '

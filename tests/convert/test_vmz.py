@@ -110,7 +110,9 @@ def test_errors_list_names_and_variants():
     match=r'(?s)missing: .*res2/block0/conv1/spatial/kernel.*unexpected: .*layer1.0.conv1',
   ):
     convert.load('vmz', weights, variant='r2plus1d_18')
-  with pytest.raises(ValueError, match=r"--variant=r3d: source 'vmz' .*mean 'r3d_34'.* it has .*r2plus1d_34"):
+  with pytest.raises(
+    ValueError, match=r"--variant=r3d: source 'vmz' .*mean 'r3d_34'.* it has .*r2plus1d_34"
+  ):
     convert.load('vmz', weights, variant='r3d')
   with pytest.raises(ValueError, match='no .nowhere.'):
     convert.load('nowhere', weights, variant='r3d_18')

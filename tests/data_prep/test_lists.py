@@ -255,13 +255,21 @@ def test_most_missing_is_an_error_with_paths_and_remedy(tmp_path):
   refused('--root: no folder gone', paths=[path], root='gone')
 
 
-def test_folders_of_images_are_refused_or_their_videos_taken(tmp_path):
+def test_folders_of_images_or_the_videos_beside_them(tmp_path):
   path = made(tmp_path, 'c/1/img_00001.jpg', 'c/2/img_00001.jpg', text='c/1 120 0\nc/2 80 0\n')
-  refused('2 of 2 rows name folders (c/1, c/2)', 'ffmpeg -framerate', paths=[path])
+  found = read_lists([path])
+  assert [(r.path, r.image_rate) for r in found.rows] == [('c/1', 0), ('c/2', 0)]
+  assert any('second: not known; pass --image_rate' in note for note in found.notes)
+  assert [r.image_rate for r in read_lists([path], image_rate=25).rows] == [25, 25]
   made(tmp_path, 'c/1.avi', 'c/2.mp4')
-  assert [r.path for r in read_lists([path]).rows] == ['c/1.avi', 'c/2.mp4']
+  assert [(r.path, r.image_rate) for r in read_lists([path]).rows] == [
+    ('c/1.avi', None),
+    ('c/2.mp4', None),
+  ]
+  path = made(tmp_path, 'e/1/notes.txt', 'e/2/x.jpg', text='e/1 120 0\ne/2 80 0\n')
+  refused('2 of 2 rows name folders (e/1, e/2)', 'nor images with numbers', paths=[path])
   path = made(tmp_path, text='d/1 120 0\nd/2 80 0\n')
-  refused('one of rawframes', 'images are not read', '--list_kind=path_label', paths=[path])
+  refused('one of rawframes', 'neither a video nor images', '--list_kind=path_label', paths=[path])
 
 
 def test_hmdb51_lists_of_one_split(tmp_path):
@@ -349,7 +357,9 @@ def test_commands_of_the_page_are_commands():
     args, unknown = write._parser().parse_known_args(shlex.split(command))
     assert args.list and args.videos and not unknown
   rows = [line for line in page.splitlines() if 'data_prep.write --list ' in line and '|' in line]
-  assert {kind for row in rows for kind in re.findall(r'\| `(\w+)` \|', row)} == set(lists.KINDS)
+  assert {kind for row in rows for kind in re.findall(r'\| `(\w+)` \|', row)} == set(
+    list_rows.KINDS
+  )
 
 
 def test_a_manifest_without_its_videos_is_refused(tmp_path):

@@ -202,6 +202,18 @@ def compare(
   return [], other
 
 
+def find_names(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+  """Returns the label of each name in `classes`; case, underscores and hyphens do not count where
+  names differ by more. Raises ValueError for names that are not there."""
+  key = _comparison([list(enumerate(classes)), list(enumerate(names))])
+  labels = {key(name): i for i, name in enumerate(classes)}
+  if lacking := [repr(name) for name in names if key(name) not in labels]:
+    raise ValueError(
+      f'{len(lacking)} of {len(names)} classes are not there: {_some(lacking, ", ")}'
+    )
+  return [labels[key(name)] for name in names]
+
+
 def check_manifest(
   classes: Sequence[str], pairs: Iterable[tuple[int, str]], where: str, rebuild: str
 ) -> None:

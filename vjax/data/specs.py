@@ -20,6 +20,9 @@ class DatasetSpec:
     folder: under --data_dir, where it is not `name`.
     label_space: which labels, where records carry several, '' = the first.
     leaks: datasets whose test videos are among its training videos.
+    classes_of: dataset whose records and folder these are, where this one has a part of its
+      classes only; '' = it has records of its own.
+    classes: names of that part, in label order; () = all.
     prepare: command that makes the records, for the error where they are missing.
   """
 
@@ -31,7 +34,14 @@ class DatasetSpec:
   folder: str = ''
   label_space: str = ''
   leaks: tuple[str, ...] = ()
+  classes_of: str = ''
+  classes: tuple[str, ...] = ()
   prepare: str = ''
+
+  @property
+  def records(self) -> str:
+    """Name of the folder of its records, or 'tfds:NAME'."""
+    return self.folder or self.classes_of or self.name
 
 
 def one_dataset(config: Config) -> DatasetConfig:

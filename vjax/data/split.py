@@ -75,7 +75,8 @@ class Split:
     rows: the records in use, by number.
     images: whether the records are TFDS images.
     labels: 'single_label' or 'multi_label'.
-    order: number of each of the records' labels in `classes`, None = as they are.
+    order: number of each of the records' labels in `classes`, -1 = of a class that is not in use;
+      None = as they are.
   """
 
   name: str
@@ -185,8 +186,9 @@ def open_split(
   seed: int = 0,
   classes: Sequence[str] = (),
 ) -> Split:
-  """Opens a split of the dataset under data_dir/<spec.folder or spec.name>; folder 'tfds:NAME'
-  reads the files of TFDS there.
+  """Opens a split of the dataset under data_dir/<spec.records>; folder 'tfds:NAME' reads the files
+  of TFDS there. Of a dataset with a part of another one's classes, records of other classes are not
+  in use, and labels are renumbered.
 
   Args:
     data_dir: folder of prepared datasets.
@@ -202,14 +204,14 @@ def open_split(
     FileNotFoundError: naming the folder and the command that prepares it.
     ValueError: where records and spec disagree.
   """
-  folder = spec.folder or spec.name
+  folder = spec.records
   images = folder.startswith('tfds:')
   if images:
     index = tfds_images.open_index(folder.removeprefix('tfds:'), data_dir, split)
   else:
     index = index_lib.open_index(f'{data_dir}/{folder}', split, spec.label_space, spec.prepare)
   labels = _label_kind(spec, index)
-  if spec.num_classes not in (0, len(index.classes)):
+  if not spec.classes and spec.num_classes not in (0, len(index.classes)):
     raise ValueError(
       f'{index.folder} has {len(index.classes)} classes, dataset {spec.name} {spec.num_classes}'
     )
@@ -242,13 +244,52 @@ def open_split(
     _warn_once(
       index_lib.unrated(index.folder, {split: (int((index.rated == 0).sum()), len(index))}, 0)
     )
-  rows = np.arange(len(index)) if per_class is None else _subset(index.label, per_class, seed)
   order = None
+  if spec.classes:
+    order = _order_of_part(spec, index, labels)
+    index = _relabeled(index, order, spec.classes)
+  rows = np.flatnonzero(index.label >= 0) if spec.classes else np.arange(len(index))
+  if not len(rows):
+    raise ValueError(
+      f'split {split!r} of {index.folder} has no record of the {len(spec.classes)} classes of '
+      f'dataset {spec.name}: its labels may be hidden; name another split (config.data.split, or '
+      'config.evals.NAME.split of an evaluation)'
+    )
+  if per_class is not None:
+    rows = rows[_subset(index.label[rows], per_class, seed)]
   if tuple(index.classes) != tuple(classes) and sorted(index.classes) == sorted(classes):
-    order = np.array([list(classes).index(name) for name in index.classes])
-    label = np.where(index.label >= 0, order[index.label], index.label)
-    index = dataclasses.replace(index, classes=tuple(classes), label=label.astype(np.int32))
+    change = np.array([list(classes).index(name) for name in index.classes])
+    index = _relabeled(index, change, classes)
+    order = change if order is None else np.where(order >= 0, change[order], order)
   return Split(spec.name, index, rows, images, labels, order)
+
+
+def _relabeled(index: Index, order: np.ndarray, classes: Sequence[str]) -> Index:
+  """Returns the index with the labels that `order` has for its labels, and the names `classes`."""
+  label = np.where(index.label >= 0, order[index.label], index.label)
+  return dataclasses.replace(index, classes=tuple(classes), label=label.astype(np.int32))
+
+
+def _order_of_part(spec: DatasetSpec, index: Index, labels: str) -> np.ndarray:
+  """Returns the number of each of the records' classes in spec.classes, -1 = not in it. Raises
+  ValueError for names that the records lack, and records with several labels."""
+  if labels == 'multi_label':
+    raise ValueError(
+      f'{index.folder}: some clips have several labels by manifest.json, so that dataset '
+      f'{spec.name} cannot use those of {len(spec.classes)} classes; prepare it with one label a '
+      'clip'
+    )
+  try:
+    found = labels_lib.find_names(spec.classes, index.classes)
+  except ValueError as e:
+    raise ValueError(
+      f'{index.folder} cannot be read as dataset {spec.name}, a part of the classes of '
+      f'{spec.classes_of}: {e}. Name the folder of {spec.classes_of} (config.data.folder), or '
+      f'prepare it with names of classes: {spec.prepare}'
+    ) from e
+  order = np.full(len(index.classes), -1)
+  order[found] = np.arange(len(found))
+  return order
 
 
 def evaluation_split(

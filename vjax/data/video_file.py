@@ -66,7 +66,7 @@ def read_frames(
   _check_file(path)
   if _is_image(path):
     if only is None or 0 in only:
-      yield 0.0, 0.0, _read_image(path, short_side)
+      yield 0.0, 0.0, read_image(path, short_side)
     return
   start, end = start_s or 0.0, float('inf') if end_s is None else end_s
   with _open(path) as container:
@@ -75,7 +75,7 @@ def read_frames(
       _segment(container, stream, path, start, end, max_duration_s), start, end, max_duration_s
     )
     if frame_rate:
-      frames = _resample(frames, start, end, frame_rate)
+      frames = resample(frames, start, end, frame_rate)
     picture = _Picture(short_side, float(stream.sample_aspect_ratio or 1))
     last, rgb = None, None
     for number, (begin, finish, frame) in enumerate(frames):
@@ -580,7 +580,7 @@ class _Clock:
 _B = 3  # type of a frame that may refer to later ones
 
 
-def _resample(
+def resample(
   frames: Iterator, start: float, end: float, rate: float
 ) -> Iterator[tuple[float, float, Any]]:
   """The frame on show at start + k / rate, for all k within the frames' time and before `end`."""
@@ -592,7 +592,7 @@ def _resample(
       k += 1
 
 
-def _read_image(path: str, short_side: int) -> np.ndarray:
+def read_image(path: str, short_side: int) -> np.ndarray:
   """(h, w, 3) uint8. Raises VideoError for animations, and for numbers that 8 bits do not hold."""
   from PIL import Image, ImageOps
 
