@@ -37,7 +37,7 @@ setup(
   packages=find_packages(
     include=['vjax', 'vjax.*', 'data_prep', 'data_prep.*', 'configs', 'configs.*']
   ),
-  package_data={'vjax': ['py.typed']},
+  package_data={'vjax': ['py.typed'], 'vjax.analysis': ['*.csv']},
   install_requires=[
     'absl-py>=2.1',
     # 19 lost metadata_errors; predict reads a user's file; data_prep reads a dataset's

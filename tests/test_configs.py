@@ -24,6 +24,12 @@ CONFIGS = sorted(
   if p.stem not in ('__init__', 'common')
 )
 ARGS = {  # beside '' and 'tiny'
+  'cnn_study': (
+    'model=TAM-IncV1-f16,data=mine',
+    'protocol=slowfast_ssv2,tiny',
+    'model=bLVNet-TAM-50-a2-b4-f8x2,tiny',
+    'protocol=transfer,data=mine,tiny',
+  ),
   'mae_k400': ('variant=B', 'variant=H,epochs=1600,data=k700', 'data=mine,tiny', 'data=ssv2'),
   'mae_finetune_k400': (
     'variant=B,init=x',

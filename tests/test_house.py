@@ -16,6 +16,7 @@ FLOORS = {
   **dict.fromkeys(['main', 'study', 'predict', 'zoo', 'config_docs'], 8),
   'train': 7,  # evaluates on the way
   'built_in_data': 7,  # main, study and demo render the built-in data
+  'analysis': 6.5,  # of results, evaluations among them
   'evaluate': 6,
   'inference': 5,
   **dict.fromkeys(['build', 'convert', 'guards'], 4),  # whole models of what lies below

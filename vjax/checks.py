@@ -14,6 +14,7 @@ import numpy as np
 from vjax import checkpoint, registry
 from vjax.config import (
   CLIP_KEYS,
+  CROP_COUNTS,
   ClipConfig,
   Config,
   EvalConfig,
@@ -256,6 +257,13 @@ def check_evals(config: Config) -> None:
   for name, entry in config.evals.items():
     size = frame_size(trained.augment, entry)
     _check_settings(name, entry, registry.find('evals', entry.name).EVALUATION, size)
+    if entry.clip.num_crops == 10:
+      spec = spec_of(config, entry.dataset or next(iter(config.datasets)))
+      if not spec.flip:
+        raise ValueError(
+          f'config.evals.{name}.num_crops is 10, of which five are mirror images, but labels of '
+          f'{spec.name} change when a video is mirrored: set --config.evals.{name}.num_crops=5'
+        )
 
 
 def _check_keep_best(config: Config, labels: str = '') -> None:
@@ -300,10 +308,10 @@ def _check_settings(
   if lacking:
     raise ValueError(f'config.evals.{name} lacks {", ".join(lacking)}')
   clip = entry.clip
-  if clip.num_crops not in (1, 3):
+  if clip.num_crops not in CROP_COUNTS:
+    choices = ', '.join(f'{count} ({what})' for count, what in CROP_COUNTS.items())
     raise ValueError(
-      f'config.evals.{name}.num_crops is {clip.num_crops}; it must be 1 (center) or 3 (along the '
-      'long side)'
+      f'config.evals.{name}.num_crops is {clip.num_crops}; it must be one of {choices}'
     )
   if size and not isinstance(clip.crop_size, str) and any(map(operator.gt, clip.crop, size)):
     raise ValueError(

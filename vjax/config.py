@@ -24,6 +24,13 @@ from vjax import old_models, registry
 T = TypeVar('T')
 FULL_FRAME = 'full'  # a crop_size of evaluations
 DECODES = ('full', 'reduced')
+CROP_PLACES = ('ends', 'quarters')
+CROP_COUNTS = {
+  1: 'center',
+  3: 'along the long side',
+  5: 'corners and center',
+  10: 'these and their mirror images',
+}
 SCHEMA = 3  # of config in meta.json; a file without a number has that of the first edition, 1
 # Operations of RandAugment; a batch's `ops` are positions in it.
 RAND_AUGMENT = (
@@ -101,7 +108,7 @@ _VALUES = {('init', 'inflate', 'centre'): 'center'}
 # Keys of an evaluation that say its clip.
 CLIP_KEYS = (
   'num_frames', 'frame_stride', 'sampling', 'crop_size', 'short_side', 'num_clips', 'num_crops',
-  'decode',
+  'crop_places', 'decode',
 )  # fmt: skip
 
 
@@ -243,7 +250,11 @@ class ViewsConfig(ClipConfig):
   Attributes:
     crop_size: side of the square crop; (height, width); or FULL_FRAME.
     num_clips: views in time.
-    num_crops: views in space, 1 (center) or 3 (along the long side).
+    num_crops: views in space: 1 (center), 3 (along the long side), 5 (corners and center) or 10
+      (these and their mirror images).
+    crop_places: 'ends': outer crops touch the edges, the center is rounded up (PySlowFast).
+      'quarters': crops stand on a grid of whole quarters of what a crop leaves free, so that outer
+      crops may end up to three pixels inside (Chen et al. 2021, as released).
     decode: 'full', or 'reduced': stored frames are decoded at 1/2, 1/4 or 1/8 of their size where
       they are scaled to that or less. Quicker; pixels differ a little. Frames of a video file that
       is predicted are not stored, and decoded whole.
@@ -252,10 +263,15 @@ class ViewsConfig(ClipConfig):
   crop_size: int | tuple[int, int] | str
   num_clips: int = 1
   num_crops: int = 1
+  crop_places: str = 'ends'
   decode: str = 'full'
 
   def __post_init__(self):
     _check_decode('decode', self.decode)
+    if self.crop_places not in CROP_PLACES:
+      raise ValueError(
+        f'crop_places is {self.crop_places!r}; it must be one of {", ".join(CROP_PLACES)}'
+      )
     if isinstance(self.crop_size, str):
       if self.crop_size != FULL_FRAME:
         raise ValueError(
@@ -525,8 +541,8 @@ class EvalConfig:
     dataset: alias in config.datasets, or file in vjax/data/datasets; '' = the one trained on.
     clip: frames, pixels and views. In the config its keys stand beside `name`, and each defaults to
       that of config.clip: num_frames, frame_stride, sampling, crop_size, short_side; its own
-      are num_clips, num_crops, decode. crop_size may be 'full': the whole frame, scaled to
-      short_side.
+      are num_clips, num_crops, crop_places, decode. crop_size may be 'full': the whole frame,
+      scaled to short_side.
     batch_size: videos a batch, over all devices.
     own_size: the entry gives short_side: frames keep their aspect even where training's do not.
     splits: {argument: split} of the data that it is given ('split', 'train_split', ...).

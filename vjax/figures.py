@@ -96,6 +96,42 @@ def confusion(labels: np.ndarray, guesses: np.ndarray, classes: Sequence[str]):
   return figure
 
 
+def scatter(
+  panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], xlabel: str, ylabel: str
+):
+  """Figure with one panel for each title, and in it each label's points (x, y), joined in the order
+  given; NaN interrupts a line. Where every label has one point, it stands beside it."""
+  figure, axes = _axes(1, len(panels), 4.6 * len(panels), 3.6)
+  for axis, (title, series) in zip(axes[0], panels.items()):
+    single = all(len(points) == 1 for points in series.values())
+    for label, points in series.items():
+      axis.plot(*zip(*points), 'o-', label=label, linewidth=1, markersize=4)
+      if single:
+        axis.annotate(label, points[0], (3, 3), textcoords='offset points', fontsize=6)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.margins(x=0.15 if single else 0.05)
+    axis.grid(alpha=0.3)
+    if not single:
+      axis.legend(frameon=False, fontsize=6)
+  return figure
+
+
+def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]):
+  """Figure with one panel for each title, a group of bars for each of `names`, and in it one bar a
+  series; NaN is no bar."""
+  figure, axes = _axes(1, len(panels), 3.6 * len(panels), 3)
+  for axis, (title, series) in zip(axes[0], panels.items()):
+    width = 0.8 / max(len(series), 1)
+    for i, (label, values) in enumerate(series.items()):
+      axis.bar([x + i * width for x in range(len(names))], values, width, label=label)
+    middle = 0.4 - width / 2
+    axis.set_xticks([x + middle for x in range(len(names))], names)
+    axis.set(title=title)
+    axis.axhline(0, color='k', linewidth=0.6)
+    axis.legend(frameon=False, fontsize=8)
+  return figure
+
+
 def frames(clips: Mapping[str, np.ndarray]):
   """Figure with one clip (T, H, W, 3) uint8 a row, its title to the left."""
   figure, axes = _axes(len(clips), len(next(iter(clips.values()))), 9, 1.05 * len(clips))

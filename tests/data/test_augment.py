@@ -227,10 +227,39 @@ def test_crops_along_the_long_side():
   )  # and here down
   with pytest.raises(ValueError, match='crop_size=256 px does not fit'):
     augments.test_crops(three, 240, 320, (128, 171))
-  with pytest.raises(ValueError, match='crops=5'):
+  with pytest.raises(ValueError, match='crops=4; tests take 1, 3, 5, 10 crops'):
     augments.test_crops(
-      ViewsConfig(num_frames=1, frame_stride=1, crop_size=8, short_side=8, num_crops=5), 9, 9, None
+      ViewsConfig(num_frames=1, frame_stride=1, crop_size=8, short_side=8, num_crops=4), 9, 9, None
     )
+
+
+def views_of(num_crops, places='quarters'):
+  return ViewsConfig(
+    num_frames=1, frame_stride=1, crop_size=224, short_side=256, num_crops=num_crops,
+    crop_places=places,
+  )  # fmt: skip
+
+
+def test_crops_in_corners_and_center():
+  # 256 x 341 px leave 32 and 117 px free: quarters of 8 and 29 px, so that the last ends 1 px inside.
+  five = [(0, 0), (0, 116), (32, 0), (32, 116), (16, 58)]
+  assert augments.test_crops(views_of(5), 256, 341, None) == ((256, 341), five)
+  assert augments.test_crops(views_of(5, 'ends'), 256, 341, None)[1] == [
+    (0, 0), (0, 117), (32, 0), (32, 117), (16, 59),
+  ]  # fmt: skip
+  ten = augments.test_crops(views_of(10), 256, 341, None)[1]
+  assert ten[::2] == ten[1::2] == five
+  assert [augments.is_mirrored(views_of(10), i) for i in range(4)] == [False, True, False, True]
+  assert not augments.is_mirrored(views_of(5), 1)
+
+
+def test_crops_on_quarters_are_the_authors():
+  # Left, right, center; top, bottom, center.
+  assert augments.test_crops(views_of(3), 256, 341, None)[1] == [(16, 0), (16, 116), (16, 58)]
+  assert augments.test_crops(views_of(3), 341, 256, None)[1] == [(0, 16), (116, 16), (58, 16)]
+  assert augments.test_crops(views_of(1), 256, 341, None)[1] == [(16, 58)]  # 58.5, to even
+  with pytest.raises(ValueError, match="crop_places is 'thirds'; it must be one of ends, quarters"):
+    views_of(3, 'thirds')
 
 
 @pytest.mark.parametrize('name', randaugment.NAMES)

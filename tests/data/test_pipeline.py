@@ -206,6 +206,14 @@ def test_eval_views(data_dir):
   np.testing.assert_allclose(red[:, 1] - red[:, 0], 16, atol=3)
 
 
+def test_ten_crops_are_five_and_their_mirror_images(data_dir):
+  clip = dataclasses.replace(CLIP, num_clips=2, num_crops=10)
+  video = evaluate(data_dir, clip=clip)[0]['video'][0].reshape(10, 2, 4, 16, 16, 3)
+  np.testing.assert_array_equal(video[1::2], video[::2, :, :, :, ::-1])
+  five = evaluate(data_dir, clip=dataclasses.replace(clip, num_crops=5))[0]['video'][0]
+  np.testing.assert_array_equal(video[::2].reshape(five.shape), five)
+
+
 def test_eval_fixed_size(data_dir):
   video = evaluate(data_dir, size=(16, 24))[0]['video'][0, 0, 0]
   expected = make.frame(0, 0, 40, 56)[:, :, 1].mean(axis=0)

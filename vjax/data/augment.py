@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
+from vjax.config import CROP_COUNTS, AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import image, randaugment
 
 cv2.setNumThreads(1)  # the pipeline's threads run clips in parallel
@@ -323,10 +323,14 @@ def test_crops(
   """Returns the size (height, width) to scale test frames to, and the offsets (y, x) of
   clip.num_crops crops of clip.crop_size in it.
 
-  The short side is clip.short_side. There is one crop in the center (offset rounded up), or three
-  along the long side at 0, ceil((L - crop) / 2), L - crop (Feichtenhofer et al. 2019). With `size`,
-  frames take that size whatever their aspect, and the center is rounded down (Ghadiyaram et al.
-  2019). Raises ValueError for other counts and crops that do not fit.
+  The short side is clip.short_side. There is one crop in the center, or three along the long side,
+  or five, in the corners and the center. Ten are these five, each followed by its mirror image (see
+  `is_mirrored`). With clip.crop_places 'ends' the offsets of L pixels are 0, ceil((L - crop) / 2)
+  and L - crop (Feichtenhofer et al. 2019). With 'quarters' they are 0, 2q and 4q for
+  q = (L - crop) // 4, the center last, and a single center is round((L - crop) / 2) (Chen et al.
+  2021, as released). With `size`, frames take that size whatever their aspect, and the center is
+  rounded down (Ghadiyaram et al. 2019). Raises ValueError for other counts and crops that do not
+  fit.
   """
   h, w = test_size(clip, height, width, size)
   rows, columns = clip.crop
@@ -336,13 +340,27 @@ def test_crops(
       f'crop_size={clip.crop_size} px does not fit test frames scaled to {h}x{w} px: set '
       'short_side >= crop_size'
     )
-  center = tuple(f // 2 if size else -(-f // 2) for f in free)
+  if clip.num_crops not in CROP_COUNTS:
+    raise ValueError(
+      f'num_crops={clip.num_crops}; tests take {", ".join(map(str, CROP_COUNTS))} crops'
+    )
+  quarters = clip.crop_places == 'quarters'
+  last, middle = free, round if quarters else math.floor if size else math.ceil
+  center = middle(free[0] / 2), middle(free[1] / 2)
+  if quarters and clip.num_crops > 1:
+    y, x = free[0] // 4, free[1] // 4
+    center, last = (2 * y, 2 * x), (4 * y, 4 * x)
   if clip.num_crops == 1:
     return (h, w), [center]
-  if clip.num_crops != 3:
-    raise ValueError(
-      f'num_crops={clip.num_crops}; tests take 1 (center) or 3 (along the long side)'
-    )
-  if h > w:
-    return (h, w), [(y, center[1]) for y in (0, center[0], free[0])]
-  return (h, w), [(center[0], x) for x in (0, center[1], free[1])]
+  if clip.num_crops == 3:
+    first, final = (0, center[1]), (last[0], center[1])
+    if w >= h:
+      first, final = (center[0], 0), (center[0], last[1])
+    return (h, w), [first, final, center] if quarters else [first, center, final]
+  five = [(0, 0), (0, last[1]), (last[0], 0), last, center]
+  return (h, w), five if clip.num_crops == 5 else [place for place in five for _ in range(2)]
+
+
+def is_mirrored(clip: ViewsConfig, crop: int) -> bool:
+  """Returns whether crop number `crop` of a test view is a mirror image: every second of ten."""
+  return clip.num_crops == 10 and crop % 2 == 1

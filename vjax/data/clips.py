@@ -216,8 +216,11 @@ def _views(
   for pixels, places in frames:
     pixels = augments.resize(pixels, *scaled)
     for crop, (y, x) in enumerate(offsets):
+      window = pixels[y : y + height, x : x + width]
+      if augments.is_mirrored(clip, crop):
+        window = window[:, ::-1]
       for view, t in places:
-        video[crop, view, t] = pixels[y : y + height, x : x + width]
+        video[crop, view, t] = window
 
 
 def _label_array(split: Split) -> tuple[type, tuple[int, ...]]:

@@ -1,0 +1,1 @@
+"""Analyses of finished results, without training: one file each."""
