@@ -107,6 +107,19 @@ def write_bytes(file: str | os.PathLike, data: bytes, *, shared: bool = False) -
   os.replace(temporary, target)
 
 
+def move_aside(folder: str | os.PathLike) -> epath.Path:
+  """Renames a folder to the first of FOLDER.old-1, FOLDER.old-2, ... that is free, and returns
+  that."""
+  source = path(folder)
+  names = (source.parent / f'{source.name}.old-{number}' for number in itertools.count(1))
+  target = next(name for name in names if not name.exists())
+  if is_remote(source):
+    _filesystem(str(source)).mv(str(source), str(target), recursive=True)
+  else:
+    os.rename(source, target)
+  return target
+
+
 @functools.cache
 def _package(scheme: str):
   import importlib
