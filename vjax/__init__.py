@@ -2,7 +2,7 @@
 
 import os
 
-# TensorFlow only reads image sets of TFDS here; without this its start prints what its CPU could do.
+# TensorFlow only reads image sets of TFDS here; without this it prints what its CPU could do.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 

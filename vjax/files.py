@@ -114,7 +114,13 @@ def move_aside(folder: str | os.PathLike) -> epath.Path:
   names = (source.parent / f'{source.name}.old-{number}' for number in itertools.count(1))
   target = next(name for name in names if not name.exists())
   if is_remote(source):
-    _filesystem(str(source)).mv(str(source), str(target), recursive=True)
+    system = _filesystem(str(source))
+    names = system.find(str(source))
+    root = system._strip_protocol(str(source))
+    for name in names:  # the copy is whole before anything is removed
+      system.cp_file(name, f'{target}{name.removeprefix(root)}')
+    for name in names:
+      system.rm_file(name)
   else:
     os.rename(source, target)
   return target
