@@ -168,6 +168,13 @@ def test_the_others_go_on_when_one_diverges(trainings, tmp_path):
   assert trainings.made == ['a', 'b', 'c'], 'the same would diverge again'
 
 
+def test_the_others_go_on_when_a_config_is_wrong(trainings, tmp_path):
+  run([('a', config()), ('b', config())], tmp_path)
+  wrong = {name: section for name, section in config().items() if name != 'optim'}
+  made, results = run([('a', {**wrong, 'optim': None}), ('b', config())], tmp_path)
+  assert list(results) == ['b'] and 'optim' in made.failed['a']
+
+
 def test_a_diverged_run_does_not_stop_a_search(trainings, tmp_path):
   def runs():
     yield 'a', config()
@@ -301,10 +308,25 @@ def test_runs_what_is_missing_and_nothing_twice(trained):
   assert '(2)' in study.markdown(module.table(both))
 
 
+SEARCH = """
+
+def seeds(workdir, runs=runs):
+  yield from runs(workdir)
+  results = yield
+  best = max(results, key=lambda name: results[name]['test']['top1'])
+  yield f'best_is_{best}', lambda results, data_dir: sorted(results)
+
+
+runs = seeds
+table = lambda results: [{'finished': len(results)}]
+"""
+
+
 @pytest.mark.slow
 def test_two_processes_at_a_time(data_dir, tmp_path):
-  """Two real runs in processes of their own, stopped and continued."""
-  (tmp_path / 'two_seeds.py').write_text(STUDY)
+  """Two real runs in processes of their own, stopped and continued; what follows from their results
+  is a third."""
+  (tmp_path / 'two_seeds.py').write_text(STUDY + SEARCH)
   command = [sys.executable, '-m', 'vjax.study', str(tmp_path / 'two_seeds.py'), '--jobs=2']
   command += [f'--workdir={tmp_path}/work', f'--data_dir={data_dir}']
   first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -316,7 +338,9 @@ def test_two_processes_at_a_time(data_dir, tmp_path):
   assert first.returncode == 75
   done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
   assert done.returncode == 0, done.stderr[-3000:]
-  assert '2 of 2 runs are finished' in done.stdout and '(2)' in done.stdout
+  assert '3 of 3 runs are finished' in done.stdout
+  (result,) = (tmp_path / 'work').glob('best_is_tuned_?/result.json')
+  assert json.loads(result.read_text()) == ['tuned_0', 'tuned_1']
   assert (tmp_path / 'work/tuned_0/log.txt').exists()
 
 

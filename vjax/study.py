@@ -256,8 +256,12 @@ class Study:
     else:
       if not (folder / 'meta.json').exists():
         return Found()
+      try:
+        here = _placed(plain(entry.what), self.workdir)
+      except ValueError:
+        return Found(record=record)  # the run will say what is wrong
       there = _placed(checkpoint.read_meta(folder)['config'], record.get('workdir', self.workdir))
-      differ = differences(there, _placed(plain(entry.what), self.workdir))
+      differ = differences(there, here)
       differ.pop('data.workers', None)  # batches do not depend on it
       if differ:
         changes = [f'{key} was {old}, is {new}' for key, (old, new) in differ.items()]
