@@ -195,8 +195,8 @@ def test_a_run_waits_for_the_one_it_starts_from(trainings, tmp_path):
 def test_commands_come_in_levels(trainings, tmp_path):
   def runs():
     yield 'a', config()
-    yield 'b', config()
     yield 'from_a', config(0.2, f'{tmp_path}/a')
+    yield 'b', config()
     yield
     yield 'unknown', config()
 
@@ -204,7 +204,7 @@ def test_commands_come_in_levels(trainings, tmp_path):
   lines = list(made.commands())
   assert [level for level, _ in lines] == [1, 1, 2] and made.waits_for
   want = f'python -m vjax.study s.py --only=a --workdir={tmp_path} --data_dir=data --no_report'
-  assert lines[0][1] == want
+  assert lines[0][1] == want and '--only=b' in lines[1][1]
   run(runs(), tmp_path, only='a')
   assert [level for level, _ in study.Study(runs(), str(tmp_path), 'data').commands()] == [1, 1]
 

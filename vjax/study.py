@@ -283,8 +283,9 @@ class Study:
       levels: dict[str, int] = {}
       for entry in self._todo(batch):
         levels[entry.name] = max((levels.get(n, base) for n in entry.needs), default=base) + 1
-        if self.selected(entry.name):
-          yield levels[entry.name], shlex.join(self._command(entry, 'python'))
+      for name, level in sorted(levels.items(), key=lambda item: item[1]):
+        if self.selected(name):
+          yield level, shlex.join(self._command(self.entries[name], 'python'))
       base = max(levels.values(), default=base)
 
   def _entry(self, item: Any) -> Entry:
