@@ -7,7 +7,7 @@ import pytest
 from tests.data import foreign
 from tests.experiments import shrunk
 from vjax import build, checkpoint, checks
-from vjax.config import parse
+from vjax.config import parse, plain
 from vjax.data import index as index_lib
 from vjax.data import overlap
 from vjax.data.specs import DatasetSpec
@@ -115,3 +115,18 @@ def test_videos_that_the_weights_were_trained_on(tmp_path, caplog, monkeypatch):
   sketch = overlap.sketch(source)
   rows, told = overlap.sketched_rows(sketch, source)
   assert 1 <= len(rows) == told < 3
+
+
+def test_seeds_share_a_subset_where_subset_seed_says_so(tmp_path):
+  root = data(tmp_path, train=records(*range(12)), val=records(20, 21))
+
+  def trained(seed, **more):
+    changed = plain(config(test={'split': 'val'}))
+    changed['seed'] = seed
+    changed['data'] = {**changed['data'], 'batch_size': 4, 'videos_per_class': 2.0, **more}
+    batch = next(build.experiment(changed, root).train_batches(0))
+    return sorted(batch['video_id'].tolist())
+
+  own = [trained(seed) for seed in (1, 2)]
+  assert own[0] != own[1]
+  assert trained(2, subset_seed=1) == own[0] and trained(2, subset_seed=2) == own[1]

@@ -21,7 +21,7 @@ from vjax.data import specs
 CONFIGS = sorted(
   p.stem
   for p in (pathlib.Path(__file__).parent.parent / 'configs').glob('*.py')
-  if p.stem not in ('__init__', 'common')
+  if p.stem not in ('__init__', 'common', 'papers')
 )
 ARGS = {  # beside '' and 'tiny'
   'cnn_study': (
@@ -249,6 +249,38 @@ def test_the_last_of_one_flag_counts(monkeypatch):
     monkeypatch, '--config=configs/mae_k400.py:tiny', *flags, '--config.optim.b2=None'
   )
   assert config.optim.eps == 0.5 and config.optim.b2 is None
+
+
+SWEEP = """from configs import mae_k400
+
+
+def get_config(arg=None):
+  return mae_k400.get_config('tiny')
+
+
+def sweep():
+  for rate in (0.1, 0.2):
+    yield {'optim.learning_rate': rate, 'seed': 3}
+"""
+
+
+def test_a_sweep_sets_several_keys(monkeypatch, tmp_path, capsys):
+  (tmp_path / 'swept.py').write_text(SWEEP)
+  config = f'--config={tmp_path}/swept.py'
+  found = parsed(monkeypatch, config, '--sweep=1')
+  assert (found.optim.learning_rate, found.seed) == (0.2, 3)
+  for flags, words in {
+    ('--sweep=2',): "--sweep=2: it must be 0 to 1, or 'list'",
+    ('--sweep=0', '--config.seed=1'): '--config.seed is what --sweep=0 sets to 3',
+  }.items():
+    with pytest.raises(SystemExit, match=re.escape(words)):
+      parsed(monkeypatch, config, *flags)
+  with pytest.raises(SystemExit) as end:
+    parsed(monkeypatch, config, '--sweep=list')
+  assert end.value.code == 0
+  assert capsys.readouterr().out.startswith("0: {'optim.learning_rate': 0.1, 'seed': 3}\n1: ")
+  with pytest.raises(SystemExit, match=r'has no function sweep\(\)'):
+    parsed(monkeypatch, '--config=configs/mae_k400.py:tiny', '--sweep=0')
 
 
 def test_a_wrong_flag_is_answered_in_one_line():

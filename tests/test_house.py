@@ -23,12 +23,23 @@ FLOORS = {
   **dict.fromkeys(['factory', 'checks'], 3.5),  # models with their heads; checks of whole configs
   'train_step': 3,
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'cost', 'checkpoint', 'lock'], 3),
+  'study_report': 3,  # tables and figures
   **dict.fromkeys(['data', 'layers', 'optim', 'metrics', 'preprocess', 'figures', 'inflate'], 2),
   **dict.fromkeys(['config', 'sharding'], 1),
   'device_augment': 1.5,  # preprocess calls it
   'old_models': 0.5,  # reads old configs
   **dict.fromkeys(
-    ['types', 'registry', 'tree', 'files', 'kernels', 'code_version', 'event_writer', 'feed'],
+    [
+      'types',
+      'registry',
+      'tree',
+      'files',
+      'kernels',
+      'code_version',
+      'event_writer',
+      'feed',
+      'sources',
+    ],
     0,
   ),
 }

@@ -14,8 +14,10 @@ from etils import epath
 
 from tests.data import make
 from tests.experiments import shrunk
+from tests.test_study import Trainings
+from tests.test_study import config as rated
 from tests.test_train import timeless
-from vjax import build, evaluate, files, train
+from vjax import build, evaluate, files, study, study_report, train
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline, tfrecord
 from vjax.data import split as split_lib
@@ -190,6 +192,21 @@ def test_other_schemes_are_refused():
   with pytest.raises(ValueError, match='gs://, s3://'):
     files.is_remote('hdfs://host/data')
   assert not files.is_remote('/a/folder') and files.is_remote(epath.Path('gs://bucket/x'))
+
+
+def test_a_study_lives_on_an_object_store(gs, monkeypatch):
+  """A run of another config is moved aside there, folders and all."""
+  trainings = Trainings(monkeypatch)
+  workdir = f'{gs}/study'
+  for rate in (0.5, 0.25):
+    made = study.Study([('a', rated(rate))], workdir, '')
+    assert made.run()['a'] == {'test': {'top1': rate}}
+  assert trainings.made == ['a', 'a']
+  assert (
+    json.loads((files.path(workdir) / 'a.old-1/result.json').read_text())['test']['top1'] == 0.5
+  )
+  study_report.write(workdir, 'A study', {'': [{'x': 1}]}, None, {}, {}, [])
+  assert (files.path(workdir) / 'table.csv').read_text() == 'x\n1\n'
 
 
 @pytest.mark.slow

@@ -297,7 +297,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     spec,
     trained.split,
     per_class=trained.videos_per_class,
-    seed=config.seed,
+    seed=config.seed if data.subset_seed is None else data.subset_seed,
     classes=classes or _classes_of_init(config),
   )
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())

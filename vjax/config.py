@@ -192,7 +192,9 @@ class DataConfig:
     std: of RGB in [0, 1], pixels are divided by.
     folder: under --data_dir, in place of the dataset's own.
     videos_per_class: train on so many videos of each class, or, below 1, on this share, chosen by
-      seed.
+      subset_seed.
+    subset_seed: of that choice; by default the run's seed. Runs with one value and seeds of their
+      own differ in initialization and order alone.
     workers: processes of each host that read and decode videos; 0 = none beside the training's own.
       By default one for every core but one, and none where that would not pay. Batches do not
       depend on it.
@@ -205,10 +207,13 @@ class DataConfig:
   std: tuple[float, float, float]
   folder: str = ''
   videos_per_class: float | None = None
+  subset_seed: int | None = None
   workers: int | None = None
 
   def __post_init__(self):
     check_whole('data', 'batch_size', self.batch_size, 1)
+    if self.subset_seed is not None:
+      check_whole('data', 'subset_seed', self.subset_seed, 0)
     if self.workers is not None:
       check_whole('data', 'workers', self.workers, 0)
 

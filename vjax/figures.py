@@ -35,6 +35,35 @@ def curves(
   return figure
 
 
+def points(
+  lines: Mapping[str, Sequence[tuple[float, Any]]], x: str = '', y: str = '', log_x: bool = False
+):
+  """Figure of lines through points.
+
+  Args:
+    lines: {title: points (x, y)}; y is a number, or a list of numbers over seeds, drawn as their
+      mean with the deviation as a bar. Points with an empty list or None are left out.
+    x: name of the horizontal axis.
+    y: name of the vertical axis.
+    log_x: the horizontal axis is logarithmic.
+  """
+  figure, axes = _axes(1, 1, 5.5, 3.6)
+  axis = axes[0, 0]
+  for title, line in lines.items():
+    found = [(a, np.atleast_1d(b)) for a, b in line if b is not None and np.size(b)]
+    if found:
+      spread = [b.std(ddof=1) if b.size > 1 else 0.0 for _, b in found]
+      axis.errorbar(
+        [a for a, _ in found], [b.mean() for _, b in found], spread,
+        label=title, marker='o', markersize=4, linewidth=1.5, capsize=3,
+      )  # fmt: skip
+  axis.set(xlabel=x, ylabel=y, xscale='log' if log_x else 'linear')
+  axis.grid(alpha=0.3)
+  if axis.get_legend_handles_labels()[0]:
+    axis.legend(frameon=False, fontsize=8)
+  return figure
+
+
 def reconstruction_sheet(
   ratios: Mapping[float, Sequence[np.ndarray]],
   mean: Sequence[float],
@@ -187,4 +216,9 @@ def png(figure) -> bytes:
 
 def html(figure, title: str) -> str:
   """The figure as an <img> that needs no file beside the page."""
-  return f'<img alt="{title}" src="data:image/png;base64,{base64.b64encode(png(figure)).decode()}">'
+  return html_image(png(figure), title)
+
+
+def html_image(data: bytes, title: str) -> str:
+  """A PNG file as an <img> that needs no file beside the page."""
+  return f'<img alt="{title}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'

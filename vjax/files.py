@@ -107,6 +107,25 @@ def write_bytes(file: str | os.PathLike, data: bytes, *, shared: bool = False) -
   os.replace(temporary, target)
 
 
+def move_aside(folder: str | os.PathLike) -> epath.Path:
+  """Renames a folder to the first of FOLDER.old-1, FOLDER.old-2, ... that is free, and returns
+  that."""
+  source = path(folder)
+  names = (source.parent / f'{source.name}.old-{number}' for number in itertools.count(1))
+  target = next(name for name in names if not name.exists())
+  if is_remote(source):
+    system = _filesystem(str(source))
+    names = system.find(str(source))
+    root = system._strip_protocol(str(source))
+    for name in names:  # the copy is whole before anything is removed
+      system.cp_file(name, f'{target}{name.removeprefix(root)}')
+    for name in names:
+      system.rm_file(name)
+  else:
+    os.rename(source, target)
+  return target
+
+
 @functools.cache
 def _package(scheme: str):
   import importlib

@@ -1,11 +1,13 @@
 """Trains or evaluates one config:  python -m vjax.main
 --config=configs/mae_k400.py[:axis=value,tiny]"""
 
+import importlib.util
 import logging
 import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,12 @@ _PROCESSES = flags.DEFINE_integer(
 )
 _PROCESS = flags.DEFINE_integer(
   'process_id', None, 'With --coordinator=host:port: which one this is, from 0.'
+)
+_SWEEP = flags.DEFINE_string(
+  'sweep',
+  None,
+  "Number of one of the settings that the config file's function sweep() yields, from 0; 'list' "
+  'prints them.',
 )
 flags.mark_flag_as_required('config')
 _PARSERS = ('ml_collections', 'absl')  # whose errors speak of the command line
@@ -66,6 +74,8 @@ def main(argv: list[str]) -> None:
   from vjax import build, built_in_data, checkpoint, evaluate, metrics, train
 
   workdir = _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
+  if _SWEEP.value is not None and _WORKDIR.value is None:
+    workdir += f'_sweep-{_SWEEP.value}'
   data_dir = _DATA_DIR.value or build.default_data_dir()
   try:
     metrics.start_log(workdir)
@@ -98,7 +108,9 @@ def parse_flags(argv: list[str]) -> list[str]:
       file = Path(flag.partition('=')[2].partition(':')[0])
       if not file.is_file():
         there = sorted(
-          p.name for p in Path('configs').glob('*.py') if p.stem not in ('__init__', 'common')
+          p.name
+          for p in Path('configs').glob('*.py')
+          if p.stem not in ('__init__', 'common', 'papers')
         )
         known = ', '.join(f'configs/{name}' for name in there) or 'none here'
         sys.exit(f'{flag}: there is no file {file}; the configs are {known}')
@@ -111,6 +123,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     rest = flags.FLAGS([f for f in argv if f.partition('=')[0] not in keys and not _is_empty(f)])
     for flag in emptied:
       _empty(flags.FLAGS['config'].value, flag)
+    if _SWEEP.value is not None:
+      _sweep(flags.FLAGS['config'], _SWEEP.value, keys | last.keys())
     return rest
   except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
     cause = error.__context__ if isinstance(error, flags.Error) and error.__context__ else error
@@ -120,6 +134,46 @@ def parse_flags(argv: list[str]) -> list[str]:
     ):
       raise  # a mistake inside a config file: where it is matters
     sys.exit(_message(argv[1:], cause))
+
+
+def sweep_of(file: str) -> list[dict[str, Any]]:
+  """Returns the settings that a config file's sweep() yields, {'section.key': value} each. Raises
+  ValueError for a file without."""
+  spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not callable(getattr(module, 'sweep', None)):
+    raise ValueError(
+      f'--sweep: {file} has no function sweep(); it would yield dicts such as '
+      "{'optim.learning_rate': 0.1}"
+    )
+  return list(module.sweep())
+
+
+def _sweep(config: Any, number: str, given: Iterable[str]) -> None:
+  """Applies one of the settings of a sweep to the value of the config's flag; prints all of them
+  and leaves for 'list'. given: flags on the command line, which a sweep does not overrule."""
+  settings = sweep_of(config.config_filename.partition(':')[0])
+  if number == 'list':
+    for place, changes in enumerate(settings):
+      print(f'{place}: {changes}')
+    sys.exit(0)
+  if not number.isdigit() or int(number) >= len(settings):
+    raise ValueError(f"--sweep={number}: it must be 0 to {len(settings) - 1}, or 'list'")
+  for key, value in settings[int(number)].items():
+    if f'--config.{key}' in given:
+      raise ValueError(f'--config.{key} is what --sweep={number} sets to {value}: leave one out')
+    check_flag(key.split('.'))
+    *path, name = key.split('.')
+    section = config.value
+    for part in path:
+      section = section[part]
+    if name not in section:
+      raise KeyError(key)
+    with section.unlocked():
+      section[name] = value
+  logging.info('sweep %s: %s', number, settings[int(number)])
 
 
 def _message(argv: list[str], cause: BaseException) -> str:

@@ -15,21 +15,22 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import mae_k400
+from configs.papers import FACTS, Fact, Text, cell
 
 STEPS, WARMUP = 3000, 300
 BASE = 'frame_50'
 # run -> (description, changes, paper). The tiny grid has two slots in time, so that whole frames
 # can only be halved.
-RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
+RUNS: dict[str, tuple[str, dict[str, Any], Fact | Text | None]] = {
   BASE: (
     'whole frames 50 %, normalized pixels of all frames, decoder 96 x 2',
     {},
-    '79.1 (61.9) at 75 %',
+    cell('{} ({}) at 75 %', 'mae/frames_75', 'mae/ssv2_frames_75'),
   ),
   'mask_random_90': (
     'random mask 90 %',
     {'objective.kind': 'random', 'objective.ratio': 0.9},
-    '84.4 (63.4)',
+    cell('{} ({})', 'mae/random_90', 'mae/ssv2_random_90'),
   ),
   'mask_random_75': (
     'random mask 75 %',
@@ -40,34 +41,70 @@ RUNS: dict[str, tuple[str, dict[str, Any], str | None]] = {
   'mask_tube_90': (
     'tubes, 90 %',
     {'objective.kind': 'tube', 'objective.ratio': 0.9},
-    '83.5 (59.5)',
+    cell('{} ({})', 'mae/tubes_90', 'mae/ssv2_tubes_90'),
   ),
   'mask_tube_50': ('tubes, 50 %', {'objective.kind': 'tube'}, None),
-  'mask_block_50': ('blocks, 50 %', {'objective.kind': 'block'}, '83.2'),
-  'target_raw': ('raw pixels', {'objective.normalize': False}, '83.8 (normalized: 84.4)'),
-  'target_one_frame': ('one frame of each patch', {'head.pred_frames': None}, '84.4'),
-  'decoder_width_24': ('decoder 24 wide', {'head.width': 24}, '80.8 at 128 (59.4)'),
-  'decoder_width_48': ('decoder 48 wide', {'head.width': 48}, '83.1 at 256 (63.2)'),
-  'decoder_width_192': ('decoder 192 wide', {'head.width': 192}, '83.7 at 1024'),
-  'decoder_depth_1': ('decoder of 1 block', {'head.depth': 1}, '83.2 (63.9)'),
-  'decoder_depth_4': ('decoder of 4 blocks', {'head.depth': 4}, '84.4 (63.4)'),
-  'decoder_depth_8': ('decoder of 8 blocks', {'head.depth': 8}, '84.3 (62.0)'),
+  'mask_block_50': ('blocks, 50 %', {'objective.kind': 'block'}, FACTS['mae/blocks_75']),
+  'target_raw': (
+    'raw pixels',
+    {'objective.normalize': False},
+    cell('{} (normalized: {})', 'mae/raw_pixels', 'mae/normalized_pixels'),
+  ),
+  'target_one_frame': (
+    'one frame of each patch',
+    {'head.pred_frames': None},
+    FACTS['mae/normalized_pixels'],
+  ),
+  'decoder_width_24': (
+    'decoder 24 wide',
+    {'head.width': 24},
+    cell('{} at 128 ({})', 'mae/width_128', 'mae/ssv2_width_128'),
+  ),
+  'decoder_width_48': (
+    'decoder 48 wide',
+    {'head.width': 48},
+    cell('{} at 256 ({})', 'mae/width_256', 'mae/ssv2_width_256'),
+  ),
+  'decoder_width_192': (
+    'decoder 192 wide',
+    {'head.width': 192},
+    cell('{} at 1024', 'mae/width_1024'),
+  ),
+  'decoder_depth_1': (
+    'decoder of 1 block',
+    {'head.depth': 1},
+    cell('{} ({})', 'mae/depth_1', 'mae/ssv2_depth_1'),
+  ),
+  'decoder_depth_4': (
+    'decoder of 4 blocks',
+    {'head.depth': 4},
+    cell('{} ({})', 'mae/depth_4', 'mae/ssv2_depth_4'),
+  ),
+  'decoder_depth_8': (
+    'decoder of 8 blocks',
+    {'head.depth': 8},
+    cell('{} ({})', 'mae/depth_8', 'mae/ssv2_depth_8'),
+  ),
   'repeats_2': (
     '2 clips of each decoded video',
     {'clip.num_repeats': 2, 'data.batch_size': 16},
-    '84.3 (1 clip: 83.7)',
+    cell('{} (1 clip: {})', 'mae/repeats_2', 'mae/repeats_1'),
   ),
   'repeats_4': (
     '4 clips of each decoded video',
     {'clip.num_repeats': 4, 'data.batch_size': 8},
-    '84.4',
+    FACTS['mae/repeats_4'],
   ),
   'crop_resized': (
     'random crops of half the area and more',
     {'augment': dict(crop='resized', area=(0.5, 1.0), flip=0.0)},
-    '84.4',
+    FACTS['mae/crop_resized'],
   ),
-  'mask_tokens': ('the encoder sees mask tokens', {'model.keep_mask_tokens': True}, '84.3'),
+  'mask_tokens': (
+    'the encoder sees mask tokens',
+    {'model.keep_mask_tokens': True},
+    FACTS['mae/mask_tokens'],
+  ),
 }
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import mae_finetune_k400, mae_k400, probe_k400
+from configs.papers import FACTS, cell
 
 SEEDS = (0, 1, 2)
 STEPS, WARMUP = 2000, 200  # of pre-training
@@ -72,11 +73,26 @@ def table(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
   return [
     {'motion view, top-1 %': 'chance', 'seen': 100 / 12, 'paper': None},
     row('probe, untrained', 'untrained', 'probe', None),
-    row('probe, MAE, random masks', 'mae', 'probe', '84.4 (63.4) at 90 %'),
-    row('probe, MAE, tubes', 'tube', 'probe', '83.5 (59.5) at 90 %'),
-    row('probe, MAE, frames', 'frame', 'probe', '79.1 (61.9) at 75 %'),
-    row('all labels, from scratch', 'scratch_all', 'test', '71.4'),
-    row('all labels, fine-tuned, random masks', 'finetuned_all', 'test', '84.8'),
+    row(
+      'probe, MAE, random masks',
+      'mae',
+      'probe',
+      cell('{} ({}) at 90 %', 'mae/random_90', 'mae/ssv2_random_90'),
+    ),
+    row(
+      'probe, MAE, tubes',
+      'tube',
+      'probe',
+      cell('{} ({}) at 90 %', 'mae/tubes_90', 'mae/ssv2_tubes_90'),
+    ),
+    row(
+      'probe, MAE, frames',
+      'frame',
+      'probe',
+      cell('{} ({}) at 75 %', 'mae/frames_75', 'mae/ssv2_frames_75'),
+    ),
+    row('all labels, from scratch', 'scratch_all', 'test', FACTS['mae/scratch']),
+    row('all labels, fine-tuned, random masks', 'finetuned_all', 'test', FACTS['mae/large_top1']),
     row('all labels, fine-tuned, frames', 'finetuned_frame_all', 'test', None),
     row(f'{FEW:.0f} labels a class, from scratch', 'scratch_few', 'test', None),
     row(f'{FEW:.0f} labels a class, fine-tuned, random masks', 'finetuned_few', 'test', None),

@@ -22,9 +22,10 @@ _FREE = ('model.drop_path', 'model.remat', 'model.norm.group_size', 'model.norm.
 # Settings without which the numbers of an evaluation are the same.
 _NOT_EVALUATED = (
   'optim.', 'init.', 'objective.mix', 'objective.cutmix', 'objective.label_smoothing',
-  'data.batch_size', 'data.videos_per_class', 'data.workers', 'train.log_steps', 'train.save_steps',
-  'train.eval_epochs', 'train.keep', 'train.grad_accumulation', 'train.fsdp', 'train.remat',
-  'train.skip_nonfinite', 'train.profile', 'train.ema_decay', 'clip.num_repeats', 'head.dropout',
+  'data.batch_size', 'data.videos_per_class', 'data.subset_seed', 'data.workers', 'train.log_steps',
+  'train.save_steps', 'train.eval_epochs', 'train.keep', 'train.grad_accumulation', 'train.fsdp',
+  'train.remat', 'train.skip_nonfinite', 'train.profile', 'train.ema_decay', 'clip.num_repeats',
+  'head.dropout',
   *_FREE,
 )  # fmt: skip
 _TYPED = {

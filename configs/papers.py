@@ -1,0 +1,192 @@
+"""Facts of the papers, for the column 'paper' of studies: value, table, dataset, and where the
+value was read.
+
+A fact that was not read in the paper itself is printed with a mark, which a line below the table
+explains. FACTS[name] is a fact; a name is the paper's and the fact's.
+"""
+
+from dataclasses import dataclass
+
+PAPERS = {
+  'mae': 'Feichtenhofer, Fan, Li, He: Masked Autoencoders As Spatiotemporal Learners (NeurIPS '
+  '2022)',
+  'mvit2': 'Li et al.: MViTv2 (CVPR 2022)',
+  'multitrain': 'Liang et al.: Multi-dataset Training of Transformers for Robust Action '
+  'Recognition (NeurIPS 2022)',
+  'ig65m': 'Ghadiyaram, Feiszli, Tran, Yan, Wang, Mahajan: Large-scale weakly-supervised '
+  'pre-training for video action recognition (CVPR 2019)',
+}
+PAPER = 'the paper'
+MEMORY = 'memory'  # of the paper's main part, which was not at hand
+ZOO = "the authors' list of published models"
+
+
+@dataclass(frozen=True)
+class Fact:
+  """A figure of a paper.
+
+  Attributes:
+    value: as the paper prints it; two numbers are top-1 / top-5.
+    paper: key of PAPERS.
+    table: where in the paper.
+    dataset: that was tested on.
+    what: network, setting and measure.
+    source: where the value was read: PAPER, MEMORY or ZOO.
+  """
+
+  value: str
+  paper: str
+  table: str
+  dataset: str
+  what: str
+  source: str = PAPER
+
+  @property
+  def from_document(self) -> bool:
+    """Returns whether the value was read in the paper itself."""
+    return self.source == PAPER
+
+  @property
+  def mark(self) -> str:
+    return '' if self.from_document else ' †'
+
+  @property
+  def footnote(self) -> str:
+    """Returns the line that explains the mark, '' without one."""
+    return '' if self.from_document else f'† not read in the paper itself, but from {self.source}'
+
+  def __str__(self) -> str:
+    return f'{self.value}{self.mark}'
+
+
+@dataclass(frozen=True)
+class Text:
+  """Facts within a sentence, for a cell of a table: '{}' stands for each."""
+
+  text: str
+  facts: tuple[Fact, ...]
+
+  @property
+  def footnote(self) -> str:
+    return next((fact.footnote for fact in self.facts if fact.footnote), '')
+
+  def __str__(self) -> str:
+    return self.text.format(*self.facts)
+
+
+def cell(text: str, *names: str) -> Text:
+  """Returns a cell: a text in which '{}' stands for each named fact."""
+  return Text(text, tuple(FACTS[name] for name in names))
+
+
+def _table2(value: str, what: str) -> Fact:
+  what = f'ViT-L, 800 epochs, fine-tuned, top-1: {what}'
+  return Fact(value, 'mae', 'table 2', 'Kinetics-400', what, MEMORY)
+
+
+def _table12(value: str, what: str) -> Fact:
+  what = f'ViT-L, 200 epochs, fine-tuned, top-1: {what}'
+  return Fact(value, 'mae', 'table 12', 'Something-Something V2', what)
+
+
+FACTS = {
+  'mae/frames_75': _table2('79.1', 'masks of whole frames, 75 %'),
+  'mae/random_90': _table2('84.4', 'random masks, 90 %'),
+  'mae/tubes_90': _table2('83.5', 'tubes, 90 %'),
+  'mae/blocks_75': _table2('83.2', 'blocks, 75 %'),
+  'mae/raw_pixels': _table2('83.8', 'raw pixels as targets'),
+  'mae/normalized_pixels': _table2('84.4', 'normalized pixels as targets'),
+  'mae/width_128': _table2('80.8', 'decoder 128 wide'),
+  'mae/width_256': _table2('83.1', 'decoder 256 wide'),
+  'mae/width_512': _table2('84.4', 'decoder 512 wide'),
+  'mae/width_1024': _table2('83.7', 'decoder 1024 wide'),
+  'mae/depth_1': _table2('83.2', 'decoder of 1 block'),
+  'mae/depth_4': _table2('84.4', 'decoder of 4 blocks'),
+  'mae/depth_8': _table2('84.3', 'decoder of 8 blocks'),
+  'mae/repeats_1': _table2('83.7', '1 clip of each decoded video'),
+  'mae/repeats_2': _table2('84.3', '2 clips of each decoded video'),
+  'mae/repeats_4': _table2('84.4', '4 clips of each decoded video'),
+  'mae/crop_resized': _table2('84.4', 'random crops of half the area and more'),
+  'mae/mask_tokens': _table2('84.3', 'the encoder sees mask tokens'),
+  'mae/ssv2_frames_75': _table12('61.9', 'masks of whole frames, 75 %'),
+  'mae/ssv2_random_90': _table12('63.4', 'random masks, 90 %'),
+  'mae/ssv2_tubes_90': _table12('59.5', 'tubes, 90 %'),
+  'mae/ssv2_width_128': _table12('59.4', 'decoder 128 wide'),
+  'mae/ssv2_width_256': _table12('63.2', 'decoder 256 wide'),
+  'mae/ssv2_depth_1': _table12('63.9', 'decoder of 1 block'),
+  'mae/ssv2_depth_4': _table12('63.4', 'decoder of 4 blocks'),
+  'mae/ssv2_depth_8': _table12('62.0', 'decoder of 8 blocks'),
+  'mae/scratch': Fact(
+    '71.4', 'mae', 'table 3', 'Kinetics-400', 'ViT-L from scratch, top-1', MEMORY
+  ),
+  'mae/base': Fact('81.3 / 94.9', 'mae', 'table 7', 'Kinetics-400', 'ViT-B, 1600 epochs'),
+  'mae/large': Fact('84.8 / 96.2', 'mae', 'table 7', 'Kinetics-400', 'ViT-L, 1600 epochs'),
+  'mae/huge': Fact('85.1 / 96.6', 'mae', 'table 7', 'Kinetics-400', 'ViT-H, 1600 epochs'),
+  'mae/large_top1': Fact('84.8', 'mae', 'table 10', 'Kinetics-400', 'ViT-L, 1600 epochs, top-1'),
+  'mae/large_k600': Fact(
+    '86.5 / 97.2', 'mae', 'table 7', 'Kinetics-400', 'ViT-L by way of Kinetics-600'
+  ),
+  'mae/huge_k600': Fact(
+    '86.8 / 97.2', 'mae', 'table 7', 'Kinetics-400', 'ViT-H by way of Kinetics-600'
+  ),
+  'mae/finetuned_masked_0': Fact(
+    '84.4', 'mae', 'table 11', 'Kinetics-400', 'ViT-L, 800 epochs, top-1, no tokens masked'
+  ),
+  'mae/finetuned_masked_50': Fact(
+    '84.1', 'mae', 'table 11', 'Kinetics-400', 'the same, half of the tokens masked'
+  ),
+  'mae/finetuned_masked_75': Fact(
+    '83.8', 'mae', 'table 11', 'Kinetics-400', 'the same, 75 % of the tokens masked'
+  ),
+  'mae/large_ssv2': Fact(
+    '72.1 / 93.9', 'mae', 'table 9', 'Something-Something V2', 'ViT-L from Kinetics-400'
+  ),
+  'mae/huge_ssv2': Fact(
+    '74.1 / 94.5', 'mae', 'table 9', 'Something-Something V2', 'ViT-H from Kinetics-400'
+  ),
+  'mvit2/v2_s_16x4': Fact(
+    '81.0 / 94.6', 'mvit2', 'table 4', 'Kinetics-400', 'MViTv2-S 16x4, 1 crop x 5 clips', ZOO
+  ),
+  'mvit2/v2_b_32x3': Fact(
+    '82.9 / 95.7', 'mvit2', 'table 4', 'Kinetics-400', 'MViTv2-B 32x3, 1 crop x 5 clips', ZOO
+  ),
+  'mvit2/v2_l_40x3': Fact(
+    '86.1 / 97.0', 'mvit2', 'table 4', 'Kinetics-400', 'MViTv2-L from ImageNet-21K', ZOO
+  ),
+  'mvit2/v2_s_ssv2': Fact(
+    '68.2 / 91.4', 'mvit2', 'table 5', 'Something-Something V2', 'MViTv2-S, 3 crops x 1 clip', ZOO
+  ),
+  'mvit2/v2_b_ssv2': Fact(
+    '70.5 / 92.7', 'mvit2', 'table 5', 'Something-Something V2', 'MViTv2-B, 3 crops x 1 clip', ZOO
+  ),
+  'mvit2/v2_l_ssv2': Fact(
+    '73.3 / 94.1', 'mvit2', 'table 5', 'Something-Something V2', 'MViTv2-L, 3 crops x 1 clip', ZOO
+  ),
+  'mvit2/v1_b_16x4': Fact(
+    '78.4 / 93.5', 'mvit2', 'table 4', 'Kinetics-400', 'MViTv1-B 16x4, 1 crop x 5 clips', ZOO
+  ),
+  'mvit2/v1_b_32x3': Fact(
+    '80.4 / 94.8', 'mvit2', 'table 4', 'Kinetics-400', 'MViTv1-B 32x3, 1 crop x 5 clips', ZOO
+  ),
+  'multitrain/b_32x3': Fact(
+    '79.8 / 93.9', 'multitrain', 'table 1', 'Kinetics-400', 'own baseline, one dataset'
+  ),
+  'multitrain/b_16x4': Fact(
+    '78.8 / 93.5', 'multitrain', 'supplement', 'Kinetics-400', '16x4 from scratch'
+  ),
+  'ig65m/scratch_18': Fact('69.3', 'ig65m', 'table 2', 'Kinetics-400', 'R(2+1)D-18 from scratch'),
+  'ig65m/scratch_34': Fact('69.6', 'ig65m', 'table 2', 'Kinetics-400', 'R(2+1)D-34 from scratch'),
+  'ig65m/scratch_101': Fact('71.7', 'ig65m', 'table 2', 'Kinetics-400', 'R(2+1)D-101 from scratch'),
+  'ig65m/scratch_152': Fact('72.0', 'ig65m', 'table 2', 'Kinetics-400', 'R(2+1)D-152 from scratch'),
+  'ig65m/tuned_18': Fact('76.0', 'ig65m', 'table 2', 'Kinetics-400', 'R(2+1)D-18 from 65M videos'),
+  'ig65m/tuned_34': Fact('78.2', 'ig65m', 'table 2', 'Kinetics-400', 'R(2+1)D-34 from 65M videos'),
+  'ig65m/tuned_101': Fact(
+    '79.1', 'ig65m', 'table 2', 'Kinetics-400', 'R(2+1)D-101 from 65M videos'
+  ),
+  'ig65m/tuned_152': Fact(
+    '79.9', 'ig65m', 'table 2', 'Kinetics-400', 'R(2+1)D-152 from 65M videos'
+  ),
+  'ig65m/fc_only_34': Fact(
+    '73.0', 'ig65m', 'figure 1', 'Kinetics-400', 'R(2+1)D-34, 8 frames, 65M videos, fc-only'
+  ),
+}
