@@ -1,10 +1,15 @@
 """Worker processes: the same batches for any number of them, errors that name the record, nothing
 left behind."""
 
+import contextlib
 import dataclasses
+import errno
+import gc
+import importlib
 import itertools
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +30,35 @@ def data_dir(tmp_path_factory):
   root = tmp_path_factory.mktemp('data')
   make.dataset(root / 'toy')
   return str(root)
+
+
+NOTEBOOK = """
+import dataclasses
+import numpy as np
+
+@dataclasses.dataclass
+class Numbers:
+  split: object
+  arrays = {'number': (np.int32, ())}
+
+  def read(self, row, epoch):
+    return row
+
+  def render(self, frames, row, epoch, out):
+    out['number'][...] = frames
+"""
+
+
+@pytest.fixture
+def numbers(data_dir, tmp_path, monkeypatch):
+  """A maker of numbers, in a module of a folder that only this process' path has, beside a file
+  named like one of Python's."""
+  (tmp_path / 'of_a_notebook.py').write_text(NOTEBOOK)
+  (tmp_path / 'struct.py').write_text('raise ImportError("a file of the user")')
+  monkeypatch.syspath_prepend(tmp_path)
+  module = importlib.import_module('of_a_notebook')
+  yield module.Numbers(open_split(data_dir, SPEC, 'train'))
+  del sys.modules['of_a_notebook']
 
 
 def batches(data_dir, count, *, augment=PLAIN, clip=CLIP, **settings):
@@ -134,13 +168,15 @@ def test_a_damaged_record_is_named_at_its_batch(tmp_path):
   assert said[0] == said[1]
 
 
-def test_a_killed_worker_is_one_message_and_leaves_no_other(data_dir):
+@pytest.mark.parametrize('count', [1, 2])
+def test_a_killed_worker_is_one_message_and_leaves_no_other(data_dir, count):
   before = children()
-  made = batches(data_dir, 2)
+  made = batches(data_dir, count)
   next(made)
   mine = children() - before
-  assert len(mine) == 2
+  assert len(mine) == count
   os.kill(min(mine), signal.SIGKILL)
+  assert gone([min(mine)])  # between two batches
   with pytest.raises(
     workers.WorkerError, match=r'process \d+\) was killed by SIGKILL (at .*record|as it)'
   ):
@@ -149,13 +185,57 @@ def test_a_killed_worker_is_one_message_and_leaves_no_other(data_dir):
   assert gone(mine)
 
 
-def test_a_system_with_little_room_in_pipes(data_dir, monkeypatch):
-  assert workers._most_rows() >= 4096
-  monkeypatch.setattr(workers, '_most_rows', lambda: 6)
-  with pytest.raises(ValueError, match='7 videos a step .* take 6: set a smaller config'):
-    batches(data_dir, 1, batch=7)
-  for a, b in zip(itertools.islice(batches(data_dir, 0), 3), batches(data_dir, 1)):
-    same(a, b)
+def test_signals_to_the_group_do_not_end_workers_that_start(data_dir):
+  before = children()
+  made = batches(data_dir, 1)
+  (worker,) = children() - before
+  os.kill(worker, signal.SIGTERM)
+  os.kill(worker, signal.SIGINT)
+  next(made)
+  os.kill(worker, signal.SIGTERM)
+  os.kill(worker, signal.SIGINT)
+  assert [next(made)['label'].shape for _ in range(4)] == [(4,)] * 4
+
+
+def test_pipes_may_have_little_room(numbers, monkeypatch):
+  monkeypatch.setattr(workers, '_PIPE_BYTES', 4096)  # 128 tasks, 256 results
+  epochs = np.zeros(600, np.int64)
+  tasks = [(np.arange(start, start + 600), epochs) for start in range(5)]
+  made = workers.batches(numbers, iter(tasks), rows=600, workers=1)
+  for (records, _), batch in zip(tasks, made, strict=True):
+    np.testing.assert_array_equal(batch['number'], records)
+
+
+def test_workers_beside_many_open_files(data_dir):
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, hard), hard))
+  with contextlib.ExitStack() as stack:
+    stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    for _ in range(1024):
+      stack.enter_context(open(os.devnull))
+    assert next(batches(data_dir, 1))['label'].shape == (4,)
+
+
+def test_workers_that_cannot_be_started_leave_nothing(data_dir, monkeypatch):
+  before, start = children(), subprocess.Popen
+  gc.collect()
+  descriptors = len(os.listdir('/proc/self/fd'))
+
+  def second_fails(*args, **settings):
+    if children() - before:
+      raise OSError(errno.EMFILE, 'Too many open files')
+    return start(*args, **settings)
+
+  monkeypatch.setattr(subprocess, 'Popen', second_fails)
+  with pytest.raises(workers.WorkerError, match='2 input workers .*: Too many open files. Raise'):
+    batches(data_dir, 2)
+  assert children() == before and len(os.listdir('/proc/self/fd')) <= descriptors
+
+
+def test_workers_import_from_where_this_process_does(numbers):
+  tasks = iter([(np.array([3, 5]), np.zeros(2, np.int64))])
+  made = workers.batches(numbers, tasks, rows=2, workers=1)
+  assert [batch['number'].tolist() for batch in made] == [[3, 5]]
 
 
 def test_workers_end_with_their_iterator(data_dir):
@@ -192,7 +272,7 @@ def test_workers_die_with_their_parent_however_it_ends(data_dir, end):
     [sys.executable, '-c', script], check=False, capture_output=True, text=True, timeout=120
   )
   processes = [int(p) for p in done.stdout.split()]
-  assert len(processes) == 2, done.stderr
+  assert len(processes) == 2 and not done.stderr, done.stderr
   assert gone(processes)
 
 

@@ -47,6 +47,13 @@ _LENGTH = struct.Struct('<q')
 _PIPE_BYTES = 1 << 20  # the most that the system gives without privileges
 _ALIGNED = 64
 _ERROR = 'error'  # name of the array that takes the errors of rows, as JSON
+_FOR_PARENT = (signal.SIGINT, signal.SIGTERM)  # signals that workers leave to it
+_START = """import json, sys
+first, last = json.loads(sys.argv[1])
+sys.path = [*(f for f in first if f not in sys.path), *sys.path]
+sys.path += [f for f in last if f not in sys.path]
+from vjax.data.workers import work
+work(sys.argv[2:])"""
 _PATIENCE_S = 0.5  # between looks at whether all workers live
 # Records that a worker asks an object store for at once: the time between request and answer, 20 to
 # 100 ms, is that of a few clips' decoding.
@@ -76,7 +83,7 @@ class Maker(Protocol):
 
 
 class WorkerError(OSError):
-  """A worker process ended."""
+  """A worker process ended, or cannot be started."""
 
 
 def usable_cores() -> int:
@@ -105,7 +112,7 @@ def batches(
 
   Raises:
     ValueError, OSError: from the iterator, where a record cannot be read; it names the record.
-    WorkerError: from the iterator, where a worker was killed.
+    WorkerError: where workers cannot be started; from the iterator, where one was killed.
   """
   if not workers:
     return _made_here(maker, tasks)
@@ -132,19 +139,18 @@ class _Stream:
 
   def __init__(self, maker: Maker, tasks: Iterator, rows: int, workers: int):
     self._maker, self._tasks, self._rows = maker, tasks, rows
-    ahead = max(1, min(_AHEAD, _most_rows() // rows))
-    if rows > _most_rows():
-      raise ValueError(
-        f'{rows} videos a step on one host, but the pipes of input workers take {_most_rows()}: '
-        'set a smaller config.data.batch_size, or config.data.workers=0'
-      )
-    self._ahead = ahead
-    self._free = collections.deque(range(ahead + _HELD))
+    self._free = collections.deque(range(_AHEAD + _HELD))
     self._pending: collections.deque[_Batch] = collections.deque()
     self._by_memory: dict[int, _Batch] = {}
-    self._memory = [_Shared(_size(maker, rows)) for _ in self._free]
-    self._now = _Shared(8 * workers)  # the record that each worker has begun, + 1
-    self._pool = _Pool(_share(maker), self._memory, self._now, rows, workers)
+    try:
+      self._memory = [_Shared(_size(maker, rows)) for _ in self._free]
+      self._now = _Shared(8 * workers)  # the record that each worker has begun, + 1
+      self._pool = _Pool(_share(maker), self._memory, self._now, rows, workers)
+    except OSError as e:
+      raise WorkerError(
+        f'{workers} input workers cannot be started: {e.strerror or e}. Raise the limit that was '
+        'reached (ulimit -a shows limits), or set config.data.workers to fewer; 0 needs none'
+      ) from e
     weakref.finalize(self, self._pool.close)
     self._looked = time.monotonic()
     self._ended = False
@@ -181,7 +187,7 @@ class _Stream:
 
   def _send(self) -> None:
     """Gives the workers the tasks of further batches."""
-    while not self._ended and len(self._pending) < self._ahead and self._free:
+    while not self._ended and len(self._pending) < _AHEAD and self._free:
       task = next(self._tasks, None)
       if task is None:
         self._ended = True
@@ -217,11 +223,13 @@ class _Stream:
     number, process, status = dead
     record = int(np.frombuffer(self._now.memory, np.int64)[number]) - 1
     where = f' at {self._maker.split.index.where(record)}' if record >= 0 else ' as it started'
-    how = f'was killed by {signal.Signals(-status).name}' if status < 0 else f'ended with {status}'
-    raise WorkerError(
-      f'an input worker (process {process}) {how}{where}. Where memory is short, set '
-      'config.data.workers to fewer, or a smaller config.data.batch_size'
-    )
+    if status < 0:
+      names = {s.value: s.name for s in signal.Signals}  # real-time signals have none
+      how = f'was killed by {names.get(-status, f"signal {-status}")}{where}. Where memory is short'
+      how += ', set config.data.workers to fewer, or a smaller config.data.batch_size'
+    else:
+      how = f'ended with {status}{where}; its own message is on the standard error stream'
+    raise WorkerError(f'an input worker (process {process}) {how}')
 
   def _raise(self, batch: _Batch) -> None:
     place = min(batch.failed)
@@ -275,42 +283,55 @@ class _Pool:
   """Processes that share one pipe of tasks and one of results."""
 
   def __init__(self, setup: _Shared, memory: list[_Shared], now: _Shared, rows: int, workers: int):
+    self._closed, self._processes = False, list[subprocess.Popen]()
+    self._rest, self._unsent = b'', b''
     tasks, self._tasks = os.pipe()
     self._done, done = os.pipe()
+    os.set_blocking(self._tasks, False)
     for pipe in (tasks, done):
-      _widen(pipe)
-    self._processes = []
-    self._rest = b''
-    self._closed = False
-    own = str(pathlib.Path(__file__).parents[2])
-    known = os.environ.get('PYTHONPATH', '')
-    environment = {
-      **os.environ, 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1',
-      'PYTHONPATH': os.pathsep.join(filter(None, (own, known))),
-    }  # fmt: skip
+      with contextlib.suppress(OSError, AttributeError):  # too many pipes of this user; macOS
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     shared = [tasks, done, setup.file, now.file, *(m.file for m in memory)]
     sizes = [setup.size, now.size, memory[0].size, rows]
+    threads = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'), '1')
     try:
       for number in range(workers):
-        command = [sys.executable, '-P', '-m', 'vjax.data.workers']
+        command = [sys.executable, '-P', '-c', _START, json.dumps(_import_path())]
         command += map(str, [number, *sizes, *shared])
-        self._processes.append(
-          subprocess.Popen(
+        with _signals_held_back():
+          process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=shared,
-            env=environment,
-          )
-        )  # fmt: skip
+            env={**os.environ, **threads},
+          )  # fmt: skip
+        self._processes.append(process)
+    except BaseException:
+      self.close()
+      raise
     finally:
       os.close(tasks)
       os.close(done)
 
   def send(self, tasks: bytes) -> None:
-    while tasks:
-      tasks = tasks[os.write(self._tasks, tasks) :]
+    """Gives the workers tasks. Those for which the pipe has no room follow in `done`."""
+    self._unsent += tasks
+    try:
+      while self._unsent:
+        self._unsent = self._unsent[os.write(self._tasks, self._unsent) :]
+    except BlockingIOError:
+      pass
+    except BrokenPipeError:  # no worker lives, as `dead` tells
+      self._unsent = b''
 
   def done(self, seconds: float) -> list[tuple[int, int, int]]:
     """Returns the rows that are done, [] where none is after so many seconds."""
-    if not select.select([self._done], [], [], seconds)[0]:
+    poll = select.poll()  # select.select takes no descriptor above 1023
+    poll.register(self._done, select.POLLIN)
+    if self._unsent:
+      poll.register(self._tasks, select.POLLOUT)
+    ready = dict(poll.poll(1000 * seconds))
+    if self._tasks in ready:
+      self.send(b'')
+    if self._done not in ready:
       return []
     data = self._rest + os.read(self._done, 1 << 16)
     whole = len(data) - len(data) % _DONE.size
@@ -336,24 +357,22 @@ class _Pool:
       process.wait()
 
 
-def _widen(pipe: int) -> None:
-  """Gives a pipe as much room as the system permits."""
-  with contextlib.suppress(OSError, AttributeError):  # too many pipes of this user; macOS
-    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+def _import_path() -> list[list[str]]:
+  """Returns where workers import from: the folder of vjax if it is not one of theirs, and folders
+  that this process added to its path, such as a notebook's, which come after theirs."""
+  own = str(pathlib.Path(__file__).parents[2])
+  return [[own], [os.path.abspath(folder) for folder in sys.path if folder]]
 
 
-@functools.cache
-def _most_rows() -> int:
-  """Returns the number of rows under way for which a pipe of results has room. With more, workers
-  would wait for this process while it waits for them."""
-  ends = os.pipe()
-  _widen(ends[0])
-  room = 1 << 16  # of any system
-  with contextlib.suppress(OSError, AttributeError):
-    room = fcntl.fcntl(ends[0], fcntl.F_GETPIPE_SZ)
-  for end in ends:
-    os.close(end)
-  return room // _DONE.size
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+  """Holds signals to this thread, and to processes begun by it, back. A signal to a whole group of
+  processes, such as Ctrl-C, would end workers that do not ignore it yet."""
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_PARENT)
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _size(maker: Maker, rows: int) -> int:
@@ -424,10 +443,11 @@ def _shared_maker(memory: mmap.mmap) -> Maker:
   return pickle.loads(pickled, buffers=content)
 
 
-def _work(argv: list[str]) -> None:
+def work(argv: list[str]) -> None:
   """The life of a worker. argv: numbers that `_Pool` gives."""
-  for ignored in (signal.SIGINT, signal.SIGTERM):  # they are for the process that began this one
+  for ignored in _FOR_PARENT:
     signal.signal(ignored, signal.SIG_IGN)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_PARENT)
   number, setup_bytes, now_bytes, batch_bytes, rows, tasks, done, *shared = map(int, argv)
   setup, now, *memories = shared
   maker = _shared_maker(mmap.mmap(setup, setup_bytes, access=mmap.ACCESS_READ))
@@ -444,7 +464,10 @@ def _work(argv: list[str]) -> None:
     except Exception as e:  # reported where the batch is asked for
       failed, text = 1, _reported(maker, row, e)
       error[:] = np.frombuffer(text.ljust(_ERROR_BYTES, b'\0'), np.uint8)
-    os.write(done, _DONE.pack(which, place, failed))
+    try:
+      os.write(done, _DONE.pack(which, place, failed))
+    except BrokenPipeError:  # the process that began this one has ended
+      return
 
 
 def _begun(maker: Maker, tasks: int) -> Iterator[tuple[bytes, Callable[[], Any]]]:
@@ -455,11 +478,13 @@ def _begun(maker: Maker, tasks: int) -> Iterator[tuple[bytes, Callable[[], Any]]
     while task := os.read(tasks, _TASK.size):
       yield task, begin(task)
     return
+  poll = select.poll()
+  poll.register(tasks, select.POLLIN)
   with ThreadPoolExecutor(_READ_AHEAD) as threads:
     waiting, closed = collections.deque(), False
     while waiting or not closed:
       room = not closed and len(waiting) < _READ_AHEAD
-      if room and (not waiting or select.select([tasks], [], [], 0)[0]):
+      if room and (not waiting or poll.poll(0)):
         task = os.read(tasks, _TASK.size)
         closed = not task
         if task:
@@ -487,7 +512,3 @@ def _reported(maker: Maker, row: int, error: Exception) -> bytes:
     if len(found) <= _ERROR_BYTES:
       return found
   return json.dumps({'kind': 'ValueError', 'text': f'{where} cannot be read'}).encode()
-
-
-if __name__ == '__main__':
-  _work(sys.argv[1:])
