@@ -21,8 +21,9 @@ evaluation: the clips of the paper's tables (video), one clip of the center (cli
 (clips, figures 5, 8 and 9; `python -m vjax.analysis.clips` draws them).
 Hardware: in the paper 6 GPUs (mini, transfer) and 128 (full).
 
-`data=` takes a name of vjax/data/datasets or a folder of your own. The durations of Kinetics' mini
-set are longer: a folder that holds it needs schedule=kinetics.
+`data=` takes a name of vjax/data/datasets or a folder of your own. The paper's halves of the classes
+are data=mini_k400 and data=mini_ssv2, read from the records of the whole sets, and data=mini_mit.
+The durations of Kinetics' mini set are longer: a folder that holds it needs schedule=kinetics.
 """
 
 import re
@@ -63,7 +64,11 @@ SCHEDULES = {
   'kinetics': (100.0, 45.0, (15.0, 30.0, 40.0)),
   'other': (75.0, 35.0, (10.0, 20.0, 30.0)),
 }
-DATA = {'k400': 'kinetics', 'ssv2': 'other'}  # with a schedule each
+# With a schedule each.
+DATA = {
+  'k400': 'kinetics', 'mini_k400': 'kinetics', 'ssv2': 'other', 'mini_ssv2': 'other',
+  'mini_mit': 'other',
+}  # fmt: skip
 
 
 class Name(NamedTuple):
@@ -236,7 +241,7 @@ def _name(arg: Any) -> Name:
 def _sampling(protocol: str, data: str) -> str:
   if protocol == 'slowfast_ssv2':
     return 'segments'
-  return 'uniform' if protocol == 'mini' or data == 'ssv2' else 'dense'
+  return 'uniform' if protocol == 'mini' or data in ('ssv2', 'mini_ssv2') else 'dense'
 
 
 def _pixels(name: Name) -> dict[str, Any]:

@@ -93,6 +93,15 @@ def test_recipe_of_table_d3():
   assert kinetics16.optim.boundary_epochs == (15, 30, 40)
 
 
+def test_halves_of_the_classes_have_the_recipes_of_their_sets():
+  for whole, half in (('k400', 'mini_k400'), ('ssv2', 'mini_ssv2')):
+    for protocol in ('mini', 'full'):
+      a, b = (get(f'protocol={protocol},model=TAM-R50,data={d}').plain for d in (whole, half))
+      assert (a['data']['name'], b['data']['name']) == (whole, half)
+      assert a == {**b, 'data': a['data']} and {**b['data'], 'name': whole} == a['data']
+  assert get('data=mini_mit').optim == get('data=mini_ssv2').optim
+
+
 def test_recipe_of_table_d2():
   """Full sets: 1024 videos a step, 34 of 196 epochs of warm-up to 1.6, half a cosine."""
   for arg in ('model=TAM-R50', 'model=SF-R50-8x8'):
