@@ -1,7 +1,7 @@
 """The smallest experiments as a config file, for tests that start whole commands:
 --config=tests/faults/tiny.py:mae"""
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from tests.experiments import shrunk
 
@@ -13,6 +13,7 @@ def get_config(arg: str = 'mae') -> ConfigDict:
   parameters, and test views."""
   config = shrunk(CONFIGS[arg], **{'train.keep': 3})
   config['evals'].pop('probe', None)
+  config['data'] |= {'workers': config_dict.placeholder(int)}
   if arg == 'classify':
     config['head'] |= {'dropout': 0.3}
     config['train'] |= {'ema_decay': 0.9}

@@ -9,6 +9,7 @@ A checkpoint folder (a run's workdir, or the output of `python -m vjax.convert`)
 """
 
 import contextlib
+import copy
 import logging
 import math
 import os
@@ -92,6 +93,7 @@ class Checkpoints:
     """Starts writing `state` and the run's `progress`: sums of the current logging interval
     ('sums'), seconds and videos so far ('totals')."""
     self.wait()
+    progress = copy.deepcopy(progress)  # written in the background, while the run counts on
     args, step = self._ocp.args, int(state.step)
     self._saving = step
     model = {'params': state.params, 'stats': state.stats, 'ema': state.ema or {}}
