@@ -23,7 +23,8 @@ Hardware: in the paper 6 GPUs (mini, transfer) and 128 (full).
 
 `data=` takes a name of vjax/data/datasets or a folder of your own. The paper's halves of the
 classes are data=mini_k400 and data=mini_ssv2, read from the records of the whole sets, and
-data=mini_mit. The durations of Kinetics' mini set are longer: a folder that holds it needs schedule=kinetics.
+data=mini_mit. The durations of Kinetics' mini set are longer: a folder that holds it needs
+schedule=kinetics.
 """
 
 import re
