@@ -7,7 +7,7 @@ decodes the same JPEG frames.
   python -m benchmarks.input_pipeline --grain          beside grain (pip install grain), same clips
   python -m benchmarks.input_pipeline --step           waiting for data, where a step takes twice
                                                        the time of its batch
-  python -m benchmarks.input_pipeline --epochs=10      memory after each epoch, docs/input_memory.png
+  python -m benchmarks.input_pipeline --epochs=10      memory by epoch, docs/input_memory.png
 
 Videos are made here: 300 frames of 256x340 px, quality 95, smooth texture with grain. Decoding
 alone is the pipeline's own decoder on the frames of a clip, into the same memory, and nothing

@@ -42,7 +42,7 @@ def event_file(folder) -> pathlib.Path:
 
 
 def scalars(folder) -> dict[str, list[tuple[int, float]]]:
-  """What TensorBoard reads of a folder: (step, value) by name."""
+  """Returns (step, value) by name, as TensorBoard reads a folder."""
   from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
   from tensorboard.util.tensor_util import make_ndarray
 

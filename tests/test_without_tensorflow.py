@@ -22,7 +22,7 @@ print(f'imported: {sorted(found)}')
 
 
 def imported(data_dir, workdir, mode: str) -> str:
-  """What a command imported of TensorFlow: a run of two steps, or an evaluation of it."""
+  """Returns what a command imported of TensorFlow: a run of two steps, or an evaluation of it."""
   flags = [
     '--config=tests/faults/tiny.py:classify',
     f'--workdir={workdir}',

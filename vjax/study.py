@@ -143,6 +143,7 @@ class Found:
 
   @property
   def state(self) -> str:
+    """Words for the state, to follow the name of the run."""
     if self.other:
       return f'is of {self.other}'
     if self.result is None:

@@ -36,5 +36,9 @@ def test_both_protocols(tmp_path, capsys):
     clips.rows(paths, 'prefix')
   assert clips.main([paths[1], f'--out={tmp_path}/curve.png']) == 0
   assert '| 2 | 100.00 | 0.0 |' in capsys.readouterr().out
+  assert clips.main([paths[1], f'--out={tmp_path}/curve.png']) == 1
+  assert 'is there already' in capsys.readouterr().err
+  assert clips.main([paths[1], f'--out={tmp_path}/curve.png', '--overwrite']) == 0
+  capsys.readouterr()
   assert (tmp_path / 'curve.png').exists()
   assert clips.main([str(tmp_path / 'none.npz')]) == 1

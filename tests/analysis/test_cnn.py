@@ -78,6 +78,8 @@ def test_runs_of_ones_own(tmp_path):
 def test_command_prints_and_draws(tmp_path, capsys):
   assert cnn.main([f'--out={tmp_path}']) == 0
   printed = capsys.readouterr().out
+  assert cnn.main([f'--out={tmp_path}']) == 1
+  assert 'is there already' in capsys.readouterr().err
   assert '| mini_ssv2 | i3d | 0.533 | 0.448 | 0.382 |' in printed
   for name in ('contributions.png', 'grid.png', 'table2.png'):
     assert (tmp_path / name).read_bytes().startswith(b'\x89PNG')

@@ -129,7 +129,7 @@ def test_pngs_are_decoded_as_by_tensorflow(data):
 
 
 def test_flawed_jpegs_are_decoded_or_refused_as_by_tensorflow():
-  """What is whole in spite of a flaw has the pixels that it had; what was cut short is refused."""
+  """Images whole in spite of a flaw have the pixels that they had; those cut short are refused."""
   start = JPEG.index(b'\xff\xda') + 14  # behind the headers, where nothing but pixels is
   outcomes = set()
   for place in range(start, len(JPEG) - 2, 97):

@@ -82,7 +82,7 @@ def children():
 
 
 def gone(processes, seconds=10):
-  """Whether all these processes end within so many seconds."""
+  """Returns true if all these processes end within so many seconds."""
   end = time.monotonic() + seconds
   while time.monotonic() < end:
     alive = [p for p in processes if pathlib.Path(f'/proc/{p}').exists()]

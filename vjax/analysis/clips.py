@@ -79,8 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('--num_crops', type=int, default=1, help='of the evaluation')
   parser.add_argument('--gmacs', type=float, default=0.0, help='of one view, see vjax.zoo')
   parser.add_argument('--out', default='', help='PNG for the curve')
+  parser.add_argument('--overwrite', action='store_true', help='replace the file of --out')
   args = parser.parse_args(argv)
   try:
+    if args.out:
+      files.check_new('--out', [args.out], overwrite=args.overwrite)
     found = rows(args.predictions, args.protocol, num_crops=args.num_crops, gmacs=args.gmacs)
     print(f'| clips ({args.protocol}) | top-1 % | GMACs |\n| --- | --- | --- |')
     for row in found:

@@ -179,13 +179,17 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--runs', default='', help="folder of finished runs; '' = released scores")
   parser.add_argument('--out', default='', help='folder for the figures')
+  parser.add_argument('--overwrite', action='store_true', help='replace figures in --out')
   args = parser.parse_args(argv)
   try:
     scores = of_runs(args.runs) if args.runs else released()
     print(tables(scores))
     if args.out:
-      for name, figure in draw(scores, {} if args.runs else released('gmacs')).items():
-        files.write_bytes(str(Path(args.out, name)), figures.png(figure))
+      drawn = draw(scores, {} if args.runs else released('gmacs'))
+      paths = {str(Path(args.out, name)): figure for name, figure in drawn.items()}
+      files.check_new('--out', paths, overwrite=args.overwrite)
+      for path, figure in paths.items():
+        files.write_bytes(path, figures.png(figure))
   except (ValueError, OSError) as error:
     print(error, file=sys.stderr)
     return 1

@@ -38,14 +38,12 @@ class Record:
     frame_rate: frames per second, by the record or the manifest; 0 = unknown.
     read: returns the encoded frames of these indices. Raises ValueError naming file, record and
       byte of damage.
-    in_memory: whether all frames have been read.
   """
 
   context: dict[str, list]
   num_frames: int
   frame_rate: float
   read: Callable[[Sequence[int]], list[bytes]]
-  in_memory: bool = True
 
   def frame(self, t: int) -> bytes:
     """Returns the encoded frame t. Raises what `frames` does."""
@@ -55,14 +53,6 @@ class Record:
     """Returns the encoded frames of these indices: those near each other in one read, and on an
     object store all reads at once. Raises ValueError naming file, record and byte of damage."""
     return self.read([int(t) for t in indices])
-
-  def holding(self, indices: Sequence[int]) -> Record:
-    """Returns the record with these frames in memory, read now."""
-    if self.in_memory:
-      return self
-    held = dict(zip([int(t) for t in indices], self.frames(indices)))
-    read = lambda some: [held[t] if t in held else self.frame(t) for t in some]
-    return dataclasses.replace(self, read=read)
 
 
 @dataclass(frozen=True)
@@ -417,7 +407,7 @@ def _open_by_frames(index: Index, i: int) -> Record:
     return found
 
   context = sequence_example.decode_context(begin)
-  return Record(context, len(table), _frame_rate(context, index), read, in_memory=False)
+  return Record(context, len(table), _frame_rate(context, index), read)
 
 
 def _frame_rate(context: dict[str, list], index: Index) -> float:

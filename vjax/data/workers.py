@@ -346,6 +346,7 @@ class _Pool:
     return None
 
   def close(self) -> None:
+    """Ends the processes."""
     if self._closed:
       return
     self._closed = True
