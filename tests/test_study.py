@@ -3,6 +3,7 @@ finished."""
 
 import importlib
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -342,6 +343,22 @@ def test_two_processes_at_a_time(data_dir, tmp_path):
   (result,) = (tmp_path / 'work').glob('best_is_tuned_?/result.json')
   assert json.loads(result.read_text()) == ['tuned_0', 'tuned_1']
   assert (tmp_path / 'work/tuned_0/log.txt').exists()
+
+
+def test_a_stop_while_a_process_starts_ends_that_process(tmp_path, monkeypatch):
+  started = []
+
+  def start(*_):
+    started.append(subprocess.Popen(['sleep', '60']))
+    os.kill(os.getpid(), signal.SIGTERM)
+    return started[-1]
+
+  monkeypatch.setattr(study, '_start', start)
+  runs = [('one', lambda *_: 1, ()), ('two', lambda *_: 2, ())]
+  with pytest.raises(SystemExit) as stop:
+    study.Study(runs, str(tmp_path), '', jobs=2).run()
+  assert stop.value.code == 75
+  assert [process.poll() for process in started] == [-signal.SIGTERM]
 
 
 def test_table_says_what_is_missing():

@@ -459,14 +459,18 @@ class Study:
   def _in_processes(self, todo: Sequence[Entry]) -> None:
     """Makes runs in processes of their own, each when those that it needs are finished."""
     waiting, running = list(todo), dict[str, subprocess.Popen]()
-    with _forwarded(running):
+    with _forwarded(running) as stopped:
       while waiting or running:
+        if stopped:
+          raise SystemExit(train.STOPPED)
         for name in [n for n, process in running.items() if process.poll() is not None]:
           self._ended(self.entries[name], running.pop(name).returncode)
         for entry in list(waiting):
           unfinished = [n for n in entry.needs if n in running or n in {e.name for e in waiting}]
           if len(running) >= self._jobs or unfinished:
             continue
+          if stopped:
+            break
           waiting.remove(entry)
           if self.find(entry).settled:
             self._begun += 1
@@ -534,16 +538,19 @@ def _told(study: Study, entry: Entry) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _forwarded(running: Mapping[str, subprocess.Popen]) -> Iterator[None]:
-  """Ends the processes of runs with this one: SIGTERM lets them save first."""
+def _forwarded(running: Mapping[str, subprocess.Popen]) -> Iterator[list[int]]:
+  """Ends the processes of runs with this one: SIGTERM lets them save first.
 
-  def stop(*_: object) -> None:
-    raise SystemExit(train.STOPPED)
-
+  Yields a list that is filled by SIGTERM. The handler does not raise: an error between the start of
+  a process and its entry in `running` would leave that process behind.
+  """
+  stopped: list[int] = []
   main_thread = threading.current_thread() is threading.main_thread()
-  before = signal.signal(signal.SIGTERM, stop) if main_thread else None
+  before = None
+  if main_thread:
+    before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
   try:
-    yield
+    yield stopped
   finally:
     for process in running.values():
       process.terminate()
