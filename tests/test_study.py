@@ -2,6 +2,7 @@
 finished."""
 
 import importlib
+import inspect
 import json
 import os
 import pathlib
@@ -29,7 +30,7 @@ def runs(workdir):
 def table(results):
   return [{'what': 'top-1', 'seen': [100 * r['test']['top1'] for r in results.values()], 'paper': None}]
 """
-ALL = sorted(p.stem for p in pathlib.Path('configs/studies').glob('*.py') if p.stem != '__init__')
+ALL = sorted(p.stem for p in pathlib.Path('configs/studies').glob('[!_]*.py'))
 
 
 def config(rate: float = 0.1, start: str = '') -> dict:
@@ -361,6 +362,31 @@ def test_a_stop_while_a_process_starts_ends_that_process(tmp_path, monkeypatch):
   assert [process.poll() for process in started] == [-signal.SIGTERM]
 
 
+def test_a_miniature_has_runs_and_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  file = tmp_path / 'sizes.py'
+  file.write_text('''"""Two sizes."""
+def runs(workdir, tiny=False):
+  yield 'one', lambda results, data_dir: [workdir, tiny], ()
+def table(results):
+  return [{'what': str(results['one'])}]
+''')
+  for flags, found in ((['--tiny'], ['runs/sizes_tiny', True]), ([], ['runs/sizes', False])):
+    with pytest.raises(SystemExit) as end:
+      study.main([str(file), *flags])
+    assert end.value.code == 0
+    assert json.loads((tmp_path / found[0] / 'one/result.json').read_text()) == found
+    assert not list(tmp_path.glob('runs/*/*.old-*')), 'a first run moves nothing aside'
+  capsys.readouterr()
+  study.main([str(file), '--tiny', '--print_commands'])
+  assert not capsys.readouterr().out, 'it is finished'
+  study.main([str(file), '--tiny', '--workdir=elsewhere', '--print_commands'])
+  assert '--workdir=elsewhere' in (line := capsys.readouterr().out) and ' --tiny' in line
+  file.write_text(STUDY)
+  with pytest.raises(ValueError, match='--tiny: the study sizes has one size alone'):
+    study.runs_of(study.load(str(file)), '', tiny=True)
+
+
 def test_table_says_what_is_missing():
   rows = [
     {'what': 'a', 'seen': [60.0, 62.0], 'paper': '71.4'},
@@ -406,8 +432,10 @@ def test_errors_name_the_remedy(tmp_path):
 @pytest.mark.parametrize('name', ALL)
 def test_every_study_builds_and_prints_without_results(name):
   module = importlib.import_module(f'configs.studies.{name}')
-  made = study.Study(module.runs('work'), 'work', '')
-  assert len(next(made.batches())) > 1
+  sizes = (False, True) if 'tiny' in inspect.signature(module.runs).parameters else (False,)
+  for tiny in sizes:
+    made = study.Study(study.runs_of(module, 'work', tiny), 'work', '')
+    assert len(next(made.batches())) > 1
   tables = study_report.named(module.table(study.Results({}, {})))
   for rows in tables.values():
     text = study.markdown(rows)

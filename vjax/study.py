@@ -11,6 +11,8 @@ yields, in the order in which they must run:
   (a bare yield)            waits for all runs before and receives their results, results = yield,
                             so that the next runs may depend on them.
 
+A study of a paper's size may have a miniature: runs(workdir, tiny=False), and --tiny.
+
 `table` makes {column: cell} rows of {name: result} of the runs that are finished, or several
 tables, {title: rows}. A cell is text, a number, or a list of numbers over seeds, printed as mean
 and standard deviation. figures(results), which a study may have too, returns {title: figure}:
@@ -27,6 +29,7 @@ import contextlib
 import fnmatch
 import hashlib
 import importlib.util
+import inspect
 import json
 import logging
 import shlex
@@ -79,6 +82,18 @@ def load(path: str) -> ModuleType:
         f'{path} has no function {name}: a study has runs(workdir) and table(results)'
       )
   return module
+
+
+def runs_of(module: ModuleType, workdir: str, tiny: bool = False) -> Iterable[Any]:
+  """Returns what a study's `runs` returns; tiny: of its miniature. Raises ValueError where it has
+  none."""
+  if not tiny:
+    return module.runs(workdir)
+  if 'tiny' not in inspect.signature(module.runs).parameters:
+    raise ValueError(
+      f'--tiny: the study {Path(module.__file__ or "").stem} has one size alone; leave --tiny out'
+    )
+  return module.runs(workdir, tiny=True)
 
 
 class Results(dict):
@@ -163,6 +178,7 @@ class Study:
     accept_code: results of other code are taken.
     source: file of the study, for runs in processes of their own.
     own_logs: a run logs to its own folder.
+    tiny: the runs are of the study's miniature, for runs in processes of their own.
   """
 
   def __init__(
@@ -176,11 +192,12 @@ class Study:
     accept_code: bool = False,
     source: str = '',
     own_logs: bool = False,
+    tiny: bool = False,
   ):
     self._runs = _generator(runs)
     self.workdir, self.data_dir = str(workdir), str(data_dir)
     self._only, self._jobs, self._accept = only, jobs, accept_code
-    self._source, self._own_logs = source, own_logs
+    self._source, self._own_logs, self._tiny = source, own_logs, tiny
     self.entries: dict[str, Entry] = {}
     self.failed: dict[str, str] = {}  # message of each run that failed in this call
     self.waits_for: list[str] = []  # runs whose results decide on further ones
@@ -247,11 +264,11 @@ class Study:
     record = _read(folder / RECORD) or {}
     result = _read(folder / 'result.json')
     other, code = '', record.get('code', {'unknown': ''})
+    if not record and not (folder / 'meta.json').exists():
+      return Found()
     if record.get('kind', 'run') != ('analysis' if entry.is_analysis else 'run'):
       other = 'another kind'
     elif entry.is_analysis:
-      if not record:
-        return Found()
       if record.get('inputs') != self._inputs(entry):
         other = 'other results than there are now'
     else:
@@ -454,6 +471,7 @@ class Study:
     return [
       python, '-m', 'vjax.study', self._source, f'--only={entry.name}', f'--workdir={self.workdir}',
       f'--data_dir={self.data_dir}', '--no_report', *(['--accept_code'] if self._accept else []),
+      *(['--tiny'] if self._tiny else []),
     ]  # fmt: skip
 
   def _in_processes(self, todo: Sequence[Entry]) -> None:
@@ -624,7 +642,7 @@ def main(argv: list[str] | None = None) -> None:
   """Runs, prints, and writes the report. Exits with 1 and one message for what the user can
   mend."""
   args = _parser().parse_args(argv)
-  workdir = args.workdir or f'runs/{Path(args.study).stem}'
+  workdir = args.workdir or f'runs/{Path(args.study).stem}{"_tiny" if args.tiny else ""}'
   printing = args.print_commands is not None
   if args.jobs > 1 or printing:
     jax.config.update('jax_platforms', 'cpu')  # the accelerators are for the runs
@@ -638,8 +656,8 @@ def main(argv: list[str] | None = None) -> None:
     share_compiled(workdir)
     module = load(args.study)
     study = Study(
-      module.runs(workdir), workdir, args.data_dir, only=args.only, jobs=args.jobs,
-      accept_code=args.accept_code, source=args.study, own_logs=args.no_report,
+      runs_of(module, workdir, args.tiny), workdir, args.data_dir, only=args.only, jobs=args.jobs,
+      accept_code=args.accept_code, source=args.study, own_logs=args.no_report, tiny=args.tiny,
     )  # fmt: skip
     if printing:
       _print_commands(study, args.print_commands)
@@ -698,7 +716,10 @@ def _print_commands(study: Study, level: int) -> None:
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('study', help='configs/studies/NAME.py')
-  parser.add_argument('--workdir', help='local or on an object store; default runs/NAME')
+  parser.add_argument('--tiny', action='store_true', help="the study's miniature")
+  parser.add_argument(
+    '--workdir', help='local or on an object store; default runs/NAME, or runs/NAME_tiny'
+  )
   parser.add_argument(
     '--data_dir', default=build.default_data_dir(), help='folder of prepared datasets'
   )
