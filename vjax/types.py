@@ -201,6 +201,24 @@ class Features:
 
 
 @flax.struct.dataclass
+class JointOutputs:
+  """Output of a head of several datasets, float32 at least.
+
+  Attributes:
+    logits: {dataset: (B, K)}, of every clip for every dataset.
+    projected: {target: {source: (B, K of the target)}}: logits of one dataset, projected to the
+      classes of another.
+    embedding: (B, D), what the informative loss acts on.
+    log_variances: (number of datasets,), log sigma^2 of their losses, in the order of `logits`.
+  """
+
+  logits: Any
+  projected: Any
+  embedding: Any
+  log_variances: Any
+
+
+@flax.struct.dataclass
 class TrainState:
   """State of a training run: all that a resume needs. stats: collections other than params
   (BatchNorm averages)."""
@@ -247,7 +265,7 @@ class Head(Protocol):
   """Head on a backbone: a flax module called with its Features."""
 
   def __call__(self, features: Features, *, train: bool) -> Any:
-    """Returns an array, such as scores (B, K), or a mapping of arrays by dataset."""
+    """Returns an array, such as scores (B, K), or JointOutputs."""
     ...
 
 
