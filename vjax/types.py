@@ -23,6 +23,7 @@ class Batch(TypedDict):
     video: uint8 (B, T, H, W, 3) in training, (B, V, T, H, W, 3) in evaluations; objectives are
       given normalized float32 (B, T, H, W, 3).
     label: int32 (B,), -1 = hidden; or float32 (B, K), multi-hot.
+    dataset: int32 (B,), number of the dataset in config.datasets, where there are several.
     valid: (B,), 1 = real, 0 = a row that only fills the batch.
     video_id: int32 (B,), record number; -1 in rows that are not valid.
     epoch: int32 (B,), in training.
@@ -41,6 +42,7 @@ class Batch(TypedDict):
   label: Any
   valid: Any
   video_id: Any
+  dataset: NotRequired[Any]
   epoch: NotRequired[Any]
   window: NotRequired[Any]
   mirror: NotRequired[Any]

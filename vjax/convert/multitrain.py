@@ -67,7 +67,7 @@ def build(
   """
   overrides = dict(overrides)
   dataset = overrides.pop('dataset', None)
-  datasets = list(dict.fromkeys(m[1] for m in map(_HEADS.fullmatch, tensors) if m))
+  datasets = sorted({m[1] for m in map(_HEADS.fullmatch, tensors) if m})
   if dataset == ALL and datasets:
     head, tensors = _all_heads(tensors, datasets)
     backbone, tensors = _mvit.backbone(tensors, mvit.MODELS[name], overrides)

@@ -161,7 +161,7 @@ def loss(
     variance_divisor: 'clips' or 'features', see informative.
     learned_weights: weigh datasets by learned variances (paper); needs reduction='dataset'.
     reduction: 'batch' or 'dataset', see total_of_classes.
-    weights: of the datasets in the order of config.datasets, () = 1 each.
+    weights: of the datasets in alphabetical order, () = 1 each.
     label_smoothing, mixup, cutmix: see layers/mix.py.
     smoothing_classes: classes that smoothing is shared by, 0 = those of each dataset (released
       code: 700 for all).
