@@ -128,6 +128,16 @@ def test_resize_is_bilinear_without_antialias(size):
     )  # rounding, and weights of 8 bits
 
 
+@pytest.mark.parametrize('size', [(16, 16), (60, 71), (37, 50), (20, 28)])
+def test_fast_resizing_is_one_level_off_at_most(size):
+  noise = np.random.default_rng(0).integers(0, 256, (4, 40, 56, 3), dtype=np.uint8)
+  for frame in [*picture(), *noise]:
+    exact, fast = (augments.resize(frame, *size, quality=q).astype(int) for q in ('exact', 'fast'))
+    assert np.abs(exact - fast).max() <= 1
+    assert (exact != fast).mean() < 0.3
+    assert np.abs(fast - resize_by_hand(frame, *size)).max() <= 1
+
+
 def test_render_cuts_resizes_mirrors_and_erases():
   frames = picture()
   none = {

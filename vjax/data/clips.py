@@ -107,7 +107,8 @@ class TrainClips:
     for pixels, places in frames.decoded(video if canvas else None, divisor):
       for repeat, t in places:
         if canvas:
-          windows[repeat] = augments.place(pixels, plans[repeat], crop, video[repeat, t])
+          quality = augment.resize_quality
+          windows[repeat] = augments.place(pixels, plans[repeat], crop, video[repeat, t], quality)
         else:
           augments.render(pixels, plans[repeat], augment, t, video[repeat, t])
     size = image.scaled_size(*frames.size, divisor)
