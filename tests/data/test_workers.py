@@ -310,6 +310,27 @@ def test_the_default_is_by_cores_and_recipe(data_dir, monkeypatch):
   assert pipeline._workers(maker, 64) == 1
 
 
+@pytest.mark.parametrize(
+  ('files', 'cores'),
+  [
+    ({}, 8),
+    ({'cpu.max': 'max 100000\n'}, 8),
+    ({'cpu.max': '250000 100000\n'}, 3),
+    ({'cpu/cpu.cfs_quota_us': '-1\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 8),
+    ({'cpu/cpu.cfs_quota_us': '150000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 2),
+    ({'cpu/cpu.cfs_quota_us': '50000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 1),
+    ({'cpu/cpu.cfs_quota_us': '50000\n'}, 8),
+  ],
+)
+def test_cores_are_those_of_the_container(tmp_path, monkeypatch, files, cores):
+  monkeypatch.setattr(workers, '_CGROUPS', str(tmp_path))
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(8)), raising=False)
+  for name, text in files.items():
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+  assert workers.usable_cores() == cores
+
+
 def test_as_a_dataset_of_tensorflow(data_dir):
   data = pipeline.as_tf_dataset(lambda: batches(data_dir, 0))
   for a, b in zip(batches(data_dir, 0), data.take(3)):

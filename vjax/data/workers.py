@@ -54,6 +54,7 @@ sys.path = [*(f for f in first if f not in sys.path), *sys.path]
 sys.path += [f for f in last if f not in sys.path]
 from vjax.data.workers import work
 work(sys.argv[2:])"""
+_CGROUPS = '/sys/fs/cgroup'  # limits of this container
 _PATIENCE_S = 0.5  # between looks at whether all workers live
 # Records that a worker asks an object store for at once: the time between request and answer, 20 to
 # 100 ms, is that of a few clips' decoding.
@@ -89,11 +90,14 @@ class WorkerError(OSError):
 def usable_cores() -> int:
   """Returns the number of cores that this process may use, by its affinity and its container."""
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  try:
-    quota, period = pathlib.Path('/sys/fs/cgroup/cpu.max').read_text().split()
-    cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
-  except (OSError, ValueError):  # no limit, or another system
-    pass
+  for file_names in (('cpu.max',), ('cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us')):  # v2, v1
+    try:
+      found = ' '.join(pathlib.Path(_CGROUPS, name).read_text() for name in file_names)
+      quota, period = map(int, found.split())
+    except (OSError, ValueError):  # no limit ('max'), the other version, or another system
+      continue
+    if quota > 0 and period > 0:  # -1 is no limit
+      cores = min(cores, max(1, math.ceil(quota / period)))
   return cores
 
 
