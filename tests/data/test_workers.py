@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -34,14 +35,18 @@ def data_dir(tmp_path_factory):
 
 NOTEBOOK = """
 import dataclasses
+import time
 import numpy as np
 
 @dataclasses.dataclass
 class Numbers:
   split: object
+  sleep_at: int = -1
   arrays = {'number': (np.int32, ())}
 
   def read(self, row, epoch):
+    if row == self.sleep_at:
+      time.sleep(0.7)
     return row
 
   def render(self, frames, row, epoch, out):
@@ -183,6 +188,40 @@ def test_a_killed_worker_is_one_message_and_leaves_no_other(data_dir, count):
     for _ in itertools.islice(made, 100):
       time.sleep(0.02)
   assert gone(mine)
+
+
+def test_a_stopped_worker_is_named_and_goes_on(data_dir, monkeypatch, caplog):
+  monkeypatch.setattr(workers, '_PATIENCE_S', 0.02)
+  before = children()
+  made = batches(data_dir, 1)
+  kept = [next(made)]
+  (stopped,) = children() - before
+  os.kill(stopped, signal.SIGSTOP)
+  monkeypatch.setattr(workers, '_STALLED_S', 0.2)
+  timer = threading.Timer(0.6, os.kill, (stopped, signal.SIGCONT))
+  timer.start()
+  kept += itertools.islice(made, 9)
+  timer.join()
+  said = [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
+  assert len(said) == 1, said  # again after ten minutes
+  assert f'waiting for process {stopped} (stopped by a signal)' in said[0]
+  assert f'kill -CONT {stopped}' in said[0] and said[0].startswith(
+    'no video from the input workers'
+  )
+  for a, b in zip(kept, batches(data_dir, 0)):
+    same(a, b)
+
+
+def test_a_slow_record_is_named(numbers, monkeypatch, caplog):
+  monkeypatch.setattr(workers, '_PATIENCE_S', 0.02)
+  monkeypatch.setattr(workers, '_STALLED_S', 0.1)
+  monkeypatch.setattr(workers, '_STALLED_AGAIN_S', 0.3)
+  numbers.sleep_at = 4
+  tasks = iter([(np.array([3, 4]), np.zeros(2, np.int64))])
+  made = workers.batches(numbers, tasks, rows=2, workers=1)
+  assert [batch['number'].tolist() for batch in made] == [[3, 4]]
+  said = [r.getMessage() for r in caplog.records if ', at ' in r.getMessage()]
+  assert 1 <= len(said) <= 3 and 'record 4' in said[-1] and '(waiting)' in said[-1]
 
 
 def test_signals_to_the_group_do_not_end_workers_that_start(data_dir):
