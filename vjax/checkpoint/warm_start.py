@@ -88,8 +88,9 @@ def warm_start(
   new_stats = take(tree.flatten(stats), source_stats, 'stats')
   if wrong:
     raise ValueError(
-      f'{_other_model(meta, model, path)}the checkpoint in {path} does not fit the model; name what '
-      "may differ in config.init.skip (regular expressions such as 'head/.*'):\n" + listed(wrong)
+      f'{_other_model(meta, model, path)}the checkpoint in {path} does not fit the model; name '
+      "what may differ in config.init.skip (regular expressions such as 'head/.*'):\n"
+      + listed(wrong)
     )
   _check_used(skip, report['skipped'], path)
   arrays = {**new_params, **new_stats}

@@ -181,8 +181,8 @@ def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: n
   frame = _augmented(frame, plan)
   y, x, h, w = plan.window
   mirror = augment.flip and plan.mirror
-  into = None if mirror else out
-  crop = resize(frame[y : y + h, x : x + w], *out.shape[:2], into, augment.resize_quality)
+  window, into = frame[y : y + h, x : x + w], None if mirror else out
+  crop = resize(window, *out.shape[:2], out=into, quality=augment.resize_quality)
   if any(augment.color_jitter):
     brightness, contrast, saturation = plan.color.tolist()
     crop = randaugment.contrast(randaugment.brightness(crop, brightness), contrast)
