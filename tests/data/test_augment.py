@@ -307,6 +307,13 @@ def test_randaugment_arguments():
   assert randaugment.argument('color', 10, -1.0) == pytest.approx(0.1)
 
 
+def test_no_operations_take_nothing_from_the_generator():
+  rng, untouched = np.random.default_rng(3), np.random.default_rng(3)
+  ops, values = randaugment.draw(rng, 0, 7.0, 0.5)
+  assert (ops.shape, ops.dtype, values.shape, values.dtype) == ((0,), 'int32', (0,), 'float32')
+  assert rng.bit_generator.state == untouched.bit_generator.state
+
+
 def test_randaugment_draws():
   drawn = [randaugment.draw(np.random.default_rng(s), 2, 7.0, 0.5) for s in range(2000)]
   ops = np.concatenate([o for o, _ in drawn])
