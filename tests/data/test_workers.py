@@ -190,6 +190,17 @@ def test_a_killed_worker_is_one_message_and_leaves_no_other(data_dir, count):
   assert gone(mine)
 
 
+def test_an_index_that_is_cut_short_ends_workers_with_its_remedy(tmp_path):
+  make.dataset(tmp_path / 'toy')
+  made = batches(str(tmp_path), 1)
+  next(made)
+  os.truncate(tmp_path / 'toy' / 'train.frames', 0)  # mapped by the worker
+  with pytest.raises(
+    workers.WorkerError, match='killed by SIGBUS at .*: python -m vjax.data.index'
+  ):
+    list(itertools.islice(made, 100))
+
+
 def test_a_stopped_worker_is_named_and_goes_on(data_dir, monkeypatch, caplog):
   monkeypatch.setattr(workers, '_PATIENCE_S', 0.02)
   before = children()

@@ -269,8 +269,13 @@ class _Stream:
     where = f' at {self._maker.split.index.where(record)}' if record >= 0 else ' as it started'
     if status < 0:
       names = {s.value: s.name for s in signal.Signals}  # real-time signals have none
-      how = f'was killed by {names.get(-status, f"signal {-status}")}{where}. Where memory is short'
-      how += ', set config.data.workers to fewer, or a smaller config.data.batch_size'
+      how = f'was killed by {names.get(-status, f"signal {-status}")}{where}. '
+      if -status == signal.SIGBUS:
+        how += 'A file that is mapped into memory, such as the frame table of the index, was cut '
+        how += f'short, or its disk failed; then run: {self._maker.split.index.rebuild}'
+      else:
+        how += 'Where memory is short, set config.data.workers to fewer, or a smaller '
+        how += 'config.data.batch_size'
     else:
       how = f'ended with {status}{where}; its own message is on the standard error stream'
     raise WorkerError(f'an input worker (process {process}) {how}')
