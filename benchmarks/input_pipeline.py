@@ -53,20 +53,31 @@ _32X1 = ClipConfig(
 )
 _FOUR = dataclasses.replace(_16X4, num_repeats=4)
 _CROP = AugmentConfig(area=(0.5, 1.0))
+_FAST = dataclasses.replace(_CROP, resize_quality='fast')
 _CANVAS = AugmentConfig(area=(0.5, 1.0), device_frame_size=(256, 340))
 _FIXED = AugmentConfig(crop='fixed', size=(128, 171))
 _STRONG = AugmentConfig(area=(0.08, 1.0), rand_augment=2, random_erasing=0.25)
 SETTINGS = {
   '16x4, 224 px, random resized crop': (_16X4, _CROP),
+  '16x4, 224 px, random resized crop, fast': (_16X4, _FAST),
   '16x4, 224 px, resized on the accelerator': (_16X4, _CANVAS),
   '16x4, 224 px, four repeats': (_FOUR, _CROP),
+  '16x4, 224 px, four repeats, fast': (_FOUR, _FAST),
   '16x4, 224 px, four repeats, accelerator': (_FOUR, _CANVAS),
   '32x2, 224 px, short side 256-320': (_32X2, AugmentConfig(crop='jitter')),
+  '32x2, 224 px, short side 256-320, fast': (
+    _32X2,
+    AugmentConfig(crop='jitter', resize_quality='fast'),
+  ),
   '32x2, 224 px, short side, accelerator': (
     _32X2,
     AugmentConfig(crop='jitter', device_frame_size=(256, 340)),
   ),
   '32x1, 112 px of 128x171': (_32X1, _FIXED),
+  '32x1, 112 px of 128x171, fast': (
+    _32X1,
+    dataclasses.replace(_FIXED, resize_quality='fast'),
+  ),
   '32x1, 112 px of 128x171, accelerator': (
     _32X1,
     dataclasses.replace(_FIXED, device_frame_size=(256, 340)),

@@ -262,15 +262,19 @@ def resize(
   )
 
 
-def warm(net: VideoModel, clip: ClipConfig, init: InitConfig) -> dict[str, Any]:
-  """Settings of checkpoint.warm_start for this model."""
+def warm(net: VideoModel, clip: ClipConfig, init: InitConfig, name: str = '') -> dict[str, Any]:
+  """Settings of checkpoint.warm_start for this model, called `name` in the config."""
   adapt = None
   if init.rates:
     static = sts.static_outputs(net, _video(clip)) if init.keep_static else {}
     adapt = partial(inflate.reweight, rates=init.rates, static=static)
   rename = inflate.renames if init.inflate else None
   return dict(
-    skip=init.skip, resize=partial(resize, net, clip, init.inflate), rename=rename, adapt=adapt
+    skip=init.skip,
+    resize=partial(resize, net, clip, init.inflate),
+    rename=rename,
+    adapt=adapt,
+    model=name,
   )
 
 
@@ -408,7 +412,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     joint=joint,
     freeze=config.optim.freeze if config.optim else (),
     init_path=config.init.path,
-    warm=warm(net, config.clip, config.init),
+    warm=warm(net, config.clip, config.init, config.model.name),
     evals=config.evals,
     meta={
       **describe(config, names, trained_on, sources[first].labels),
@@ -426,7 +430,7 @@ def _classes_of_init(config: Config) -> tuple[str, ...]:
   init = config.init
   if not init.path or tree.matches(init.skip, 'head/linear/kernel'):
     return ()
-  return checkpoint.classes_of(checkpoint.read_meta(init.path))
+  return checkpoint.classes_of(checks.meta_of_init(init))
 
 
 def forward_macs(exp: Experiment) -> int:

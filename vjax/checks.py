@@ -202,7 +202,7 @@ def check_weights(config: Config, source: Any, trained: str, open_test: Callable
   """
   from vjax.data import overlap
 
-  meta = checkpoint.read_meta(config.init.path) if config.init.path else {}
+  meta = meta_of_init(config.init)
   before = list(meta.get('trained_videos', []))
   for name, entry in config.evals.items():
     for key, split in entry.splits.items() if before else ():
@@ -408,10 +408,23 @@ def _check_settings(
     raise ValueError(f'config.evals.{name}: {error}') from error
 
 
+def meta_of_init(init: InitConfig) -> Mapping[str, Any]:
+  """Returns meta.json of the weights that the training starts from, {} where it starts from none.
+  An error of reading names config.init.path."""
+  if not init.path:
+    return {}
+  try:
+    return checkpoint.read_meta(init.path)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f'config.init.path is {init.path!r}: {error}') from error
+  except ValueError as error:
+    raise ValueError(f'config.init.path is {init.path!r}: {error}') from error
+
+
 def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:
   """Names of the datasets that the weights of config.init were trained on, those before their own
   init included. Raises ValueError where one has test videos of `spec` among its training videos."""
-  meta = checkpoint.read_meta(init.path) if init.path else {}
+  meta = meta_of_init(init)
   names = list(meta['trained_on']) if 'trained_on' in meta else []
   if 'config' in meta and meta['config']['data']['name'] not in names and meta['config']['optim']:
     names.append(meta['config']['data']['name'])

@@ -25,6 +25,7 @@ from vjax import old_models, registry
 T = TypeVar('T')
 FULL_FRAME = 'full'  # a crop_size of evaluations
 DECODES = ('full', 'reduced')
+RESIZE_QUALITIES = ('exact', 'fast')
 CROP_PLACES = ('ends', 'quarters')
 CROP_COUNTS = {
   1: 'center',
@@ -331,6 +332,10 @@ class AugmentConfig:
       (docs/scaling.md); pixels differ a little, places by half a pixel. A window of one pixel
       more or less than the crop is taken as the crop. device_frame_size is then best the size of
       reduced frames. Of an evaluation: its own key `decode`.
+    resize_quality: of the bilinear resizing of crops on the host. 'exact': rounded to the nearest
+      level. 'fast': OpenCV's INTER_LINEAR, in less than half of the time; one pixel in seven is one
+      level of 255 off, mostly darker (docs/scaling.md). Test views, and crops that are resized on
+      the accelerator, do not depend on it.
   """
 
   crop: str = 'resized'
@@ -350,9 +355,15 @@ class AugmentConfig:
   repeat_window: str = 'new'
   device_frame_size: tuple[int, int] | None = None
   decode: str = 'full'
+  resize_quality: str = 'exact'
 
   def __post_init__(self):
     _check_decode('augment.decode', self.decode)
+    if self.resize_quality not in RESIZE_QUALITIES:
+      raise ValueError(
+        f'augment.resize_quality is {self.resize_quality!r}; it must be one of '
+        f'{", ".join(RESIZE_QUALITIES)}'
+      )
     crops = ('resized', 'jitter', 'fixed', 'multiscale')
     if self.crop not in crops:
       raise ValueError(f'augment.crop is {self.crop!r}; it must be one of {", ".join(crops)}')
