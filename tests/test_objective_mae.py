@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.experiments import shrunk
 from tests.models.test_vit import filled
-from vjax import tree
+from vjax import build, tree
 from vjax.heads import mae as mae_head
 from vjax.layers import mask as masks
 from vjax.models import vit
@@ -197,3 +198,31 @@ def test_reconstruction(params, batch):
   np.testing.assert_array_equal(
     raw[0, t, 4 * h : 4 * h + 4, 4 * w : 4 * w + 4].ravel(), out[0, first]
   )
+
+
+@pytest.mark.parametrize(('predict', 'values'), [('pixels', 48), ('hog', 27), ('tokens', 5)])
+def test_what_is_predicted_sets_the_width_of_the_head(predict, values, tmp_path):
+  np.save(tmp_path / 'codes.npy', np.eye(5, 48))
+  config = shrunk('mae_k400', **{'objective.predict': predict, 'head.pred_frames': None})
+  config['objective'] |= {'codebook': f'{tmp_path}/codes.npy'} if predict == 'tokens' else {}
+  config['model'] |= {'patch': (4, 4, 4)}
+  config['clip'] |= {'crop_size': 8, 'short_side': 9}
+  model, objective = build.model(config, 3), build.objective(config)
+  video = jax.random.normal(jax.random.key(1), (2, 8, 8, 8, 3))
+  assert predicted(model, video) == (2, 8, values)
+  assert (objective.reconstruct is None) == (predict != 'pixels')
+  batch = {'video': video, 'valid': jnp.ones(2), 'video_id': jnp.arange(2)}
+  loss = jax.eval_shape(
+    lambda p: objective(model, p, {}, batch, None, train=False)[0],
+    jax.eval_shape(lambda: model.init(jax.random.key(0), video, train=False)['params']),
+  )
+  assert loss.shape == ()
+
+
+def test_reconstructions_of_what_is_no_pixels_are_refused(data_dir):
+  config = shrunk('mae_k400', **{'objective.predict': 'hog'})
+  with pytest.raises(ValueError, match="config.evals.pictures.*predict='hog' rebuilds no pixels"):
+    build.experiment(config, str(data_dir))
+  config['objective']['predict'] = 'hogs'
+  with pytest.raises(ValueError, match="no 'hogs' in vjax/targets; it has: hog, pixels, tokens"):
+    build.experiment(config, str(data_dir))

@@ -144,6 +144,9 @@ def model(config: Any, num_classes: int) -> VideoModel:
   # A head may ask for facts of the clip, and for settings that the backbone shares with it (a
   # decoder's patch).
   shared = {f.name: getattr(backbone, f.name) for f in fields(backbone) if f.name == 'patch'}
+  told = objective(config)
+  if told.head_settings and 'patch' in shared:
+    shared |= told.head_settings(shared['patch'], **told.settings)
   head = make(
     registry.find('heads', config.head.name).Head,
     config.head.settings,
@@ -212,6 +215,8 @@ def objective(config: Any) -> Objective:
   for name, ends in found.ranges.items():
     if name in room.settings:
       check_range(f'config.objective.{name}', room.settings[name], *ends)
+  if found.can_reconstruct and not found.can_reconstruct(**room.settings):
+    found = replace(found, reconstruct=None)
   return replace(found, settings=room.settings)
 
 
@@ -318,6 +323,8 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   videos = checks.check_weights(config, source, trained.split, open_test)
   net = model(config, len(source.classes))
   checks.check_clips(config, net, clip)
+  trained_for = objective(config)
+  checks.check_reconstructions(config, trained_for)
   tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
   profile = config.train.profile
   if profile and profile[0] > total:
@@ -343,7 +350,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   return Experiment(
     seed=config.seed,
     model=net,
-    objective=objective(config),
+    objective=trained_for,
     tx=tx,
     schedule=schedule,
     total_steps=total,
