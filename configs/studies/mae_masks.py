@@ -67,7 +67,7 @@ def pretraining(kind: str, ratio: float) -> ConfigDict:
     config.data.batch_size = config.optim.base_batch_size = BATCH
     config.clip.num_repeats = REPEATS
     config.optim.update(learning_rate=2e-3, total_steps=STEPS, warmup_steps=STEPS // 10)
-    del config.evals['pictures']
+    config.evals = dict(val=config.evals.val, probe=config.evals.probe)
   return config
 
 

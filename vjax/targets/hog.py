@@ -61,8 +61,9 @@ def of_tokens(
   video: Float[Array, 'b t h w c'], patch: tuple[int, int, int], rule: str
 ) -> Float[Array, 'b n v']:
   """Returns the targets (B, N, V), each in the order (cell row, cell column, channel, bin)."""
-  t, h, w = grid_of(video.shape[1:4], patch)
-  first = jnp.take(video, jnp.array(pixels.frames(video.shape[1], t, rule)), axis=1)
+  count, height, width = video.shape[1:4]
+  t, h, w = grid_of((count, height, width), patch)
+  first = jnp.take(video, jnp.array(pixels.frames(count, t, rule)), axis=1)
   first = first[:, :, : h * patch[1], : w * patch[2]].astype(jnp.float32)
   found = histograms(first.reshape(-1, *first.shape[2:]), cells(patch))
   rows, columns = found.shape[1] // h, found.shape[2] // w

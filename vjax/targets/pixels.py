@@ -74,7 +74,7 @@ def error(
 ) -> Float[Array, 'b n']:
   """Returns the squared error of each token, mean over its values."""
   each = frames_each(predictions.shape[-1], patch, video.shape[-1])
-  wanted, _, _ = of_tokens(video, patch, each, normalize, target)
+  wanted = of_tokens(video, patch, each, normalize, target)[0]
   return jnp.mean(jnp.square(predictions - wanted), axis=-1)
 
 

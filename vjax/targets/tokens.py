@@ -59,7 +59,7 @@ def error(
 ) -> Float[Array, 'b n']:
   """Returns the cross-entropy of each token's code."""
   vectors = jnp.asarray(load(codebook))
-  wanted, _, _ = pixels.of_tokens(video, patch, 1, normalize, target)
+  wanted = pixels.of_tokens(video, patch, 1, normalize, target)[0]
   if wanted.shape[-1] != vectors.shape[-1]:
     raise ValueError(
       f'config.objective.codebook={codebook!r} has vectors of {vectors.shape[-1]} values; patches '
