@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import mae_k400
 from tests.experiments import shrunk
 from tests.models.test_vit import filled
 from vjax import build, tree
+from vjax.config import parse
 from vjax.heads import mae as mae_head
 from vjax.layers import mask as masks
 from vjax.models import vit
@@ -226,3 +228,25 @@ def test_reconstructions_of_what_is_no_pixels_are_refused(data_dir):
   config['objective']['predict'] = 'hogs'
   with pytest.raises(ValueError, match="no 'hogs' in vjax/targets; it has: hog, pixels, tokens"):
     build.experiment(config, str(data_dir))
+
+
+def test_mask_tokens_in_the_encoder_cost_the_papers_multiply_adds():
+  """Feichtenhofer et al. 2022, table 1: ViT-L at 16x224. Every block costs the same, so that two
+  depths tell of all 24.
+
+  DIFFERS(code): only visible patches are embedded; the code embeds the 1412 others too.
+  """
+
+  def cost(depth: int, *, mask_tokens: bool) -> float:
+    config = mae_k400.get_config('variant=L')
+    config.model.update(depth=depth, keep_mask_tokens=mask_tokens)
+    net, clip = build.model(config, 400), parse(config).clip
+    return build.objective_macs(build.objective(config), net, clip, 400) / 1e9
+
+  sparse, dense = (
+    [cost(depth, mask_tokens=mask_tokens) for depth in (1, 2)] for mask_tokens in (False, True)
+  )
+  whole = lambda one, two: one + 23 * (two - one)
+  assert whole(*dense) == pytest.approx(628.6, abs=0.05)
+  assert whole(*sparse) + 1412 * 1536 * 1024 / 1e9 == pytest.approx(81.6, abs=0.05)
+  assert whole(*dense) / 81.6 == pytest.approx(7.7, abs=0.05)

@@ -278,7 +278,9 @@ def check(config: Any) -> None:
   checks.check_clips(config, net, trained.clip)
   optimizer(config, net, clips_per_epoch=10**6)  # epochs of some length
   if config.optim:
-    _trace(chosen, net, trained.clip, classes, many=bool(chosen.settings.get('multi_label')))
+    objective_macs(
+      chosen, net, trained.clip, classes, many=bool(chosen.settings.get('multi_label'))
+    )
 
 
 def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Experiment:
@@ -385,11 +387,11 @@ def _classes_of_init(config: Config) -> tuple[str, ...]:
 def forward_macs(exp: Experiment) -> int:
   """Returns the multiply-adds of the objective's forward pass on one clip; nothing is computed."""
   many = exp.labels == 'multi_label'
-  return _trace(exp.objective, exp.model, exp.clip, len(exp.classes), many=many)
+  return objective_macs(exp.objective, exp.model, exp.clip, len(exp.classes), many=many)
 
 
-def _trace(
-  objective: Objective, net: VideoModel, clip: ClipConfig, classes: int, *, many: bool
+def objective_macs(
+  objective: Objective, net: VideoModel, clip: ClipConfig, classes: int, *, many: bool = False
 ) -> int:
   """Returns the multiply-adds of the objective's forward pass on one clip, from shapes alone."""
   shape = jax.ShapeDtypeStruct
