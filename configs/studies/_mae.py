@@ -68,7 +68,8 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
   with config.unlocked():
     for place, value in changes.items():
       *sections, key = place.split('.')
-      reduce(getitem, sections, config)[key] = value
+      inside: Any = reduce(getitem, sections, config)
+      inside[key] = value
     if config.objective.get('predict', 'pixels') != 'pixels':
       config.evals = {name: e for name, e in config.evals.items() if e.name != 'reconstruction'}
   return config
