@@ -37,7 +37,7 @@ def config(**evals):
 
 
 def splits_of(root, **entry) -> dict[str, str]:
-  return checks.with_splits(config(test=entry), root, 'train')['test'].splits
+  return checks.with_splits(config(test=entry), root)['test'].splits
 
 
 @pytest.mark.parametrize('asked, there', [('val', 'test'), ('test', 'validation'), ('val', 'val')])

@@ -13,6 +13,7 @@ import difflib
 import functools
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -522,7 +523,8 @@ class DatasetConfig:
     folder: under --data_dir, in place of the dataset's own.
     label_space: which labels, where records carry several, '' = the dataset's own choice.
     videos_per_class: see DataConfig.
-    share: of the videos of a batch, relative to the other datasets' shares.
+    share: of the videos of a batch, relative to the other datasets' shares; None, for all of them
+      = no fixed shares: batches are of all datasets' videos, shuffled.
     clip: frames and pixels of its clips.
     augment: variation of its clips.
   """
@@ -532,7 +534,7 @@ class DatasetConfig:
   folder: str
   label_space: str
   videos_per_class: float | None
-  share: float
+  share: float | None
   clip: ClipConfig
   augment: AugmentConfig
 
@@ -545,9 +547,9 @@ class EvalConfig:
     name: file in vjax/evals.
     dataset: alias in config.datasets, or file in vjax/data/datasets; '' = the one trained on.
     clip: frames, pixels and views. In the config its keys stand beside `name`, and each defaults to
-      that of config.clip: num_frames, frame_stride, sampling, crop_size, short_side; its own
-      are num_clips, num_crops, crop_places, decode. crop_size may be 'full': the whole frame,
-      scaled to short_side.
+      that of the dataset's clip, or of config.clip: num_frames, frame_stride, sampling, crop_size,
+      short_side; its own are num_clips, num_crops, crop_places, decode. crop_size may be 'full':
+      the whole frame, scaled to short_side.
     batch_size: videos a batch, over all devices.
     own_size: the entry gives short_side: frames keep their aspect even where training's do not.
     splits: {argument: split} of the data that it is given ('split', 'train_split', ...).
@@ -573,7 +575,8 @@ class Config:
     data, clip, augment: of the dataset, and defaults of `datasets` and `evals`.
     optim: None = nothing is trained.
     train, init: sections.
-    datasets: by alias; where the config lists none, the one that `data` names.
+    datasets: by alias, in alphabetical order; where the config lists none, the one that `data`
+      names.
     evals: by name of the result.
     plain: nested dicts of what was given, as meta.json keeps it.
   """
@@ -667,7 +670,8 @@ def parse(config: Any) -> Config:
     sections[name] = _room(given[name], name)
   datasets = _datasets(given, sections)
   evals = {
-    name: _evaluation(section, name, sections['clip']) for name, section in given['evals'].items()
+    name: _evaluation(section, name, _clip_of(section, datasets, sections['clip']))
+    for name, section in given['evals'].items()
   }
   return Config(seed=given['seed'], datasets=datasets, evals=evals, plain=given, **sections)
 
@@ -677,12 +681,12 @@ def _datasets(given: dict[str, Any], sections: dict[str, Any]) -> dict[str, Data
   data, found = sections['data'], {}
   keys = [f.name for f in fields(DatasetConfig)]
   hints = typing.get_type_hints(DatasetConfig)
-  for alias, entry in (given.get('datasets') or {data.name: {}}).items():
+  for alias, entry in sorted((given.get('datasets') or {data.name: {}}).items()):
     where = f'datasets.{alias}'
     check_names(keys, entry, where)
     settings: dict[str, Any] = {
       'name': data.name, 'split': data.split, 'folder': data.folder, 'label_space': '',
-      'videos_per_class': data.videos_per_class, 'share': 1.0, **entry,
+      'videos_per_class': data.videos_per_class, 'share': None, **entry,
     }  # fmt: skip
     for name, kind in (('clip', ClipConfig), ('augment', AugmentConfig)):
       merged = {**vars(sections[name]), **entry.get(name, {})}
@@ -690,10 +694,41 @@ def _datasets(given: dict[str, Any], sections: dict[str, Any]) -> dict[str, Data
     for name, value in settings.items():
       if name not in ('clip', 'augment'):
         check_type(f'config.{where}.{name}', value, hints[name])
-    if settings['share'] <= 0:
+    if settings['share'] is not None and settings['share'] <= 0:
       raise ValueError(f'config.{where}.share is {settings["share"]}; it must be above 0')
+    if not re.fullmatch(r'[\w-]+', alias):
+      raise ValueError(
+        f'config.datasets has the alias {alias!r}; it must be of letters, digits, _ and -'
+      )
     found[alias] = DatasetConfig(**settings)
+  _check_mixture(found)
   return found
+
+
+def _check_mixture(datasets: dict[str, DatasetConfig]) -> None:
+  """Raises ValueError for datasets whose clips cannot be in one batch."""
+  shared = len({d.share is None for d in datasets.values()}) == 1
+  if not shared:
+    without = ', '.join(alias for alias, d in datasets.items() if d.share is None)
+    raise ValueError(
+      f'config.datasets: {without} has no share, others have: give all of them one, or none'
+    )
+  keys = ('num_frames', 'crop_size', 'num_repeats')
+  for key in keys:
+    values = {alias: getattr(d.clip, key) for alias, d in datasets.items()}
+    if len(set(values.values())) > 1:
+      raise ValueError(
+        f'config.datasets.ALIAS.clip.{key} is {values}; clips of one batch have one shape: set '
+        'the same for all'
+      )
+  for key in ('device_frame_size', 'rand_augment', 'color_jitter', 'random_erasing'):
+    values = {alias: getattr(d.augment, key) for alias, d in datasets.items()}
+    on_device = any(d.augment.device_frame_size for d in datasets.values())
+    if on_device and len(set(values.values())) > 1:
+      raise ValueError(
+        f'config.datasets.ALIAS.augment.{key} is {values}; where the accelerator augments '
+        '(device_frame_size), it must be the same for all'
+      )
 
 
 def _section(kind: Callable[..., T], section: Mapping[str, Any], where: str) -> T:
@@ -754,6 +789,14 @@ def _evaluation(section: Mapping[str, Any], name: str, clip: ClipConfig) -> Eval
   splits = {key: settings.pop(key) for key in list(settings) if key.endswith('split')}
   own_size = 'short_side' in own
   return EvalConfig(section['name'], dataset, views, batch_size, own_size, splits, settings)
+
+
+def _clip_of(
+  section: Mapping[str, Any], datasets: Mapping[str, DatasetConfig], default: ClipConfig
+) -> ClipConfig:
+  """Clips of the dataset that an evaluation names, which its own keys replace."""
+  alias = section.get('dataset') or ''
+  return datasets[alias].clip if alias in datasets else default
 
 
 def renamed(path: Sequence[str]) -> str | None:

@@ -23,6 +23,7 @@ class Batch(TypedDict):
     video: uint8 (B, T, H, W, 3) in training, (B, V, T, H, W, 3) in evaluations; objectives are
       given normalized float32 (B, T, H, W, 3).
     label: int32 (B,), -1 = hidden; or float32 (B, K), multi-hot.
+    dataset: int32 (B,), number of the dataset in config.datasets, where there are several.
     valid: (B,), 1 = real, 0 = a row that only fills the batch.
     video_id: int32 (B,), record number; -1 in rows that are not valid.
     epoch: int32 (B,), in training.
@@ -41,6 +42,7 @@ class Batch(TypedDict):
   label: Any
   valid: Any
   video_id: Any
+  dataset: NotRequired[Any]
   epoch: NotRequired[Any]
   window: NotRequired[Any]
   mirror: NotRequired[Any]
@@ -223,6 +225,24 @@ class Features:
 
 
 @flax.struct.dataclass
+class JointOutputs:
+  """Output of a head of several datasets, float32 at least.
+
+  Attributes:
+    logits: {dataset: (B, K)}, of every clip for every dataset.
+    projected: {target: {source: (B, K of the target)}}: logits of one dataset, projected to the
+      classes of another.
+    embedding: (B, D), what the informative loss acts on.
+    log_variances: (number of datasets,), log sigma^2 of their losses, in the order of `logits`.
+  """
+
+  logits: Any
+  projected: Any
+  embedding: Any
+  log_variances: Any
+
+
+@flax.struct.dataclass
 class TrainState:
   """State of a training run: all that a resume needs. stats: collections other than params
   (BatchNorm averages)."""
@@ -269,7 +289,7 @@ class Head(Protocol):
   """Head on a backbone: a flax module called with its Features."""
 
   def __call__(self, features: Features, *, train: bool) -> Any:
-    """Returns an array, such as scores (B, K), or a mapping of arrays by dataset."""
+    """Returns an array, such as scores (B, K), or JointOutputs."""
     ...
 
 

@@ -6,12 +6,14 @@ Every random choice is a function of (seed, epoch, record, repeat).
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vjax import files
 from vjax.config import FULL_FRAME, AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
 from vjax.data import image, sampling
@@ -114,6 +116,68 @@ class TrainClips:
     for name, values in augments.device_values(augment, plans, windows, size).items():
       out[name][...] = values
     _write_label(self.split, row, frames.record, out['label'])
+
+
+@dataclass(frozen=True)
+class JointClips:
+  """The training clips of several datasets, whose records are numbered one dataset after another.
+
+  Attributes:
+    parts: clips of the datasets, of one shape.
+  """
+
+  parts: tuple[TrainClips, ...]
+
+  @property
+  def arrays(self) -> Arrays:
+    """The arrays of one record, see TrainClips."""
+    return self.parts[0].arrays
+
+  @property
+  def split(self) -> JointClips:
+    """This object, which answers for the records of all splits: check, index."""
+    return self
+
+  @property
+  def index(self) -> JointClips:
+    """This object, which answers for the records of all indexes: where, folder."""
+    return self
+
+  @property
+  def folder(self) -> str:
+    """A folder of records on an object store where there is one."""
+    folders = [part.split.index.folder for part in self.parts]
+    return next(filter(files.is_remote, folders), folders[0])
+
+  @functools.cached_property
+  def starts(self) -> np.ndarray:
+    """Number of the first record of each dataset."""
+    return np.cumsum([0, *(len(part.split.index) for part in self.parts[:-1])])
+
+  def of(self, row: int) -> tuple[TrainClips, int]:
+    """Returns the clips of the record's dataset, and its number there."""
+    number = int(np.searchsorted(self.starts, row, side='right')) - 1
+    return self.parts[number], row - int(self.starts[number])
+
+  def where(self, row: int) -> str:
+    """Returns words for the place of a record."""
+    part, row = self.of(row)
+    return part.split.index.where(row)
+
+  def check(self, row: int) -> None:
+    """Reads a record and decodes all its frames, see Split.check."""
+    part, row = self.of(row)
+    part.split.check(row)
+
+  def read(self, row: int, epoch: int) -> Frames:
+    """Returns the frames that the clips of an epoch need, encoded."""
+    part, row = self.of(row)
+    return part.read(row, epoch)
+
+  def render(self, frames: Frames, row: int, epoch: int, out: dict[str, np.ndarray]) -> None:
+    """Writes the clips of these frames to the arrays `out`."""
+    part, row = self.of(row)
+    part.render(frames, row, epoch, out)
 
 
 @dataclass(frozen=True)
