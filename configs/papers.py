@@ -89,6 +89,26 @@ def _table12(value: str, what: str) -> Fact:
   return Fact(value, 'mae', 'table 12', 'Something-Something V2', what)
 
 
+SSV2 = 'Something-Something V2'
+
+
+def _table1(value: str, what: str) -> Fact:
+  return Fact(value, 'mae', 'table 1', 'Kinetics-400', f'ViT-L, 800 epochs: {what}', MEMORY)
+
+
+def _table3(value: str, dataset: str, what: str) -> Fact:
+  return Fact(value, 'mae', 'table 3', dataset, f'ViT-L, top-1, {what}', MEMORY)
+
+
+def _table4(value: str, what: str) -> Fact:
+  what = f'ViT-L, fine-tuned, top-1, pre-trained on {what}'
+  return Fact(value, 'mae', 'table 4', 'Kinetics-400', what, MEMORY)
+
+
+def _table10(value: str, dataset: str, what: str) -> Fact:
+  return Fact(value, 'mae', 'table 10', dataset, f'ViT-L, 1600 epochs, top-1, {what}')
+
+
 FACTS = {
   'mae/frames_75': _table2('79.1', 'masks of whole frames, 75 %'),
   'mae/random_90': _table2('84.4', 'random masks, 90 %'),
@@ -144,6 +164,60 @@ FACTS = {
   'mae/huge_ssv2': Fact(
     '74.1 / 94.5', 'mae', 'table 9', 'Something-Something V2', 'ViT-H from Kinetics-400'
   ),
+  # Masked autoencoders, tables 1 to 4, 7, 9, 10 and 12.
+  'mae/mask_tokens_gmacs': _table1('627.5', 'multiply-adds (1e9) of a clip, with mask tokens'),
+  'mae/sparse_gmacs': _table1('81.0', 'multiply-adds (1e9) of a clip'),
+  'mae/mask_tokens_hours': _table1('147.5', 'hours of 128 A100, with mask tokens'),
+  'mae/sparse_hours': _table1('35.8', 'hours of 128 A100'),
+  'mae/sparse': _table1('84.4', 'fine-tuned, top-1'),
+  'mae/hog': _table2('84.0', 'histograms of oriented gradients as targets'),
+  'mae/tokens': _table2('83.8', 'tokens of a dVAE as targets'),
+  'mae/crop_center': _table2('83.9', 'central crops'),
+  'mae/crop_strong': _table2('83.4', 'stronger random crops'),
+  'mae/jitter': _table2('83.8', 'random crops and color jitter'),
+  'mae/depth_2': _table2('83.6', 'decoder of 2 blocks'),
+  'mae/image_supervised': _table3('78.6', 'Kinetics-400', 'from ImageNet-1K, supervised'),
+  'mae/image_supervised_ssv2': _table3('50.2', SSV2, 'from ImageNet-1K, supervised'),
+  'mae/image_mae': _table3('82.3', 'Kinetics-400', 'from an autoencoder of ImageNet-1K'),
+  'mae/image_mae_ssv2': _table3('65.6', SSV2, 'from an autoencoder of ImageNet-1K'),
+  'mae/k400_supervised_ssv2': _table3('55.7', SSV2, 'from Kinetics-400, supervised'),
+  'mae/k400_mae': _table3('84.8', 'Kinetics-400', 'from an autoencoder of Kinetics-400'),
+  'mae/k400_mae_ssv2': _table3('72.1', SSV2, 'from an autoencoder of Kinetics-400'),
+  'mae/data_k400_200': _table4('81.5', 'Kinetics-400, 240k videos, 200 epochs'),
+  'mae/data_k400_400': _table4('83.3', 'Kinetics-400, 240k videos, 400 epochs'),
+  'mae/data_k400_800': _table4('84.4', 'Kinetics-400, 240k videos, 800 epochs'),
+  'mae/data_curated_240k_200': _table4('79.0', 'curated Instagram, 240k, 200 epochs'),
+  'mae/data_curated_240k_400': _table4('81.6', 'curated Instagram, 240k, 400 epochs'),
+  'mae/data_curated_240k_800': _table4('83.2', 'curated Instagram, 240k, 800 epochs'),
+  'mae/data_curated_512k_200': _table4('81.9', 'curated Instagram, 512k, 200 epochs'),
+  'mae/data_curated_512k_400': _table4('83.5', 'curated Instagram, 512k, 400 epochs'),
+  'mae/data_curated_512k_800': _table4('83.9', 'curated Instagram, 512k, 800 epochs'),
+  'mae/data_curated_1m_200': _table4('83.5', 'curated Instagram, 1M, 200 epochs'),
+  'mae/data_curated_1m_400': _table4('84.1', 'curated Instagram, 1M, 400 epochs'),
+  'mae/data_curated_1m_800': _table4('84.2', 'curated Instagram, 1M, 800 epochs'),
+  'mae/data_uncurated_1m_200': _table4('83.2', 'uncurated Instagram, 1M, 200 epochs'),
+  'mae/data_uncurated_1m_400': _table4('84.5', 'uncurated Instagram, 1M, 400 epochs'),
+  'mae/data_uncurated_1m_800': _table4('84.4', 'uncurated Instagram, 1M, 800 epochs'),
+  'mae/large_40x312': Fact(
+    '85.8 / 96.9', 'mae', 'table 7', 'Kinetics-400', 'ViT-L, 40 frames of 312 px'
+  ),
+  'mae/huge_32x312': Fact(
+    '86.0 / 97.0', 'mae', 'table 7', 'Kinetics-400', 'ViT-H, 32 frames of 312 px'
+  ),
+  'mae/large_ssv2_k600': Fact('73.0 / 94.2', 'mae', 'table 9', SSV2, 'ViT-L from Kinetics-600'),
+  'mae/huge_ssv2_k600': Fact('75.2 / 94.9', 'mae', 'table 9', SSV2, 'ViT-H from Kinetics-600'),
+  'mae/large_ssv2_k700': Fact('73.6 / 94.4', 'mae', 'table 9', SSV2, 'ViT-L from Kinetics-700'),
+  'mae/huge_ssv2_k700': Fact('75.5 / 95.0', 'mae', 'table 9', SSV2, 'ViT-H from Kinetics-700'),
+  'mae/k600_to_k400': _table10('84.9', 'Kinetics-400', 'from Kinetics-600'),
+  'mae/k600_tuned_to_k400': _table10('86.5', 'Kinetics-400', 'from Kinetics-600, fine-tuned there'),
+  'mae/k400_to_ssv2': _table10('72.1', SSV2, 'from Kinetics-400'),
+  'mae/k400_tuned_to_ssv2': _table10('72.6', SSV2, 'from Kinetics-400, fine-tuned there'),
+  'mae/k600_to_ssv2': _table10('73.0', SSV2, 'from Kinetics-600'),
+  'mae/k600_tuned_to_ssv2': _table10('73.1', SSV2, 'from Kinetics-600, fine-tuned there'),
+  'mae/k700_to_ssv2': _table10('73.6', SSV2, 'from Kinetics-700'),
+  'mae/k700_tuned_to_ssv2': _table10('73.7', SSV2, 'from Kinetics-700, fine-tuned there'),
+  'mae/ssv2_width_512': _table12('63.4', 'decoder 512 wide'),
+  'mae/ssv2_depth_2': _table12('63.4', 'decoder of 2 blocks'),
   'mvit2/v2_s_16x4': Fact(
     '81.0 / 94.6', 'mvit2', 'table 4', 'Kinetics-400', 'MViTv2-S 16x4, 1 crop x 5 clips', ZOO
   ),

@@ -165,6 +165,9 @@ def model(config: Any, num_classes: int | Mapping[str, int]) -> VideoModel:
   # A head may ask for facts of the clip, and for settings that the backbone shares with it (a
   # decoder's patch).
   shared = {f.name: getattr(backbone, f.name) for f in fields(backbone) if f.name == 'patch'}
+  told = objective(config)
+  if told.head_settings and 'patch' in shared:
+    shared |= told.head_settings(shared['patch'], **told.settings)
   head = make(
     registry.find('heads', config.head.name).Head,
     config.head.settings,
@@ -233,6 +236,8 @@ def objective(config: Any) -> Objective:
   for name, ends in found.ranges.items():
     if name in room.settings:
       check_range(f'config.objective.{name}', room.settings[name], *ends)
+  if found.can_reconstruct and not found.can_reconstruct(**room.settings):
+    found = replace(found, reconstruct=None)
   return replace(found, settings=room.settings)
 
 
@@ -300,7 +305,9 @@ def check(config: Any) -> None:
   checks.check_clips(config, net, trained.clip)
   optimizer(config, net, clips_per_epoch=10**6)  # epochs of some length
   if config.optim:
-    _trace(chosen, net, trained.clip, classes, many=bool(chosen.settings.get('multi_label')))
+    objective_macs(
+      chosen, net, trained.clip, classes, many=bool(chosen.settings.get('multi_label'))
+    )
 
 
 def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Experiment:
@@ -362,6 +369,8 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     names = tuple(f'{alias}/{name}' for alias, s in sources.items() for name in s.classes)
   net = model(config, outputs(config, names))
   checks.check_clips(config, net, clip)
+  trained_for = objective(config)
+  checks.check_reconstructions(config, trained_for)
   num_clips = sum(source.num_clips for source in sources.values())
   tx, schedule, total = optimizer(config, net, clips_per_epoch=num_clips)
   profile = config.train.profile
@@ -399,7 +408,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   return Experiment(
     seed=config.seed,
     model=net,
-    objective=objective(config),
+    objective=trained_for,
     tx=tx,
     schedule=schedule,
     total_steps=total,
@@ -436,11 +445,11 @@ def _classes_of_init(config: Config) -> tuple[str, ...]:
 def forward_macs(exp: Experiment) -> int:
   """Returns the multiply-adds of the objective's forward pass on one clip; nothing is computed."""
   many = exp.labels == 'multi_label'
-  return _trace(exp.objective, exp.model, exp.clip, len(exp.classes), many=many)
+  return objective_macs(exp.objective, exp.model, exp.clip, len(exp.classes), many=many)
 
 
-def _trace(
-  objective: Objective, net: VideoModel, clip: ClipConfig, classes: int, *, many: bool
+def objective_macs(
+  objective: Objective, net: VideoModel, clip: ClipConfig, classes: int, *, many: bool = False
 ) -> int:
   """Returns the multiply-adds of the objective's forward pass on one clip, from shapes alone."""
   shape = jax.ShapeDtypeStruct

@@ -24,7 +24,7 @@ from vjax.config import (
   parameters,
 )
 from vjax.data.specs import DatasetSpec, dataset, frame_size, is_joint, one_dataset, spec_of
-from vjax.types import Evaluation, VideoModel
+from vjax.types import Evaluation, Objective, VideoModel
 
 
 def check_clips(config: Config, net: VideoModel, clip: ClipConfig) -> None:
@@ -341,6 +341,21 @@ def check_evals(config: Config) -> None:
           f'config.evals.{name}.num_crops is 10, of which five are mirror images, but labels of '
           f'{spec.name} change when a video is mirrored: set --config.evals.{name}.num_crops=5'
         )
+
+
+def check_reconstructions(config: Config, objective: Objective) -> None:
+  """Raises ValueError, before hours are spent, where an evaluation needs reconstructions of an
+  objective that has none."""
+  for name, entry in config.evals.items():
+    needs = registry.find('evals', entry.name).EVALUATION.needs
+    if needs == 'reconstructions' and objective.reconstruct is None:
+      settings = config.objective.settings
+      more = f' with predict={settings["predict"]!r}' if 'predict' in settings else ''
+      raise ValueError(
+        f'config.evals.{name} shows reconstructions, but config.objective.name='
+        f'{config.objective.name!r}{more} rebuilds no pixels: leave this evaluation out of the '
+        'config, or train a masked autoencoder (mae) of pixels'
+      )
 
 
 def _check_keep_best(config: Config, labels: str = '') -> None:

@@ -152,7 +152,9 @@ class InferenceModel:
     """
     objective = self.objective
     if objective is None or objective.reconstruct is None:
-      raise ValueError('this model reconstructs nothing: only masked autoencoders (mae) do')
+      raise ValueError(
+        'this model reconstructs nothing: only masked autoencoders (mae) of pixels do'
+      )
     ratio = objective.setting('ratio') if ratio is None else ratio
     clips = self._padded(video)
     parts = self._reconstruct(ratio)(self.params, self.stats, clips)

@@ -67,6 +67,9 @@ class Objective:
       0 to 1; None = none change.
     reconstruct: function (model, params, video, *, stats, **settings) -> (original, masked,
       reconstruction), each (B, T, H, W, C); None = nothing is reconstructed.
+    can_reconstruct: function (**settings) -> whether `reconstruct` works with these settings; None
+      = with all.
+    head_settings: function (patch, **settings) -> settings that the head may ask for; None = none.
     ranges: {setting: (least, most)} of numbers, ends included.
     settings: of config.objective.
   """
@@ -75,6 +78,8 @@ class Objective:
   needs_labels: bool = False
   at: Callable[..., dict[str, Any]] | None = None
   reconstruct: Callable | None = None
+  can_reconstruct: Callable[..., bool] | None = None
+  head_settings: Callable[..., dict[str, Any]] | None = None
   ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
   settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -91,6 +96,23 @@ class Objective:
     """Returns a setting, or its default."""
     default = inspect.signature(self.loss).parameters[name].default
     return self.settings.get(name, default)
+
+
+@dataclass(frozen=True)
+class Target:
+  """What a masked autoencoder predicts of a removed patch: what a file of vjax/targets exports as
+  TARGET.
+
+  Attributes:
+    error: function (predictions (B, N, V), normalized clips, patch, *, normalize, target, codebook)
+      -> error of each token (B, N). Settings of config.objective that it does not need go to **_.
+    values: function (patch, *, codebook) -> V; None = as many as the head's pred_frames make.
+    pixels: whether predictions are pixels, which can be shown.
+  """
+
+  error: Callable[..., Any]
+  values: Callable[..., int | None]
+  pixels: bool = False
 
 
 @dataclass(frozen=True)
