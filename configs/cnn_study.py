@@ -374,14 +374,23 @@ def _evals(arg: Any, name: Name, data: str, sampling: str) -> dict[str, dict[str
   return {f'clips_{m}': {**wide, 'num_clips': m, 'save_predictions': True} for m in range(1, 11)}
 
 
-def progressive(workdir: str, arg: str, init: str = '') -> Iterator[tuple[str, ConfigDict]]:
-  """Yields (name, config) of 8, 16, 32 and 64 frames, each from the run before; init: an image
-  network for the first. A study's `runs` may yield from this."""
-  start = init
+def progressive(
+  workdir: str, arg: str, init: str = '', name: str = ''
+) -> Iterator[tuple[str, ConfigDict]]:
+  """Yields (name, config) of 8, 16, 32 and 64 frames, each from the run before. A study's `runs`
+  may yield from this.
+
+  Args:
+    workdir: of the study.
+    arg: of `get_config`, without frames and init.
+    init: an image network for the first.
+    name: of the runs, without the frames; '' = by arg.
+  """
+  start, begin = init, name or re.sub('[^a-zA-Z0-9]+', '_', arg)
   for frames in FRAMES:
-    name = f'{re.sub("[^a-zA-Z0-9]+", "_", arg)}_f{frames}'
-    yield name, get_config(f'{arg},frames={frames}' + (f',init={start}' if start else ''))
-    start = f'{workdir}/{name}'
+    run = f'{begin}_f{frames}'
+    yield run, get_config(f'{arg},frames={frames}' + (f',init={start}' if start else ''))
+    start = f'{workdir}/{run}'
 
 
 def tiny(config: ConfigDict, name: Name, own_data: bool) -> ConfigDict:
@@ -413,4 +422,31 @@ def tiny(config: ConfigDict, name: Name, own_data: bool) -> ConfigDict:
     }
     for key, entry in config.evals.items()
   }
+  return config
+
+
+def miniature(arg: str, data: str, seed: int, steps: int) -> ConfigDict:
+  """Returns a training of a minute on two cores, for studies in miniature: a ResNet of four blocks,
+  8 to 64 channels wide, on crops of 40 px of a label space of the built-in data.
+
+  Args:
+    arg: of `get_config`; the network is a ResNet.
+    data: 'motions' or 'motions_appearance'.
+    seed: of everything random.
+    steps: of 16 clips.
+  """
+  config = get_config(f'tiny,backbone=resnet18,{arg}')
+  config.seed = seed
+  with config.unlocked():
+    config.model.update(depths=(1, 1, 1, 1), norm=dict(group_size=0))
+    config.head.update(dropout=0.0, kernel_std=0.01)
+    config.data.update(name=data, batch_size=16)
+    config.clip.update(crop_size=40, short_side=44)
+    config.augment.size = (44, 44)
+    config.optim.update(
+      learning_rate=0.1, base_batch_size=16, total_steps=steps, warmup_steps=steps // 10
+    )
+    config.train.save_steps = steps
+    for entry in config.evals.values():
+      entry.num_clips = 1
   return config
