@@ -147,7 +147,7 @@ def model_name(module: str, backbone: str, pool: bool, frames: int) -> str:
     name = '' if pool or module not in ('tsn', 'tam') else end
   else:
     name = f'{module}{"_tp" if pool else ""}_{end}'
-  if name not in registry.models() or name in ('nln_r18', 'nln_tp_r18'):
+  if name not in registry.models():
     raise ValueError(
       f'config argument module={module!r}, backbone={backbone!r}, pool={pool}, frames={frames}: '
       'there is no such network; inception_v1 has no nln or i3d_se, resnet18 no nln, i3d_se and '
@@ -213,7 +213,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # DIFFERS(paper): as in the authors' code, the best checkpoint of the validation set is kept;
     # the paper does not say which one counts.
     config.train.update(eval_epochs=1.0, keep_best=f'{next(iter(config.evals))}/top1')
-  return complete(tiny(config, name, own_data=own) if axes.tiny else config)
+  return complete(tiny(config, name, own, axes.sampling) if axes.tiny else config)
 
 
 def _name(arg: Any) -> Name:
@@ -393,14 +393,17 @@ def progressive(
     start = f'{workdir}/{run}'
 
 
-def tiny(config: ConfigDict, name: Name, own_data: bool) -> ConfigDict:
-  """Shrinks a recipe to an eighth of the width, on the built-in data or a folder of your own."""
+def tiny(config: ConfigDict, name: Name, own_data: bool, sampling: str = '') -> ConfigDict:
+  """Shrinks a recipe to an eighth of the width, on the built-in data or a folder of your own; its
+  clips are uniform where the axis `sampling` is open."""
   frames, augment = config.clip.num_frames, dict(common.TINY_AUGMENT)
   config.model.update(width=0.125, norm=dict(group_size=16))
   data = dict(name='custom', folder=config.data.folder) if own_data else {}
   pixels = dict(mean=config.data.mean, std=config.data.std)
   config.data = {**common.TINY_DATA, **pixels, 'batch_size': 32, **data}
   config.clip = {**common.TINY_CLIP, 'num_frames': frames}
+  if sampling:
+    config.clip.sampling = sampling
   config.augment = augment
   if name.module == 'slowfast':  # its maps are smaller than a window
     config.head = {key: x for key, x in _head(name).items() if key != 'window'}
@@ -447,6 +450,4 @@ def miniature(arg: str, data: str, seed: int, steps: int) -> ConfigDict:
       learning_rate=0.1, base_batch_size=16, total_steps=steps, warmup_steps=steps // 10
     )
     config.train.save_steps = steps
-    for entry in config.evals.values():
-      entry.num_clips = 1
   return config
