@@ -1,5 +1,5 @@
-"""How good are the networks of the unified framework on full datasets?  Chen et al. (CVPR 2021),
-tables 2 and 9 and figures 1 and 7.
+"""Accuracy of the unified framework on full datasets.  Chen et al. (CVPR 2021), tables 2 and 9 and
+figures 1 and 7.
 
 Table 2: I3D, TAM and SlowFast on ResNet-50 and ResNet-101, 32 frames; ten clips and three crops,
 two clips on Something-Something V2. Table 9: the same from scratch. Figure 7: from I3D-InceptionV1

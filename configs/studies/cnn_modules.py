@@ -1,5 +1,5 @@
-"""Which temporal module, in which blocks, with how many taps?  Chen et al. (CVPR 2021), tables 5, 6
-and 10.
+"""Temporal modules compared: their kind, the blocks that have one, their taps.  Chen et al. (CVPR
+2021), tables 5, 6 and 10.
 
 Table 5: no module, I3D, "Conv." (TAM with dense taps), TAM, TSM and non-local blocks on InceptionV1
 and ResNet-50, 8 and 16 frames, one clip of the center, without pooling through time. Table 6:

@@ -1,4 +1,4 @@
-"""How fast are the networks of the unified framework?  Chen et al. (CVPR 2021), table 8.
+"""Speed and memory of the unified framework.  Chen et al. (CVPR 2021), table 8.
 
 Clips a second of forward passes in float32 at the largest batch that fits into the device, 32
 frames of 256 px.
