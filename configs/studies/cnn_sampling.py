@@ -10,7 +10,7 @@ on Mini-Kinetics and 5 to 20 on Mini-SSV2, most of it with the first four or fiv
 add almost nothing. On Kinetics ten dense clips are as good as two uniform ones (table 3), but
 SlowFast's, which are 4.6 points better.
 
-In miniature: I3D of four blocks on the motion labels of the built-in data, clips of 8 frames of
+In miniature: TAM and I3D of four blocks on the motion labels of the built-in data, clips of 8 frames of
 videos of 24 to 48, three seeds.
 
 The image networks of configs/studies/cnn_grid.py must be there before.
@@ -21,6 +21,7 @@ Hardware: in the paper 6 GPUs for each training of a mini set, 128 for Kinetics-
 takes two cores 20 minutes.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ from configs import cnn_study
 from configs.papers import FACTS
 
 SAMPLINGS = ('uniform', 'dense')
-MINI = ('mini_k400', 'mini_ssv2')  # of figure 5, with I3D-R18 and TAM-R18
+MINI, MODULES = ('mini_k400', 'mini_ssv2'), ('tam', 'i3d')  # of figure 5, on ResNet-18
 FULL = ('I3D-R50', 'TAM-R50', 'SF-R50-8x8')  # of figures 8 and 9 and table 3
 IMAGES = 'checkpoints/tsn_{}'  # converted image networks
 CLIPS = tuple(range(1, 11))
@@ -43,21 +44,17 @@ TINY_CLIPS = (1, 2, 4, 10)
 def runs(workdir: str, tiny: bool = False) -> Iterator[tuple[str, ConfigDict]]:
   """Yields trainings with both kinds of clips, each tested with 1 to 10 of its kind."""
   if tiny:
-    for seed in SEEDS:
-      for sampling in SAMPLINGS:
-        config = cnn_study.miniature(
-          f'module=i3d,sampling={sampling},test=clips', 'motions', seed, STEPS
-        )
-        with config.unlocked():
-          config.evals = {f'clips_{m}': config.evals[f'clips_{m}'] for m in TINY_CLIPS}
-        yield f'motions_i3d_{sampling}_f8_seed{seed}', config
+    for seed, module, sampling in itertools.product(SEEDS, MODULES, SAMPLINGS):
+      arg = f'module={module},sampling={sampling},test=clips'
+      config = cnn_study.miniature(arg, 'motions', seed, STEPS)
+      with config.unlocked():
+        config.evals = {f'clips_{m}': config.evals[f'clips_{m}'] for m in TINY_CLIPS}
+      yield f'motions_{module}_{sampling}_f8_seed{seed}', config
     return
-  for data in MINI:
-    for module in ('i3d', 'tam'):
-      for sampling in SAMPLINGS:
-        arg = f'data={data},module={module},backbone=resnet18,sampling={sampling},test=clips'
-        name = f'{data}_{module}_{sampling}'
-        yield from cnn_study.progressive(workdir, arg, IMAGES.format('r18'), name)
+  for data, module, sampling in itertools.product(MINI, MODULES, SAMPLINGS):
+    arg = f'data={data},module={module},backbone=resnet18,sampling={sampling},test=clips'
+    name = f'{data}_{module}_{sampling}'
+    yield from cnn_study.progressive(workdir, arg, IMAGES.format('r18'), name)
   for model in FULL:
     init = '' if model.startswith('SF') else f',init={IMAGES.format("r50")}'
     for sampling in SAMPLINGS:
@@ -77,8 +74,9 @@ def _top1(results: Mapping[str, Any], network: str, sampling: str, frames: str, 
 
 def _networks(results: Mapping[str, Any]) -> list[tuple[str, str]]:
   """Returns (network, frames) of all that have a result."""
-  known = [(f'{d}_{m}', f'_f{f}') for d in MINI for m in ('i3d', 'tam') for f in cnn_study.FRAMES]
-  known += [('motions_i3d', '_f8'), *((f'k400_{model}', '') for model in FULL)]
+  known = [(f'{d}_{m}', f'_f{f}') for d in MINI for m in MODULES for f in cnn_study.FRAMES]
+  known += [(f'motions_{m}', '_f8') for m in MODULES]
+  known += [(f'k400_{model}', '') for model in FULL]
   return [
     (network, frames)
     for network, frames in known
