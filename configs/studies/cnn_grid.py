@@ -1,5 +1,5 @@
-"""Do temporal modules beat a network that does not see the order of frames, and does pooling through
-time help?  Chen et al. (CVPR 2021), figures 4, 6 and 10 and table 7.
+"""Do temporal modules beat a network that does not see the order of frames, and does pooling
+through time help?  Chen et al. (CVPR 2021), figures 4, 6 and 10 and table 7.
 
 TSN, TAM, I3D and S3D on InceptionV1, ResNet-18 and ResNet-50, with and without temporal pooling,
 8 to 64 frames, on halves of Something-Something V2, Kinetics-400 and Moments in Time: 288
