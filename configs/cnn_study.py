@@ -446,8 +446,12 @@ def miniature(arg: str, data: str, seed: int, steps: int) -> ConfigDict:
     config.data.update(name=data, batch_size=16)
     config.clip.update(crop_size=40, short_side=44)
     config.augment.size = (44, 44)
-    config.optim.update(
-      learning_rate=0.1, base_batch_size=16, total_steps=steps, warmup_steps=steps // 10
-    )
+    # AdamW: with momentum SGD I3D learned nothing in 300 steps at 0.1, and later than at step 150
+    # at 0.05.
+    config.optim = {
+      'name': 'adamw', 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'learning_rate': 3e-3,
+      'base_batch_size': 16, 'weight_decay': 0.01, 'decayed': 'all', 'schedule': 'cosine',
+      'end_lr': 0.0, 'total_steps': steps, 'warmup_steps': steps // 10,
+    }  # fmt: skip
     config.train.save_steps = steps
-  return config
+    return complete(config)
