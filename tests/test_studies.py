@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from vjax import study
+from vjax.analysis import cnn
 from vjax.config import parse
 
 FILES = sorted(pathlib.Path('configs/studies').glob('[!_]*.py'))
@@ -46,3 +47,35 @@ def test_the_grid_has_288_trainings_in_four_levels(tmp_path):
   made = study.Study(iter(runs(file, False, str(tmp_path))), str(tmp_path), 'nowhere', source=file)
   levels = [level for level, _ in made.commands()]
   assert [levels.count(n) for n in (1, 2, 3, 4)] == [72] * 4 and len(levels) == 288
+
+
+def test_the_tables_of_the_grid_return_the_released_scores():
+  """The authors' 288 scores as results: both columns of every table agree."""
+  grid = study.load('configs/studies/cnn_grid.py')
+  names = {theirs: ours for ours, theirs in grid.AUTHORS.items() if ours in grid.DATASETS}
+  results = {}
+  for key, top1 in cnn.released().items():
+    tp = '_tp' if key.pool else ''
+    name = f'{names[key.dataset]}_{key.module}_{key.backbone}{tp}_f{key.frames}'
+    results[name] = {'clip': {'top1': top1 / 100}}
+  assert set(results) == {name for name, _ in runs('configs/studies/cnn_grid.py', False)}
+  shares, effects, accuracy = grid.table(results).values()
+  assert (len(shares), len(effects), len(accuracy)) == (12, 144, 144)
+  for row in shares:
+    for title in ('Phi, %', 'Psi, %', 'Psi, pooling, %'):
+      assert row[title] == [pytest.approx(row[f'authors: {title}'])], row
+  assert all(row['pooling adds, points'] == [pytest.approx(row['authors'])] for row in effects)
+  assert all(
+    row['with pooling'] == [pytest.approx(row['authors, with pooling'])] for row in accuracy
+  )
+  assert set(grid.figures(results)) == {'Contributions', 'Temporal pooling'}
+
+
+def test_what_more_clips_add():
+  sampling = study.load('configs/studies/cnn_sampling.py')
+  result = {f'clips_{m}': {'top1': m / 20} for m in sampling.CLIPS}
+  results = {'k400_I3D-R50_dense': result, 'mini_ssv2_tam_uniform_f16': result}
+  rows, table3 = sampling.table(results).values()
+  added = {(r['network'], r['clips']): r['10 clips add'] for r in rows}
+  assert added['mini_ssv2_tam_f16', 'uniform'] == added['k400_I3D-R50', 'dense'] == [45]
+  assert table3[0]['dense, 3 x 10'] == [50] and str(table3[0]['paper, dense']) == '76.61'
