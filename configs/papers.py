@@ -13,6 +13,8 @@ PAPERS = {
   'mvit2': 'Li et al.: MViTv2 (CVPR 2022)',
   'multitrain': 'Liang et al.: Multi-dataset Training of Transformers for Robust Action '
   'Recognition (NeurIPS 2022)',
+  'chen': 'Chen, Panda, Ramakrishnan, Feris, Cohn, Oliva, Fan: Deep analysis of CNN-based '
+  'spatio-temporal representations for action recognition (CVPR 2021)',
   'ig65m': 'Ghadiyaram, Feiszli, Tran, Yan, Wang, Mahajan: Large-scale weakly-supervised '
   'pre-training for video action recognition (CVPR 2019)',
 }
@@ -263,4 +265,113 @@ FACTS = {
   'ig65m/fc_only_34': Fact(
     '73.0', 'ig65m', 'figure 1', 'Kinetics-400', 'R(2+1)D-34, 8 frames, 65M videos, fc-only'
   ),
+}
+
+
+def _chen(value: str, table: str, dataset: str, what: str) -> Fact:
+  return Fact(value, 'chen', table, dataset, f'{what}, top-1')
+
+
+K400, SSV2, MIT = 'Kinetics-400', 'Something-Something V2', 'Moments in Time'
+# Chen et al. 2021: names are the dataset and the paper's name of the network.
+FACTS |= {
+  # Table 2: three crops, ten dense clips (SSV2: two uniform ones).
+  'chen/k400_I3D-R50': _chen('76.61', 'table 2', K400, 'I3D-R50'),
+  'chen/k400_TAM-R50': _chen('76.18', 'table 2', K400, 'TAM-R50'),
+  'chen/k400_SF-R50-8x8': _chen('76.40', 'table 2', K400, 'SlowFast-R50 8x8, trained by them'),
+  'chen/k400_I3D-R101': _chen('77.80', 'table 2', K400, 'I3D-R101'),
+  'chen/k400_TAM-R101': _chen('77.61', 'table 2', K400, 'TAM-R101'),
+  'chen/k400_SF-R101-8x8': _chen('76.72', 'table 2', K400, 'SlowFast-R101 8x8, trained by them'),
+  'chen/k400_TSN-R50-tp': _chen('74.9', 'table 8', K400, 'TSN-R50-tp'),
+  'chen/ssv2_I3D-R50': _chen('62.84', 'table 2', SSV2, 'I3D-R50'),
+  'chen/ssv2_TAM-R50': _chen('63.83', 'table 2', SSV2, 'TAM-R50'),
+  'chen/ssv2_SF-R50-8x8': _chen('60.10', 'table 2', SSV2, 'SlowFast-R50 8x8'),
+  'chen/ssv2_SF-R50-16x8': _chen('63.0', 'table 2', SSV2, 'SlowFast-R50 16x8 from Kinetics'),
+  'chen/ssv2_I3D-R101': _chen('64.29', 'table 2', SSV2, 'I3D-R101'),
+  'chen/ssv2_TAM-R101': _chen('65.32', 'table 2', SSV2, 'TAM-R101'),
+  'chen/moments_I3D-R50': _chen('31.21', 'table 2', MIT, 'I3D-R50'),
+  'chen/moments_TAM-R50': _chen('30.80', 'table 2', MIT, 'TAM-R50'),
+  'chen/moments_SF-R50-8x8': _chen('31.20', 'table 2', MIT, 'SlowFast-R50 8x8'),
+  # Table 9: without ImageNet.
+  'chen/k400_I3D-R50_scratch': _chen('76.54', 'table 9', K400, 'I3D-R50 from scratch'),
+  'chen/k400_TAM-R50_scratch': _chen('75.61', 'table 9', K400, 'TAM-R50 from scratch'),
+  # Figure 7, 32 frames; values that its text gives as differences.
+  'chen/k400_I3D-InceptionV1-tp': _chen('about 71.5', 'figure 7', K400, 'I3D-InceptionV1-tp'),
+  'chen/k400_I3D-R50-tp': _chen('about 75.5', 'figure 7', K400, 'I3D-R50-tp'),
+  'chen/k400_I3D-SE-R50': _chen('about 77.2', 'figure 7', K400, 'I3D-SE-R50'),
+  # Table 3: trained with uniform clips (3 x 2 views) or dense ones (3 x 10).
+  'chen/uniform_i3d-r50': _chen('76.07', 'table 3', K400, 'I3D-R50, uniform'),
+  'chen/uniform_tam-r50': _chen('76.45', 'table 3', K400, 'TAM-R50, uniform'),
+  'chen/uniform_sf-r50-8x8': _chen('71.85', 'table 3', K400, 'SlowFast-R50 8x8, uniform'),
+  'chen/dense_i3d-r50': _chen('76.61', 'table 3', K400, 'I3D-R50, dense'),
+  'chen/dense_tam-r50': _chen('76.18', 'table 3', K400, 'TAM-R50, dense'),
+  'chen/dense_sf-r50-8x8': _chen('76.40', 'table 3', K400, 'SlowFast-R50 8x8, dense'),
+  # Table 4: from Kinetics.
+  'chen/ucf101_I3D-R50': _chen('97.12', 'table 4', 'UCF101', 'I3D-R50'),
+  'chen/ucf101_TAM-R50': _chen('95.05', 'table 4', 'UCF101', 'TAM-R50'),
+  'chen/ucf101_SF-R50-8x8': _chen('95.67', 'table 4', 'UCF101', 'SlowFast-R50 8x8'),
+  'chen/hmdb51_I3D-R50': _chen('72.32', 'table 4', 'HMDB51', 'I3D-R50'),
+  'chen/hmdb51_TAM-R50': _chen('71.67', 'table 4', 'HMDB51', 'TAM-R50'),
+  'chen/hmdb51_SF-R50-8x8': _chen('74.61', 'table 4', 'HMDB51', 'SlowFast-R50 8x8'),
+  'chen/jester_I3D-R50': _chen('96.39', 'table 4', 'Jester', 'I3D-R50'),
+  'chen/jester_TAM-R50': _chen('96.35', 'table 4', 'Jester', 'TAM-R50'),
+  'chen/jester_SF-R50-8x8': _chen('96.75', 'table 4', 'Jester', 'SlowFast-R50 8x8'),
+  'chen/mini_ssv2_I3D-R50': _chen('65.86', 'table 4', 'Mini-SSV2', 'I3D-R50'),
+  'chen/mini_ssv2_TAM-R50': _chen('66.91', 'table 4', 'Mini-SSV2', 'TAM-R50'),
+  'chen/mini_ssv2_SF-R50-8x8': _chen('63.93', 'table 4', 'Mini-SSV2', 'SlowFast-R50 8x8'),
+  # Table 5: f8 and f16, one clip of the center. "Conv." is TAM with dense taps.
+  'chen/mini_ssv2_tsn_inception_v1_f8': _chen('33.1', 'table 5', 'Mini-SSV2', 'None'),
+  'chen/mini_ssv2_i3d_inception_v1_f8': _chen('56.4', 'table 5', 'Mini-SSV2', 'I3D'),
+  'chen/mini_ssv2_tam_dense_inception_v1_f8': _chen('58.2', 'table 5', 'Mini-SSV2', 'Conv.'),
+  'chen/mini_ssv2_tam_inception_v1_f8': _chen('59.7', 'table 5', 'Mini-SSV2', 'TAM'),
+  'chen/mini_ssv2_tsn_inception_v1_f16': _chen('34.7', 'table 5', 'Mini-SSV2', 'None'),
+  'chen/mini_ssv2_i3d_inception_v1_f16': _chen('61.8', 'table 5', 'Mini-SSV2', 'I3D'),
+  'chen/mini_ssv2_tam_dense_inception_v1_f16': _chen('63.7', 'table 5', 'Mini-SSV2', 'Conv.'),
+  'chen/mini_ssv2_tam_inception_v1_f16': _chen('63.9', 'table 5', 'Mini-SSV2', 'TAM'),
+  'chen/mini_ssv2_tsn_resnet50_f8': _chen('33.9', 'table 5', 'Mini-SSV2', 'None'),
+  'chen/mini_ssv2_i3d_resnet50_f8': _chen('62.6', 'table 5', 'Mini-SSV2', 'I3D'),
+  'chen/mini_ssv2_tam_dense_resnet50_f8': _chen('61.6', 'table 5', 'Mini-SSV2', 'Conv.'),
+  'chen/mini_ssv2_tam_resnet50_f8': _chen('65.4', 'table 5', 'Mini-SSV2', 'TAM'),
+  'chen/mini_ssv2_tsm_resnet50_f8': _chen('64.1', 'table 5', 'Mini-SSV2', 'TSM'),
+  'chen/mini_ssv2_nln_resnet50_f8': _chen('53.0', 'table 5', 'Mini-SSV2', 'NLN'),
+  'chen/mini_ssv2_tsn_resnet50_f16': _chen('35.3', 'table 5', 'Mini-SSV2', 'None'),
+  'chen/mini_ssv2_i3d_resnet50_f16': _chen('66.2', 'table 5', 'Mini-SSV2', 'I3D'),
+  'chen/mini_ssv2_tam_dense_resnet50_f16': _chen('65.7', 'table 5', 'Mini-SSV2', 'Conv.'),
+  'chen/mini_ssv2_tam_resnet50_f16': _chen('68.6', 'table 5', 'Mini-SSV2', 'TAM'),
+  'chen/mini_ssv2_tsm_resnet50_f16': _chen('67.4', 'table 5', 'Mini-SSV2', 'TSM'),
+  'chen/mini_ssv2_nln_resnet50_f16': _chen('55.0', 'table 5', 'Mini-SSV2', 'NLN'),
+  'chen/mini_k400_tsn_inception_v1_f8': _chen('70.4', 'table 5', 'Mini-Kinetics', 'None'),
+  'chen/mini_k400_i3d_inception_v1_f8': _chen('68.1', 'table 5', 'Mini-Kinetics', 'I3D'),
+  'chen/mini_k400_tam_dense_inception_v1_f8': _chen('68.3', 'table 5', 'Mini-Kinetics', 'Conv.'),
+  'chen/mini_k400_tam_inception_v1_f8': _chen('68.8', 'table 5', 'Mini-Kinetics', 'TAM'),
+  'chen/mini_k400_tsn_inception_v1_f16': _chen('70.5', 'table 5', 'Mini-Kinetics', 'None'),
+  'chen/mini_k400_i3d_inception_v1_f16': _chen('70.9', 'table 5', 'Mini-Kinetics', 'I3D'),
+  'chen/mini_k400_tam_dense_inception_v1_f16': _chen('70.7', 'table 5', 'Mini-Kinetics', 'Conv.'),
+  'chen/mini_k400_tam_inception_v1_f16': _chen('70.0', 'table 5', 'Mini-Kinetics', 'TAM'),
+  'chen/mini_k400_tsn_resnet50_f8': _chen('72.1', 'table 5', 'Mini-Kinetics', 'None'),
+  'chen/mini_k400_i3d_resnet50_f8': _chen('73.3', 'table 5', 'Mini-Kinetics', 'I3D'),
+  'chen/mini_k400_tam_dense_resnet50_f8': _chen('71.5', 'table 5', 'Mini-Kinetics', 'Conv.'),
+  'chen/mini_k400_tam_resnet50_f8': _chen('74.1', 'table 5', 'Mini-Kinetics', 'TAM'),
+  'chen/mini_k400_tsm_resnet50_f8': _chen('74.1', 'table 5', 'Mini-Kinetics', 'TSM'),
+  'chen/mini_k400_nln_resnet50_f8': _chen('73.7', 'table 5', 'Mini-Kinetics', 'NLN'),
+  'chen/mini_k400_tsn_resnet50_f16': _chen('72.5', 'table 5', 'Mini-Kinetics', 'None'),
+  'chen/mini_k400_i3d_resnet50_f16': _chen('75.5', 'table 5', 'Mini-Kinetics', 'I3D'),
+  'chen/mini_k400_tam_dense_resnet50_f16': _chen('73.4', 'table 5', 'Mini-Kinetics', 'Conv.'),
+  'chen/mini_k400_tam_resnet50_f16': _chen('76.4', 'table 5', 'Mini-Kinetics', 'TAM'),
+  'chen/mini_k400_tsm_resnet50_f16': _chen('75.6', 'table 5', 'Mini-Kinetics', 'TSM'),
+  'chen/mini_k400_nln_resnet50_f16': _chen('74.5', 'table 5', 'Mini-Kinetics', 'NLN'),
+  # Table 6: blocks of TAM-R18 that mix frames.
+  'chen/mini_ssv2_all': _chen('59.1', 'table 6', 'Mini-SSV2', 'TAM-R18 f8, all blocks'),
+  'chen/mini_ssv2_top': _chen('59.7', 'table 6', 'Mini-SSV2', 'TAM-R18 f8, top half'),
+  'chen/mini_ssv2_bottom': _chen('56.5', 'table 6', 'Mini-SSV2', 'TAM-R18 f8, bottom half'),
+  'chen/mini_ssv2_uniform': _chen('59.4', 'table 6', 'Mini-SSV2', 'TAM-R18 f8, every second'),
+  'chen/mini_k400_all': _chen('69.08', 'table 6', 'Mini-Kinetics', 'TAM-R18 f8, all blocks'),
+  'chen/mini_k400_top': _chen('69.21', 'table 6', 'Mini-Kinetics', 'TAM-R18 f8, top half'),
+  'chen/mini_k400_bottom': _chen('69.27', 'table 6', 'Mini-Kinetics', 'TAM-R18 f8, bottom half'),
+  'chen/mini_k400_uniform': _chen('69.14', 'table 6', 'Mini-Kinetics', 'TAM-R18 f8, every second'),
+  # Table 8, a V100 of 32 GB: clips a second at the largest batch, and that batch.
+  'chen/speed_TSN-R50-tp': Fact('53.5, batch 40', 'chen', 'table 8', K400, 'clips a second'),
+  'chen/speed_TAM-R50': Fact('14.2, batch 48', 'chen', 'table 8', K400, 'clips a second'),
+  'chen/speed_I3D-R50': Fact('16.1, batch 44', 'chen', 'table 8', K400, 'clips a second'),
+  'chen/speed_SF-R50-8x8': Fact('48.9, batch 96', 'chen', 'table 8', K400, 'clips a second'),
 }

@@ -14,7 +14,7 @@ CONFIGS += ('r2plus1d_k400', 'probe_k400')
 
 
 def numbers(text: str) -> set[str]:
-  return set(re.findall(r'\b\d{2,3}\.\d\b', text))
+  return set(re.findall(r'\b\d{2,3}\.\d{1,2}\b', text))
 
 
 KNOWN = set().union(*(numbers(fact.value) for fact in papers.FACTS.values()))
