@@ -25,6 +25,7 @@ T = TypeVar('T')
 FULL_FRAME = 'full'  # a crop_size of evaluations
 DECODES = ('full', 'reduced')
 CROP_PLACES = ('ends', 'quarters')
+INTERPOLATIONS = ('bilinear', 'bicubic')
 CROP_COUNTS = {
   1: 'center',
   3: 'along the long side',
@@ -108,7 +109,7 @@ _VALUES = {('init', 'inflate', 'centre'): 'center'}
 # Keys of an evaluation that say its clip.
 CLIP_KEYS = (
   'num_frames', 'frame_stride', 'sampling', 'crop_size', 'short_side', 'num_clips', 'num_crops',
-  'crop_places', 'decode',
+  'crop_places', 'decode', 'interpolation',
 )  # fmt: skip
 
 
@@ -218,9 +219,9 @@ class DataConfig:
       check_whole('data', 'workers', self.workers, 0)
 
 
-def _check_decode(key: str, value: str) -> None:
-  if value not in DECODES:
-    raise ValueError(f'{key} is {value!r}; it must be one of {", ".join(DECODES)}')
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+  if value not in choices:
+    raise ValueError(f'{key} is {value!r}; it must be one of {", ".join(choices)}')
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,10 @@ class ClipConfig:
     short_side: pixels that the short side is scaled to before a test crop.
     sampling: rule of vjax/data/sampling.py by which frames are chosen.
     num_repeats: clips drawn from each decoded video of a training step (repeated augmentation).
+    repeat_distance: places in the batch between the repeats of a video. 1: side by side. d: each d
+      videos of a batch form a block of d first clips, then d second ones, and so on, so that
+      repeats share neither statistics nor a mixed pair where model.norm.group_size and
+      objective.mix_group are divisors of d.
   """
 
   num_frames: int
@@ -242,10 +247,16 @@ class ClipConfig:
   short_side: int
   sampling: str = 'dense'
   num_repeats: int = 1
+  repeat_distance: int = 1
 
   def __post_init__(self):
-    for name in ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'num_repeats'):
+    whole = ('num_frames', 'frame_stride', 'crop_size', 'short_side')
+    for name in (*whole, 'num_repeats', 'repeat_distance'):
       check_whole('clip', name, getattr(self, name), 1)
+    if self.repeat_distance > 1 and self.num_repeats == 1:
+      raise ValueError(
+        f'clip.repeat_distance is {self.repeat_distance}, but clip.num_repeats is 1: set it to 1'
+      )
 
 
 @dataclass(frozen=True)
@@ -263,6 +274,7 @@ class ViewsConfig(ClipConfig):
     decode: 'full', or 'reduced': stored frames are decoded at 1/2, 1/4 or 1/8 of their size where
       they are scaled to that or less. Quicker; pixels differ a little. Frames of a video file that
       is predicted are not stored, and decoded whole.
+    interpolation: of frames that are scaled, see AugmentConfig.
   """
 
   crop_size: int | tuple[int, int] | str
@@ -270,13 +282,12 @@ class ViewsConfig(ClipConfig):
   num_crops: int = 1
   crop_places: str = 'ends'
   decode: str = 'full'
+  interpolation: str = 'bilinear'
 
   def __post_init__(self):
-    _check_decode('decode', self.decode)
-    if self.crop_places not in CROP_PLACES:
-      raise ValueError(
-        f'crop_places is {self.crop_places!r}; it must be one of {", ".join(CROP_PLACES)}'
-      )
+    _check_choice('decode', self.decode, DECODES)
+    _check_choice('crop_places', self.crop_places, CROP_PLACES)
+    _check_choice('interpolation', self.interpolation, INTERPOLATIONS)
     if isinstance(self.crop_size, str):
       if self.crop_size != FULL_FRAME:
         raise ValueError(
@@ -330,6 +341,9 @@ class AugmentConfig:
       (docs/scaling.md); pixels differ a little, places by half a pixel. A window of one pixel
       more or less than the crop is taken as the crop. device_frame_size is then best the size of
       reduced frames. Of an evaluation: its own key `decode`.
+    interpolation: 'bilinear', between pixel centers, without antialiasing, as code for videos has
+      it; or 'bicubic', with antialiasing, as code for images has it (Pillow's, of timm): on the
+      host, and slower. Of an evaluation: its own key `interpolation`.
   """
 
   crop: str = 'resized'
@@ -349,15 +363,17 @@ class AugmentConfig:
   repeat_window: str = 'new'
   device_frame_size: tuple[int, int] | None = None
   decode: str = 'full'
+  interpolation: str = 'bilinear'
 
   def __post_init__(self):
-    _check_decode('augment.decode', self.decode)
-    crops = ('resized', 'jitter', 'fixed', 'multiscale')
-    if self.crop not in crops:
-      raise ValueError(f'augment.crop is {self.crop!r}; it must be one of {", ".join(crops)}')
-    if self.repeat_window not in ('new', 'same'):
+    _check_choice('augment.decode', self.decode, DECODES)
+    _check_choice('augment.interpolation', self.interpolation, INTERPOLATIONS)
+    _check_choice('augment.crop', self.crop, ('resized', 'jitter', 'fixed', 'multiscale'))
+    _check_choice('augment.repeat_window', self.repeat_window, ('new', 'same'))
+    if self.interpolation != 'bilinear' and self.device_frame_size:
       raise ValueError(
-        f"augment.repeat_window is {self.repeat_window!r}; it must be 'new' or 'same'"
+        f'augment.interpolation is {self.interpolation!r}, but augment.device_frame_size leaves '
+        'resizing to the accelerator, which is bilinear: set device_frame_size to None'
       )
 
 

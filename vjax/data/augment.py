@@ -181,7 +181,8 @@ def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: n
   frame = _augmented(frame, plan)
   y, x, h, w = plan.window
   mirror = augment.flip and plan.mirror
-  crop = resize(frame[y : y + h, x : x + w], *out.shape[:2], None if mirror else out)
+  target = None if mirror else out
+  crop = resize(frame[y : y + h, x : x + w], *out.shape[:2], target, augment.interpolation)
   if any(augment.color_jitter):
     brightness, contrast, saturation = plan.color.tolist()
     crop = randaugment.contrast(randaugment.brightness(crop, brightness), contrast)
@@ -285,9 +286,20 @@ def _noise(seed: np.ndarray, t: int, height: int, width: int) -> np.ndarray:
   return np.clip(noise * _STD + _MEAN, 0, 255).astype(np.uint8)
 
 
-def resize(frame: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
+def resize(
+  frame: np.ndarray,
+  height: int,
+  width: int,
+  out: np.ndarray | None = None,
+  interpolation: str = 'bilinear',
+) -> np.ndarray:
   """Returns the frame (height, width, 3) uint8: bilinear between pixel centers, without
-  antialiasing, as in the papers' code; good to half a level and 1/16."""
+  antialiasing, as in the papers' code; good to half a level and 1/16. Or bicubic: Pillow's."""
+  if interpolation == 'bicubic':
+    from PIL import Image
+
+    pixels = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(pixels)
   return cv2.resize(frame, (width, height), dst=out, interpolation=cv2.INTER_LINEAR_EXACT)
 
 

@@ -56,16 +56,22 @@ def train_batches(
     workers: processes that make clips, 0 = this one, None = by cores and recipe.
 
   Returns:
-    Iterator of batches: video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label
-      (b*repeats,) int32 or (b*repeats, K) float32; valid (b*repeats,) ones; video_id, epoch
-      (b*repeats,) int32. With augment.device_frame_size (h, w), video is (b*repeats, T, h, w, 3);
-      window, mirror and, if used, color, frame_size, ops, values, erased and noise are the
-      augmentation that is left for the accelerator, see types.Batch.
+    Iterator of batches: video (b*repeats, T, H, W, 3) uint8, repeats of a video
+      clip.repeat_distance places apart; label (b*repeats,) int32 or (b*repeats, K) float32; valid
+      (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With augment.device_frame_size (h, w),
+      video is (b*repeats, T, h, w, 3); window, mirror and, if used, color, frame_size, ops, values,
+      erased and noise are the augmentation that is left for the accelerator, see types.Batch.
 
   Raises:
-    ValueError: if hosts do not divide `batch`; from the iterator, where a record cannot be read.
+    ValueError: if hosts do not divide `batch`, or repeat_distance a host's share; from the
+      iterator, where a record cannot be read.
   """
   rows, n = _share(batch, hosts), split.num_clips
+  if rows % clip.repeat_distance:
+    raise ValueError(
+      f'config.clip.repeat_distance is {clip.repeat_distance}, which does not divide the {rows} '
+      'videos a step that a host has: choose a divisor, or another config.data.batch_size'
+    )
   maker = TrainClips(split, spec.flip, clip, augment, seed)
 
   def tasks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -80,19 +86,28 @@ def train_batches(
     count, 'open' if workers is None else workers, workers_lib.usable_cores(),
   )  # fmt: skip
   made = workers_lib.batches(maker, tasks(), rows=rows, workers=count)
-  return _repeated(made, tasks(), clip.num_repeats)
+  return _repeated(made, tasks(), clip.num_repeats, clip.repeat_distance)
 
 
-def _repeated(made: Iterator, tasks: Iterator, repeats: int) -> Iterator[Any]:
-  """Yields training batches: the repeats of a video become clips of their own."""
+def _repeated(made: Iterator, tasks: Iterator, repeats: int, distance: int) -> Iterator[Any]:
+  """Yields training batches: the repeats of a video become clips of their own, `distance` places
+  apart."""
+
+  def clips(x: np.ndarray) -> np.ndarray:  # (videos, repeats, ...)
+    if distance > 1:  # (blocks, repeats, videos of a block, ...)
+      x = x.reshape(-1, distance, *x.shape[1:]).swapaxes(1, 2)
+      return x.reshape(-1, *x.shape[3:])
+    return x.reshape(-1, *x.shape[2:])
+
+  each = lambda x: clips(np.repeat(x[:, None], repeats, axis=1))
   for value, (records, epochs) in zip(made, tasks):
-    label = np.repeat(value.pop('label'), repeats, axis=0)
+    label = each(value.pop('label'))
     yield {
-      **{name: x.reshape(-1, *x.shape[2:]) for name, x in value.items()},
+      **{name: clips(x) for name, x in value.items()},
       'label': label,
       'valid': np.ones(len(label), np.float32),
-      'video_id': np.repeat(records.astype(np.int32), repeats),
-      'epoch': np.repeat(epochs.astype(np.int32), repeats),
+      'video_id': each(records.astype(np.int32)),
+      'epoch': each(epochs.astype(np.int32)),
     }
 
 
