@@ -180,6 +180,8 @@ def optimizer(
     warmup_start_lr=scale(o.warmup_start_lr), end_lr=scale(o.end_lr), power=o.power,
     boundaries=tuple(bounds) or None,
     factor=o.factor, halvings=o.halvings, curve_from_start=o.curve_from_start,
+    warmup_factor=o.warmup_factor,
+    epoch_steps=clips_per_epoch / (batch * clip.num_repeats) if o.once_an_epoch else None,
   )  # fmt: skip
   shapes = jax.eval_shape(partial(net.init, train=False), jax.random.key(0), _video(clip))['params']
   tx = optim.make(

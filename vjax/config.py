@@ -142,7 +142,8 @@ _RANGES = {
   },
   'optim': {
     'learning_rate': (0, _ANY), 'base_batch_size': (1, _ANY), 'weight_decay': (0, _ANY),
-    'warmup_start_lr': (0, _ANY), 'end_lr': (0, _ANY), 'power': (1e-6, _ANY),
+    'warmup_start_lr': (0, _ANY), 'warmup_factor': (0, 1),
+    'end_lr': (0, _ANY), 'power': (1e-6, _ANY),
     'factor': (1e-9, _ANY), 'halvings': (0, _ANY), 'momentum': (0, 1), 'b1': (0, 1), 'b2': (0, 1),
     'eps': (0, _ANY), 'clip_norm': (0, _ANY), 'layer_decay': (1e-6, 1),
     'boundary_steps': (0, _ANY), 'boundary_epochs': (0, _ANY), 'boundary_clips': (0, _ANY),
@@ -392,11 +393,15 @@ class OptimConfig:
     boundary_steps, boundary_epochs, boundary_clips: where schedule 'step' multiplies the rate by
       `factor`.
     warmup_start_lr: learning rate that warm-up starts from, for base_batch_size.
+    warmup_factor: in place of warmup_start_lr: the schedule goes on during warm-up, times a factor
+      that rises from this to 1 (MMCV). None = not so.
     end_lr: learning rate at the end of 'cosine' and 'polynomial', for base_batch_size.
     power: of 'polynomial'.
     factor: of 'step'.
     halvings: of 'halving'.
     curve_from_start: the curve counts from step 0, so that warm-up ends below its peak.
+    once_an_epoch: the learning rate changes at the first step of every epoch alone; the factor of
+      warmup_factor still at every step.
     momentum, nesterov: of 'sgd'.
     b1, b2, eps: of 'adamw' and 'lamb'.
     clip_norm: largest norm of all gradients, 0 = no clipping.
@@ -421,11 +426,13 @@ class OptimConfig:
   boundary_epochs: tuple[float, ...] | None = None
   boundary_clips: tuple[float, ...] | None = None
   warmup_start_lr: float = 0.0
+  warmup_factor: float | None = None
   end_lr: float | None = None
   power: float | None = None
   factor: float | None = None
   halvings: int | None = None
   curve_from_start: bool = False
+  once_an_epoch: bool = False
   momentum: float | None = None
   nesterov: bool | None = None
   b1: float | None = None
