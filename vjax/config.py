@@ -468,6 +468,9 @@ class TrainConfig:
     fsdp: devices that share one copy of parameters and optimizer state.
     remat: compute the activations inside a block again in the backward pass.
     ema_decay: weight of the old moving average of parameters, 0 = none is kept.
+    precise_bn: training batches over which the statistics of batch normalization are averaged
+      before an evaluation and before a checkpoint is saved, with the parameters as they are then;
+      0 = the running averages. (Wu & Johnson 2021.)
     skip_nonfinite: leave out a step whose loss or gradient is not finite, instead of stopping.
     profile: first and last step that JAX's profiler records into workdir/profile, () = none. Each
       process records the steps that it makes; TensorBoard's profile plugin shows them.
@@ -483,12 +486,14 @@ class TrainConfig:
   fsdp: int = 1
   remat: bool = False
   ema_decay: float = 0.0
+  precise_bn: int = 0
   skip_nonfinite: bool = False
   profile: tuple[int, ...] = ()
 
   def __post_init__(self):
     for name in ('log_steps', 'save_steps', 'keep', 'grad_accumulation', 'fsdp'):
       check_whole('train', name, getattr(self, name), 1)
+    check_whole('train', 'precise_bn', self.precise_bn, 0)
     if self.dtype not in DTYPES:
       raise ValueError(f'train.dtype is {self.dtype!r}; it must be one of {", ".join(DTYPES)}')
     if self.profile and not (len(self.profile) == 2 and 1 <= self.profile[0] <= self.profile[1]):

@@ -181,8 +181,9 @@ def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: n
   frame = _augmented(frame, plan)
   y, x, h, w = plan.window
   mirror = augment.flip and plan.mirror
+  height, width = out.shape[:2]
   target = None if mirror else out
-  crop = resize(frame[y : y + h, x : x + w], *out.shape[:2], target, augment.interpolation)
+  crop = resize(frame[y : y + h, x : x + w], height, width, target, augment.interpolation)
   if any(augment.color_jitter):
     brightness, contrast, saturation = plan.color.tolist()
     crop = randaugment.contrast(randaugment.brightness(crop, brightness), contrast)

@@ -206,7 +206,7 @@ class Backbone(types.Backbone):
       )
       features = base * 2**i
       first = self._through(0, i) if i > 1 else (1,)
-      places = dict(nonlocals=self.non_local.blocks[i], attend=attend)
+      places: dict[str, Any] = dict(nonlocals=self.non_local.blocks[i], attend=attend)
       slow = stage(
         features=features, out=4 * features, first=first, **places, name=f'slow_res{i + 2}'
       )(slow, train)
