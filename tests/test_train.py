@@ -38,7 +38,7 @@ def result(workdir) -> dict:
 
 def timeless(found: dict) -> dict:
   """A result without what the clock says."""
-  clock = ('train_s', 'eval_s', 'memory_gib')
+  clock = ('train_s', 'eval_s', 'memory_gib', 'device_hours')
   return {**found, 'training': {k: v for k, v in found['training'].items() if k not in clock}}
 
 

@@ -11,9 +11,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from vjax import checkpoint, checks, cost, factory, inflate, optim, preprocess, registry, tree
+from vjax import (
+  budget,
+  checkpoint,
+  checks,
+  cost,
+  factory,
+  files,
+  inflate,
+  optim,
+  preprocess,
+  registry,
+  tree,
+)
 from vjax.config import (
   SCHEMA,
   ClipConfig,
@@ -46,6 +59,8 @@ class Experiment:
     total_steps, eval_steps: of the training, and between evaluations (0 = at the end only).
     clip, data, training, evals: sections of the config. clip is that of training.
     classes, labels: names, and 'single_label' or 'multi_label', of the dataset trained on.
+    clips_per_epoch, frames_per_epoch: videos of the training split, and frames of all of them.
+    stages: budgets of the trainings that the weights at the start went through (vjax/budget.py).
     freeze: patterns of parameters that are not trained.
     init_path, warm: weights to start from, '' = none, and settings of checkpoint.warm_start.
     meta: content of meta.json.
@@ -66,6 +81,9 @@ class Experiment:
   training: TrainConfig
   classes: tuple[str, ...]
   labels: str
+  clips_per_epoch: int
+  frames_per_epoch: int
+  stages: tuple[dict[str, float] | None, ...]
   freeze: tuple[str, ...]
   init_path: str
   warm: dict[str, Any]
@@ -355,6 +373,9 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     training=config.train,
     classes=tuple(source.classes),
     labels=source.labels,
+    clips_per_epoch=source.num_clips,
+    frames_per_epoch=int(source.index.frames[source.rows].sum(dtype=np.int64)),
+    stages=_stages(config.init.path),
     freeze=config.optim.freeze if config.optim else (),
     init_path=config.init.path,
     warm=warm(net, config.clip, config.init),
@@ -367,6 +388,18 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     eval_batches=eval_batches,
     video_names=video_names,
   )
+
+
+def _stages(path: str) -> tuple[dict[str, float] | None, ...]:
+  """Returns the budgets of the trainings that led to the weights in `path`, () for none. The best
+  checkpoint of a run stands in a folder within that of the run, and counts as the whole run."""
+  if not path:
+    return ()
+  folder = files.path(path)
+  result = checkpoint.read_json(folder / 'result.json', 'remove it, and evaluate that run again')
+  if result is None and folder.name == 'best':
+    result = checkpoint.read_json(folder.parent / 'result.json', 'remove it, and evaluate again')
+  return tuple(budget.stages_of(result))
 
 
 def _classes_of_init(config: Config) -> tuple[str, ...]:

@@ -521,7 +521,7 @@ class InitConfig:
       where all videos are among those trained on.
     inflate: how kernels of an image network become those of a video network: a mode of
       vjax/inflate.py, the factors of three frames, or '' = not at all.
-    rates: kernels of three frames become their middle slice times these, () = not at all.
+    rates: loaded kernels of three frames become their middle slice times these, () = not at all.
     keep_static: `rates` leave out STS's static outputs, whose side slices images train too.
   """
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vjax import build, checkpoint, evaluate, sharding, train_step
+from vjax import budget, build, checkpoint, evaluate, sharding, train_step
 from vjax.build import Experiment
 from vjax.code_version import code_version
 from vjax.feed import Feed
@@ -56,6 +56,11 @@ def _run(exp: Experiment, workdir: str, mesh: Mesh) -> dict[str, Any]:
     state, interval, totals = _start(exp, mesh, checkpoints, jax.random.fold_in(rng, 0))
     _write_json(workdir, 'meta.json', exp.meta)
     log = Log(workdir, resume_step=int(state.step), total_steps=exp.total_steps)
+    clips = exp.total_steps * exp.clips_per_step
+    frames = exp.clip.num_frames
+    logging.info(
+      '%s', budget.planned(clips / exp.clips_per_epoch, clips, frames, exp.frames_per_epoch)
+    )
     loop = _Loop(exp, mesh, workdir, checkpoints, log, preemption, totals)
     with contextlib.closing(loop):
       result = loop.run(state, interval, jax.random.fold_in(rng, 1))
@@ -323,12 +328,14 @@ class _Speed:
 def _cost(exp: Experiment, totals: Totals, state: TrainState) -> dict[str, Any]:
   """Returns the cost of the whole training, for result.json.
 
-  gmacs: multiply-adds of the objective's forward pass, in 1e9. estimated_steps (see Totals) is left
-  out where it is 0.
+  gmacs: multiply-adds of the objective's forward pass, in 1e9. epochs count repeats. device_hours:
+  of training, over all devices. stages, total: this and the trainings that it starts from, one
+  after the other (vjax/budget.py); left out from scratch. estimated_steps (see Totals) is left out
+  where it is 0.
   """
   clips, per_clip = int(totals.clips), build.forward_macs(exp) / 1e9
   estimated = int(totals.estimated_steps)
-  return {
+  found = {
     'train_s': totals.train_s,
     'eval_s': totals.eval_s,
     'videos_seen': int(totals.videos),
@@ -338,10 +345,17 @@ def _cost(exp: Experiment, totals: Totals, state: TrainState) -> dict[str, Any]:
     'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
     'gmacs_per_clip': per_clip,
     'gmacs': per_clip * clips,
+    'epochs': clips / exp.clips_per_epoch,
+    'device_hours': totals.train_s * jax.device_count() / 3600,
     'memory_gib': memory_gib(),
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     'code': code_version(),
   }
+  if exp.stages:
+    stages = [*exp.stages, budget.stage(found)]
+    found |= {'stages': stages, 'total': budget.total(stages)}
+  logging.info('%s', budget.spent(found))
+  return found
 
 
 def _write_json(workdir: str, name: str, value: Any) -> None:

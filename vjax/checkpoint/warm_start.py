@@ -36,7 +36,7 @@ def warm_start(
       kernels of images) in the wanted shape, or None.
     rename: rename(names, wanted) returns {name in the checkpoint: name here} for another kind of
       network.
-    adapt: adapt(params) changes the loaded parameters.
+    adapt: adapt(params) changes the loaded parameters; the others stay as they are.
 
   Raises:
     ValueError: with the lists of names that do not fit, or of arrays that are not finite.
@@ -89,8 +89,10 @@ def warm_start(
   arrays = {**new_params, **new_stats}
   taken = {name: arrays[name] for name in [*report['loaded'], *report['resized']]}
   check_finite(taken, f'the checkpoint in {path}')
-  loaded = tree.unflatten(new_params)
-  return adapt(loaded) if adapt else loaded, tree.unflatten(new_stats), report
+  if adapt is not None:
+    adapted = tree.flatten(adapt(tree.unflatten(new_params)))
+    new_params = {name: adapted[name] if name in taken else x for name, x in new_params.items()}
+  return tree.unflatten(new_params), tree.unflatten(new_stats), report
 
 
 def _check_used(skip: Sequence[str], skipped: Sequence[str], path: str | os.PathLike) -> None:
