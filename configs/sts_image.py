@@ -61,16 +61,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
   or 300 epochs; data = imagenet, a dataset of videos, tfds:NAME, or a folder of your own under
   data_dir; tiny.
   """
-  arg = common.parse_arg(arg, model='slowonly', conv='plain', recipe=100, data='imagenet')
-  common.choose('recipe', arg.recipe, {epochs: epochs for epochs in RECIPES})
+  axes = common.parse_arg(arg, model='slowonly', conv='plain', recipe=100, data='imagenet')
+  epochs = common.choose('recipe', axes.recipe, {count: count for count in RECIPES})
   config = ConfigDict()
   config.seed = 0
   # Residual branches do not start as zero.
-  config.model = dict(**network(arg.model, arg.conv), zero_last=False, norm=dict(group_size=GROUP))
+  config.model = dict(
+    **network(axes.model, axes.conv), zero_last=False, norm=dict(group_size=GROUP)
+  )
   config.head = dict(name='linear')
   config.data = dict(name='imagenet', split='train', batch_size=1024, **common.IMAGENET_PIXELS)
-  own = arg.data not in registry.names('data.datasets')
-  config.data.update(dict(name='custom', folder=arg.data) if own else dict(name=arg.data))
+  own = axes.data not in registry.names('data.datasets')
+  config.data.update(dict(name='custom', folder=axes.data) if own else dict(name=axes.data))
   config.clip = dict(
     num_frames=1, frame_stride=1, crop_size=224, short_side=256, sampling='consecutive'
   )
@@ -82,16 +84,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
     magnitude=7.0, magnitude_std=0.5, interpolation='bicubic',
   )  # fmt: skip
   config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500)
-  _sgd(config) if arg.recipe < 300 else _lamb(config, arg.model)
-  config.optim.update(total_epochs=float(arg.recipe), warmup_epochs=5.0)
+  if axes.recipe < 300:
+    _sgd(config)
+  else:
+    _lamb(config, axes.model)
+  config.optim.update(total_epochs=float(axes.recipe), warmup_epochs=5.0)
   config.evals = {
-    'test': {**_test(0.875)},
-    'test_95': {**_test(0.95)},  # of released recipes, while they train
+    'test': _test(0.875),
+    'test_95': _test(0.95),  # of released recipes, while they train
   }
-  if arg.data != 'imagenet' and not own:  # videos: as many images as in the epochs of ImageNet
+  if axes.data != 'imagenet' and not own:  # videos: as many images as in the epochs of ImageNet
     config.optim.update(total_epochs=None, warmup_epochs=None)
-    config.optim.update(total_clips=float(arg.recipe * IMAGES), warmup_clips=5.0 * IMAGES)
-  return complete(tiny(config, arg, own) if arg.tiny else config)
+    config.optim.update(total_clips=float(axes.recipe * IMAGES), warmup_clips=5.0 * IMAGES)
+  return complete(tiny(config, axes, own) if axes.tiny else config)
 
 
 def network(model: str, conv: str) -> dict[str, Any]:
@@ -165,8 +170,9 @@ def tiny(config: ConfigDict, arg: Any, own_data: bool) -> ConfigDict:
     config.clip.repeat_distance = group
   # A random window and no heavier variation: few steps.
   config.augment.update(area=(0.5, 1.0), rand_augment=0)
-  for key in [key for key in config.optim if key.startswith(('total_', 'warmup_'))]:
-    del config.optim[key]
+  config.optim = {
+    key: x for key, x in config.optim.items() if not key.startswith(('total_', 'warmup_'))
+  }
   rate = dict(learning_rate=5e-3) if config.optim.name == 'lamb' else dict(learning_rate=0.05)
   config.optim.update(
     **rate, base_batch_size=config.data.batch_size, total_steps=600, warmup_steps=60,

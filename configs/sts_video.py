@@ -90,42 +90,42 @@ def get_config(arg: str | None = None) -> ConfigDict:
   weights; rule = center, sts, inflation, rates_3_3_9, rates_9_3_9 or random: kernels through time
   at the start; branch = both, or slow: of SlowFast, what the image stage trained; tiny.
   """
-  arg = common.parse_arg(
+  axes = common.parse_arg(
     arg, model='slowonly', conv='sts', data='k400', frames=0, epochs=0.0, init='', rule='center',
     branch='both',
   )  # fmt: skip
-  recipe = common.choose('model', arg.model, KINETICS)
-  ssv2, own = arg.data == 'ssv2', arg.data not in registry.names('data.datasets')
+  recipe = common.choose('model', axes.model, KINETICS)
+  ssv2, own = axes.data == 'ssv2', axes.data not in registry.names('data.datasets')
   config = ConfigDict()
   config.seed = 0
   group = 8 if ssv2 else recipe.group
-  config.model = dict(**sts_image.network(arg.model, arg.conv), norm=dict(group_size=group))
+  config.model = dict(**sts_image.network(axes.model, axes.conv), norm=dict(group_size=group))
   config.head = dict(name='linear', dropout=0.5, kernel_std=0.01)
   config.objective = dict(name='classify')
   batch, rate = (64, 0.1) if ssv2 else (recipe.batch, recipe.learning_rate)
-  config.data = dict(name=arg.data, split='train', batch_size=batch, **common.IMAGENET_PIXELS)
+  config.data = dict(name=axes.data, split='train', batch_size=batch, **common.IMAGENET_PIXELS)
   if own:
-    config.data.update(name='custom', folder=arg.data)
-  config.clip = _clip(arg, recipe, ssv2)
+    config.data.update(name='custom', folder=axes.data)
+  config.clip = _clip(axes, recipe, ssv2)
   config.augment = dict(
     crop='resized', area=(0.08, 1.0), aspect=(3 / 4, 4 / 3), flip=0.0 if ssv2 else 0.5
   )
   epochs = 50.0 if ssv2 else recipe.epochs
-  if not arg.init:  # from scratch: Kinetics' X3D and SlowFast of table 3 are published checkpoints
-    epochs = 256.0 if arg.model == 'x3d_s' and not ssv2 else 100.0
+  if not axes.init:  # from scratch: Kinetics' X3D and SlowFast of table 3 are published checkpoints
+    epochs = 256.0 if axes.model == 'x3d_s' and not ssv2 else 100.0
   # The learning rate from scratch is not given: that of fine-tuning.
   config.optim = dict(
     name='sgd', base_batch_size=batch, learning_rate=rate, momentum=0.9, nesterov=False,
-    weight_decay=1e-4, decayed='kernels' if arg.model == 'x3d_s' else 'all', clip_norm=40.0,
+    weight_decay=1e-4, decayed='kernels' if axes.model == 'x3d_s' else 'all', clip_norm=40.0,
     schedule='cosine', end_lr=0.0, curve_from_start=True, once_an_epoch=True, warmup_factor=0.1,
-    warmup_epochs=5.0, total_epochs=arg.epochs or epochs,
+    warmup_epochs=5.0, total_epochs=axes.epochs or epochs,
   )  # fmt: skip
   config.train = dict(
     dtype='bfloat16', log_steps=50, save_steps=1000, precise_bn=0 if ssv2 else recipe.precise_bn
   )
-  config.init = start(arg)
+  config.init = start(axes)
   config.evals = {'test': _test(recipe, ssv2)}
-  return complete(tiny(config, arg, own) if arg.tiny else config)
+  return complete(tiny(config, axes, own) if axes.tiny else config)
 
 
 def _clip(arg: Any, recipe: Recipe, ssv2: bool) -> dict[str, Any]:
