@@ -84,18 +84,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
     magnitude=7.0, magnitude_std=0.5, interpolation='bicubic',
   )  # fmt: skip
   config.train = dict(dtype='bfloat16', log_steps=50, save_steps=500)
-  if axes.recipe < 300:
+  if epochs < 300:
     _sgd(config)
   else:
     _lamb(config, axes.model)
-  config.optim.update(total_epochs=float(axes.recipe), warmup_epochs=5.0)
+  config.optim.update(total_epochs=float(epochs), warmup_epochs=5.0)
   config.evals = {
     'test': _test(0.875),
     'test_95': _test(0.95),  # of released recipes, while they train
   }
   if axes.data != 'imagenet' and not own:  # videos: as many images as in the epochs of ImageNet
     config.optim.update(total_epochs=None, warmup_epochs=None)
-    config.optim.update(total_clips=float(axes.recipe * IMAGES), warmup_clips=5.0 * IMAGES)
+    config.optim.update(total_clips=float(epochs * IMAGES), warmup_clips=5.0 * IMAGES)
   return complete(tiny(config, axes, own) if axes.tiny else config)
 
 
