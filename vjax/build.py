@@ -267,6 +267,8 @@ def warm(net: VideoModel, clip: ClipConfig, init: InitConfig) -> dict[str, Any]:
   if init.rates:
     static = sts.static_outputs(net, _video(clip)) if init.keep_static else {}
     adapt = partial(inflate.reweight, rates=init.rates, static=static)
+  if init.time_slice is not None:
+    adapt = partial(inflate.in_the_middle, index=init.time_slice)
   rename = inflate.renames if init.inflate else None
   return dict(
     skip=init.skip, resize=partial(resize, net, clip, init.inflate), rename=rename, adapt=adapt

@@ -523,6 +523,9 @@ class InitConfig:
       vjax/inflate.py, the factors of three frames, or '' = not at all.
     rates: loaded kernels of three frames become their middle slice times these, () = not at all.
     keep_static: `rates` leave out STS's static outputs, whose side slices images train too.
+    time_slice: 0, 1 or 2: loaded kernels through time become this slice (before, at and after the
+      middle) in their middle and zero elsewhere, so that the network is that slice's network of
+      images. None = not so. (Li et al. 2022, table 1.)
   """
 
   path: str = ''
@@ -531,10 +534,17 @@ class InitConfig:
   inflate: str | tuple[float, ...] = ''
   rates: tuple[float, ...] = ()
   keep_static: bool = True
+  time_slice: int | None = None
 
   def __post_init__(self):
-    if not self.path and (self.inflate or self.rates or self.skip):
-      given = {n: getattr(self, n) for n in ('inflate', 'rates', 'skip') if getattr(self, n)}
+    if self.time_slice is not None and (self.time_slice not in (0, 1, 2) or self.rates):
+      raise ValueError(
+        f'config.init.time_slice is {self.time_slice}, with rates={self.rates}; it must be 0, 1 or '
+        '2, without rates'
+      )
+    if not self.path and (self.inflate or self.rates or self.skip or self.time_slice is not None):
+      values = {n: getattr(self, n) for n in ('inflate', 'rates', 'skip', 'time_slice')}
+      given = {n: value for n, value in values.items() if value not in ('', (), None)}
       raise ValueError(
         f'config.init has {given}, but config.init.path is empty: name the weights to start from'
       )
