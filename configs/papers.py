@@ -15,6 +15,8 @@ PAPERS = {
   'Recognition (NeurIPS 2022)',
   'chen': 'Chen, Panda, Ramakrishnan, Feris, Cohn, Oliva, Fan: Deep analysis of CNN-based '
   'spatio-temporal representations for action recognition (CVPR 2021)',
+  'sts': 'Li, Wei, Kim, Khanna, Yuille, Xie: In Defense of Image Pre-Training for Spatiotemporal '
+  'Recognition (ECCV 2022)',
   'ig65m': 'Ghadiyaram, Feiszli, Tran, Yan, Wang, Mahajan: Large-scale weakly-supervised '
   'pre-training for video action recognition (CVPR 2019)',
 }
@@ -111,7 +113,110 @@ def _table10(value: str, dataset: str, what: str) -> Fact:
   return Fact(value, 'mae', 'table 10', dataset, f'ViT-L, 1600 epochs, top-1, {what}')
 
 
+def _sts(table: str, what: str, **values: str) -> dict[str, Fact]:
+  """Returns the facts sts/TABLE_WHAT_DATA of a row of a table, by dataset; spaces are '_' in
+  names."""
+  names = {'k400': 'Kinetics-400', 'ssv2': 'Something-Something V2', 'imagenet': 'ImageNet'}
+  row = f'{table} {what}'.replace('table ', '').replace('appendix ', '').replace(' ', '_')
+  return {
+    f'sts/{row}_{data}': Fact(value, 'sts', table, names[data], f'top-1: {what}')
+    for data, value in values.items()
+  }
+
+
+_STS = {
+  # Of networks that one slice of a video network makes, linear probe.
+  **_sts('table 1', 'csn slice 0', imagenet='3.0'),
+  **_sts('table 1', 'csn slice 1', imagenet='33.5'),
+  **_sts('table 1', 'csn slice 2', imagenet='6.3'),
+  **_sts('table 1', 'x3d_s slice 0', imagenet='5.7'),
+  **_sts('table 1', 'x3d_s slice 1', imagenet='41.2'),
+  **_sts('table 1', 'x3d_s slice 2', imagenet='5.5'),
+  **_sts('table 1', 'r2plus1d slice 0', imagenet='0.8'),
+  **_sts('table 1', 'r2plus1d slice 1', imagenet='32.3'),
+  **_sts('table 1', 'r2plus1d slice 2', imagenet='2.2'),
+  **_sts('table 1', 'slowonly slice 0', imagenet='18.3'),
+  **_sts('table 1', 'slowonly slice 1', imagenet='45.1'),
+  **_sts('table 1', 'slowonly slice 2', imagenet='17.6'),
+  # From scratch; and 300 epochs of images, then 50 of videos (X3D-S 100), with STS.
+  **_sts('table 3', 'slowonly scratch', k400='74.9'),
+  **_sts('table 3', 'slowonly sts', k400='75.6'),
+  **_sts('table 3', 'slowfast_4x16 scratch', k400='75.6'),
+  **_sts('table 3', 'slowfast_4x16 sts', k400='76.2'),
+  **_sts('table 3', 'slowfast_8x8 scratch', k400='76.9'),
+  **_sts('table 3', 'slowfast_8x8 sts', k400='77.2'),
+  **_sts('table 3', 'r2plus1d scratch', k400='68.7'),
+  **_sts('table 3', 'r2plus1d sts', k400='76.2'),
+  **_sts('table 3', 'csn scratch', k400='73.6'),
+  **_sts('table 3', 'csn sts', k400='76.7'),
+  **_sts('table 3', 'x3d_s scratch', k400='73.2'),
+  **_sts('table 3', 'x3d_s sts', k400='73.5'),
+  # From scratch; from images; the same with STS.
+  **_sts('table 4', 'slowonly scratch', ssv2='58.4'),
+  **_sts('table 4', 'slowonly plain', ssv2='61.6'),
+  **_sts('table 4', 'slowonly sts', ssv2='62.7'),
+  **_sts('table 4', 'slowfast_4x16 scratch', ssv2='49.9'),
+  **_sts('table 4', 'slowfast_4x16 plain', ssv2='55.8'),
+  **_sts('table 4', 'slowfast_4x16 sts', ssv2='57.2'),
+  **_sts('table 4', 'r2plus1d scratch', ssv2='59.1'),
+  **_sts('table 4', 'r2plus1d plain', ssv2='62.3'),
+  **_sts('table 4', 'r2plus1d sts', ssv2='63.0'),
+  **_sts('table 4', 'csn scratch', ssv2='57.5'),
+  **_sts('table 4', 'csn plain', ssv2='60.4'),
+  **_sts('table 4', 'csn sts', ssv2='61.4'),
+  **_sts('table 4', 'x3d_s scratch', ssv2='51.9'),
+  **_sts('table 4', 'x3d_s plain', ssv2='57.0'),
+  **_sts('table 4', 'x3d_s sts', ssv2='58.3'),
+  # 8 frames; 100 epochs of images and 50 of videos, from scratch 100.
+  **_sts('table 6', 'slowonly scratch', k400='73.1', ssv2='58.4'),
+  **_sts('table 6', 'slowonly plain', k400='74.9', ssv2='61.6'),
+  **_sts('table 6', 'slowonly sts', k400='75.0', ssv2='62.7'),
+  **_sts('table 6', 'csn scratch', k400='70.7', ssv2='57.5'),
+  **_sts('table 6', 'csn plain', k400='74.3', ssv2='60.4'),
+  **_sts('table 6', 'csn sts', k400='74.7', ssv2='61.4'),
+  # CSN with STS by frames of a clip.
+  **_sts('table 7', '8 frames scratch', k400='71.0'),
+  **_sts('table 7', '8 frames sts', k400='74.7'),
+  **_sts('table 7', '16 frames scratch', k400='73.5'),
+  **_sts('table 7', '16 frames sts', k400='76.1'),
+  **_sts('table 7', '32 frames scratch', k400='74.4'),
+  **_sts('table 7', '32 frames sts', k400='76.7'),
+  # By the source of images.
+  **_sts('table 8', 'csn frames', k400='73.4'),
+  **_sts('table 8', 'x3d_s frames', k400='72.8'),
+  # By the start of kernels through time.
+  **_sts('table 9', 'slowonly inflation plain', k400='74.5', ssv2='61.8'),
+  **_sts('table 9', 'slowonly inflation sts', k400='74.8', ssv2='62.6'),
+  **_sts('table 9', 'csn inflation plain', k400='74.0', ssv2='60.0'),
+  **_sts('table 9', 'csn inflation sts', k400='74.6', ssv2='61.7'),
+  **_sts('table 9', 'csn rates_3_3_9', k400='74.3', ssv2='60.0'),
+  **_sts('table 9', 'csn rates_9_3_9', k400='74.3', ssv2='60.2'),
+  # CSN by splitting and ratio.
+  **_sts('table 10', 'plain', imagenet='76.6', k400='74.3', ssv2='60.4'),
+  **_sts('table 10', 'no_split', imagenet='76.6', k400='74.0', ssv2='60.8'),
+  **_sts('table 10', 'sts', imagenet='77.1', k400='74.7', ssv2='61.4'),
+  **_sts('table 10', 'sts_1_2', imagenet='76.8', k400='74.6', ssv2='61.8'),
+  **_sts('table 10', 'sts_2_1', imagenet='77.2', k400='74.7', ssv2='61.4'),
+  # SlowFast 4x16 by what images train.
+  **_sts('appendix B.1', 'scratch', k400='75.6'),
+  **_sts('appendix B.1', 'slow', k400='75.4'),
+  **_sts('appendix B.1', 'both', k400='75.7'),
+  **_sts('appendix B.1', 'both 300', k400='76.9'),
+  # CSN whose static outputs are dilated.
+  **_sts('appendix B.2', 'dilated_2', k400='74.5', ssv2='61.2'),
+  **_sts('appendix B.2', 'dilated_3', k400='74.4', ssv2='61.1'),
+  # Released image networks, 300 epochs.
+  **{
+    f'sts/zoo_{model}': Fact(top1, 'sts', 'released weights', 'ImageNet', f'top-1: {model}', ZOO)
+    for model, top1 in {
+      'slowonly': '79.9', 'slowfast_4x16': '79.9', 'slowfast_8x8': '79.1', 'r2plus1d': '79.6',
+      'csn': '78.8', 'x3d_s': '74.8',
+    }.items()
+  },
+}  # fmt: skip
+
 FACTS = {
+  **_STS,
   'mae/frames_75': _table2('79.1', 'masks of whole frames, 75 %'),
   'mae/random_90': _table2('84.4', 'random masks, 90 %'),
   'mae/tubes_90': _table2('83.5', 'tubes, 90 %'),

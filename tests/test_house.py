@@ -31,6 +31,7 @@ FLOORS = {
   'old_models': 0.5,  # reads old configs
   **dict.fromkeys(
     [
+      'budget',
       'types',
       'registry',
       'tree',

@@ -330,6 +330,7 @@ def check_evals(config: Config) -> None:
       f'config.clip.crop_size is {crop}, more than config.augment.{key}={getattr(augment, key)}, '
       'to which frames are scaled: make that larger, or the crop smaller'
     )
+  _check_repeats(config)
   _check_keep_best(config)
   for name, entry in config.evals.items():
     size = frame_size(trained.augment, entry)
@@ -356,6 +357,29 @@ def check_reconstructions(config: Config, objective: Objective) -> None:
         f'{config.objective.name!r}{more} rebuilds no pixels: leave this evaluation out of the '
         'config, or train a masked autoencoder (mae) of pixels'
       )
+
+
+def _check_repeats(config: Config) -> None:
+  """Raises ValueError where repeats of a video are spread over the batch, but share statistics or
+  may be mixed with each other."""
+  clip, objective = one_dataset(config).clip, config.objective.settings
+  distance = clip.repeat_distance
+  if distance == 1:
+    return
+  mixing = objective.get('mixup') or objective.get('cutmix')
+  groups = {'model.norm.group_size': config.model.settings.get('norm', {}).get('group_size')}
+  groups |= {'objective.mix_group': objective.get('mix_group')} if mixing else {}
+  for key, size in groups.items():
+    if size and distance % size:
+      raise ValueError(
+        f'config.clip.repeat_distance is {distance}, which config.{key}={size} does not divide: '
+        'some repeats of a video would be in one group; choose a multiple of it'
+      )
+  if mixing and not groups['objective.mix_group'] and distance % 2:
+    raise ValueError(
+      f'config.clip.repeat_distance is {distance}: a clip is mixed with the one at the mirrored '
+      'place of the batch, which may be its repeat where the distance is odd; choose an even one'
+    )
 
 
 def _check_keep_best(config: Config, labels: str = '') -> None:

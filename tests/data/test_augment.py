@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.randaugment import by_pillow
 from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
-from vjax.data import image, randaugment
+from vjax.data import clips, image, randaugment
 
 CLIP = ClipConfig(num_frames=2, frame_stride=1, crop_size=224, short_side=256)
 
@@ -136,6 +136,31 @@ def test_fast_resizing_is_one_level_off_at_most(size):
     assert np.abs(exact - fast).max() <= 1
     assert (exact != fast).mean() < 0.3
     assert np.abs(fast - resize_by_hand(frame, *size)).max() <= 1
+
+
+def test_bicubic_is_pillow_s_in_training_and_in_views():
+  """With antialiasing: single bright pixels of a frame twice as large keep a trace."""
+  rng = np.random.default_rng(0)
+  frame = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+  expected = np.asarray(Image.fromarray(frame).resize((30, 20), Image.Resampling.BICUBIC))
+  settings = AugmentConfig(crop='fixed', size=(40, 60), flip=0.0, interpolation='bicubic')
+  clip = ClipConfig(num_frames=1, frame_stride=1, crop_size=20, short_side=20)
+  plan = augments.draw(rng, settings, clip, 40, 60, False)
+  plan = plan._replace(window=np.array([0, 0, 40, 60], np.int32), mirror=np.array(False))
+  out = np.zeros((20, 30, 3), np.uint8)
+  augments.render(frame, plan, settings, 0, out)
+  np.testing.assert_array_equal(out, expected)
+  views = ViewsConfig(**vars(clip), interpolation='bicubic')
+  found = clips.test_views(iter([frame]), np.zeros((1, 1), int), views)
+  np.testing.assert_array_equal(found[0, 0], expected[:, 5:25])
+  dots = np.zeros((40, 40, 3), np.uint8)
+  dots[0::4, 0::4] = 255
+  assert augments.resize(dots, 10, 10).max() == 0  # bilinear: between pixels 1 and 2 of four
+  assert augments.resize(dots, 10, 10, interpolation='bicubic').mean() == pytest.approx(16, abs=3)
+  with pytest.raises(ValueError, match='device_frame_size leaves resizing to the accelerator'):
+    AugmentConfig(interpolation='bicubic', device_frame_size=(40, 60))
+  with pytest.raises(ValueError, match="interpolation is 'area'; it must be one of bilinear"):
+    ViewsConfig(**vars(clip), interpolation='area')
 
 
 def test_render_cuts_resizes_mirrors_and_erases():

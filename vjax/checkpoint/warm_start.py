@@ -37,7 +37,7 @@ def warm_start(
       kernels of images) in the wanted shape, or None.
     rename: rename(names, wanted) returns {name in the checkpoint: name here} for another kind of
       network.
-    adapt: adapt(params) changes the loaded parameters.
+    adapt: adapt(params) changes the loaded parameters; the others stay as they are.
     model: name of the model in the config, for messages.
 
   Raises:
@@ -96,8 +96,10 @@ def warm_start(
   arrays = {**new_params, **new_stats}
   taken = {name: arrays[name] for name in [*report['loaded'], *report['resized']]}
   check_finite(taken, f'the checkpoint in {path}')
-  loaded = tree.unflatten(new_params)
-  return adapt(loaded) if adapt else loaded, tree.unflatten(new_stats), report
+  if adapt is not None:
+    adapted = tree.flatten(adapt(tree.unflatten(new_params)))
+    new_params = {name: adapted[name] if name in taken else x for name, x in new_params.items()}
+  return tree.unflatten(new_params), tree.unflatten(new_stats), report
 
 
 def _other_model(meta: Mapping[str, Any], model: str, path: str | os.PathLike) -> str:

@@ -182,7 +182,8 @@ def render(frame: np.ndarray, plan: Plan, augment: AugmentConfig, t: int, out: n
   y, x, h, w = plan.window
   mirror = augment.flip and plan.mirror
   window, into = frame[y : y + h, x : x + w], None if mirror else out
-  crop = resize(window, *out.shape[:2], out=into, quality=augment.resize_quality)
+  how = dict(quality=augment.resize_quality, interpolation=augment.interpolation)
+  crop = resize(window, *out.shape[:2], out=into, **how)
   if any(augment.color_jitter):
     brightness, contrast, saturation = plan.color.tolist()
     crop = randaugment.contrast(randaugment.brightness(crop, brightness), contrast)
@@ -290,7 +291,13 @@ def _noise(seed: np.ndarray, t: int, height: int, width: int) -> np.ndarray:
 
 
 def resize(
-  frame: np.ndarray, height: int, width: int, out: np.ndarray | None = None, quality: str = 'exact'
+  frame: np.ndarray,
+  height: int,
+  width: int,
+  out: np.ndarray | None = None,
+  *,
+  quality: str = 'exact',
+  interpolation: str = 'bilinear',
 ) -> np.ndarray:
   """Returns the frame (height, width, 3) uint8: bilinear between pixel centers, without
   antialiasing, as in the papers' code.
@@ -299,11 +306,17 @@ def resize(
     frame: (H, W, 3) uint8.
     height: of the result.
     width: of the result.
-    out: if given, the result is written here.
-    quality: 'exact': good to half a level and 1/16. DIFFERS(code): 'fast' rounds intermediate
-      numbers, mostly down, and is one level off in one pixel of seven (in black and white noise two
-      levels in few).
+    out: if given, the result may be written here.
+    quality: of 'bilinear'. 'exact': good to half a level and 1/16. DIFFERS(code): 'fast' rounds
+      intermediate numbers, mostly down, and is one level off in one pixel of seven (in black and
+      white noise two levels in few).
+    interpolation: 'bilinear'; or 'bicubic', with antialiasing, which is Pillow's.
   """
+  if interpolation == 'bicubic':
+    from PIL import Image
+
+    pixels = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(pixels)
   method = cv2.INTER_LINEAR if quality == 'fast' else cv2.INTER_LINEAR_EXACT
   return cv2.resize(frame, (width, height), dst=out, interpolation=method)
 

@@ -277,7 +277,7 @@ def _views(
   height, width = clip.crop
   video = out.reshape(clip.num_crops, clip.num_clips, clip.num_frames, height, width, 3)
   for pixels, places in frames:
-    pixels = augments.resize(pixels, *scaled)
+    pixels = augments.resize(pixels, *scaled, interpolation=clip.interpolation)
     for crop, (y, x) in enumerate(offsets):
       window = pixels[y : y + height, x : x + width]
       if augments.is_mirrored(clip, crop):
