@@ -228,9 +228,11 @@ def device_values(
     windows: (clips, 4) that `place` returned.
     size: (height, width) of the decoded frames.
   """
+  if not augment.device_frame_size:
+    return {}
   values = {name: np.stack(x) for name, x in zip(Plan._fields, zip(*plans))}
   values |= {'window': windows, 'frame_size': np.tile(np.array(size, np.int32), (len(plans), 1))}
-  if not _fits(size, augment.device_frame_size or size):  # `place` did the operations
+  if not _fits(size, augment.device_frame_size):  # `place` did the operations
     values['ops'] = np.full_like(values['ops'], randaugment.NAMES.index('identity'))
     values['frame_size'] = windows[:, 2:]
   return {name: values[name] for name in device_fields(augment)}
