@@ -1,4 +1,4 @@
-"""How much unlabelled data, and for how long?  Feichtenhofer et al. (NeurIPS 2022), table 4.
+"""Unlabelled data: how much, and for how long?  Feichtenhofer et al. (NeurIPS 2022), table 4.
 
 ViT-L is pre-trained for 200, 400 and 800 epochs on Kinetics-400, and on videos without labels, then
 fine-tuned on Kinetics-400; one seed. Expect longer to be better, and a million of uncurated videos
