@@ -1,5 +1,5 @@
 """Kinds of masks, on a grid where random masking means something.  Feichtenhofer et al. (NeurIPS
-2022), tables 2a and 12a, small.
+2022), tables 2 and 12, small.
 
 The paper: on Kinetics-400 random masks at 90 % are best, tubes are behind, and whole frames lose
 five points; on Something-Something V2 tubes are worst.
