@@ -143,7 +143,8 @@ def test_unknown_section_and_argument():
   with pytest.raises(ValueError, match=r"unknown sections \['opt'\]"):
     plain({**config, 'opt': {}})
   with pytest.raises(
-    ValueError, match=r"no axis 'varian'; there are \['data', 'epochs', 'tiny', 'variant'\]"
+    ValueError,
+    match=r"no axis 'varian'; there are \['data', 'epochs', 'tiny', 'unlabeled', 'variant'\]",
   ):
     importlib.import_module('configs.mae_k400').get_config('varian=L')
   with pytest.raises(ValueError, match="variant='XXL'.*B, L, H"):
@@ -191,7 +192,7 @@ def test_missing_data_names_folder_and_command(tmp_path):
     (
       '--config=configs/mae_k400.py:tin',
       "tin: config argument 'tin': there is no axis 'tin'; there are ['data', 'epochs', 'tiny', "
-      "'variant']",
+      "'unlabeled', 'variant']",
     ),
   ],
 )
