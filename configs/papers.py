@@ -13,6 +13,10 @@ PAPERS = {
   'mvit2': 'Li et al.: MViTv2 (CVPR 2022)',
   'multitrain': 'Liang et al.: Multi-dataset Training of Transformers for Robust Action '
   'Recognition (NeurIPS 2022)',
+  'chen': 'Chen, Panda, Ramakrishnan, Feris, Cohn, Oliva, Fan: Deep analysis of CNN-based '
+  'spatio-temporal representations for action recognition (CVPR 2021)',
+  'sts': 'Li, Wei, Kim, Khanna, Yuille, Xie: In Defense of Image Pre-Training for Spatiotemporal '
+  'Recognition (ECCV 2022)',
   'ig65m': 'Ghadiyaram, Feiszli, Tran, Yan, Wang, Mahajan: Large-scale weakly-supervised '
   'pre-training for video action recognition (CVPR 2019)',
 }
@@ -109,7 +113,110 @@ def _table10(value: str, dataset: str, what: str) -> Fact:
   return Fact(value, 'mae', 'table 10', dataset, f'ViT-L, 1600 epochs, top-1, {what}')
 
 
+def _sts(table: str, what: str, **values: str) -> dict[str, Fact]:
+  """Returns the facts sts/TABLE_WHAT_DATA of a row of a table, by dataset; spaces are '_' in
+  names."""
+  names = {'k400': 'Kinetics-400', 'ssv2': 'Something-Something V2', 'imagenet': 'ImageNet'}
+  row = f'{table} {what}'.replace('table ', '').replace('appendix ', '').replace(' ', '_')
+  return {
+    f'sts/{row}_{data}': Fact(value, 'sts', table, names[data], f'top-1: {what}')
+    for data, value in values.items()
+  }
+
+
+_STS = {
+  # Of networks that one slice of a video network makes, linear probe.
+  **_sts('table 1', 'csn slice 0', imagenet='3.0'),
+  **_sts('table 1', 'csn slice 1', imagenet='33.5'),
+  **_sts('table 1', 'csn slice 2', imagenet='6.3'),
+  **_sts('table 1', 'x3d_s slice 0', imagenet='5.7'),
+  **_sts('table 1', 'x3d_s slice 1', imagenet='41.2'),
+  **_sts('table 1', 'x3d_s slice 2', imagenet='5.5'),
+  **_sts('table 1', 'r2plus1d slice 0', imagenet='0.8'),
+  **_sts('table 1', 'r2plus1d slice 1', imagenet='32.3'),
+  **_sts('table 1', 'r2plus1d slice 2', imagenet='2.2'),
+  **_sts('table 1', 'slowonly slice 0', imagenet='18.3'),
+  **_sts('table 1', 'slowonly slice 1', imagenet='45.1'),
+  **_sts('table 1', 'slowonly slice 2', imagenet='17.6'),
+  # From scratch; and 300 epochs of images, then 50 of videos (X3D-S 100), with STS.
+  **_sts('table 3', 'slowonly scratch', k400='74.9'),
+  **_sts('table 3', 'slowonly sts', k400='75.6'),
+  **_sts('table 3', 'slowfast_4x16 scratch', k400='75.6'),
+  **_sts('table 3', 'slowfast_4x16 sts', k400='76.2'),
+  **_sts('table 3', 'slowfast_8x8 scratch', k400='76.9'),
+  **_sts('table 3', 'slowfast_8x8 sts', k400='77.2'),
+  **_sts('table 3', 'r2plus1d scratch', k400='68.7'),
+  **_sts('table 3', 'r2plus1d sts', k400='76.2'),
+  **_sts('table 3', 'csn scratch', k400='73.6'),
+  **_sts('table 3', 'csn sts', k400='76.7'),
+  **_sts('table 3', 'x3d_s scratch', k400='73.2'),
+  **_sts('table 3', 'x3d_s sts', k400='73.5'),
+  # From scratch; from images; the same with STS.
+  **_sts('table 4', 'slowonly scratch', ssv2='58.4'),
+  **_sts('table 4', 'slowonly plain', ssv2='61.6'),
+  **_sts('table 4', 'slowonly sts', ssv2='62.7'),
+  **_sts('table 4', 'slowfast_4x16 scratch', ssv2='49.9'),
+  **_sts('table 4', 'slowfast_4x16 plain', ssv2='55.8'),
+  **_sts('table 4', 'slowfast_4x16 sts', ssv2='57.2'),
+  **_sts('table 4', 'r2plus1d scratch', ssv2='59.1'),
+  **_sts('table 4', 'r2plus1d plain', ssv2='62.3'),
+  **_sts('table 4', 'r2plus1d sts', ssv2='63.0'),
+  **_sts('table 4', 'csn scratch', ssv2='57.5'),
+  **_sts('table 4', 'csn plain', ssv2='60.4'),
+  **_sts('table 4', 'csn sts', ssv2='61.4'),
+  **_sts('table 4', 'x3d_s scratch', ssv2='51.9'),
+  **_sts('table 4', 'x3d_s plain', ssv2='57.0'),
+  **_sts('table 4', 'x3d_s sts', ssv2='58.3'),
+  # 8 frames; 100 epochs of images and 50 of videos, from scratch 100.
+  **_sts('table 6', 'slowonly scratch', k400='73.1', ssv2='58.4'),
+  **_sts('table 6', 'slowonly plain', k400='74.9', ssv2='61.6'),
+  **_sts('table 6', 'slowonly sts', k400='75.0', ssv2='62.7'),
+  **_sts('table 6', 'csn scratch', k400='70.7', ssv2='57.5'),
+  **_sts('table 6', 'csn plain', k400='74.3', ssv2='60.4'),
+  **_sts('table 6', 'csn sts', k400='74.7', ssv2='61.4'),
+  # CSN with STS by frames of a clip.
+  **_sts('table 7', '8 frames scratch', k400='71.0'),
+  **_sts('table 7', '8 frames sts', k400='74.7'),
+  **_sts('table 7', '16 frames scratch', k400='73.5'),
+  **_sts('table 7', '16 frames sts', k400='76.1'),
+  **_sts('table 7', '32 frames scratch', k400='74.4'),
+  **_sts('table 7', '32 frames sts', k400='76.7'),
+  # By the source of images.
+  **_sts('table 8', 'csn frames', k400='73.4'),
+  **_sts('table 8', 'x3d_s frames', k400='72.8'),
+  # By the start of kernels through time.
+  **_sts('table 9', 'slowonly inflation plain', k400='74.5', ssv2='61.8'),
+  **_sts('table 9', 'slowonly inflation sts', k400='74.8', ssv2='62.6'),
+  **_sts('table 9', 'csn inflation plain', k400='74.0', ssv2='60.0'),
+  **_sts('table 9', 'csn inflation sts', k400='74.6', ssv2='61.7'),
+  **_sts('table 9', 'csn rates_3_3_9', k400='74.3', ssv2='60.0'),
+  **_sts('table 9', 'csn rates_9_3_9', k400='74.3', ssv2='60.2'),
+  # CSN by splitting and ratio.
+  **_sts('table 10', 'plain', imagenet='76.6', k400='74.3', ssv2='60.4'),
+  **_sts('table 10', 'no_split', imagenet='76.6', k400='74.0', ssv2='60.8'),
+  **_sts('table 10', 'sts', imagenet='77.1', k400='74.7', ssv2='61.4'),
+  **_sts('table 10', 'sts_1_2', imagenet='76.8', k400='74.6', ssv2='61.8'),
+  **_sts('table 10', 'sts_2_1', imagenet='77.2', k400='74.7', ssv2='61.4'),
+  # SlowFast 4x16 by what images train.
+  **_sts('appendix B.1', 'scratch', k400='75.6'),
+  **_sts('appendix B.1', 'slow', k400='75.4'),
+  **_sts('appendix B.1', 'both', k400='75.7'),
+  **_sts('appendix B.1', 'both 300', k400='76.9'),
+  # CSN whose static outputs are dilated.
+  **_sts('appendix B.2', 'dilated_2', k400='74.5', ssv2='61.2'),
+  **_sts('appendix B.2', 'dilated_3', k400='74.4', ssv2='61.1'),
+  # Released image networks, 300 epochs.
+  **{
+    f'sts/zoo_{model}': Fact(top1, 'sts', 'released weights', 'ImageNet', f'top-1: {model}', ZOO)
+    for model, top1 in {
+      'slowonly': '79.9', 'slowfast_4x16': '79.9', 'slowfast_8x8': '79.1', 'r2plus1d': '79.6',
+      'csn': '78.8', 'x3d_s': '74.8',
+    }.items()
+  },
+}  # fmt: skip
+
 FACTS = {
+  **_STS,
   'mae/frames_75': _table2('79.1', 'masks of whole frames, 75 %'),
   'mae/random_90': _table2('84.4', 'random masks, 90 %'),
   'mae/tubes_90': _table2('83.5', 'tubes, 90 %'),
@@ -263,4 +370,113 @@ FACTS = {
   'ig65m/fc_only_34': Fact(
     '73.0', 'ig65m', 'figure 1', 'Kinetics-400', 'R(2+1)D-34, 8 frames, 65M videos, fc-only'
   ),
+}
+
+
+def _chen(value: str, table: str, dataset: str, what: str) -> Fact:
+  return Fact(value, 'chen', table, dataset, f'{what}, top-1')
+
+
+K400, SSV2, MIT = 'Kinetics-400', 'Something-Something V2', 'Moments in Time'
+# Chen et al. 2021: names are the dataset and the paper's name of the network.
+FACTS |= {
+  # Table 2: three crops, ten dense clips (SSV2: two uniform ones).
+  'chen/k400_I3D-R50': _chen('76.61', 'table 2', K400, 'I3D-R50'),
+  'chen/k400_TAM-R50': _chen('76.18', 'table 2', K400, 'TAM-R50'),
+  'chen/k400_SF-R50-8x8': _chen('76.40', 'table 2', K400, 'SlowFast-R50 8x8, trained by them'),
+  'chen/k400_I3D-R101': _chen('77.80', 'table 2', K400, 'I3D-R101'),
+  'chen/k400_TAM-R101': _chen('77.61', 'table 2', K400, 'TAM-R101'),
+  'chen/k400_SF-R101-8x8': _chen('76.72', 'table 2', K400, 'SlowFast-R101 8x8, trained by them'),
+  'chen/k400_TSN-R50-tp': _chen('74.9', 'table 8', K400, 'TSN-R50-tp'),
+  'chen/ssv2_I3D-R50': _chen('62.84', 'table 2', SSV2, 'I3D-R50'),
+  'chen/ssv2_TAM-R50': _chen('63.83', 'table 2', SSV2, 'TAM-R50'),
+  'chen/ssv2_SF-R50-8x8': _chen('60.10', 'table 2', SSV2, 'SlowFast-R50 8x8'),
+  'chen/ssv2_SF-R50-16x8': _chen('63.0', 'table 2', SSV2, 'SlowFast-R50 16x8 from Kinetics'),
+  'chen/ssv2_I3D-R101': _chen('64.29', 'table 2', SSV2, 'I3D-R101'),
+  'chen/ssv2_TAM-R101': _chen('65.32', 'table 2', SSV2, 'TAM-R101'),
+  'chen/moments_I3D-R50': _chen('31.21', 'table 2', MIT, 'I3D-R50'),
+  'chen/moments_TAM-R50': _chen('30.80', 'table 2', MIT, 'TAM-R50'),
+  'chen/moments_SF-R50-8x8': _chen('31.20', 'table 2', MIT, 'SlowFast-R50 8x8'),
+  # Table 9: without ImageNet.
+  'chen/k400_I3D-R50_scratch': _chen('76.54', 'table 9', K400, 'I3D-R50 from scratch'),
+  'chen/k400_TAM-R50_scratch': _chen('75.61', 'table 9', K400, 'TAM-R50 from scratch'),
+  # Figure 7, 32 frames; values that its text gives as differences.
+  'chen/k400_I3D-InceptionV1-tp': _chen('about 71.5', 'figure 7', K400, 'I3D-InceptionV1-tp'),
+  'chen/k400_I3D-R50-tp': _chen('about 75.5', 'figure 7', K400, 'I3D-R50-tp'),
+  'chen/k400_I3D-SE-R50': _chen('about 77.2', 'figure 7', K400, 'I3D-SE-R50'),
+  # Table 3: trained with uniform clips (3 x 2 views) or dense ones (3 x 10).
+  'chen/uniform_i3d-r50': _chen('76.07', 'table 3', K400, 'I3D-R50, uniform'),
+  'chen/uniform_tam-r50': _chen('76.45', 'table 3', K400, 'TAM-R50, uniform'),
+  'chen/uniform_sf-r50-8x8': _chen('71.85', 'table 3', K400, 'SlowFast-R50 8x8, uniform'),
+  'chen/dense_i3d-r50': _chen('76.61', 'table 3', K400, 'I3D-R50, dense'),
+  'chen/dense_tam-r50': _chen('76.18', 'table 3', K400, 'TAM-R50, dense'),
+  'chen/dense_sf-r50-8x8': _chen('76.40', 'table 3', K400, 'SlowFast-R50 8x8, dense'),
+  # Table 4: from Kinetics.
+  'chen/ucf101_I3D-R50': _chen('97.12', 'table 4', 'UCF101', 'I3D-R50'),
+  'chen/ucf101_TAM-R50': _chen('95.05', 'table 4', 'UCF101', 'TAM-R50'),
+  'chen/ucf101_SF-R50-8x8': _chen('95.67', 'table 4', 'UCF101', 'SlowFast-R50 8x8'),
+  'chen/hmdb51_I3D-R50': _chen('72.32', 'table 4', 'HMDB51', 'I3D-R50'),
+  'chen/hmdb51_TAM-R50': _chen('71.67', 'table 4', 'HMDB51', 'TAM-R50'),
+  'chen/hmdb51_SF-R50-8x8': _chen('74.61', 'table 4', 'HMDB51', 'SlowFast-R50 8x8'),
+  'chen/jester_I3D-R50': _chen('96.39', 'table 4', 'Jester', 'I3D-R50'),
+  'chen/jester_TAM-R50': _chen('96.35', 'table 4', 'Jester', 'TAM-R50'),
+  'chen/jester_SF-R50-8x8': _chen('96.75', 'table 4', 'Jester', 'SlowFast-R50 8x8'),
+  'chen/mini_ssv2_I3D-R50': _chen('65.86', 'table 4', 'Mini-SSV2', 'I3D-R50'),
+  'chen/mini_ssv2_TAM-R50': _chen('66.91', 'table 4', 'Mini-SSV2', 'TAM-R50'),
+  'chen/mini_ssv2_SF-R50-8x8': _chen('63.93', 'table 4', 'Mini-SSV2', 'SlowFast-R50 8x8'),
+  # Table 5: f8 and f16, one clip of the center. "Conv." is TAM with dense taps.
+  'chen/mini_ssv2_tsn_inception_v1_f8': _chen('33.1', 'table 5', 'Mini-SSV2', 'None'),
+  'chen/mini_ssv2_i3d_inception_v1_f8': _chen('56.4', 'table 5', 'Mini-SSV2', 'I3D'),
+  'chen/mini_ssv2_tam_dense_inception_v1_f8': _chen('58.2', 'table 5', 'Mini-SSV2', 'Conv.'),
+  'chen/mini_ssv2_tam_inception_v1_f8': _chen('59.7', 'table 5', 'Mini-SSV2', 'TAM'),
+  'chen/mini_ssv2_tsn_inception_v1_f16': _chen('34.7', 'table 5', 'Mini-SSV2', 'None'),
+  'chen/mini_ssv2_i3d_inception_v1_f16': _chen('61.8', 'table 5', 'Mini-SSV2', 'I3D'),
+  'chen/mini_ssv2_tam_dense_inception_v1_f16': _chen('63.7', 'table 5', 'Mini-SSV2', 'Conv.'),
+  'chen/mini_ssv2_tam_inception_v1_f16': _chen('63.9', 'table 5', 'Mini-SSV2', 'TAM'),
+  'chen/mini_ssv2_tsn_resnet50_f8': _chen('33.9', 'table 5', 'Mini-SSV2', 'None'),
+  'chen/mini_ssv2_i3d_resnet50_f8': _chen('62.6', 'table 5', 'Mini-SSV2', 'I3D'),
+  'chen/mini_ssv2_tam_dense_resnet50_f8': _chen('61.6', 'table 5', 'Mini-SSV2', 'Conv.'),
+  'chen/mini_ssv2_tam_resnet50_f8': _chen('65.4', 'table 5', 'Mini-SSV2', 'TAM'),
+  'chen/mini_ssv2_tsm_resnet50_f8': _chen('64.1', 'table 5', 'Mini-SSV2', 'TSM'),
+  'chen/mini_ssv2_nln_resnet50_f8': _chen('53.0', 'table 5', 'Mini-SSV2', 'NLN'),
+  'chen/mini_ssv2_tsn_resnet50_f16': _chen('35.3', 'table 5', 'Mini-SSV2', 'None'),
+  'chen/mini_ssv2_i3d_resnet50_f16': _chen('66.2', 'table 5', 'Mini-SSV2', 'I3D'),
+  'chen/mini_ssv2_tam_dense_resnet50_f16': _chen('65.7', 'table 5', 'Mini-SSV2', 'Conv.'),
+  'chen/mini_ssv2_tam_resnet50_f16': _chen('68.6', 'table 5', 'Mini-SSV2', 'TAM'),
+  'chen/mini_ssv2_tsm_resnet50_f16': _chen('67.4', 'table 5', 'Mini-SSV2', 'TSM'),
+  'chen/mini_ssv2_nln_resnet50_f16': _chen('55.0', 'table 5', 'Mini-SSV2', 'NLN'),
+  'chen/mini_k400_tsn_inception_v1_f8': _chen('70.4', 'table 5', 'Mini-Kinetics', 'None'),
+  'chen/mini_k400_i3d_inception_v1_f8': _chen('68.1', 'table 5', 'Mini-Kinetics', 'I3D'),
+  'chen/mini_k400_tam_dense_inception_v1_f8': _chen('68.3', 'table 5', 'Mini-Kinetics', 'Conv.'),
+  'chen/mini_k400_tam_inception_v1_f8': _chen('68.8', 'table 5', 'Mini-Kinetics', 'TAM'),
+  'chen/mini_k400_tsn_inception_v1_f16': _chen('70.5', 'table 5', 'Mini-Kinetics', 'None'),
+  'chen/mini_k400_i3d_inception_v1_f16': _chen('70.9', 'table 5', 'Mini-Kinetics', 'I3D'),
+  'chen/mini_k400_tam_dense_inception_v1_f16': _chen('70.7', 'table 5', 'Mini-Kinetics', 'Conv.'),
+  'chen/mini_k400_tam_inception_v1_f16': _chen('70.0', 'table 5', 'Mini-Kinetics', 'TAM'),
+  'chen/mini_k400_tsn_resnet50_f8': _chen('72.1', 'table 5', 'Mini-Kinetics', 'None'),
+  'chen/mini_k400_i3d_resnet50_f8': _chen('73.3', 'table 5', 'Mini-Kinetics', 'I3D'),
+  'chen/mini_k400_tam_dense_resnet50_f8': _chen('71.5', 'table 5', 'Mini-Kinetics', 'Conv.'),
+  'chen/mini_k400_tam_resnet50_f8': _chen('74.1', 'table 5', 'Mini-Kinetics', 'TAM'),
+  'chen/mini_k400_tsm_resnet50_f8': _chen('74.1', 'table 5', 'Mini-Kinetics', 'TSM'),
+  'chen/mini_k400_nln_resnet50_f8': _chen('73.7', 'table 5', 'Mini-Kinetics', 'NLN'),
+  'chen/mini_k400_tsn_resnet50_f16': _chen('72.5', 'table 5', 'Mini-Kinetics', 'None'),
+  'chen/mini_k400_i3d_resnet50_f16': _chen('75.5', 'table 5', 'Mini-Kinetics', 'I3D'),
+  'chen/mini_k400_tam_dense_resnet50_f16': _chen('73.4', 'table 5', 'Mini-Kinetics', 'Conv.'),
+  'chen/mini_k400_tam_resnet50_f16': _chen('76.4', 'table 5', 'Mini-Kinetics', 'TAM'),
+  'chen/mini_k400_tsm_resnet50_f16': _chen('75.6', 'table 5', 'Mini-Kinetics', 'TSM'),
+  'chen/mini_k400_nln_resnet50_f16': _chen('74.5', 'table 5', 'Mini-Kinetics', 'NLN'),
+  # Table 6: blocks of TAM-R18 that mix frames.
+  'chen/mini_ssv2_all': _chen('59.1', 'table 6', 'Mini-SSV2', 'TAM-R18 f8, all blocks'),
+  'chen/mini_ssv2_top': _chen('59.7', 'table 6', 'Mini-SSV2', 'TAM-R18 f8, top half'),
+  'chen/mini_ssv2_bottom': _chen('56.5', 'table 6', 'Mini-SSV2', 'TAM-R18 f8, bottom half'),
+  'chen/mini_ssv2_uniform': _chen('59.4', 'table 6', 'Mini-SSV2', 'TAM-R18 f8, every second'),
+  'chen/mini_k400_all': _chen('69.08', 'table 6', 'Mini-Kinetics', 'TAM-R18 f8, all blocks'),
+  'chen/mini_k400_top': _chen('69.21', 'table 6', 'Mini-Kinetics', 'TAM-R18 f8, top half'),
+  'chen/mini_k400_bottom': _chen('69.27', 'table 6', 'Mini-Kinetics', 'TAM-R18 f8, bottom half'),
+  'chen/mini_k400_uniform': _chen('69.14', 'table 6', 'Mini-Kinetics', 'TAM-R18 f8, every second'),
+  # Table 8, a V100 of 32 GB: clips a second at the largest batch, and that batch.
+  'chen/speed_TSN-R50-tp': Fact('53.5, batch 40', 'chen', 'table 8', K400, 'clips a second'),
+  'chen/speed_TAM-R50': Fact('14.2, batch 48', 'chen', 'table 8', K400, 'clips a second'),
+  'chen/speed_I3D-R50': Fact('16.1, batch 44', 'chen', 'table 8', K400, 'clips a second'),
+  'chen/speed_SF-R50-8x8': Fact('48.9, batch 96', 'chen', 'table 8', K400, 'clips a second'),
 }

@@ -55,6 +55,18 @@ ARGS = {  # beside '' and 'tiny'
     'variant=r2plus1d_152,init=x',
     'data=mine,tiny',
   ),
+  'sts_image': (
+    'model=csn,conv=sts_1_2,recipe=300',
+    'model=x3d_s,conv=dilated_3,recipe=300,tiny',
+    'model=slowfast_4x16,data=k400',
+    'model=r2plus1d,conv=no_split,data=mine,tiny',
+  ),
+  'sts_video': (
+    'model=csn,data=ssv2,init=x',
+    'model=x3d_s,init=x,rule=sts',
+    'model=slowfast_8x8,branch=slow,init=x,tiny',
+    'model=r2plus1d,data=mine,tiny',
+  ),
 }
 
 

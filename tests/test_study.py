@@ -145,6 +145,17 @@ def test_other_code_makes_a_run_again_unless_accepted(trainings, tmp_path):
   assert trainings.made == ['a', 'b', 'a'] and not made.older() and (tmp_path / 'a.old-1').is_dir()
 
 
+def test_a_training_stays_when_an_analysis_changes(trainings, tmp_path):
+  runs = [('a', config()), ('b', lambda results, data_dir: results['a'])]
+  run(runs, tmp_path)
+  for name in ('a', 'b'):
+    record = json.loads((tmp_path / name / 'study.json').read_text())
+    record['code'] |= {'vjax/analysis/cnn.py': 'another'}
+    (tmp_path / name / 'study.json').write_text(json.dumps(record))
+  made = run(runs, tmp_path, accept_code=True)[0]
+  assert made.older() == {'b': ('vjax/analysis/cnn.py',)}
+
+
 def test_a_hash_of_code_ignores_comments(tmp_path):
   texts = (
     'def f():\n  "Docs."\n  return 1\n',

@@ -11,9 +11,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from vjax import checkpoint, checks, cost, factory, inflate, optim, preprocess, registry, tree
+from vjax import (
+  budget,
+  checkpoint,
+  checks,
+  cost,
+  factory,
+  files,
+  inflate,
+  optim,
+  preprocess,
+  registry,
+  tree,
+)
 from vjax.config import (
   SCHEMA,
   ClipConfig,
@@ -55,6 +68,8 @@ class Experiment:
     classes, labels: names, and 'single_label' or 'multi_label', of the dataset trained on; names
       are 'ALIAS/CLASS' where the network has a classifier for each of several.
     joint: whether it has.
+    clips_per_epoch, frames_per_epoch: videos of the training split, and frames of all of them.
+    stages: budgets of the trainings that the weights at the start went through (vjax/budget.py).
     freeze: patterns of parameters that are not trained.
     init_path, warm: weights to start from, '' = none, and settings of checkpoint.warm_start.
     meta: content of meta.json.
@@ -77,6 +92,9 @@ class Experiment:
   classes: tuple[str, ...]
   labels: str
   joint: bool
+  clips_per_epoch: int
+  frames_per_epoch: int
+  stages: tuple[dict[str, float] | None, ...]
   freeze: tuple[str, ...]
   init_path: str
   warm: dict[str, Any]
@@ -204,6 +222,8 @@ def optimizer(
     warmup_start_lr=scale(o.warmup_start_lr), end_lr=scale(o.end_lr), power=o.power,
     boundaries=tuple(bounds) or None,
     factor=o.factor, halvings=o.halvings, curve_from_start=o.curve_from_start,
+    warmup_factor=o.warmup_factor,
+    epoch_steps=clips_per_epoch / (batch * clip.num_repeats) if o.once_an_epoch else None,
   )  # fmt: skip
   shapes = jax.eval_shape(partial(net.init, train=False), jax.random.key(0), _video(clip))['params']
   tx = optim.make(
@@ -267,15 +287,21 @@ def resize(
   )
 
 
-def warm(net: VideoModel, clip: ClipConfig, init: InitConfig) -> dict[str, Any]:
-  """Settings of checkpoint.warm_start for this model."""
+def warm(net: VideoModel, clip: ClipConfig, init: InitConfig, name: str = '') -> dict[str, Any]:
+  """Settings of checkpoint.warm_start for this model, called `name` in the config."""
   adapt = None
   if init.rates:
     static = sts.static_outputs(net, _video(clip)) if init.keep_static else {}
     adapt = partial(inflate.reweight, rates=init.rates, static=static)
+  if init.time_slice is not None:
+    adapt = partial(inflate.in_the_middle, index=init.time_slice)
   rename = inflate.renames if init.inflate else None
   return dict(
-    skip=init.skip, resize=partial(resize, net, clip, init.inflate), rename=rename, adapt=adapt
+    skip=init.skip,
+    resize=partial(resize, net, clip, init.inflate),
+    rename=rename,
+    adapt=adapt,
+    model=name,
   )
 
 
@@ -415,9 +441,14 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     classes=names,
     labels=sources[first].labels,
     joint=joint,
+    clips_per_epoch=num_clips,
+    frames_per_epoch=sum(
+      int(source.index.frames[source.rows].sum(dtype=np.int64)) for source in sources.values()
+    ),
+    stages=_stages(config.init.path),
     freeze=config.optim.freeze if config.optim else (),
     init_path=config.init.path,
-    warm=warm(net, config.clip, config.init),
+    warm=warm(net, config.clip, config.init, config.model.name),
     evals=config.evals,
     meta={
       **describe(config, names, trained_on, sources[first].labels),
@@ -430,12 +461,24 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   )
 
 
+def _stages(path: str) -> tuple[dict[str, float] | None, ...]:
+  """Returns the budgets of the trainings that led to the weights in `path`, () for none. The best
+  checkpoint of a run stands in a folder within that of the run, and counts as the whole run."""
+  if not path:
+    return ()
+  folder = files.path(path)
+  result = checkpoint.read_json(folder / 'result.json', 'remove it, and evaluate that run again')
+  if result is None and folder.name == 'best':
+    result = checkpoint.read_json(folder.parent / 'result.json', 'remove it, and evaluate again')
+  return tuple(budget.stages_of(result))
+
+
 def _classes_of_init(config: Config) -> tuple[str, ...]:
   """Class names of the weights that the training starts from, where it takes their head too."""
   init = config.init
   if not init.path or tree.matches(init.skip, 'head/linear/kernel'):
     return ()
-  return checkpoint.classes_of(checkpoint.read_meta(init.path))
+  return checkpoint.classes_of(checks.meta_of_init(init))
 
 
 def forward_macs(exp: Experiment) -> int:

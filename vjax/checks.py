@@ -202,7 +202,7 @@ def check_weights(config: Config, source: Any, trained: str, open_test: Callable
   """
   from vjax.data import overlap
 
-  meta = checkpoint.read_meta(config.init.path) if config.init.path else {}
+  meta = meta_of_init(config.init)
   before = list(meta.get('trained_videos', []))
   for name, entry in config.evals.items():
     for key, split in entry.splits.items() if before else ():
@@ -330,6 +330,7 @@ def check_evals(config: Config) -> None:
       f'config.clip.crop_size is {crop}, more than config.augment.{key}={getattr(augment, key)}, '
       'to which frames are scaled: make that larger, or the crop smaller'
     )
+  _check_repeats(config)
   _check_keep_best(config)
   for name, entry in config.evals.items():
     size = frame_size(trained.augment, entry)
@@ -356,6 +357,29 @@ def check_reconstructions(config: Config, objective: Objective) -> None:
         f'{config.objective.name!r}{more} rebuilds no pixels: leave this evaluation out of the '
         'config, or train a masked autoencoder (mae) of pixels'
       )
+
+
+def _check_repeats(config: Config) -> None:
+  """Raises ValueError where repeats of a video are spread over the batch, but share statistics or
+  may be mixed with each other."""
+  clip, objective = one_dataset(config).clip, config.objective.settings
+  distance = clip.repeat_distance
+  if distance == 1:
+    return
+  mixing = objective.get('mixup') or objective.get('cutmix')
+  groups = {'model.norm.group_size': config.model.settings.get('norm', {}).get('group_size')}
+  groups |= {'objective.mix_group': objective.get('mix_group')} if mixing else {}
+  for key, size in groups.items():
+    if size and distance % size:
+      raise ValueError(
+        f'config.clip.repeat_distance is {distance}, which config.{key}={size} does not divide: '
+        'some repeats of a video would be in one group; choose a multiple of it'
+      )
+  if mixing and not groups['objective.mix_group'] and distance % 2:
+    raise ValueError(
+      f'config.clip.repeat_distance is {distance}: a clip is mixed with the one at the mirrored '
+      'place of the batch, which may be its repeat where the distance is odd; choose an even one'
+    )
 
 
 def _check_keep_best(config: Config, labels: str = '') -> None:
@@ -423,10 +447,23 @@ def _check_settings(
     raise ValueError(f'config.evals.{name}: {error}') from error
 
 
+def meta_of_init(init: InitConfig) -> Mapping[str, Any]:
+  """Returns meta.json of the weights that the training starts from, {} where it starts from none.
+  An error of reading names config.init.path."""
+  if not init.path:
+    return {}
+  try:
+    return checkpoint.read_meta(init.path)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f'config.init.path is {init.path!r}: {error}') from error
+  except ValueError as error:
+    raise ValueError(f'config.init.path is {init.path!r}: {error}') from error
+
+
 def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:
   """Names of the datasets that the weights of config.init were trained on, those before their own
   init included. Raises ValueError where one has test videos of `spec` among its training videos."""
-  meta = checkpoint.read_meta(init.path) if init.path else {}
+  meta = meta_of_init(init)
   names = list(meta['trained_on']) if 'trained_on' in meta else []
   if 'config' in meta and meta['config']['data']['name'] not in names and meta['config']['optim']:
     names.append(meta['config']['data']['name'])

@@ -17,7 +17,8 @@ Metrics = dict[str, 'Mean']
 
 
 class Batch(TypedDict):
-  """Clips of a step or of an evaluation. B counts clips, repeats of a video adjacent.
+  """Clips of a step or of an evaluation. B counts clips, repeats of a video
+  adjacent or config.clip.repeat_distance places apart.
 
   Attributes:
     video: uint8 (B, T, H, W, 3) in training, (B, V, T, H, W, 3) in evaluations; objectives are

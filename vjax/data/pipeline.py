@@ -59,16 +59,18 @@ def train_batches(
     workers: processes that make clips, 0 = this one, None = by cores and recipe.
 
   Returns:
-    Iterator of batches: video (b*repeats, T, H, W, 3) uint8, repeats of a video adjacent; label
-      (b*repeats,) int32 or (b*repeats, K) float32; valid (b*repeats,) ones; video_id, epoch
-      (b*repeats,) int32. With augment.device_frame_size (h, w), video is (b*repeats, T, h, w, 3);
-      window, mirror and, if used, color, frame_size, ops, values, erased and noise are the
-      augmentation that is left for the accelerator, see types.Batch.
+    Iterator of batches: video (b*repeats, T, H, W, 3) uint8, repeats of a video
+      clip.repeat_distance places apart; label (b*repeats,) int32 or (b*repeats, K) float32; valid
+      (b*repeats,) ones; video_id, epoch (b*repeats,) int32. With augment.device_frame_size (h, w),
+      video is (b*repeats, T, h, w, 3); window, mirror and, if used, color, frame_size, ops, values,
+      erased and noise are the augmentation that is left for the accelerator, see types.Batch.
 
   Raises:
-    ValueError: if hosts do not divide `batch`; from the iterator, where a record cannot be read.
+    ValueError: if hosts do not divide `batch`, or repeat_distance a host's share; from the
+      iterator, where a record cannot be read.
   """
   rows, n = _share(batch, hosts), split.num_clips
+  _check_distance(clip, rows)
   maker = TrainClips(split, spec.flip, clip, augment, seed)
 
   def tasks() -> Tasks:
@@ -77,7 +79,7 @@ def train_batches(
       epoch = place // n
       yield split.rows[shuffled(place % n, seed, epoch, n)], epoch
 
-  return _repeated(_made(maker, tasks, rows, workers), tasks(), clip.num_repeats)
+  return _repeated(_made(maker, tasks, rows, workers), tasks(), clip)
 
 
 def joint_batches(
@@ -139,8 +141,9 @@ def joint_batches(
       here = slice(host * rows, (host + 1) * rows)
       yield np.concatenate(records)[here], np.concatenate(epochs)[here]
 
-  repeats = maker.parts[0].clip.num_repeats
-  made = _repeated(_made(maker, tasks, rows, workers), tasks(), repeats)
+  clip = maker.parts[0].clip
+  _check_distance(clip, rows)
+  made = _repeated(_made(maker, tasks, rows, workers), tasks(), clip)
   number = lambda ids: np.searchsorted(maker.starts, ids, side='right').astype(np.int32) - 1
   return ({**batch, 'dataset': number(batch['video_id'])} for batch in made)
 
@@ -179,16 +182,35 @@ def _made(
   return workers_lib.batches(maker, tasks(), rows=rows, workers=count)
 
 
-def _repeated(made: Iterator, tasks: Tasks, repeats: int) -> Iterator[Any]:
-  """Yields training batches: the repeats of a video become clips of their own."""
+def _check_distance(clip: ClipConfig, rows: int) -> None:
+  """Raises ValueError where repeats cannot be so far apart among a host's videos."""
+  if rows % clip.repeat_distance:
+    raise ValueError(
+      f'config.clip.repeat_distance is {clip.repeat_distance}, which does not divide the {rows} '
+      'videos a step that a host has: choose a divisor, or another config.data.batch_size'
+    )
+
+
+def _repeated(made: Iterator, tasks: Tasks, clip: ClipConfig) -> Iterator[Any]:
+  """Yields training batches: the repeats of a video become clips of their own,
+  clip.repeat_distance places apart."""
+  repeats, distance = clip.num_repeats, clip.repeat_distance
+
+  def clips(x: np.ndarray) -> np.ndarray:  # (videos, repeats, ...)
+    if distance > 1:  # (blocks, repeats, videos of a block, ...)
+      x = x.reshape(-1, distance, *x.shape[1:]).swapaxes(1, 2)
+      return x.reshape(-1, *x.shape[3:])
+    return x.reshape(-1, *x.shape[2:])
+
+  each = lambda x: clips(np.repeat(x[:, None], repeats, axis=1))
   for value, (records, epochs) in zip(made, tasks):
-    label = np.repeat(value.pop('label'), repeats, axis=0)
+    label = each(value.pop('label'))
     yield {
-      **{name: x.reshape(-1, *x.shape[2:]) for name, x in value.items()},
+      **{name: clips(x) for name, x in value.items()},
       'label': label,
       'valid': np.ones(len(label), np.float32),
-      'video_id': np.repeat(records.astype(np.int32), repeats),
-      'epoch': np.repeat(epochs.astype(np.int32), repeats),
+      'video_id': each(records.astype(np.int32)),
+      'epoch': each(epochs.astype(np.int32)),
     }
 
 
