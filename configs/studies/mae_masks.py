@@ -11,8 +11,9 @@ two slots in time only. Each autoencoder is probed, and fine-tuned from 25 video
 the untrained network and training from scratch. Scratch has two learning rates, of which the table
 shows both; fine-tuning has the higher one.
 
-One seed, and a short pre-training of a small network: about an hour on two cores. Differences below
-4 points are within the noise of 600 test clips.
+One seed, and a short pre-training of a small network: too short, as docs/claims.md has it (C4);
+STEPS and FEW_STEPS are to be raised where there is time. Differences below 4 points are within the
+noise of 600 test clips.
 
 Command:  python -m vjax.study configs/studies/mae_masks.py
 """
