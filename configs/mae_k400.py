@@ -22,9 +22,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """Returns the config.
 
   Axes: variant = B, L or H; epochs; data = k600, k700, ssv2 or a folder of your own under data_dir;
-  tiny.
+  unlabeled = its videos have no labels, so that tiny has no probe; tiny.
   """
-  arg = common.parse_arg(arg, variant='L', epochs=800.0, data='')
+  arg = common.parse_arg(arg, variant='L', epochs=800.0, data='', unlabeled=False)
   config = ConfigDict()
   config.seed = 0
   config.model = dict(name=common.choose('variant', arg.variant, common.VITS))
@@ -57,7 +57,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ),
   )
   common.use_data(config, arg.data, ssv2=True)
-  return complete(tiny(config) if arg.tiny else config)
+  config = tiny(config) if arg.tiny else config
+  if arg.unlabeled:
+    config.evals = {name: e for name, e in config.evals.items() if e['name'] != 'probe'}
+  return complete(config)
 
 
 def tiny(config: ConfigDict) -> ConfigDict:

@@ -317,6 +317,8 @@ def test_what_an_evaluation_needs_is_checked_at_the_start(folders):
     )
     given['evals'] = {'probe': {**given['evals']['probe'], **probe}}
     build.experiment(given, str(folders))
+  evals = shrunk('mae_k400', 'tiny,unlabeled')['evals']
+  assert set(evals) == {'val', 'pictures'}, 'none of these needs labels'
 
 
 def test_hidden_labels_are_evaluated_for_predictions_alone(folders):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import common
+from configs import common, mae_finetune_k400
 from tests.experiments import shrunk
 from vjax import build, built_in_data, checkpoint, checks, main, registry
 from vjax.config import ClipConfig, InitConfig, parse, plain
@@ -155,7 +155,8 @@ def test_unknown_section_and_argument():
   with pytest.raises(ValueError, match=r"unknown sections \['opt'\]"):
     plain({**config, 'opt': {}})
   with pytest.raises(
-    ValueError, match=r"no axis 'varian'; there are \['data', 'epochs', 'tiny', 'variant'\]"
+    ValueError,
+    match=r"no axis 'varian'; there are \['data', 'epochs', 'tiny', 'unlabeled', 'variant'\]",
   ):
     importlib.import_module('configs.mae_k400').get_config('varian=L')
   with pytest.raises(ValueError, match="variant='XXL'.*B, L, H"):
@@ -203,7 +204,7 @@ def test_missing_data_names_folder_and_command(tmp_path):
     (
       '--config=configs/mae_k400.py:tin',
       "tin: config argument 'tin': there is no axis 'tin'; there are ['data', 'epochs', 'tiny', "
-      "'variant']",
+      "'unlabeled', 'variant']",
     ),
   ],
 )
@@ -437,3 +438,16 @@ def test_a_wrong_config_is_answered_before_data_are_rendered(tmp_path):
     with pytest.raises(ValueError, match=message):
       built_in_data.render_if_missing(config, str(tmp_path))
   assert not list(tmp_path.iterdir())
+
+
+def test_larger_clips_cost_the_papers_multiply_adds():
+  """Feichtenhofer et al. 2022, table 7: 4757 G for ViT-L at 40x312; all 24 blocks cost the same."""
+
+  def cost(depth: int) -> float:
+    config = mae_finetune_k400.get_config('variant=L,frames=40,crop=312')
+    config.model.depth = depth
+    net, clip = build.model(config, 400), parse(config).clip
+    return build.objective_macs(build.objective(config), net, clip, 400) / 1e9
+
+  one, two = cost(1), cost(2)
+  assert one + 23 * (two - one) == pytest.approx(4757, rel=1e-3)

@@ -101,8 +101,8 @@ class Objective:
 
 @dataclass(frozen=True)
 class Target:
-  """What a masked autoencoder predicts of a removed patch: what a file of vjax/targets exports as
-  TARGET.
+  """Target of a masked autoencoder, which it predicts of a removed patch: what a file of
+  vjax/targets exports as TARGET.
 
   Attributes:
     error: function (predictions (B, N, V), normalized clips, patch, *, normalize, target, codebook)

@@ -1,5 +1,5 @@
 """Ablations of masked pre-training: masks, targets, augmentation, repeats, decoder.  Feichtenhofer
-et al. (NeurIPS 2022), table 2 and the sweep of the masking ratio, figure 6.
+et al. (NeurIPS 2022), table 2 and the sweep of the masking ratio.
 
 Every run is the recipe with one change, then fine-tuned: ViT-L on Kinetics-400, 800 epochs, one
 seed. Expect 90 % of random tokens to be best, whole frames to be five points behind, and the rest

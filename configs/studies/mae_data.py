@@ -1,4 +1,4 @@
-"""How much unlabelled data, and for how long?  Feichtenhofer et al. (NeurIPS 2022), table 4.
+"""Unlabeled data: how much, and for how long?  Feichtenhofer et al. (NeurIPS 2022), table 4.
 
 ViT-L is pre-trained for 200, 400 and 800 epochs on Kinetics-400, and on videos without labels, then
 fine-tuned on Kinetics-400; one seed. Expect longer to be better, and a million of uncurated videos
@@ -10,7 +10,8 @@ videos without labels beside a split to evaluate the loss on (python -m data_pre
 folder is missing fail, and the others go on.
 
 Pre-training needs no labels: the recipe evaluates the loss and shows reconstructions. A probe needs
-labels, and a run with one on videos without labels is refused before its first step.
+them: a run with one on videos without labels is refused before its first step (`unlabeled` of
+mae_k400 leaves the probe of `tiny` out).
 
 The miniature has shares of the built-in data in their place.
 

@@ -1,5 +1,5 @@
-"""What do mask tokens in the encoder cost, and do they help?  Feichtenhofer et al. (NeurIPS 2022),
-table 1.
+"""Mask tokens in the encoder: their cost and their use.  Feichtenhofer et al. (NeurIPS 2022), table
+1.
 
 The encoder sees the visible tenth of the tokens, or all places with a mask token in those that are
 removed. Expect the same accuracy, 7.7 times the multiply-adds, and by the paper 4.1 times the hours

@@ -1,5 +1,5 @@
-"""Which tokens should be masked, on a grid where random masking means something?  Feichtenhofer et
-al. (NeurIPS 2022), tables 2a and 12a, small.
+"""Kinds of masks, on a grid where random masking means something.  Feichtenhofer et al. (NeurIPS
+2022), tables 2 and 12, small.
 
 The paper: on Kinetics-400 random masks at 90 % are best, tubes are behind, and whole frames lose
 five points; on Something-Something V2 tubes are worst.
@@ -11,8 +11,9 @@ two slots in time only. Each autoencoder is probed, and fine-tuned from 25 video
 the untrained network and training from scratch. Scratch has two learning rates, of which the table
 shows both; fine-tuning has the higher one.
 
-One seed, and a short pre-training of a small network: about an hour on two cores. Differences below
-4 points are within the noise of 600 test clips.
+One seed, and a short pre-training of a small network: too short, as docs/claims.md has it (C4);
+STEPS and FEW_STEPS are to be raised where there is time. Differences below 4 points are within the
+noise of 600 test clips.
 
 Command:  python -m vjax.study configs/studies/mae_masks.py
 """

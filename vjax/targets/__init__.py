@@ -1,1 +1,2 @@
-"""What a masked autoencoder predicts of a removed patch: one file each, which exports TARGET."""
+"""Targets of a masked autoencoder, which it predicts of a removed patch: one file each, which
+exports TARGET."""
