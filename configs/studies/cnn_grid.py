@@ -37,7 +37,7 @@ BACKBONES = ('inception_v1', 'resnet18', 'resnet50')
 DATASETS = ('mini_ssv2', 'mini_k400', 'mini_mit')
 IMAGES = 'checkpoints/tsn_{}'  # converted image networks, by the end of a model's name
 # Of the miniature: steps by label space; appearance is learned sooner.
-STEPS = {'motions': 300, 'motions_appearance': 200}
+STEPS = {'motions': 600, 'motions_appearance': 300}
 SEEDS = (0, 1, 2)
 # The released scores beside those of a dataset.
 AUTHORS = {

@@ -45,7 +45,7 @@ TAM = {
   'taps_5': ('all blocks, 5 taps', {'taps': 5}),
   'max': ('all blocks, maximum of the taps', {'blend': 'max'}),
 }
-SEEDS, STEPS = (0, 1, 2), 300  # of the miniature
+SEEDS, STEPS = (0, 1, 2), 600  # of the miniature
 
 
 def runs(workdir: str, tiny: bool = False) -> Iterator[tuple[str, ConfigDict]]:

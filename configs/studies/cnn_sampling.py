@@ -39,7 +39,7 @@ CLIPS = tuple(range(1, 11))
 ADDED = {('mini_k400', 'dense'): '6 to 15', ('mini_ssv2', 'dense'): '5 to 20'}
 # Of the miniature.
 SEEDS = (0, 1, 2)
-STEPS = 300
+STEPS = 600
 TINY_CLIPS = (1, 2, 4, 10)
 
 
