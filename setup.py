@@ -55,6 +55,7 @@ setup(
     'opencv-python-headless>=4.11',  # resizing and RandAugment of frames
     'optax>=0.2.5',
     'orbax-checkpoint==0.12.*',
+    'pillow>=10',  # bicubic resizing of frames
     'safetensors>=0.5',
     'scipy>=1.13',
     'simplejpeg>=1.8',  # frames decoded to where they are to be, and encoded

@@ -30,14 +30,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
   arg = common.parse_arg(arg, init='', variant='L', clips=10, data='')
   config = ConfigDict(plain(mae_k400.get_config(f'variant={arg.variant}' + ',tiny' * arg.tiny)))
   if arg.init:
-    saved = _saved(arg.init)
+    before = saved(arg.init)
     for name in (
       'model',
       'clip',
       'augment',
     ):  # replaced as a whole: another network has other settings
-      config[name] = saved[name]
-    config.data.update({name: tuple(saved['data'][name]) for name in ('mean', 'std')})
+      config[name] = before[name]
+    config.data.update({name: tuple(before['data'][name]) for name in ('mean', 'std')})
   if arg.data in registry.names('data.datasets') and arg.data != 'custom':
     config.data.name = arg.data
   elif arg.data:
@@ -58,7 +58,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   return complete(config)
 
 
-def _saved(path: str) -> dict:
+def saved(path: str) -> dict:
   """Returns the config of a checkpoint. Raises ValueError where there is none, or the config has no
   clip settings."""
   meta = Path(path, 'meta.json')
@@ -71,17 +71,20 @@ def _saved(path: str) -> dict:
     raise ValueError(
       f'config argument init={path!r}: {meta} has no config; convert the weights again'
     )
-  saved = found['config'] if found.get('schema', 1) == SCHEMA else translate(found['config'])
+  config = found['config'] if found.get('schema', 1) == SCHEMA else translate(found['config'])
   known = {
     'clip': ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'sampling'),
     'data': ('mean', 'std'),
   }
   unknown = [
-    f'--{key}' for section, keys in known.items() for key in keys if saved[section].get(key) is None
+    f'--{key}'
+    for section, keys in known.items()
+    for key in keys
+    if config[section].get(key) is None
   ]
   if unknown:
     raise ValueError(
       f'config argument init={path!r}: {meta} does not say for what clips the weights are; '
       f'convert them again, python -m vjax.convert --overwrite, with {", ".join(unknown)}'
     )
-  return saved
+  return config

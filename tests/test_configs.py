@@ -38,6 +38,7 @@ ARGS = {  # beside '' and 'tiny'
     'data=mine,tiny',
     'data=k600',
     'mask=0.75,intermediate',
+    'frames=40,crop=312',
   ),
   'mae_finetune_ssv2': ('variant=H,init=x', 'mask=0.5,tiny'),
   'mvit_k400': (
@@ -53,6 +54,18 @@ ARGS = {  # beside '' and 'tiny'
     'variant=r2plus1d_18,frames=8',
     'variant=r2plus1d_152,init=x',
     'data=mine,tiny',
+  ),
+  'sts_image': (
+    'model=csn,conv=sts_1_2,recipe=300',
+    'model=x3d_s,conv=dilated_3,recipe=300,tiny',
+    'model=slowfast_4x16,data=k400',
+    'model=r2plus1d,conv=no_split,data=mine,tiny',
+  ),
+  'sts_video': (
+    'model=csn,data=ssv2,init=x',
+    'model=x3d_s,init=x,rule=sts',
+    'model=slowfast_8x8,branch=slow,init=x,tiny',
+    'model=r2plus1d,data=mine,tiny',
   ),
 }
 

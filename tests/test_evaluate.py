@@ -56,7 +56,8 @@ def test_result_says_what_the_training_cost(run):
   cost = result['training']
   assert json.loads((workdir / 'result.json').read_text()) == result
   assert cost['clips_seen'] == cost['videos_seen'] == 4 * 8
-  assert cost['images_seen'] == 32 * exp.clip.num_frames
+  assert cost['images_seen'] == 32 * exp.clip.num_frames and cost['epochs'] == 32 / 60
+  assert cost['device_hours'] == cost['train_s'] * jax.device_count() / 3600
   params = checkpoint.load_params(workdir)[0]['params']
   leaves = [x.size for x in jax.tree.leaves(params)]
   assert cost['parameters'] == sum(leaves) and cost['gmacs'] == 32 * cost['gmacs_per_clip'] > 0

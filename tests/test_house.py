@@ -26,10 +26,12 @@ FLOORS = {
   'study_report': 3,  # tables and figures
   **dict.fromkeys(['data', 'layers', 'optim', 'metrics', 'preprocess', 'figures', 'inflate'], 2),
   **dict.fromkeys(['config', 'sharding'], 1),
+  'targets': 2.5,  # of objectives, made of clips cut by layers
   'device_augment': 1.5,  # preprocess calls it
   'old_models': 0.5,  # reads old configs
   **dict.fromkeys(
     [
+      'budget',
       'types',
       'registry',
       'tree',

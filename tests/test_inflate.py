@@ -267,3 +267,23 @@ def test_warm_start_of_split_convolutions_and_by_rates(tmp_path):
     np.testing.assert_allclose(
       new[name][i, ..., static:], rate * old[name][1, ..., static:], rtol=1e-6
     )
+
+
+def test_a_slice_in_the_middle():
+  """Of three frames each; of five the neighbors of the middle one; other arrays stay."""
+  rng = np.random.default_rng(0)
+  three, five = rng.normal(size=(3, 1, 1, 2, 2)), rng.normal(size=(5, 1, 1, 2, 2))
+  still, bias = rng.normal(size=(1, 3, 3, 2, 2)), rng.normal(size=2)
+  variables = {
+    'params': {
+      'a': {'kernel': three}, 'b': {'kernel': five}, 'c': {'kernel': still}, 'd': {'bias': bias},
+    }
+  }  # fmt: skip
+  for index in (0, 1, 2):
+    found = inflate.in_the_middle(variables, index)['params']
+    a, b = found['a']['kernel'], found['b']['kernel']
+    np.testing.assert_array_equal(a[1], three[index])
+    np.testing.assert_array_equal(b[2], five[1 + index])
+    assert not a[[0, 2]].any() and not b[[0, 1, 3, 4]].any()
+    np.testing.assert_array_equal(found['c']['kernel'], still)
+    np.testing.assert_array_equal(found['d']['bias'], bias)

@@ -1,5 +1,6 @@
 """Schedules against the papers' figures, optimizers against their equations by hand."""
 
+import math
 import re
 
 import jax
@@ -375,3 +376,41 @@ def test_optimizer_errors(settings, message):
 def test_ema():
   got = optim.ema_update({'a': jnp.array([1.0])}, {'a': jnp.array([2.0])}, 0.9)
   np.testing.assert_allclose(got['a'], [1.1], rtol=1e-6)
+
+
+def test_learning_rate_once_an_epoch_with_a_factor_of_warm_up():
+  """MMCV's cosine by epochs, as Li et al. 2022 fine-tune: 50 epochs, of 7.5 steps here, warm-up of
+  5 epochs from a tenth; factors of epochs 1, 25 and 49 by hand."""
+  rate = optim.schedule(
+    kind='cosine', peak=0.02, total_steps=375, warmup_steps=38, end_lr=0.0, curve_from_start=True,
+    warmup_factor=0.1, epoch_steps=7.5,
+  )  # fmt: skip
+  assert float(rate(0)) == pytest.approx(0.002)
+  assert float(rate(7)) == pytest.approx(0.02 * (1 - 31 / 38 * 0.9))  # epoch 0 has steps 0 to 7
+  first = (1 + math.cos(math.pi * 8 / 375)) / 2  # the curve is read where the epoch begins
+  assert float(rate(8)) == pytest.approx(0.02 * first * (1 - 30 / 38 * 0.9))
+  by_epoch = optim.schedule(
+    kind='cosine', peak=1.0, total_steps=500, warmup_steps=0, end_lr=0.0, curve_from_start=True,
+    epoch_steps=10.0,
+  )  # fmt: skip
+  factors = [float(by_epoch(10 * e + k)) for e in (0, 1, 25, 49) for k in (0, 9)]
+  want = [f for f in (1, 0.99901, 0.5, 0.00099) for _ in range(2)]
+  assert factors == pytest.approx(want, abs=5e-6)
+  with pytest.raises(ValueError, match=r'warmup_factor is 0.1 and warmup_start_lr is 0.5'):
+    optim.schedule(
+      kind='constant', peak=1.0, total_steps=5, warmup_steps=1, warmup_factor=0.1,
+      warmup_start_lr=0.5,
+    )  # fmt: skip
+
+
+def test_warm_up_by_epochs_as_timm_has_it():
+  """From 5e-6 by equal steps to 5e-3 after 5 epochs, the cosine counting from epoch 0."""
+  rate = optim.schedule(
+    kind='cosine', peak=5e-3, total_steps=3000, warmup_steps=50, warmup_start_lr=5e-6, end_lr=1e-6,
+    curve_from_start=True, epoch_steps=10.0,
+  )  # fmt: skip
+  at = lambda epoch: 1e-6 + (5e-3 - 1e-6) * (1 + math.cos(math.pi * epoch / 300)) / 2
+  # DIFFERS(code): there the warm-up rises to 5e-3, here to the curve's 4.9966e-3.
+  assert float(rate(25)) == pytest.approx(5e-6 + (at(5) - 5e-6) * 2 / 5, rel=1e-5)
+  assert float(rate(59)) == pytest.approx(at(5), rel=1e-6)
+  assert float(rate(2999)) == pytest.approx(at(299), rel=1e-4)

@@ -1,10 +1,12 @@
 """The trainer: a resumed run is the unbroken one bit for bit; devices, fsdp and accumulation change
 nothing."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -12,8 +14,11 @@ import pytest
 
 from configs import mae_k400
 from tests.experiments import shrunk
-from vjax import build, checkpoint, sharding, train, train_step, tree
+from vjax import build, checkpoint, sharding, train, train_step, tree, types
 from vjax.config import plain
+from vjax.heads import linear
+from vjax.layers.norm import BatchNorm
+from vjax.metrics import Totals
 
 # Values of one training run that are facts of the clock, not of the training.
 CLOCK = ('clips_per_s', 'data_wait', 'memory_gib', 'seconds')
@@ -33,7 +38,7 @@ def result(workdir) -> dict:
 
 def timeless(found: dict) -> dict:
   """A result without what the clock says."""
-  clock = ('train_s', 'eval_s', 'memory_gib')
+  clock = ('train_s', 'eval_s', 'memory_gib', 'device_hours')
   return {**found, 'training': {k: v for k, v in found['training'].items() if k not in clock}}
 
 
@@ -304,3 +309,67 @@ def test_vit_l_over_eight_devices():
   )  # the gradient of a bias of keys is 0 but for rounding
   for a, b in zip(moments, wanted, strict=True):
     assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b) + 1e-6 * typical
+
+
+class Averages(types.Backbone):
+  """Mean colors of a clip, normalized over the batch."""
+
+  @nn.compact
+  def __call__(self, video, *, train, token_mask=None):
+    pooled = BatchNorm(group_size=2, name='norm')(video.mean((1, 2, 3)), train=train)
+    return types.Features(maps=(), pooled=pooled)
+
+
+def of_averages(data_dir, **settings) -> build.Experiment:
+  """An experiment with a network that compiles at once."""
+  config = shrunk('r2plus1d_k400', **settings)
+  exp = build.experiment(config, str(data_dir))
+  net = types.VideoModel(backbone=Averages(), head=linear.Head(num_classes=len(exp.classes)))
+  return dataclasses.replace(exp, model=net, tx=optax.sgd(0.5))
+
+
+def test_precise_statistics_are_averages_over_batches(data_dir):
+  """Of the six batches to come, mean over their groups of two clips, by hand; of the parameters'
+  moving average; a frozen norm keeps its own."""
+  exp = of_averages(data_dir, **{'train.precise_bn': 6, 'train.ema_decay': 0.5})
+  mesh = sharding.mesh(1, jax.devices()[:1])
+  loop = train._Loop.__new__(train._Loop)
+  loop.exp, loop.mesh, loop.statistics, loop.totals = exp, mesh, {}, Totals()
+  loop.preemption = train.PreemptionGuard(mesh)
+  state = train_step.init_state(exp.update, mesh, jax.random.key(0))[0]()
+  found = loop._with_statistics(state, jax.random.key(1))
+  batches = exp.train_batches(0)
+  colors = []
+  for _ in range(6):
+    pixels = exp.update.pixels(next(batches))
+    colors.append(np.asarray(pixels.mean((1, 2, 3))).reshape(4, 2, 3))  # groups of two clips
+  norm = found.stats['batch_stats']['backbone']['norm']
+  np.testing.assert_allclose(norm['mean'], np.mean(colors, (0, 1, 2)), rtol=1e-4)
+  np.testing.assert_allclose(norm['var'], np.var(colors, 2).mean((0, 1)), rtol=1e-4)
+  assert loop.totals.eval_s > 0
+  loop.exp = dataclasses.replace(exp, freeze=('backbone/.*',))
+  kept = loop._with_statistics(state, jax.random.key(1)).stats['batch_stats']['backbone']['norm']
+  assert (np.asarray(kept['mean']) == 0).all() and (np.asarray(kept['var']) == 1).all()
+  loop.preemption.close()
+  loop._check_statistics(state)
+  with pytest.raises(ValueError, match='precise_bn is 6, but the model has no batch normalization'):
+    loop._check_statistics(state.replace(stats={}))
+
+
+def test_precise_statistics_resume_bit_identically(data_dir, tmp_path):
+  """Saved and evaluated statistics, also where the run was stopped between two saves."""
+  exp = of_averages(data_dir, **{'train.precise_bn': 3, 'train.eval_epochs': 0.5})
+  assert exp.eval_steps == 4
+  train.run(exp, str(tmp_path / 'unbroken'))
+  shutil.copytree(tmp_path / 'unbroken', tmp_path / 'killed')
+  for step in (4, 6):
+    shutil.rmtree(tmp_path / 'killed' / 'checkpoints' / str(step))
+  train.run(exp, str(tmp_path / 'killed'))
+  whole, resumed = (arrays(tmp_path / name, 6) for name in ('unbroken', 'killed'))
+  assert same(whole, resumed)
+  assert lines(tmp_path / 'unbroken') == lines(tmp_path / 'killed')
+  running = of_averages(data_dir)
+  train.run(running, str(tmp_path / 'running'))
+  other = arrays(tmp_path / 'running', 6)
+  differ = [name for name in whole if not np.array_equal(whole[name], other[name])]
+  assert differ and all('batch_stats' in name for name in differ)  # training reads no statistics

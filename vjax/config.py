@@ -13,6 +13,7 @@ import difflib
 import functools
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,9 @@ from vjax import old_models, registry
 T = TypeVar('T')
 FULL_FRAME = 'full'  # a crop_size of evaluations
 DECODES = ('full', 'reduced')
+RESIZE_QUALITIES = ('exact', 'fast')
 CROP_PLACES = ('ends', 'quarters')
+INTERPOLATIONS = ('bilinear', 'bicubic')
 CROP_COUNTS = {
   1: 'center',
   3: 'along the long side',
@@ -108,7 +111,7 @@ _VALUES = {('init', 'inflate', 'centre'): 'center'}
 # Keys of an evaluation that say its clip.
 CLIP_KEYS = (
   'num_frames', 'frame_stride', 'sampling', 'crop_size', 'short_side', 'num_clips', 'num_crops',
-  'crop_places', 'decode',
+  'crop_places', 'decode', 'interpolation',
 )  # fmt: skip
 
 
@@ -141,7 +144,8 @@ _RANGES = {
   },
   'optim': {
     'learning_rate': (0, _ANY), 'base_batch_size': (1, _ANY), 'weight_decay': (0, _ANY),
-    'warmup_start_lr': (0, _ANY), 'end_lr': (0, _ANY), 'power': (1e-6, _ANY),
+    'warmup_start_lr': (0, _ANY), 'warmup_factor': (0, 1),
+    'end_lr': (0, _ANY), 'power': (1e-6, _ANY),
     'factor': (1e-9, _ANY), 'halvings': (0, _ANY), 'momentum': (0, 1), 'b1': (0, 1), 'b2': (0, 1),
     'eps': (0, _ANY), 'clip_norm': (0, _ANY), 'layer_decay': (1e-6, 1),
     'boundary_steps': (0, _ANY), 'boundary_epochs': (0, _ANY), 'boundary_clips': (0, _ANY),
@@ -218,9 +222,9 @@ class DataConfig:
       check_whole('data', 'workers', self.workers, 0)
 
 
-def _check_decode(key: str, value: str) -> None:
-  if value not in DECODES:
-    raise ValueError(f'{key} is {value!r}; it must be one of {", ".join(DECODES)}')
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+  if value not in choices:
+    raise ValueError(f'{key} is {value!r}; it must be one of {", ".join(choices)}')
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,10 @@ class ClipConfig:
     short_side: pixels that the short side is scaled to before a test crop.
     sampling: rule of vjax/data/sampling.py by which frames are chosen.
     num_repeats: clips drawn from each decoded video of a training step (repeated augmentation).
+    repeat_distance: places in the batch between the repeats of a video. 1: side by side. d: each d
+      videos of a batch form a block of d first clips, then d second ones, and so on, so that
+      repeats share neither statistics nor a mixed pair where model.norm.group_size and
+      objective.mix_group are divisors of d.
   """
 
   num_frames: int
@@ -242,10 +250,16 @@ class ClipConfig:
   short_side: int
   sampling: str = 'dense'
   num_repeats: int = 1
+  repeat_distance: int = 1
 
   def __post_init__(self):
-    for name in ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'num_repeats'):
+    whole = ('num_frames', 'frame_stride', 'crop_size', 'short_side')
+    for name in (*whole, 'num_repeats', 'repeat_distance'):
       check_whole('clip', name, getattr(self, name), 1)
+    if self.repeat_distance > 1 and self.num_repeats == 1:
+      raise ValueError(
+        f'clip.repeat_distance is {self.repeat_distance}, but clip.num_repeats is 1: set it to 1'
+      )
 
 
 @dataclass(frozen=True)
@@ -263,6 +277,7 @@ class ViewsConfig(ClipConfig):
     decode: 'full', or 'reduced': stored frames are decoded at 1/2, 1/4 or 1/8 of their size where
       they are scaled to that or less. Quicker; pixels differ a little. Frames of a video file that
       is predicted are not stored, and decoded whole.
+    interpolation: of frames that are scaled, see AugmentConfig.
   """
 
   crop_size: int | tuple[int, int] | str
@@ -270,13 +285,12 @@ class ViewsConfig(ClipConfig):
   num_crops: int = 1
   crop_places: str = 'ends'
   decode: str = 'full'
+  interpolation: str = 'bilinear'
 
   def __post_init__(self):
-    _check_decode('decode', self.decode)
-    if self.crop_places not in CROP_PLACES:
-      raise ValueError(
-        f'crop_places is {self.crop_places!r}; it must be one of {", ".join(CROP_PLACES)}'
-      )
+    _check_choice('decode', self.decode, DECODES)
+    _check_choice('crop_places', self.crop_places, CROP_PLACES)
+    _check_choice('interpolation', self.interpolation, INTERPOLATIONS)
     if isinstance(self.crop_size, str):
       if self.crop_size != FULL_FRAME:
         raise ValueError(
@@ -330,6 +344,13 @@ class AugmentConfig:
       (docs/scaling.md); pixels differ a little, places by half a pixel. A window of one pixel
       more or less than the crop is taken as the crop. device_frame_size is then best the size of
       reduced frames. Of an evaluation: its own key `decode`.
+    resize_quality: of the bilinear resizing of crops on the host. 'exact': rounded to the nearest
+      level. 'fast': OpenCV's INTER_LINEAR, in less than half of the time; one pixel in seven is one
+      level of 255 off, mostly darker (docs/scaling.md). Test views, and crops that are resized on
+      the accelerator, do not depend on it.
+    interpolation: 'bilinear', between pixel centers, without antialiasing, as code for videos has
+      it; or 'bicubic', with antialiasing, as code for images has it (Pillow's, of timm): on the
+      host, and slower. Of an evaluation: its own key `interpolation`.
   """
 
   crop: str = 'resized'
@@ -349,15 +370,19 @@ class AugmentConfig:
   repeat_window: str = 'new'
   device_frame_size: tuple[int, int] | None = None
   decode: str = 'full'
+  resize_quality: str = 'exact'
+  interpolation: str = 'bilinear'
 
   def __post_init__(self):
-    _check_decode('augment.decode', self.decode)
-    crops = ('resized', 'jitter', 'fixed', 'multiscale')
-    if self.crop not in crops:
-      raise ValueError(f'augment.crop is {self.crop!r}; it must be one of {", ".join(crops)}')
-    if self.repeat_window not in ('new', 'same'):
+    _check_choice('augment.decode', self.decode, DECODES)
+    _check_choice('augment.resize_quality', self.resize_quality, RESIZE_QUALITIES)
+    _check_choice('augment.interpolation', self.interpolation, INTERPOLATIONS)
+    _check_choice('augment.crop', self.crop, ('resized', 'jitter', 'fixed', 'multiscale'))
+    _check_choice('augment.repeat_window', self.repeat_window, ('new', 'same'))
+    if self.interpolation != 'bilinear' and self.device_frame_size:
       raise ValueError(
-        f"augment.repeat_window is {self.repeat_window!r}; it must be 'new' or 'same'"
+        f'augment.interpolation is {self.interpolation!r}, but augment.device_frame_size leaves '
+        'resizing to the accelerator, which is bilinear: set device_frame_size to None'
       )
 
 
@@ -376,11 +401,15 @@ class OptimConfig:
     boundary_steps, boundary_epochs, boundary_clips: where schedule 'step' multiplies the rate by
       `factor`.
     warmup_start_lr: learning rate that warm-up starts from, for base_batch_size.
+    warmup_factor: in place of warmup_start_lr: the schedule goes on during warm-up, times a factor
+      that rises from this to 1 (MMCV). None = not so.
     end_lr: learning rate at the end of 'cosine' and 'polynomial', for base_batch_size.
     power: of 'polynomial'.
     factor: of 'step'.
     halvings: of 'halving'.
     curve_from_start: the curve counts from step 0, so that warm-up ends below its peak.
+    once_an_epoch: the learning rate changes at the first step of every epoch alone; the factor of
+      warmup_factor still at every step.
     momentum, nesterov: of 'sgd'.
     b1, b2, eps: of 'adamw' and 'lamb'.
     clip_norm: largest norm of all gradients, 0 = no clipping.
@@ -405,11 +434,13 @@ class OptimConfig:
   boundary_epochs: tuple[float, ...] | None = None
   boundary_clips: tuple[float, ...] | None = None
   warmup_start_lr: float = 0.0
+  warmup_factor: float | None = None
   end_lr: float | None = None
   power: float | None = None
   factor: float | None = None
   halvings: int | None = None
   curve_from_start: bool = False
+  once_an_epoch: bool = False
   momentum: float | None = None
   nesterov: bool | None = None
   b1: float | None = None
@@ -445,6 +476,9 @@ class TrainConfig:
     fsdp: devices that share one copy of parameters and optimizer state.
     remat: compute the activations inside a block again in the backward pass.
     ema_decay: weight of the old moving average of parameters, 0 = none is kept.
+    precise_bn: training batches over which the statistics of batch normalization are averaged
+      before an evaluation and before a checkpoint is saved, with the parameters as they are then;
+      0 = the running averages. (Wu & Johnson 2021.)
     skip_nonfinite: leave out a step whose loss or gradient is not finite, instead of stopping.
     profile: first and last step that JAX's profiler records into workdir/profile, () = none. Each
       process records the steps that it makes; TensorBoard's profile plugin shows them.
@@ -460,12 +494,14 @@ class TrainConfig:
   fsdp: int = 1
   remat: bool = False
   ema_decay: float = 0.0
+  precise_bn: int = 0
   skip_nonfinite: bool = False
   profile: tuple[int, ...] = ()
 
   def __post_init__(self):
     for name in ('log_steps', 'save_steps', 'keep', 'grad_accumulation', 'fsdp'):
       check_whole('train', name, getattr(self, name), 1)
+    check_whole('train', 'precise_bn', self.precise_bn, 0)
     if self.dtype not in DTYPES:
       raise ValueError(f'train.dtype is {self.dtype!r}; it must be one of {", ".join(DTYPES)}')
     if self.profile and not (len(self.profile) == 2 and 1 <= self.profile[0] <= self.profile[1]):
@@ -493,8 +529,11 @@ class InitConfig:
       where all videos are among those trained on.
     inflate: how kernels of an image network become those of a video network: a mode of
       vjax/inflate.py, the factors of three frames, or '' = not at all.
-    rates: kernels of three frames become their middle slice times these, () = not at all.
+    rates: loaded kernels of three frames become their middle slice times these, () = not at all.
     keep_static: `rates` leave out STS's static outputs, whose side slices images train too.
+    time_slice: 0, 1 or 2: loaded kernels through time become this slice (before, at and after the
+      middle) in their middle and zero elsewhere, so that the network is that slice's network of
+      images. None = not so. (Li et al. 2022, table 1.)
   """
 
   path: str = ''
@@ -503,10 +542,17 @@ class InitConfig:
   inflate: str | tuple[float, ...] = ''
   rates: tuple[float, ...] = ()
   keep_static: bool = True
+  time_slice: int | None = None
 
   def __post_init__(self):
-    if not self.path and (self.inflate or self.rates or self.skip):
-      given = {n: getattr(self, n) for n in ('inflate', 'rates', 'skip') if getattr(self, n)}
+    if self.time_slice is not None and (self.time_slice not in (0, 1, 2) or self.rates):
+      raise ValueError(
+        f'config.init.time_slice is {self.time_slice}, with rates={self.rates}; it must be 0, 1 or '
+        '2, without rates'
+      )
+    if not self.path and (self.inflate or self.rates or self.skip or self.time_slice is not None):
+      values = {n: getattr(self, n) for n in ('inflate', 'rates', 'skip', 'time_slice')}
+      given = {n: value for n, value in values.items() if value not in ('', (), None)}
       raise ValueError(
         f'config.init has {given}, but config.init.path is empty: name the weights to start from'
       )
@@ -522,7 +568,8 @@ class DatasetConfig:
     folder: under --data_dir, in place of the dataset's own.
     label_space: which labels, where records carry several, '' = the dataset's own choice.
     videos_per_class: see DataConfig.
-    share: of the videos of a batch, relative to the other datasets' shares.
+    share: of the videos of a batch, relative to the other datasets' shares; None, for all of them
+      = no fixed shares: batches are of all datasets' videos, shuffled.
     clip: frames and pixels of its clips.
     augment: variation of its clips.
   """
@@ -532,7 +579,7 @@ class DatasetConfig:
   folder: str
   label_space: str
   videos_per_class: float | None
-  share: float
+  share: float | None
   clip: ClipConfig
   augment: AugmentConfig
 
@@ -545,9 +592,9 @@ class EvalConfig:
     name: file in vjax/evals.
     dataset: alias in config.datasets, or file in vjax/data/datasets; '' = the one trained on.
     clip: frames, pixels and views. In the config its keys stand beside `name`, and each defaults to
-      that of config.clip: num_frames, frame_stride, sampling, crop_size, short_side; its own
-      are num_clips, num_crops, crop_places, decode. crop_size may be 'full': the whole frame,
-      scaled to short_side.
+      that of the dataset's clip, or of config.clip: num_frames, frame_stride, sampling, crop_size,
+      short_side; its own are num_clips, num_crops, crop_places, decode. crop_size may be 'full':
+      the whole frame, scaled to short_side.
     batch_size: videos a batch, over all devices.
     own_size: the entry gives short_side: frames keep their aspect even where training's do not.
     splits: {argument: split} of the data that it is given ('split', 'train_split', ...).
@@ -573,7 +620,8 @@ class Config:
     data, clip, augment: of the dataset, and defaults of `datasets` and `evals`.
     optim: None = nothing is trained.
     train, init: sections.
-    datasets: by alias; where the config lists none, the one that `data` names.
+    datasets: by alias, in alphabetical order; where the config lists none, the one that `data`
+      names.
     evals: by name of the result.
     plain: nested dicts of what was given, as meta.json keeps it.
   """
@@ -667,7 +715,8 @@ def parse(config: Any) -> Config:
     sections[name] = _room(given[name], name)
   datasets = _datasets(given, sections)
   evals = {
-    name: _evaluation(section, name, sections['clip']) for name, section in given['evals'].items()
+    name: _evaluation(section, name, _clip_of(section, datasets, sections['clip']))
+    for name, section in given['evals'].items()
   }
   return Config(seed=given['seed'], datasets=datasets, evals=evals, plain=given, **sections)
 
@@ -677,12 +726,12 @@ def _datasets(given: dict[str, Any], sections: dict[str, Any]) -> dict[str, Data
   data, found = sections['data'], {}
   keys = [f.name for f in fields(DatasetConfig)]
   hints = typing.get_type_hints(DatasetConfig)
-  for alias, entry in (given.get('datasets') or {data.name: {}}).items():
+  for alias, entry in sorted((given.get('datasets') or {data.name: {}}).items()):
     where = f'datasets.{alias}'
     check_names(keys, entry, where)
     settings: dict[str, Any] = {
       'name': data.name, 'split': data.split, 'folder': data.folder, 'label_space': '',
-      'videos_per_class': data.videos_per_class, 'share': 1.0, **entry,
+      'videos_per_class': data.videos_per_class, 'share': None, **entry,
     }  # fmt: skip
     for name, kind in (('clip', ClipConfig), ('augment', AugmentConfig)):
       merged = {**vars(sections[name]), **entry.get(name, {})}
@@ -690,10 +739,41 @@ def _datasets(given: dict[str, Any], sections: dict[str, Any]) -> dict[str, Data
     for name, value in settings.items():
       if name not in ('clip', 'augment'):
         check_type(f'config.{where}.{name}', value, hints[name])
-    if settings['share'] <= 0:
+    if settings['share'] is not None and settings['share'] <= 0:
       raise ValueError(f'config.{where}.share is {settings["share"]}; it must be above 0')
+    if not re.fullmatch(r'[\w-]+', alias):
+      raise ValueError(
+        f'config.datasets has the alias {alias!r}; it must be of letters, digits, _ and -'
+      )
     found[alias] = DatasetConfig(**settings)
+  _check_mixture(found)
   return found
+
+
+def _check_mixture(datasets: dict[str, DatasetConfig]) -> None:
+  """Raises ValueError for datasets whose clips cannot be in one batch."""
+  shared = len({d.share is None for d in datasets.values()}) == 1
+  if not shared:
+    without = ', '.join(alias for alias, d in datasets.items() if d.share is None)
+    raise ValueError(
+      f'config.datasets: {without} has no share, others have: give all of them one, or none'
+    )
+  keys = ('num_frames', 'crop_size', 'num_repeats', 'repeat_distance')
+  for key in keys:
+    values = {alias: getattr(d.clip, key) for alias, d in datasets.items()}
+    if len(set(values.values())) > 1:
+      raise ValueError(
+        f'config.datasets.ALIAS.clip.{key} is {values}; clips of one batch have one shape: set '
+        'the same for all'
+      )
+  for key in ('device_frame_size', 'rand_augment', 'color_jitter', 'random_erasing'):
+    values = {alias: getattr(d.augment, key) for alias, d in datasets.items()}
+    on_device = any(d.augment.device_frame_size for d in datasets.values())
+    if on_device and len(set(values.values())) > 1:
+      raise ValueError(
+        f'config.datasets.ALIAS.augment.{key} is {values}; where the accelerator augments '
+        '(device_frame_size), it must be the same for all'
+      )
 
 
 def _section(kind: Callable[..., T], section: Mapping[str, Any], where: str) -> T:
@@ -754,6 +834,14 @@ def _evaluation(section: Mapping[str, Any], name: str, clip: ClipConfig) -> Eval
   splits = {key: settings.pop(key) for key in list(settings) if key.endswith('split')}
   own_size = 'short_side' in own
   return EvalConfig(section['name'], dataset, views, batch_size, own_size, splits, settings)
+
+
+def _clip_of(
+  section: Mapping[str, Any], datasets: Mapping[str, DatasetConfig], default: ClipConfig
+) -> ClipConfig:
+  """Clips of the dataset that an evaluation names, which its own keys replace."""
+  alias = section.get('dataset') or ''
+  return datasets[alias].clip if alias in datasets else default
 
 
 def renamed(path: Sequence[str]) -> str | None:

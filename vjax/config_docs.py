@@ -65,7 +65,7 @@ def reference() -> str:
   parts = [_INTRODUCTION]
   for name, kind in _SECTIONS.items():
     parts += [f'\n## {name}\n\n{_summary(kind)}\n\n', _table(_fields(kind))]
-  views = {name: row for name, row in _fields(config.ViewsConfig).items() if name != 'num_repeats'}
+  views = {name: row for name, row in _fields(config.ViewsConfig).items() if 'repeat' not in name}
   entry = {'name': ('str', '', 'File in vjax/evals.')}
   entry['dataset'] = ('str', "''", attributes(config.EvalConfig)['dataset'])
   entry['batch_size'] = ('int', '', attributes(config.EvalConfig)['batch_size'])

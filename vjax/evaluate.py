@@ -90,16 +90,20 @@ class Evaluator:
       for key, split in entry.splits.items()
     }
     facts = {
-      'num_classes': len(self.exp.classes), 'seed': self.exp.seed, 'mean': self.model.mean,
+      'num_classes': len(self.exp.eval_classes(entry)), 'seed': self.exp.seed,
+      'mean': self.model.mean,
       'std': self.model.std, 'multi_label': self.exp.labels == 'multi_label',
     }  # fmt: skip
-    run = partial(evaluation.run, self._function(evaluation.needs))
+    run = partial(evaluation.run, self._function(evaluation.needs, entry))
     return build.make(run, {**entry.settings, **batches}, f'evals.{name}', **facts)
 
-  def _function(self, needs: str) -> Callable:
+  def _function(self, needs: str, entry: EvalConfig) -> Callable:
     """Function that an evaluation is given: one of batches, but for reconstructions."""
-    function = getattr(self.model, needs)
-    if needs in ('logits', 'features'):
+    model = self.model
+    if self.exp.joint and 'logits' in needs:
+      model = model.serving(entry.dataset)
+    function = getattr(model, needs)
+    if needs in ('logits', 'features', 'projected_logits'):
       return lambda batch: function(batch['video'])
     return function
 
@@ -119,7 +123,7 @@ class Evaluator:
       path,
       found,
       names=self.exp.video_names(entry, entry.splits['split'], found.video_id),
-      classes=self.exp.classes,
+      classes=self.exp.eval_classes(entry),
       average=entry.settings.get('average', 'probabilities'),
       num_crops=entry.clip.num_crops,
       step=step,

@@ -102,6 +102,24 @@ def temporal_slice(variables: Mapping[str, Any], index: int) -> dict[str, Any]:
   return tree.map_named(cut, variables)
 
 
+def in_the_middle(variables: Mapping[str, Any], index: int) -> dict[str, Any]:
+  """Puts the slices of `temporal_slice` back into kernels through time: in the middle, zero
+  elsewhere. So networks that no image network has the shape of (CSN, R(2+1)D, X3D) answer images by
+  one slice, as clips of one frame.
+
+  Raises ValueError as `temporal_slice`.
+  """
+  slices = tree.flatten(temporal_slice(variables, index))
+
+  def put(name, array):
+    array = np.asarray(array)
+    if not _through_time(name, array):
+      return array
+    return inflate(slices[name], len(array), 'center')
+
+  return tree.map_named(put, variables)
+
+
 def reweight(
   variables: Mapping[str, Any],
   rates: Sequence[float] = (0, 1, 0),

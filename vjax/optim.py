@@ -94,6 +94,8 @@ def schedule(
   factor: float | None = None,
   halvings: int | None = None,
   curve_from_start: bool = False,
+  warmup_factor: float | None = None,
+  epoch_steps: float | None = None,
 ) -> optax.Schedule:
   """Returns the learning-rate schedule, a function step -> learning rate: linear from
   warmup_start_lr to the curve's value at warmup_steps, then the curve.
@@ -110,8 +112,12 @@ def schedule(
   curve_from_start: p = step / total, so that warm-up ends on the curve, below its peak, as in the
   SlowFast code. Steps and halvings always count from step 0, warm-up included.
 
-  DIFFERS(code): the learning rate changes at every step; several released recipes change it once an
-  epoch, which no paper mentions.
+  warmup_factor: warm-up multiplies the curve by a factor that rises linearly from this to 1,
+  instead of rising from warmup_start_lr. (MMCV's.)
+
+  epoch_steps: steps of an epoch; the learning rate is that of the first step of the epoch, as
+  several released recipes have it. None: it changes at every step. The factor of warmup_factor
+  changes at every step in either case.
   """
   options = {
     'end_lr': end_lr,
@@ -136,6 +142,11 @@ def schedule(
   if boundaries is not None:
     drops = np.sort(np.asarray(boundaries, np.int32))
     stages = np.asarray(peak * factor ** np.arange(len(drops) + 1), np.float32)
+  if warmup_factor is not None and warmup_start_lr:
+    raise ValueError(
+      f'config.optim.warmup_factor is {warmup_factor} and warmup_start_lr is {warmup_start_lr}: '
+      'set warmup_start_lr to 0, or leave warmup_factor open (=None)'
+    )
   # optax's schedules do not fit: `join_schedules` counts from the first step of each part, but
   # steps and halvings count from that of the run; its cosine states the end as a share of the peak.
   start = 0 if curve_from_start else warmup_steps
@@ -149,10 +160,20 @@ def schedule(
     shape = (1 + jnp.cos(jnp.pi * p)) / 2 if kind == 'cosine' else (1 - p) ** power
     return end_lr + (peak - end_lr) * shape
 
+  # First steps of the epochs, as whole numbers: float32 would miss some.
+  count = math.ceil(total_steps / epoch_steps) + 1 if epoch_steps else 0
+  epochs = np.ceil(np.arange(count) * (epoch_steps or 1) - 1e-6).astype(np.int32)
+
   def rate(step):
     step = jnp.asarray(step)
-    warm = warmup_start_lr + (curve(warmup_steps) - warmup_start_lr) * step / max(warmup_steps, 1)
-    return jnp.where(step < warmup_steps, warm, curve(step))
+    shown = step
+    if epoch_steps:
+      shown = jnp.asarray(epochs)[jnp.searchsorted(epochs, step, side='right') - 1]
+    done = jnp.minimum(step / max(warmup_steps, 1), 1.0) if warmup_steps else 1.0
+    if warmup_factor is not None:
+      return curve(shown) * (1 - (1 - done) * (1 - warmup_factor))
+    warm = warmup_start_lr + (curve(warmup_steps) - warmup_start_lr) * shown / max(warmup_steps, 1)
+    return jnp.where(shown < warmup_steps, warm, curve(shown))
 
   return rate
 

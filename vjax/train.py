@@ -4,6 +4,7 @@ objective is an argument."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import sys
 import time
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vjax import build, checkpoint, evaluate, sharding, train_step
+from vjax import budget, build, checkpoint, evaluate, sharding, train_step
 from vjax.build import Experiment
 from vjax.code_version import code_version
 from vjax.feed import Feed
@@ -55,6 +56,11 @@ def _run(exp: Experiment, workdir: str, mesh: Mesh) -> dict[str, Any]:
     state, interval, totals = _start(exp, mesh, checkpoints, jax.random.fold_in(rng, 0))
     _write_json(workdir, 'meta.json', exp.meta)
     log = Log(workdir, resume_step=int(state.step), total_steps=exp.total_steps)
+    clips = exp.total_steps * exp.clips_per_step
+    frames = exp.clip.num_frames
+    logging.info(
+      '%s', budget.planned(clips / exp.clips_per_epoch, clips, frames, exp.frames_per_epoch)
+    )
     loop = _Loop(exp, mesh, workdir, checkpoints, log, preemption, totals)
     with contextlib.closing(loop):
       result = loop.run(state, interval, jax.random.fold_in(rng, 1))
@@ -130,20 +136,23 @@ class _Loop:
       self.best = checkpoint.Best(workdir, exp.training.keep_best, exp.meta, continues=continues)
     self.feed: Feed | None = None
     self.compiled: dict[Any, Callable] = {}  # update by settings of the objective
+    self.statistics: dict[Any, Callable] = {}  # precise_bn's pass, likewise
 
   def run(self, state: TrainState, interval: Interval, rng: jax.Array) -> dict[str, Any]:
     """Returns the result of the final evaluation, with the cost of the training."""
     exp, training, start = self.exp, self.exp.training, int(state.step)
     if training.profile and training.profile[1] <= start:
       logging.warning('train.profile is %s, but the run is at step %d', training.profile, start)
+    self._check_statistics(state)
     if self._evaluates(start):  # the interrupted run saved this step, but may not have evaluated it
+      state = self._with_statistics(state, rng)
       self._evaluate(state)
     self.feed = Feed(exp.train_batches(start), self._sent, exp.total_steps - start)
     speed, pending = _Speed(self.totals), None
     for step in range(start + 1, exp.total_steps + 1):
       self.profiler.before(step)
       with speed.waiting():
-        batch, video_id = self._next()
+        batch, video_id = self._next(self.feed)
       state, metrics = self._step(state, step)(state, batch, rng)
       del batch
       speed.steps += 1
@@ -167,6 +176,9 @@ class _Loop:
       self.log.progress(step)
       if saves:
         self.finite.check_state(state)
+        if last or not leaving:
+          with speed.pausing():
+            state = self._with_statistics(state, rng)
         self.checkpoints.save(state, {'sums': interval.sums, 'totals': vars(self.totals)})
         self.log.sync()
       if leaving and not last:
@@ -186,6 +198,44 @@ class _Loop:
       update = train_step.compiled_step(self.exp.update, self.mesh, state, objective)
       self.compiled[settings] = update
     return self.compiled[settings]
+
+  def _check_statistics(self, state: TrainState) -> None:
+    """Raises ValueError where config.train.precise_bn has nothing to average."""
+    if self.exp.training.precise_bn and 'batch_stats' not in state.stats:
+      raise ValueError(
+        f'config.train.precise_bn is {self.exp.training.precise_bn}, but the model has no batch '
+        'normalization: set it to 0'
+      )
+
+  def _with_statistics(self, state: TrainState, rng: jax.Array) -> TrainState:
+    """Returns the state with BatchNorm statistics averaged over the batches of the next
+    train.precise_bn steps; without that setting the state itself.
+
+    The average depends on parameters, step and seed alone, and training does not read statistics,
+    so that a resumed run saves and evaluates what the unbroken one does. Where SIGTERM comes
+    before the last step, the state is returned as it is.
+    """
+    count, step, began = self.exp.training.precise_bn, int(state.step), time.monotonic()
+    if not count:
+      return state
+    objective, settings = self.exp.objective_at(step)
+    if settings not in self.statistics:
+      self.statistics[settings] = train_step.compiled_statistics(
+        self.exp.update, self.mesh, state, objective
+      )
+    function, total = self.statistics[settings], None
+    feed = Feed(self.exp.train_batches(step), self._sent, count)
+    with contextlib.closing(feed):
+      for number in range(count):
+        if step < self.exp.total_steps and self.preemption.alone():
+          return state
+        found = function(state, self._next(feed)[0], rng, number)
+        total = found if total is None else jax.tree.map(jnp.add, total, found)
+    stats = jax.tree.map(lambda x: x / count, total)
+    stats = train_step.keep_frozen(state.stats, stats, self.exp.update.freeze)
+    jax.block_until_ready(stats)
+    self.totals.eval_s += time.monotonic() - began
+    return dataclasses.replace(state, stats=stats)
 
   def _evaluates(self, step: int) -> bool:
     """Returns whether an evaluation follows a step inside the loop; the evaluation of the last step
@@ -221,12 +271,11 @@ class _Loop:
     """Returns a host's batch on the devices of all hosts, and the record numbers of this host's."""
     return sharding.to_global(self.mesh, batch), batch['video_id'].copy()
 
-  def _next(self) -> tuple[Batch, np.ndarray]:
-    """Returns the next batch. An error of reading names the checkpoint from which the run
+  def _next(self, feed: Feed) -> tuple[Batch, np.ndarray]:
+    """Returns the next batch of a feed. An error of reading names the checkpoint from which the run
     continues."""
-    assert self.feed is not None
     try:
-      return next(self.feed)
+      return next(feed)
     except (OSError, ValueError) as error:
       self.checkpoints.wait()
       kind = OSError if isinstance(error, OSError) else ValueError
@@ -252,6 +301,15 @@ class _Speed:
     yield
     self._waited += time.monotonic() - asked
 
+  @contextlib.contextmanager
+  def pausing(self) -> Iterator[None]:
+    """Leaves out the time inside."""
+    asked = time.monotonic()
+    yield
+    spent = time.monotonic() - asked
+    self._began += spent
+    self._counted += spent
+
   def count(self) -> None:
     """Adds the seconds since the last call to the training time of the run."""
     now = time.monotonic()
@@ -270,12 +328,14 @@ class _Speed:
 def _cost(exp: Experiment, totals: Totals, state: TrainState) -> dict[str, Any]:
   """Returns the cost of the whole training, for result.json.
 
-  gmacs: multiply-adds of the objective's forward pass, in 1e9. estimated_steps (see Totals) is left
-  out where it is 0.
+  gmacs: multiply-adds of the objective's forward pass, in 1e9. epochs count repeats. device_hours:
+  of training, over all devices. stages, total: this and the trainings that it starts from, one
+  after the other (vjax/budget.py); left out from scratch. estimated_steps (see Totals) is left out
+  where it is 0.
   """
   clips, per_clip = int(totals.clips), build.forward_macs(exp) / 1e9
   estimated = int(totals.estimated_steps)
-  return {
+  found = {
     'train_s': totals.train_s,
     'eval_s': totals.eval_s,
     'videos_seen': int(totals.videos),
@@ -285,10 +345,17 @@ def _cost(exp: Experiment, totals: Totals, state: TrainState) -> dict[str, Any]:
     'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
     'gmacs_per_clip': per_clip,
     'gmacs': per_clip * clips,
+    'epochs': clips / exp.clips_per_epoch,
+    'device_hours': totals.train_s * jax.device_count() / 3600,
     'memory_gib': memory_gib(),
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     'code': code_version(),
   }
+  if exp.stages:
+    stages = [*exp.stages, budget.stage(found)]
+    found |= {'stages': stages, 'total': budget.total(stages)}
+  logging.info('%s', budget.spent(found))
+  return found
 
 
 def _write_json(workdir: str, name: str, value: Any) -> None:

@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from vjax import optim, sharding, tree
+from vjax.layers.norm import statistics_of_the_batch
 from vjax.types import Batch, Mean, Metrics, TrainState, VideoModel
 
 
@@ -83,7 +84,7 @@ def train_step(
   else:
     parts = sharding.microbatches(mesh, batch, update.grad_accumulation)
     grads, stats, metrics = _accumulate(gradients, parts, dropout_rng)
-  stats = _keep_frozen(state.stats, stats, update.freeze)
+  stats = keep_frozen(state.stats, stats, update.freeze)
   updates, opt_state = update.tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   ema = None if state.ema is None else optim.ema_update(state.ema, params, update.ema_decay)
@@ -98,7 +99,50 @@ def train_step(
   return _skip_nonfinite(state, new, metrics) if update.skip_nonfinite else (new, metrics)
 
 
-def _keep_frozen(old: Any, new: Any, freeze: Sequence[str]) -> Any:
+def batch_statistics(
+  state: TrainState,
+  batch: Batch,
+  rng: jax.Array,
+  number: jax.Array,
+  *,
+  update: Update,
+  mesh: Mesh,
+  objective: Callable,
+) -> Any:
+  """Returns the statistics of a training batch by itself, of the network that is evaluated: the
+  parameters of `state`, or their moving average. Nothing is trained.
+
+  Randomness depends on (rng, step, number, row) alone; number: of the batch among those that
+  statistics are averaged over. The other arguments are those of `train_step`.
+  """
+  params = state.params if state.ema is None else state.ema
+  key = jax.random.fold_in(jax.random.fold_in(rng, state.step), number)
+  clip_rng, dropout_rng = jax.random.split(key)
+  batch = {**batch, 'rng': jax.random.split(clip_rng, batch['video'].shape[0])}
+
+  def statistics(part: Batch, dropout_rng: jax.Array) -> Any:
+    part = {**part, 'video': sharding.by_rows(mesh, update.pixels)(part)}
+    with statistics_of_the_batch():
+      return objective(update.model, params, state.stats, part, dropout_rng, train=True)[1][1]
+
+  count = update.grad_accumulation
+  if count == 1:
+    return statistics(batch, dropout_rng)
+  parts, rngs = sharding.microbatches(mesh, batch, count), jax.random.split(dropout_rng, count)
+  found = jax.lax.map(lambda pair: statistics(*pair), (parts, rngs))
+  return jax.tree.map(lambda x: x.mean(0), found)
+
+
+def compiled_statistics(
+  update: Update, mesh: Mesh, state: TrainState, objective: Callable
+) -> Callable:
+  """Returns batch_statistics under jit on the mesh: (state, global batch, rng, number) -> stats."""
+  outputs = sharding.state_shardings(mesh, state.stats)
+  step = partial(batch_statistics, update=update, mesh=mesh, objective=objective)
+  return jax.jit(step, out_shardings=outputs)
+
+
+def keep_frozen(old: Any, new: Any, freeze: Sequence[str]) -> Any:
   """Returns `new` with the old running averages of layers whose parameters are frozen:
   'backbone/.*' freezes those of all its norms."""
   if not freeze:

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.randaugment import by_pillow
 from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
-from vjax.data import image, randaugment
+from vjax.data import clips, image, randaugment
 
 CLIP = ClipConfig(num_frames=2, frame_stride=1, crop_size=224, short_side=256)
 
@@ -126,6 +126,41 @@ def test_resize_is_bilinear_without_antialias(size):
     assert (
       np.abs(scaled - resize_by_hand(frame, *size)).max() <= 0.5 + 1 / 16
     )  # rounding, and weights of 8 bits
+
+
+@pytest.mark.parametrize('size', [(16, 16), (60, 71), (37, 50), (20, 28)])
+def test_fast_resizing_is_one_level_off_at_most(size):
+  noise = np.random.default_rng(0).integers(0, 256, (4, 40, 56, 3), dtype=np.uint8)
+  for frame in [*picture(), *noise]:
+    exact, fast = (augments.resize(frame, *size, quality=q).astype(int) for q in ('exact', 'fast'))
+    assert np.abs(exact - fast).max() <= 1
+    assert (exact != fast).mean() < 0.3
+    assert np.abs(fast - resize_by_hand(frame, *size)).max() <= 1
+
+
+def test_bicubic_is_pillow_s_in_training_and_in_views():
+  """With antialiasing: single bright pixels of a frame twice as large keep a trace."""
+  rng = np.random.default_rng(0)
+  frame = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+  expected = np.asarray(Image.fromarray(frame).resize((30, 20), Image.Resampling.BICUBIC))
+  settings = AugmentConfig(crop='fixed', size=(40, 60), flip=0.0, interpolation='bicubic')
+  clip = ClipConfig(num_frames=1, frame_stride=1, crop_size=20, short_side=20)
+  plan = augments.draw(rng, settings, clip, 40, 60, False)
+  plan = plan._replace(window=np.array([0, 0, 40, 60], np.int32), mirror=np.array(False))
+  out = np.zeros((20, 30, 3), np.uint8)
+  augments.render(frame, plan, settings, 0, out)
+  np.testing.assert_array_equal(out, expected)
+  views = ViewsConfig(**vars(clip), interpolation='bicubic')
+  found = clips.test_views(iter([frame]), np.zeros((1, 1), int), views)
+  np.testing.assert_array_equal(found[0, 0], expected[:, 5:25])
+  dots = np.zeros((40, 40, 3), np.uint8)
+  dots[0::4, 0::4] = 255
+  assert augments.resize(dots, 10, 10).max() == 0  # bilinear: between pixels 1 and 2 of four
+  assert augments.resize(dots, 10, 10, interpolation='bicubic').mean() == pytest.approx(16, abs=3)
+  with pytest.raises(ValueError, match='device_frame_size leaves resizing to the accelerator'):
+    AugmentConfig(interpolation='bicubic', device_frame_size=(40, 60))
+  with pytest.raises(ValueError, match="interpolation is 'area'; it must be one of bilinear"):
+    ViewsConfig(**vars(clip), interpolation='area')
 
 
 def test_render_cuts_resizes_mirrors_and_erases():
@@ -295,6 +330,13 @@ def test_randaugment_arguments():
     and randaugment.argument('solarize_add', 10, 1.0) == 110
   )
   assert randaugment.argument('color', 10, -1.0) == pytest.approx(0.1)
+
+
+def test_no_operations_take_nothing_from_the_generator():
+  rng, untouched = np.random.default_rng(3), np.random.default_rng(3)
+  ops, values = randaugment.draw(rng, 0, 7.0, 0.5)
+  assert (ops.shape, ops.dtype, values.shape, values.dtype) == ((0,), 'int32', (0,), 'float32')
+  assert rng.bit_generator.state == untouched.bit_generator.state
 
 
 def test_randaugment_draws():

@@ -11,7 +11,7 @@ import pytest
 
 from tests.data import make
 from vjax import preprocess
-from vjax.config import AugmentConfig, ViewsConfig
+from vjax.config import AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import clips, image, pipeline, tfrecord
 from vjax.data.specs import DatasetSpec
 from vjax.data.split import evaluation_split, open_split
@@ -123,6 +123,26 @@ def test_repeats(data_dir, window):
   assert (green[:, 0] != green[:, 1]).any()  # crops differ in either case
 
 
+def test_repeats_are_spread_over_the_batch(data_dir):
+  """Blocks of two videos: a b a' b' a" b" c d c' ... The clips are those that else stand side by
+  side, on one host as on two."""
+  near = dataclasses.replace(CLIP, num_repeats=3, frame_stride=1)
+  far = dataclasses.replace(near, repeat_distance=2)
+  order = np.arange(12).reshape(2, 2, 3).swapaxes(1, 2).ravel()
+  assert order.tolist() == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
+  for a, b in zip(train(data_dir, 2, clip=near), train(data_dir, 2, clip=far), strict=True):
+    same({name: x[order] for name, x in a.items()}, b)
+    for group in b['video_id'].reshape(-1, 2):
+      assert len(set(group.tolist())) == 2
+  hosts = [train(data_dir, 1, clip=far, host=h, hosts=2)[0] for h in (0, 1)]
+  whole = train(data_dir, 1, clip=far)[0]
+  same(whole, {name: np.concatenate([host[name] for host in hosts]) for name in whole})
+  with pytest.raises(ValueError, match='repeat_distance is 4, which does not divide the 2 videos'):
+    train(data_dir, clip=dataclasses.replace(near, repeat_distance=4), hosts=2)
+  with pytest.raises(ValueError, match='clip.num_repeats is 1'):
+    ClipConfig(4, 2, 16, 18, repeat_distance=2)
+
+
 def clip_of(source, clip):
   """The clips of record 0 in epoch 0."""
   maker = clips.TrainClips(source, SPEC.flip, clip, PLAIN, 0)
@@ -169,6 +189,20 @@ def test_reduced_decoding_keeps_places_and_colors(data_dir):
     assert (whole[:, 2:] >= 15).all() and whole[:, 0].max() > 0
     on_device = preprocess.crops(c['video'], c['window'], c['mirror'], c['color'], 16)
     assert np.abs(np.asarray(on_device) - b['video']).mean() < 1.5
+
+
+def test_fast_resizing_keeps_windows_and_changes_pixels_by_one_level(data_dir):
+  """Crops on the host, and on the canvas where frames (40x56 px) do not fit it."""
+  for settings in ({}, {'device_frame_size': (20, 28)}):
+    exact = train(data_dir, augment=AugmentConfig(**settings))
+    fast = train(data_dir, augment=AugmentConfig(**settings, resize_quality='fast'))
+    changed = 0
+    for a, b in zip(exact, fast):
+      difference = np.abs(a.pop('video').astype(int) - b.pop('video'))
+      assert difference.max() <= 1
+      changed += difference.sum()
+      same(a, b)  # labels, records and, on the canvas, windows and mirroring
+    assert changed > 0
 
 
 def evaluate(data_dir, spec=SPEC, clip=CLIP, **settings):

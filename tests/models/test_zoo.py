@@ -3,14 +3,18 @@ mix frames."""
 
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.networks import variables_of
-from vjax import factory, tree, zoo
+from vjax import cost, factory, tree, zoo
+from vjax.kernels.pool import max_pool
 from vjax.layers import temporal
+from vjax.layers.conv import Conv3D
+from vjax.layers.norm import BatchNorm
 from vjax.layers.resnet import block_config
 from vjax.layers.settings import STS, TemporalModule
 from vjax.models import blresnet, inception, slowfast, x3d
@@ -20,11 +24,14 @@ QUICK = (
   'mvit_multitrain_half_b_16x4',
   'i3d_r18',
   's3d_tp_r18',
-  'slow_r50',
   'ip_csn_r50',
-  'slowfast_r50_4x16',
   'x3d_xs',
   'blresnet_50',
+  'sts_slow_r50',
+  'sts_slowfast_r50_4x16',
+  'sts_r2plus1d_r34',
+  'sts_ir_csn_r50',
+  'sts_x3d_s',
 )
 
 
@@ -43,9 +50,30 @@ def test_parameters_and_multiply_adds(figure):
   """As the authors' code has them, where that was counted."""
   clip = dict(frames=figure.frames, crop=figure.crop)
   net = factory.create_model(figure.model, figure.classes, **clip)
-  parameters, gmacs = zoo.measure(net, **clip)
+  parameters, gmacs, mmcv = zoo.measure(net, **clip)
   assert figure.parameters is None or parameters == figure.parameters
   assert figure.gmacs is None or gmacs == pytest.approx(figure.gmacs, rel=2e-3)
+  if figure.mmcv:  # to the digit that the paper prints
+    assert mmcv == pytest.approx(figure.mmcv, abs=0.01)
+    printed = figure.paper.split(', ')
+    assert (f'{parameters / 1e6:.1f} M', f'{mmcv:.1f} G') == tuple(printed)
+
+
+def test_mmcv_counts_by_hand():
+  """A clip of 2 x 8 x 8 x 3: convolution to 4 channels at stride 2, norm, ReLU, max pool, mean."""
+
+  class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      x = Conv3D(4, (1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1))(x)
+      x = nn.relu(BatchNorm()(x, train=False))
+      return nn.Dense(5)(nn.sigmoid(max_pool(x, (1, 2, 2), (1, 2, 2))).mean((1, 2, 3)))
+
+  call = lambda x: Net().init_with_output(jax.random.key(0), x)[0]
+  macs, mmcv = cost.counts(call, jax.ShapeDtypeStruct((1, 2, 8, 8, 3), jnp.float32))
+  maps = 2 * 4 * 4 * 4  # elements after the convolution
+  assert macs == maps * 27 + 4 * 5 == cost.count(call, jnp.zeros((1, 2, 8, 8, 3)))
+  assert mmcv == macs + 2 * maps + maps + maps + maps // 4
 
 
 def test_a_row_of_the_table():

@@ -25,7 +25,7 @@ _NOT_EVALUATED = (
   'data.batch_size', 'data.videos_per_class', 'data.subset_seed', 'data.workers', 'train.log_steps',
   'train.save_steps', 'train.eval_epochs', 'train.keep', 'train.grad_accumulation', 'train.fsdp',
   'train.remat', 'train.skip_nonfinite', 'train.profile', 'train.ema_decay', 'clip.num_repeats',
-  'head.dropout',
+  'clip.repeat_distance', 'train.precise_bn', 'head.dropout',
   *_FREE,
 )  # fmt: skip
 _TYPED = {

@@ -13,6 +13,11 @@ Operations:
 FILE` writes the row of GPUs.
 """
 
+import contextlib
+import contextvars
+import types
+from collections.abc import Iterator, Mapping
+
 import jax
 
 # cpu: measured on 2 x86 cores (AVX-512). gpu, tpu: not measured yet; depthwise follows from grouped
@@ -62,6 +67,23 @@ TABLE = {
 CUDNN_WIDTH = 128
 
 
+_NONE: Mapping[str, str] = types.MappingProxyType({})
+_OTHERS: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
+  'formulations in place of the table', default=_NONE
+)
+
+
+@contextlib.contextmanager
+def using(**formulations: str) -> Iterator[None]:
+  """Chooses formulations of operations, by their names, in functions that are traced inside."""
+  token = _OTHERS.set({**_OTHERS.get(), **formulations})
+  try:
+    yield
+  finally:
+    _OTHERS.reset(token)
+
+
 def chosen(operation: str) -> str:
   """Name of the formulation of an operation on the default backend."""
-  return TABLE[jax.default_backend()][operation]
+  others = _OTHERS.get()
+  return others[operation] if operation in others else TABLE[jax.default_backend()][operation]

@@ -1,5 +1,8 @@
 """Stochastic depth."""
 
+import itertools
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
@@ -28,6 +31,12 @@ class DropPath(nn.Module):
       self.make_rng('dropout'), keep, (x.shape[0],) + (1,) * (x.ndim - 1)
     )
     return x * alive.astype(x.dtype) / keep
+
+
+def staged_rates(rate: float, depths: Sequence[int]) -> list[tuple[float, ...]]:
+  """Returns the drop rates of the blocks of each stage, linear over all blocks."""
+  rates = iter(linear_rates(rate, sum(depths)))
+  return [tuple(itertools.islice(rates, depth)) for depth in depths]
 
 
 def linear_rates(rate: float, depth: int) -> list[float]:

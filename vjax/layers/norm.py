@@ -1,7 +1,9 @@
 """BatchNorm, whose statistics do not depend on the number of devices, and LayerNorm;
 `kernels/norm.py` computes both."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +13,19 @@ from jaxtyping import Array, Float
 
 from vjax.kernels import table
 from vjax.kernels.norm import BATCH_NORM, LAYER_NORM
+
+_OF_THE_BATCH = contextvars.ContextVar('statistics of the batch alone', default=False)
+
+
+@contextlib.contextmanager
+def statistics_of_the_batch() -> Iterator[None]:
+  """BatchNorm stores the statistics of the batch alone, in functions that are traced inside: for
+  averages over batches with the same parameters."""
+  token = _OF_THE_BATCH.set(True)
+  try:
+    yield
+  finally:
+    _OF_THE_BATCH.reset(token)
 
 
 class BatchNorm(nn.Module):
@@ -57,8 +72,9 @@ class BatchNorm(nn.Module):
       grouped, jnp.asarray(scale, wide), jnp.asarray(bias, wide), self.eps
     )
     if not self.is_initializing():
-      mean.value = self.bn_decay * mean.value + (1 - self.bn_decay) * batch_mean.mean((0, 1))
-      var.value = self.bn_decay * var.value + (1 - self.bn_decay) * batch_var.mean((0, 1))
+      decay = 0.0 if _OF_THE_BATCH.get() else self.bn_decay
+      mean.value = decay * mean.value + (1 - decay) * batch_mean.mean((0, 1))
+      var.value = decay * var.value + (1 - decay) * batch_var.mean((0, 1))
     return y.reshape(x.shape).astype(self.dtype)
 
   def _groups(self, batch: int) -> int:

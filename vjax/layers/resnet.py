@@ -18,6 +18,7 @@ from vjax.kernels.conv import Triple
 from vjax.kernels.pool import max_pool
 from vjax.layers import temporal
 from vjax.layers.conv import Conv3D
+from vjax.layers.drop import DropPath, staged_rates
 from vjax.layers.norm import BatchNorm
 from vjax.layers.settings import STS, NonLocal, Norm
 from vjax.layers.sts import STSConv
@@ -162,6 +163,7 @@ class Block(nn.Module):
     mixed: whether config.mix comes before the first convolution.
     config: shared settings.
     last_relu: a ReLU after the sum.
+    drop_path: rate of stochastic depth of the residual branch.
   """
 
   kind: str
@@ -174,6 +176,7 @@ class Block(nn.Module):
   mixed: bool
   config: BlockConfig
   last_relu: bool = True
+  drop_path: float = 0.0
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
@@ -210,6 +213,8 @@ class Block(nn.Module):
       )
     if config.se:
       y = temporal.SqueezeExcite(self.out // config.se, config.conv.keywords['dtype'], name='se')(y)
+    if self.drop_path:
+      y = DropPath(self.drop_path, name='drop')(y, train)
     y = self._shortcut(x, (t, s, s), train) + y if projects else x + y
     return nn.relu(y) if self.last_relu else y
 
@@ -264,6 +269,7 @@ class Stage(nn.Module):
     attend: makes non-local blocks.
     last_relu: whether the last block ends in a ReLU.
     remat: recompute each block in the backward pass.
+    drop_path: rates of stochastic depth of the blocks, () = none.
     depth, kind, features, out, strides, bottleneck, config, dilation: see Block.
   """
 
@@ -281,6 +287,7 @@ class Stage(nn.Module):
   attend: Callable = temporal.NonLocal
   last_relu: bool = True
   remat: bool = False
+  drop_path: Sequence[float] = ()
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b u v z d']:
@@ -298,6 +305,7 @@ class Stage(nn.Module):
         mixed=bool(self.mixed) and self.mixed[i],
         config=self.config,
         last_relu=self.last_relu or i < self.depth - 1,
+        drop_path=self.drop_path[i] if self.drop_path else 0.0,
         name=f'block{i}',
       )(x, train)
       if i in self.nonlocals:
@@ -346,6 +354,7 @@ class ResNet(types.Backbone):
     base: channels of the stem.
     width: multiplies every width, for tiny models.
     remat: recompute each block in the backward pass.
+    drop_path: stochastic depth rate of the last block; the rate rises linearly from 0.
     dtype: of activations.
   """
 
@@ -362,6 +371,7 @@ class ResNet(types.Backbone):
   width: float = 1.0
   norm: Norm = Norm()
   remat: bool = False
+  drop_path: float = 0.0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -381,6 +391,7 @@ class ResNet(types.Backbone):
     x = stem(video.astype(self.dtype), train)
     if self.pool1:
       x = max_pool(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
+    rates = staged_rates(self.drop_path, self.depths)
     for i, depth in enumerate(self.depths):
       features = self.scaled(self.base * 2**i)
       x = Stage(
@@ -392,6 +403,7 @@ class ResNet(types.Backbone):
         bottleneck=self.bottleneck,
         config=config,
         remat=self.remat,
+        drop_path=rates[i],
         name=f'res{i + 2}',
         **self.stage_settings(i),
       )(x, train)

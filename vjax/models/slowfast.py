@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from vjax import types
 from vjax.kernels.pool import max_pool
+from vjax.layers.drop import staged_rates
 from vjax.layers.resnet import (
   BlockConfig,
   Stage,
@@ -139,6 +140,8 @@ class Backbone(types.Backbone):
     space_strides, dilations: of the stages (detection: res5 at stride 1 and dilation 2).
     norm, sts: see layers.settings.
     width: multiplies every width, for tiny models.
+    drop_path: stochastic depth rate of the last block of each pathway; the rate rises linearly from
+      0.
   """
 
   depths: Sequence[int]
@@ -156,6 +159,7 @@ class Backbone(types.Backbone):
   width: float = 1.0
   norm: Norm = Norm()
   remat: bool = False
+  drop_path: float = 0.0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -187,6 +191,7 @@ class Backbone(types.Backbone):
     slow = pool(Stem(1, base, 0, config, name='slow_stem')(video[:, indices], train))
     fast = pool(Stem(5, base // RATIO, 0, config, name='fast_stem')(video, train))
     slow = Lateral(alpha, self.fusion, self.fusion_norm, config, name='lateral1')(slow, fast, train)
+    rates = staged_rates(self.drop_path, self.depths)
     for i, depth in enumerate(self.depths):
       stage = functools.partial(
         Stage,
@@ -197,10 +202,11 @@ class Backbone(types.Backbone):
         config=config,
         dilation=self.dilations[i],
         remat=self.remat,
+        drop_path=rates[i],
       )
       features = base * 2**i
       first = self._through(0, i) if i > 1 else (1,)
-      places = dict(nonlocals=self.non_local.blocks[i], attend=attend)
+      places: dict[str, Any] = dict(nonlocals=self.non_local.blocks[i], attend=attend)
       slow = stage(
         features=features, out=4 * features, first=first, **places, name=f'slow_res{i + 2}'
       )(slow, train)

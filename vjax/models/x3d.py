@@ -2,6 +2,7 @@
 PySlowFast's form."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vjax import types
+from vjax.layers.drop import DropPath, staged_rates
 from vjax.layers.resnet import BlockConfig, block_config
 from vjax.layers.settings import STS, Norm
 from vjax.layers.temporal import SqueezeExcite
@@ -62,6 +64,7 @@ class Block(nn.Module):
   squeezed: bool
   shortcut_norm: bool
   config: BlockConfig
+  drop_path: float = 0.0
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t u v d']:
@@ -74,6 +77,8 @@ class Block(nn.Module):
       y = SqueezeExcite(rounded(self.inner * SQUEEZE), config.conv.keywords['dtype'], name='se')(y)
     y = config.conv(self.out, (1, 1, 1), name='conv3')(nn.swish(y))
     y = config.norm(name='norm3', scale_init=config.last_scale)(y, train=train)
+    if self.drop_path:
+      y = DropPath(self.drop_path, name='drop')(y, train)
     if s != 1 or x.shape[-1] != self.out:
       changes = x.shape[-1] != self.out
       x = config.conv(self.out, (1, 1, 1), strides=(1, s, s), name='shortcut')(x)
@@ -91,13 +96,14 @@ class Stage(nn.Module):
   shortcut_norm: bool
   config: BlockConfig
   remat: bool
+  drop_path: Sequence[float]
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c'], train: bool) -> Float[Array, 'b t u v d']:
     block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
     for i in range(self.depth):
       settings = (self.out, self.inner, 1 if i else 2, i % 2 == 0, self.shortcut_norm, self.config)
-      x = block(*settings, name=f'block{i}')(x, train)
+      x = block(*settings, self.drop_path[i], name=f'block{i}')(x, train)
     return x
 
 
@@ -112,6 +118,7 @@ class Backbone(types.Backbone):
       PyTorchVideo).
     norm, sts: see layers.settings.
     width: multiplies every width, for tiny models.
+    drop_path: stochastic depth rate of the last block; the rate rises linearly from 0.
   """
 
   wide: float = 2.0
@@ -123,6 +130,7 @@ class Backbone(types.Backbone):
   width: float = 1.0
   norm: Norm = Norm()
   remat: bool = False
+  drop_path: float = 0.0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -147,12 +155,12 @@ class Backbone(types.Backbone):
     )
     x = config.conv(stem, (5, 1, 1), padding=(2, 0, 0), groups=stem, name='stem_time')(x)
     x = nn.relu(config.norm(name='stem_norm')(x, train=train))
-    inner = 0
-    for stage, (depth, out) in enumerate(zip(DEPTHS, map(scale, widths(self.wide))), start=2):
-      inner, blocks = int(self.expansion * out), math.ceil(depth * self.deep)
-      x = Stage(blocks, out, inner, self.shortcut_norm, config, self.remat, name=f'res{stage}')(
-        x, train
-      )
+    inner, depths = 0, [math.ceil(depth * self.deep) for depth in DEPTHS]
+    rates = staged_rates(self.drop_path, depths)
+    for i, (depth, out) in enumerate(zip(depths, map(scale, widths(self.wide)))):
+      inner = int(self.expansion * out)
+      settings = (depth, out, inner, self.shortcut_norm, config, self.remat, rates[i])
+      x = Stage(*settings, name=f'res{i + 2}')(x, train)
     x = nn.relu(
       config.norm(name='norm5')(config.conv(inner, (1, 1, 1), name='conv5')(x), train=train)
     )
