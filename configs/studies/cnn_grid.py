@@ -20,7 +20,8 @@ small, from scratch.
 
 Command:  python -m vjax.study configs/studies/cnn_grid.py
           python -m vjax.study configs/studies/cnn_grid.py --tiny
-Hardware: in the paper 6 GPUs for each training; the miniature takes two cores 40 minutes.
+Hardware: in the paper 6 GPUs for each training; a run of the miniature, with compilation, took 3 to
+4 minutes on two cores that had much other work.
 """
 
 import itertools

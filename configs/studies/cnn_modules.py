@@ -16,7 +16,7 @@ The image networks of configs/studies/cnn_grid.py must be there before.
 
 Command:  python -m vjax.study configs/studies/cnn_modules.py
           python -m vjax.study configs/studies/cnn_modules.py --tiny
-Hardware: in the paper 6 GPUs for each training; the miniature takes two cores 40 minutes.
+Hardware: in the paper 6 GPUs for each training; the miniature was not run yet.
 """
 
 import itertools
