@@ -446,12 +446,9 @@ def miniature(arg: str, data: str, seed: int, steps: int) -> ConfigDict:
     config.data.update(name=data, batch_size=16)
     config.clip.update(crop_size=40, short_side=44)
     config.augment.size = (44, 44)
-    # AdamW: with momentum SGD I3D learned nothing in 300 steps at 0.1, and later than at step 150
-    # at 0.05.
-    config.optim = {
-      'name': 'adamw', 'b1': 0.9, 'b2': 0.999, 'eps': 1e-8, 'learning_rate': 3e-3,
-      'base_batch_size': 16, 'weight_decay': 0.01, 'decayed': 'all', 'schedule': 'cosine',
-      'end_lr': 0.0, 'total_steps': steps, 'warmup_steps': steps // 10,
-    }  # fmt: skip
+    # At 0.1 TAM learns sooner, but I3D nothing in 300 steps; with AdamW TAM is far behind.
+    config.optim.update(
+      learning_rate=0.05, base_batch_size=16, total_steps=steps, warmup_steps=steps // 10
+    )
     config.train.save_steps = steps
-    return complete(config)
+  return config
