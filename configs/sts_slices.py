@@ -34,7 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """
   axes = common.parse_arg(arg, init='', slice=1, data='imagenet')
   common.choose('slice', axes.slice, {index: index for index in (0, 1, 2)})
-  image = sts_image.get_config('model=csn,conv=plain' + ',tiny' * axes.tiny)
+  image = sts_image.get_config('model=csn,conv=plain' + (',tiny' if axes.tiny else ''))
   config = ConfigDict(plain(image))
   config.objective = dict(name='classify')
   config.optim = {}
