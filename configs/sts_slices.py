@@ -1,5 +1,5 @@
-"""Which temporal slice of a video network's kernels knows images?  The network that one slice
-makes, frozen, and a linear probe of images.  Li, Wei, Kim, Khanna, Yuille, Xie: In Defense of Image
+"""Linear probe of images on the frozen network that one temporal slice of a video network's kernels
+makes.  Li, Wei, Kim, Khanna, Yuille, Xie: In Defense of Image
 Pre-Training for Spatiotemporal Recognition (ECCV 2022), section 3.1, table 1.
 
 Expected: top-1 on ImageNet of slices 0, 1, 2 of networks trained from scratch on Kinetics-400:

@@ -1,5 +1,5 @@
-"""What makes image pre-training of video CNNs work?  Li, Wei, Kim, Khanna, Yuille, Xie: In Defense
-of Image Pre-Training for Spatiotemporal Recognition (ECCV 2022), tables 6 to 10, appendices B.1 and
+"""Ablations of image pre-training of video CNNs.  Li, Wei, Kim, Khanna, Yuille, Xie: In Defense of
+Image Pre-Training for Spatiotemporal Recognition (ECCV 2022), tables 6 to 10, appendices B.1 and
 B.2.
 
 Images of ImageNet, then Kinetics-400 and Something-Something V2; from scratch 100 epochs. Expect
