@@ -8,7 +8,7 @@ CSN-50 3.0, 33.5, 6.3; X3D-S 5.7, 41.2, 5.5; R(2+1)D-34 0.8, 32.3, 2.2; SlowOnly
 Command:  python -m vjax.main --config=configs/sts_slices.py:init=VIDEO_WORKDIR,slice=1
           python -m vjax.main --config=configs/sts_slices.py:init=VIDEO_WORKDIR,slice=0,data=FOLDER
           python -m vjax.main --config=configs/sts_slices.py:init=runs/sts_video_model-csn_tiny,tiny
-Hardware: one pass over the images; the probe's features are kept in the memory of the host.
+Hardware: one pass over the images. The host keeps 11 GB of features, the device 50,000 at a time.
 
 VIDEO_WORKDIR is a run of configs/sts_video.py without init, or converted weights. Every kernel of
 three frames has one slice, in its middle; longer ones have the middle one or a neighbor of it. The
@@ -50,7 +50,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   own = axes.data not in registry.names('data.datasets')
   if not axes.tiny or own:
     config.data.update(dict(name='custom', folder=axes.data) if own else dict(name=axes.data))
-  probe = dict(name='probe', train_split='train', test_split='val', num_clips=1, num_crops=1)
+  probe = dict(
+    name='probe', train_split='train', test_split='val', num_clips=1, num_crops=1,
+    block_size=50_000,
+  )  # fmt: skip
   settings = dict(common.TINY_PROBE) if axes.tiny else {**probe, 'batch_size': 256}
   if axes.tiny and own:
     settings['test_split'] = 'val'

@@ -22,7 +22,7 @@ from vjax.config import complete, plain
 
 SEEDS = (0, 1, 2)
 FRAMES, BATCH = 8, 32
-IMAGE_STEPS, TUNING_STEPS = 1600, 200
+IMAGE_STEPS, TUNING_STEPS = 800, 200
 # As many images as both stages: an image step has one frame of each row, a video step eight.
 SCRATCH_STEPS = IMAGE_STEPS // FRAMES + TUNING_STEPS
 CROP = 32
@@ -67,7 +67,7 @@ def _slice(start: str, index: int, seed: int) -> ConfigDict:
   config.model = network['model']
   config.clip.update(crop_size=CROP, short_side=CROP * 9 // 8)
   config.init = {**common.warm_start(start), 'time_slice': index}
-  config.evals.probe.short_side = CROP * 9 // 8
+  config.evals.probe.update(short_side=CROP * 9 // 8, grid=(1e-3,))
   return complete(config)
 
 
