@@ -189,7 +189,8 @@ def select(
     grid, reverse=True
   ):  # strongest first: each fit starts at the minimum of the one before
     examples = _examples(x[kept], y[kept])
-    *start, _ = fit(*examples, num_classes, l2, start=start, block_size=block_size)
+    weights, bias, _ = fit(*examples, num_classes, l2, start=start, block_size=block_size)
+    start = weights, bias
     score = views.scores(probabilities(x[held], *start), y[held], num_classes=num_classes)
     results.append((-score['top1'], score['loss'], l2))
   return float(min(results)[-1])
