@@ -7,6 +7,8 @@ decodes the same JPEG frames.
   python -m benchmarks.input_pipeline --grain          beside grain (pip install grain), same clips
   python -m benchmarks.input_pipeline --step           waiting for data, where a step takes twice
                                                        the time of its batch
+  python -m benchmarks.input_pipeline --resizing       crops by exact and fast resizing, in turn
+  python -m benchmarks.input_pipeline --parts          where the time beside decoding goes
   python -m benchmarks.input_pipeline --epochs=10      memory by epoch, docs/input_memory.png
 
 Videos are made here: 300 frames of 256x340 px, quality 95, smooth texture with grain. Decoding
@@ -28,6 +30,7 @@ import pathlib
 import resource
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -36,6 +39,7 @@ import numpy as np
 import simplejpeg
 
 from vjax.config import AugmentConfig, ClipConfig
+from vjax.data import augment as augments
 from vjax.data import clips, image, pipeline, sequence_example, tfrecord, workers
 from vjax.data.index import write_index
 from vjax.data.manifest import write_scanned
@@ -53,20 +57,31 @@ _32X1 = ClipConfig(
 )
 _FOUR = dataclasses.replace(_16X4, num_repeats=4)
 _CROP = AugmentConfig(area=(0.5, 1.0))
+_FAST = dataclasses.replace(_CROP, resize_quality='fast')
 _CANVAS = AugmentConfig(area=(0.5, 1.0), device_frame_size=(256, 340))
 _FIXED = AugmentConfig(crop='fixed', size=(128, 171))
 _STRONG = AugmentConfig(area=(0.08, 1.0), rand_augment=2, random_erasing=0.25)
 SETTINGS = {
   '16x4, 224 px, random resized crop': (_16X4, _CROP),
+  '16x4, 224 px, random resized crop, fast': (_16X4, _FAST),
   '16x4, 224 px, resized on the accelerator': (_16X4, _CANVAS),
   '16x4, 224 px, four repeats': (_FOUR, _CROP),
+  '16x4, 224 px, four repeats, fast': (_FOUR, _FAST),
   '16x4, 224 px, four repeats, accelerator': (_FOUR, _CANVAS),
   '32x2, 224 px, short side 256-320': (_32X2, AugmentConfig(crop='jitter')),
+  '32x2, 224 px, short side 256-320, fast': (
+    _32X2,
+    AugmentConfig(crop='jitter', resize_quality='fast'),
+  ),
   '32x2, 224 px, short side, accelerator': (
     _32X2,
     AugmentConfig(crop='jitter', device_frame_size=(256, 340)),
   ),
   '32x1, 112 px of 128x171': (_32X1, _FIXED),
+  '32x1, 112 px of 128x171, fast': (
+    _32X1,
+    dataclasses.replace(_FIXED, resize_quality='fast'),
+  ),
   '32x1, 112 px of 128x171, accelerator': (
     _32X1,
     dataclasses.replace(_FIXED, device_frame_size=(256, 340)),
@@ -323,6 +338,70 @@ def waiting(source: Split, seconds: float, only: str) -> None:
     print(f'{name:42} steps of {step:.2f} s: {share:.1%} of the time waiting for data', flush=True)
 
 
+def resizing(source: Split, jpegs: list[bytes], videos: int = 12) -> None:
+  """Prints the speed of crops on the host, exact and fast, of that of decoding as many frames. All
+  three are made in turn, video by video, so that other work counts for each alike."""
+  memory = np.empty((256, 340, 3), np.uint8)
+  for name, (clip, augment) in SETTINGS.items():
+    if augment.resize_quality != 'fast':
+      continue
+    both = (dataclasses.replace(augment, resize_quality=q) for q in ('exact', 'fast'))
+    makers = [clips.TrainClips(source, SPEC.flip, clip, one, 0) for one in both]
+    out = {key: np.ones(shape, kind) for key, (kind, shape) in makers[0].arrays.items()}
+    found = []
+    for number in range(videos + 2):
+      row, seconds = number % source.num_clips, []
+      for maker in makers:
+        begun = time.thread_time()
+        maker.render(maker.read(row, number), row, number, out)
+        seconds.append(time.thread_time() - begun)
+      begun = time.thread_time()
+      for t in range(clip.num_frames * clip.num_repeats):
+        image.decode(jpegs[t % len(jpegs)], memory)
+      alone = time.thread_time() - begun
+      found.append((alone / seconds[0], alone / seconds[1], seconds[0] / seconds[1]))
+    exact, fast, gain = np.median(found[2:], axis=0)
+    print(
+      f'{name:42} exact {exact:.2f} of decoding alone, fast {fast:.2f}, fast / exact {gain:.2f}',
+      flush=True,
+    )
+
+
+def parts(source: Split, recipe: str = 'configs/mae_k400.py', videos: int = 16) -> None:
+  """Prints the milliseconds of a thread that parts of the work on a video take."""
+  clip, augment = of_config(recipe)
+  maker = clips.TrainClips(source, SPEC.flip, clip, augment, 0)
+  out = {key: np.ones(shape, kind) for key, (kind, shape) in maker.arrays.items()}
+  spent: dict[str, float] = {}
+
+  def timed(what: str, function: Callable) -> Callable:
+    def call(*args: Any) -> Any:
+      begun = time.thread_time()
+      result = function(*args)
+      spent[what] = spent.get(what, 0) + time.thread_time() - begun
+      return result
+
+    return call
+
+  places = {
+    'decoding': (image, 'decode'), 'reading': (os, 'pread'), 'checksums': (tfrecord, 'masked_crc'),
+    'drawing': (augments, 'draw'), 'copies': (augments, 'place'),
+  }  # fmt: skip
+  with contextlib.ExitStack() as stack:
+    for what, (module, name) in places.items():
+      patch = unittest.mock.patch.object(module, name, timed(what, getattr(module, name)))
+      stack.enter_context(patch)
+    for number in range(videos + 2):
+      if number == 2:
+        spent.clear()
+        begun = time.thread_time()
+      row = number % source.num_clips
+      maker.render(maker.read(row, number), row, number, out)
+    spent['rest'] = time.thread_time() - begun - sum(spent.values())
+  line = ', '.join(f'{what} {1e3 * s / videos:.2f}' for what, s in spent.items())
+  print(f'{recipe}, ms a video: {line}')
+
+
 def memory(source: Split, epochs: int) -> None:
   """Prints memory after each epoch of the first setting, of this process and of a worker, and draws
   both."""
@@ -358,6 +437,8 @@ def main() -> None:
   parser.add_argument('--rate', type=float, default=2000, help='clips/s, with --recipe')
   parser.add_argument('--grain', action='store_true', help="grain's workers beside ours, instead")
   parser.add_argument('--step', action='store_true', help='waiting for data, instead')
+  parser.add_argument('--resizing', action='store_true', help='exact and fast in turn, instead')
+  parser.add_argument('--parts', action='store_true', help='time beside decoding, instead')
   parser.add_argument('--epochs', type=int, default=0, help='memory after each epoch, instead')
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as root:
@@ -373,6 +454,10 @@ def main() -> None:
       beside_grain(source, args.seconds, args.only)
     elif args.step:
       waiting(source, args.seconds, args.only)
+    elif args.resizing:
+      resizing(source, jpegs)
+    elif args.parts:
+      parts(source)
     elif args.epochs:
       memory(source, args.epochs)
     else:

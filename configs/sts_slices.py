@@ -18,6 +18,8 @@ DIFFERS(paper): the paper trains the linear classifier for 100 epochs, by an opt
 not name; here it is fitted to convergence, on features of one view without augmentation.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import common, probe_k400, sts_image
@@ -32,7 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   baseline; slice = 0, 1 or 2: before, at and after the middle; data = imagenet, tfds:NAME, or a
   folder of your own under data_dir; tiny.
   """
-  axes = common.parse_arg(arg, init='', slice=1, data='imagenet')
+  axes: Any = common.parse_arg(arg, init='', slice=1, data='imagenet')
   common.choose('slice', axes.slice, {index: index for index in (0, 1, 2)})
   image = sts_image.get_config('model=csn,conv=plain' + (',tiny' if axes.tiny else ''))
   config = ConfigDict(plain(image))

@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 import pytest
 
 from tests.data import foreign
@@ -37,7 +38,7 @@ def config(**evals):
 
 
 def splits_of(root, **entry) -> dict[str, str]:
-  return checks.with_splits(config(test=entry), root, 'train')['test'].splits
+  return checks.with_splits(config(test=entry), root)['test'].splits
 
 
 @pytest.mark.parametrize('asked, there', [('val', 'test'), ('test', 'validation'), ('val', 'val')])
@@ -130,3 +131,30 @@ def test_seeds_share_a_subset_where_subset_seed_says_so(tmp_path):
   own = [trained(seed) for seed in (1, 2)]
   assert own[0] != own[1]
   assert trained(2, subset_seed=1) == own[0] and trained(2, subset_seed=2) == own[1]
+
+
+@pytest.mark.parametrize('skip', [(), ('head/.*',)])
+def test_a_missing_folder_of_init_names_the_key(tmp_path, skip):
+  root = data(tmp_path, train=records(0, 1), val=records(2, 3))
+  changed = config(test={'split': 'val'}).plain
+  changed['init'] |= {'path': f'{root}/gone', 'skip': skip}
+  with pytest.raises(FileNotFoundError, match=r"config.init.path is '.*gone': no meta.json in"):
+    build.experiment(changed, root)
+
+
+def test_a_warm_start_from_another_model_says_so_first(tmp_path):
+  params = {'backbone': {'kernel': np.zeros(2, np.float32)}}
+  meta = {'config': {'model': {'name': 'csn_r50'}}, 'classes': []}
+  checkpoint.save_params(tmp_path / 'csn', {'params': params}, meta)
+  start = lambda wanted, model: checkpoint.warm_start(wanted, {}, tmp_path / 'csn', model=model)
+  other = {'backbone': {'bias': np.zeros(2, np.float32)}}
+  words = 'csn is of model csn_r50, the config has vit_base: set config.model.name=csn_r50, or'
+  with pytest.raises(ValueError, match=rf'(?s)^the checkpoint in .*{words}.*\+ backbone/bias'):
+    start(other, 'vit_base')
+  with pytest.raises(ValueError, match=r'csn does not fit the model; name what may differ in'):
+    start(other, 'csn_r50')
+  assert start(params, 'vit_base')[2]['loaded'] == ['backbone/kernel']  # names alone decide
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'empty/meta.json').write_text('{"config": {}}')
+  with pytest.raises(FileNotFoundError, match="config.init.path is '.*empty': no complete"):
+    checkpoint.warm_start(params, {}, tmp_path / 'empty')

@@ -196,6 +196,15 @@ def test_progressive_runs_start_from_the_one_before():
   inits = [parse(c).init for c in runs.values()]
   assert [i.path for i in inits] == ['IMAGES', *(f'work/{name}' for name in list(runs)[:3])]
   assert inits[0].skip[0] == 'head/.*' and all(i.skip == () for i in inits[1:])
+  assert next(cnn_study.progressive('work', 'model=TAM-R18', name='mine'))[0] == 'mine_f8'
+
+
+def test_miniature_keeps_network_label_space_and_kind_of_clips():
+  arg = 'module=tam,pool,sampling=dense,test=clips'
+  config = parse(cnn_study.miniature(arg, 'motions_appearance', seed=3, steps=200))
+  assert (config.model.name, config.model.settings['depths']) == ('tam_tp_r18', (1, 1, 1, 1))
+  assert (config.data.name, config.clip.sampling, config.seed) == ('motions_appearance', 'dense', 3)
+  assert config.optim.total_steps == 200 and config.evals['clips_10'].clip.num_clips == 10
 
 
 def names(model):

@@ -188,6 +188,11 @@ def test_flags_of_rooms_are_left_to_the_config():
     ('data.name', 3, 'config.data.name is 3; it must be a string'),
     ('data.workers', -2, 'config.data.workers is -2; it must be a whole number, 0 or more'),
     ('augment.decode', 'half', "config.augment.decode is 'half'; it must be one of full, reduced"),
+    (
+      'augment.resize_quality',
+      'linear',
+      "config.augment.resize_quality is 'linear'; it must be one of exact, fast",
+    ),
     ('augment.short_side', (256.5, 300), 'it must be a tuple of 2, each a whole number'),
     ('data.mean', (0.5, 0.5), 'it must be a tuple of 3, each a number'),
     ('data.std', (58.0, 57.0, 57.0), 'it must be above 0, and at most 1'),

@@ -38,6 +38,7 @@ ARGS = {  # beside '' and 'tiny'
     'data=mine,tiny',
     'data=k600',
     'mask=0.75,intermediate',
+    'frames=40,crop=312',
   ),
   'mae_finetune_ssv2': ('variant=H,init=x', 'mask=0.5,tiny'),
   'mvit_k400': (

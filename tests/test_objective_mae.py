@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import mae_k400
+from tests.experiments import shrunk
 from tests.models.test_vit import filled
-from vjax import tree
+from vjax import build, tree
+from vjax.config import parse
 from vjax.heads import mae as mae_head
 from vjax.layers import mask as masks
 from vjax.models import vit
@@ -197,3 +200,53 @@ def test_reconstruction(params, batch):
   np.testing.assert_array_equal(
     raw[0, t, 4 * h : 4 * h + 4, 4 * w : 4 * w + 4].ravel(), out[0, first]
   )
+
+
+@pytest.mark.parametrize(('predict', 'values'), [('pixels', 48), ('hog', 27), ('tokens', 5)])
+def test_what_is_predicted_sets_the_width_of_the_head(predict, values, tmp_path):
+  np.save(tmp_path / 'codes.npy', np.eye(5, 48))
+  config = shrunk('mae_k400', **{'objective.predict': predict, 'head.pred_frames': None})
+  config['objective'] |= {'codebook': f'{tmp_path}/codes.npy'} if predict == 'tokens' else {}
+  config['model'] |= {'patch': (4, 4, 4)}
+  config['clip'] |= {'crop_size': 8, 'short_side': 9}
+  model, objective = build.model(config, 3), build.objective(config)
+  video = jax.random.normal(jax.random.key(1), (2, 8, 8, 8, 3))
+  assert predicted(model, video) == (2, 8, values)
+  assert (objective.reconstruct is None) == (predict != 'pixels')
+  batch = {'video': video, 'valid': jnp.ones(2), 'video_id': jnp.arange(2)}
+  loss = jax.eval_shape(
+    lambda p: objective(model, p, {}, batch, None, train=False)[0],
+    jax.eval_shape(lambda: model.init(jax.random.key(0), video, train=False)['params']),
+  )
+  assert loss.shape == ()
+
+
+def test_reconstructions_of_what_is_no_pixels_are_refused(data_dir):
+  config = shrunk('mae_k400', **{'objective.predict': 'hog'})
+  with pytest.raises(ValueError, match="config.evals.pictures.*predict='hog' rebuilds no pixels"):
+    build.experiment(config, str(data_dir))
+  config['objective']['predict'] = 'hogs'
+  with pytest.raises(ValueError, match="no 'hogs' in vjax/targets; it has: hog, pixels, tokens"):
+    build.experiment(config, str(data_dir))
+
+
+def test_mask_tokens_in_the_encoder_cost_the_papers_multiply_adds():
+  """Feichtenhofer et al. 2022, table 1: ViT-L at 16x224. Every block costs the same, so that two
+  depths tell of all 24.
+
+  DIFFERS(code): only visible patches are embedded; the code embeds the 1412 others too.
+  """
+
+  def cost(depth: int, *, mask_tokens: bool) -> float:
+    config = mae_k400.get_config('variant=L')
+    config.model.update(depth=depth, keep_mask_tokens=mask_tokens)
+    net, clip = build.model(config, 400), parse(config).clip
+    return build.objective_macs(build.objective(config), net, clip, 400) / 1e9
+
+  sparse, dense = (
+    [cost(depth, mask_tokens=mask_tokens) for depth in (1, 2)] for mask_tokens in (False, True)
+  )
+  whole = lambda one, two: one + 23 * (two - one)
+  assert whole(*dense) == pytest.approx(628.6, abs=0.05)
+  assert whole(*sparse) + 1412 * 1536 * 1024 / 1e9 == pytest.approx(81.6, abs=0.05)
+  assert whole(*dense) / 81.6 == pytest.approx(7.7, abs=0.05)

@@ -11,10 +11,11 @@ from vjax import study, study_report
 
 CONFIGS = ('mae_k400', 'mae_finetune_k400', 'mae_finetune_ssv2', 'mvit_k400', 'mvit_ssv2')
 CONFIGS += ('r2plus1d_k400', 'probe_k400', 'sts_image', 'sts_video', 'sts_slices')
+CONFIGS += ('multitrain',)
 
 
 def numbers(text: str) -> set[str]:
-  return set(re.findall(r'\b\d{1,2}\.\d\b', text))
+  return set(re.findall(r'\b\d{1,3}\.\d{1,2}\b', text))
 
 
 KNOWN = set().union(*(numbers(fact.value) for fact in papers.FACTS.values()))

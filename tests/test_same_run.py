@@ -37,8 +37,10 @@ def meta(classes=CLASSES, **changes):
 def test_every_changed_setting_is_said_as_a_run_continues(caplog):
   with caplog.at_level(logging.WARNING):
     now = meta(**{'optim.learning_rate': 0.2, 'data.batch_size': 16, 'train.profile': ()})
+    now['config']['augment']['resize_quality'] = 'fast'
     checkpoint.check_continues(meta(), now, 'runs/x')
   assert [record.getMessage() for record in caplog.records] == [
+    'config.augment.resize_quality was exact in this run, and is fast from now on',
     'config.data.batch_size was 8 in this run, and is 16 from now on',
     'config.optim.learning_rate was 0.1 in this run, and is 0.2 from now on',
   ]  # a new key with its default is no change

@@ -14,7 +14,7 @@ import pytest
 
 from tests.experiments import shrunk
 from vjax import checkpoint, figures, sources, study, study_report
-from vjax.config import plain
+from vjax.config import parse, plain
 
 STUDY = """'''Two seeds.'''
 from tests.experiments import shrunk
@@ -31,6 +31,7 @@ def table(results):
   return [{'what': 'top-1', 'seen': [100 * r['test']['top1'] for r in results.values()], 'paper': None}]
 """
 ALL = sorted(p.stem for p in pathlib.Path('configs/studies').glob('[!_]*.py'))
+MASKED = [name for name in ALL if name.startswith('mae_')]
 
 
 def config(rate: float = 0.1, start: str = '') -> dict:
@@ -142,6 +143,17 @@ def test_other_code_makes_a_run_again_unless_accepted(trainings, tmp_path):
   assert list(made.results(newer=True)) == ['b']
   made, results = run(runs, tmp_path)
   assert trainings.made == ['a', 'b', 'a'] and not made.older() and (tmp_path / 'a.old-1').is_dir()
+
+
+def test_a_training_stays_when_an_analysis_changes(trainings, tmp_path):
+  runs = [('a', config()), ('b', lambda results, data_dir: results['a'])]
+  run(runs, tmp_path)
+  for name in ('a', 'b'):
+    record = json.loads((tmp_path / name / 'study.json').read_text())
+    record['code'] |= {'vjax/analysis/cnn.py': 'another'}
+    (tmp_path / name / 'study.json').write_text(json.dumps(record))
+  made = run(runs, tmp_path, accept_code=True)[0]
+  assert made.older() == {'b': ('vjax/analysis/cnn.py',)}
 
 
 def test_a_hash_of_code_ignores_comments(tmp_path):
@@ -440,3 +452,40 @@ def test_every_study_builds_and_prints_without_results(name):
   for rows in tables.values():
     text = study.markdown(rows)
     assert len(text.splitlines()) > 2 and 'paper' in text.splitlines()[0]
+
+
+def listed(name: str, *, tiny: bool) -> dict:
+  """{run: config or function} of a study, also of what waits for results that it does not need."""
+  found = study.runs_of(study.load(f'configs/studies/{name}.py'), 'W', tiny)
+  runs: dict = {}
+  for item in found:
+    if item is not None:
+      assert item[0] not in runs, 'a name stands for one run'
+      runs[item[0]] = item[1]
+  return runs
+
+
+@pytest.mark.parametrize('name', MASKED)
+def test_studies_of_masked_autoencoders_have_configs_that_parse(name):
+  """In both sizes, where there are two; a start is a run before, or weights from elsewhere."""
+  module = study.load(f'configs/studies/{name}.py')
+  for tiny in (False, True) if 'tiny' in inspect.signature(module.runs).parameters else (False,):
+    before = set()
+    for run_name, what in listed(name, tiny=tiny).items():
+      if not callable(what):
+        path = parse(what).init.path
+        assert not path.startswith('W/') or path.removeprefix('W/') in before, run_name
+        assert not tiny or plain(what)['data']['name'] == 'motions'
+      before.add(run_name)
+    assert len(before) > 1
+  assert study.markdown(module.table(study.Results({}, {}))).count('|') > 10
+
+
+def test_a_run_of_several_studies_of_masked_autoencoders_is_the_same():
+  seen: dict = {}
+  for name in MASKED:
+    if '_mae' in vars(study.load(f'configs/studies/{name}.py')):
+      for run_name, what in listed(name, tiny=False).items():
+        if not callable(what):
+          assert plain(seen.setdefault(run_name, what)) == plain(what), f'{run_name} of {name}'
+  assert len(seen) > 80

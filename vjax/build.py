@@ -3,7 +3,7 @@ schema."""
 
 import inspect
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from importlib import metadata
@@ -41,7 +41,14 @@ from vjax.config import (
   parameters,
   parse,
 )  # fmt: skip
-from vjax.data.specs import DatasetSpec, dataset, frame_size, one_dataset, spec_of
+from vjax.data.specs import (
+  DatasetSpec,
+  classes_by_dataset,
+  frame_size,
+  is_joint,
+  one_dataset,
+  spec_of,
+)
 from vjax.layers import position, sts
 from vjax.train_step import Update
 from vjax.types import Batch, Objective, VideoModel
@@ -58,7 +65,9 @@ class Experiment:
     tx, schedule: optimizer and learning rate.
     total_steps, eval_steps: of the training, and between evaluations (0 = at the end only).
     clip, data, training, evals: sections of the config. clip is that of training.
-    classes, labels: names, and 'single_label' or 'multi_label', of the dataset trained on.
+    classes, labels: names, and 'single_label' or 'multi_label', of the dataset trained on; names
+      are 'ALIAS/CLASS' where the network has a classifier for each of several.
+    joint: whether it has.
     clips_per_epoch, frames_per_epoch: videos of the training split, and frames of all of them.
     stages: budgets of the trainings that the weights at the start went through (vjax/budget.py).
     freeze: patterns of parameters that are not trained.
@@ -67,6 +76,7 @@ class Experiment:
     train_batches: function of the first step.
     eval_batches: function of (entry of evals, split, videos a batch).
     video_names: function of (entry of evals, split, record numbers) -> names.
+    eval_classes: function of an entry of evals -> class names of its dataset.
   """
 
   seed: int
@@ -81,6 +91,7 @@ class Experiment:
   training: TrainConfig
   classes: tuple[str, ...]
   labels: str
+  joint: bool
   clips_per_epoch: int
   frames_per_epoch: int
   stages: tuple[dict[str, float] | None, ...]
@@ -92,6 +103,7 @@ class Experiment:
   train_batches: Callable[[int], Iterator[Batch]]
   eval_batches: Callable[[EvalConfig, str, int], Iterator[Batch]]
   video_names: Callable[[EvalConfig, str, Any], list[str]]
+  eval_classes: Callable[[EvalConfig], tuple[str, ...]]
 
   def objective_at(self, step: int) -> tuple[Callable, Hashable]:
     """Returns the objective of the update after `step`, and a key: the same where the function is
@@ -142,8 +154,17 @@ def make(function: Callable, settings: dict[str, Any], where: str, **facts: Any)
   return function(**given)
 
 
-def model(config: Any, num_classes: int) -> VideoModel:
-  """The backbone and head of a config."""
+def outputs(config: Any, classes: Sequence[str]) -> int | dict[str, int]:
+  """Returns the number of classes, or that of each dataset of a network with a classifier for
+  each, of names as in meta.json."""
+  config = parse(config)
+  if not is_joint(config):
+    return len(classes)
+  return {alias: len(names) for alias, names in classes_by_dataset(config, classes).items()}
+
+
+def model(config: Any, num_classes: int | Mapping[str, int]) -> VideoModel:
+  """The backbone and head of a config. num_classes: see `outputs`."""
   config = parse(config)
   clip, room = config.clip, config.model
   family, row = factory.find_model(room.name)
@@ -162,6 +183,9 @@ def model(config: Any, num_classes: int) -> VideoModel:
   # A head may ask for facts of the clip, and for settings that the backbone shares with it (a
   # decoder's patch).
   shared = {f.name: getattr(backbone, f.name) for f in fields(backbone) if f.name == 'patch'}
+  told = objective(config)
+  if told.head_settings and 'patch' in shared:
+    shared |= told.head_settings(shared['patch'], **told.settings)
   head = make(
     registry.find('heads', config.head.name).Head,
     config.head.settings,
@@ -232,6 +256,8 @@ def objective(config: Any) -> Objective:
   for name, ends in found.ranges.items():
     if name in room.settings:
       check_range(f'config.objective.{name}', room.settings[name], *ends)
+  if found.can_reconstruct and not found.can_reconstruct(**room.settings):
+    found = replace(found, reconstruct=None)
   return replace(found, settings=room.settings)
 
 
@@ -261,8 +287,8 @@ def resize(
   )
 
 
-def warm(net: VideoModel, clip: ClipConfig, init: InitConfig) -> dict[str, Any]:
-  """Settings of checkpoint.warm_start for this model."""
+def warm(net: VideoModel, clip: ClipConfig, init: InitConfig, name: str = '') -> dict[str, Any]:
+  """Settings of checkpoint.warm_start for this model, called `name` in the config."""
   adapt = None
   if init.rates:
     static = sts.static_outputs(net, _video(clip)) if init.keep_static else {}
@@ -271,7 +297,11 @@ def warm(net: VideoModel, clip: ClipConfig, init: InitConfig) -> dict[str, Any]:
     adapt = partial(inflate.in_the_middle, index=init.time_slice)
   rename = inflate.renames if init.inflate else None
   return dict(
-    skip=init.skip, resize=partial(resize, net, clip, init.inflate), rename=rename, adapt=adapt
+    skip=init.skip,
+    resize=partial(resize, net, clip, init.inflate),
+    rename=rename,
+    adapt=adapt,
+    model=name,
   )
 
 
@@ -288,14 +318,18 @@ def check(config: Any) -> None:
   """Raises ValueError for what is wrong with a config whatever the data hold: before data are
   rendered or waited for. Nothing is computed."""
   config = parse(config)
-  trained, spec = one_dataset(config), dataset(config)
-  classes = spec.num_classes or 2
+  trained = one_dataset(config)
+  known = {alias: spec_of(config, alias).num_classes or 2 for alias in config.datasets}
+  classes = next(iter(known.values()))
   checks.check_evals(config)
-  net, chosen = model(config, classes), objective(config)
+  checks.check_joint(config)
+  net, chosen = model(config, known if is_joint(config) else classes), objective(config)
   checks.check_clips(config, net, trained.clip)
   optimizer(config, net, clips_per_epoch=10**6)  # epochs of some length
   if config.optim:
-    _trace(chosen, net, trained.clip, classes, many=bool(chosen.settings.get('multi_label')))
+    objective_macs(
+      chosen, net, trained.clip, classes, many=bool(chosen.settings.get('multi_label'))
+    )
 
 
 def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Experiment:
@@ -312,49 +346,77 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
 
   config = parse(config)
   trained = one_dataset(config)
-  clip, data, spec = trained.clip, config.data, dataset(config)
+  clip, data = trained.clip, config.data
   checks.check_evals(config)
-  source = open_split(
-    data_dir,
-    spec,
-    trained.split,
-    per_class=trained.videos_per_class,
-    seed=config.seed if data.subset_seed is None else data.subset_seed,
-    classes=classes or _classes_of_init(config),
-  )
+  checks.check_joint(config)
+  wanted = classes or _classes_of_init(config)
+  joint = is_joint(config)
+  first = next(iter(config.datasets))
+  by_dataset = classes_by_dataset(config, wanted) if joint else {first: wanted}
+  specs = {alias: spec_of(config, alias) for alias in config.datasets}
+  sources = {
+    alias: open_split(
+      data_dir,
+      specs[alias],
+      entry.split,
+      per_class=entry.videos_per_class,
+      seed=config.seed if data.subset_seed is None else data.subset_seed,
+      classes=by_dataset[alias],
+    )
+    for alias, entry in config.datasets.items()
+  }
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
 
   @cache  # the checks below ask for the same splits
   def open_named(alias: str, split: str) -> tuple[DatasetSpec, Split]:
-    test = spec_of(config, alias) if alias else spec
-    taken = () if alias else (trained.split,)
+    test = spec_of(config, alias or first)
+    taken = (config.datasets[alias or first].split,) if (alias or first) in sources else ()
     name = split if split in taken else evaluation_split(data_dir, test, split, taken)
-    return test, open_split(data_dir, test, name, classes=source.classes)
+    known = sources.get(alias or first, sources[first]).classes
+    return test, open_split(data_dir, test, name, classes=known)
 
   def open_test(entry: EvalConfig, split: str) -> tuple[DatasetSpec, Split]:
     return open_named(entry.dataset, split)
 
-  config = replace(config, evals=checks.with_splits(config, data_dir, trained.split))
-  checks.check_labels(config, source, open_test)
-  checks.check_overlaps(config, source, trained.split, open_test)
-  videos = checks.check_weights(config, source, trained.split, open_test)
-  net = model(config, len(source.classes))
+  config = replace(config, evals=checks.with_splits(config, data_dir))
+  checks.check_labels(config, sources, open_test)
+  videos: list[Any] = []
+  for alias, source in sources.items():
+    split = config.datasets[alias].split
+    checks.check_overlaps(config, source, split, open_test)
+    found = checks.check_weights(config, source, split, open_test)
+    videos += [sketch for sketch in found if sketch not in videos]
+  names = tuple(sources[first].classes)
+  if joint:
+    names = tuple(f'{alias}/{name}' for alias, s in sources.items() for name in s.classes)
+  net = model(config, outputs(config, names))
   checks.check_clips(config, net, clip)
-  tx, schedule, total = optimizer(config, net, clips_per_epoch=source.num_clips)
+  trained_for = objective(config)
+  checks.check_reconstructions(config, trained_for)
+  num_clips = sum(source.num_clips for source in sources.values())
+  tx, schedule, total = optimizer(config, net, clips_per_epoch=num_clips)
   profile = config.train.profile
   if profile and profile[0] > total:
     raise ValueError(f'config.train.profile is {profile}, but the training has {total} steps')
-  trained_on = checks.check_leaks(config.init, spec)
-  epoch_steps = source.num_clips / (data.batch_size * clip.num_repeats)
+  for spec in specs.values():
+    trained_on = checks.check_leaks(config.init, spec)
+  epoch_steps = num_clips / (data.batch_size * clip.num_repeats)
 
   def train_batches(start_step: int) -> Iterator[Batch]:
     settings = dict(batch=data.batch_size, seed=config.seed, start_step=start_step)
     settings |= dict(workers=data.workers)
-    return pipeline.train_batches(source, spec, clip, trained.augment, **settings, **hosts)
+    if not joint:
+      source, spec = sources[first], specs[first]
+      return pipeline.train_batches(source, spec, clip, trained.augment, **settings, **hosts)
+    parts = {
+      alias: (sources[alias], specs[alias], entry.clip, entry.augment)
+      for alias, entry in config.datasets.items()
+    }
+    return pipeline.joint_batches(parts, checks.shares(config), **settings, **hosts)
 
   def eval_batches(entry: EvalConfig, split: str, batch: int) -> Iterator[Batch]:
     test_spec, test = open_test(entry, split)
-    size = frame_size(trained.augment, entry)
+    size = frame_size(config.datasets.get(entry.dataset, trained).augment, entry)
     make = partial(pipeline.eval_batches, size=size, workers=data.workers)
     return make(test, test_spec, entry.clip, batch=batch, **hosts)
 
@@ -362,10 +424,13 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     test = open_test(entry, split)[1]
     return [test.name_of(int(i)) for i in ids]
 
+  def eval_classes(entry: EvalConfig) -> tuple[str, ...]:
+    return tuple(open_test(entry, next(iter(entry.splits.values())))[1].classes)
+
   return Experiment(
     seed=config.seed,
     model=net,
-    objective=objective(config),
+    objective=trained_for,
     tx=tx,
     schedule=schedule,
     total_steps=total,
@@ -373,22 +438,26 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
     clip=clip,
     data=data,
     training=config.train,
-    classes=tuple(source.classes),
-    labels=source.labels,
-    clips_per_epoch=source.num_clips,
-    frames_per_epoch=int(source.index.frames[source.rows].sum(dtype=np.int64)),
+    classes=names,
+    labels=sources[first].labels,
+    joint=joint,
+    clips_per_epoch=num_clips,
+    frames_per_epoch=sum(
+      int(source.index.frames[source.rows].sum(dtype=np.int64)) for source in sources.values()
+    ),
     stages=_stages(config.init.path),
     freeze=config.optim.freeze if config.optim else (),
     init_path=config.init.path,
-    warm=warm(net, config.clip, config.init),
+    warm=warm(net, config.clip, config.init, config.model.name),
     evals=config.evals,
     meta={
-      **describe(config, source.classes, trained_on, source.labels),
+      **describe(config, names, trained_on, sources[first].labels),
       'trained_videos': videos,
     },
     train_batches=train_batches,
     eval_batches=eval_batches,
     video_names=video_names,
+    eval_classes=eval_classes,
   )
 
 
@@ -409,17 +478,17 @@ def _classes_of_init(config: Config) -> tuple[str, ...]:
   init = config.init
   if not init.path or tree.matches(init.skip, 'head/linear/kernel'):
     return ()
-  return checkpoint.classes_of(checkpoint.read_meta(init.path))
+  return checkpoint.classes_of(checks.meta_of_init(init))
 
 
 def forward_macs(exp: Experiment) -> int:
   """Returns the multiply-adds of the objective's forward pass on one clip; nothing is computed."""
   many = exp.labels == 'multi_label'
-  return _trace(exp.objective, exp.model, exp.clip, len(exp.classes), many=many)
+  return objective_macs(exp.objective, exp.model, exp.clip, len(exp.classes), many=many)
 
 
-def _trace(
-  objective: Objective, net: VideoModel, clip: ClipConfig, classes: int, *, many: bool
+def objective_macs(
+  objective: Objective, net: VideoModel, clip: ClipConfig, classes: int, *, many: bool = False
 ) -> int:
   """Returns the multiply-adds of the objective's forward pass on one clip, from shapes alone."""
   shape = jax.ShapeDtypeStruct
@@ -441,8 +510,8 @@ def describe(
 ) -> dict[str, Any]:
   """meta.json of a checkpoint: config, class names, versions, and the datasets it was trained on,
   `before` and now."""
-  name = config.data.name
-  trained_on = [*before, *([name] if config.optim and name not in before else [])]
+  now = [entry.name for entry in config.datasets.values()] if config.optim else []
+  trained_on = list(dict.fromkeys([*before, *now]))
   packages = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
   versions = {package: metadata.version(package) for package in packages}
   return {

@@ -2,7 +2,7 @@
 
 import logging
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,8 +23,8 @@ from vjax.config import (
   check_settings,
   parameters,
 )
-from vjax.data.specs import DatasetSpec, dataset, frame_size, one_dataset, spec_of
-from vjax.types import Evaluation, VideoModel
+from vjax.data.specs import DatasetSpec, dataset, frame_size, is_joint, one_dataset, spec_of
+from vjax.types import Evaluation, Objective, VideoModel
 
 
 def check_clips(config: Config, net: VideoModel, clip: ClipConfig) -> None:
@@ -55,10 +55,66 @@ def check_clips(config: Config, net: VideoModel, clip: ClipConfig) -> None:
       ) from error
 
 
-def with_splits(config: Config, data_dir: str, trained: str) -> dict[str, EvalConfig]:
+def shares(config: Config) -> list[float] | None:
+  """Returns the shares of the datasets in a batch, None where none are fixed."""
+  given = [entry.share for entry in config.datasets.values() if entry.share is not None]
+  return given or None
+
+
+def check_joint(config: Config) -> None:
+  """Raises ValueError for a network with a classifier for each dataset whose other settings do not
+  fit."""
+  joint = is_joint(config)
+  if joint != (config.objective.name == 'joint') and config.optim:
+    raise ValueError(
+      f'config.head.name is {config.head.name!r} and config.objective.name '
+      f"{config.objective.name!r}: 'joint' goes with 'joint'; set both, or neither"
+    )
+  if not joint:
+    return
+  if config.train.grad_accumulation > 1:
+    raise ValueError(
+      f'config.train.grad_accumulation is {config.train.grad_accumulation}: statistics of the '
+      'joint objective are over all clips of a step; set it to 1, and use more devices, '
+      'config.train.remat=True, or a smaller config.data.batch_size'
+    )
+  for name, entry in config.evals.items():
+    needs = registry.find('evals', entry.name).EVALUATION.needs
+    known = ', '.join(config.datasets)
+    if not entry.dataset:
+      raise ValueError(
+        f'config.evals.{name} names no dataset: set --config.evals.{name}.dataset to one of {known}'
+      )
+    if 'logits' in needs and entry.dataset not in config.datasets:
+      raise ValueError(
+        f'config.evals.{name}.dataset is {entry.dataset!r}, for which the network has no '
+        f"classifier: it has those of {known}; evaluate other datasets by name='probe'"
+      )
+    if needs in ('metrics', 'reconstructions'):
+      raise ValueError(
+        f'config.evals.{name}.name is {entry.name!r}; a network of several datasets is evaluated '
+        "by 'views', 'projected' or 'probe'"
+      )
+  from vjax.data.pipeline import batch_counts
+
+  group = (config.model.settings.get('norm') or {}).get('group_size', 0)
+  given = shares(config)
+  if group and given:
+    repeats = config.clip.num_repeats
+    counts = batch_counts(config.data.batch_size, list(config.datasets), given)
+    for alias, count in zip(config.datasets, counts):
+      if count * repeats % group:
+        raise ValueError(
+          f'config.datasets.{alias} has {count * repeats} clips of a batch, no multiple of '
+          f'config.model.norm.group_size={group}: statistics would mix datasets; choose shares and '
+          'batch_size so that it is'
+        )
+
+
+def with_splits(config: Config, data_dir: str) -> dict[str, EvalConfig]:
   """Returns config.evals with the splits that the data have: 'test' or 'validation' for 'val', say.
 
-  What is trained on, by the run or by a probe, is never chosen so. trained: split of the run.
+  What is trained on, by the run or by a probe, is never chosen so.
   """
   from vjax.data.index import UnknownSplitError
   from vjax.data.split import evaluation_split
@@ -70,7 +126,8 @@ def with_splits(config: Config, data_dir: str, trained: str) -> dict[str, EvalCo
     for key, split in entry.splits.items():
       if key == 'train_split':
         continue
-      taken = [splits.get('train_split', ''), *([] if entry.dataset else [trained])]
+      own = config.datasets.get(entry.dataset or next(iter(config.datasets)))
+      taken = [splits.get('train_split', ''), *([own.split] if own else [])]
       try:
         splits[key] = evaluation_split(data_dir, spec, split, taken)
       except UnknownSplitError as error:
@@ -145,7 +202,7 @@ def check_weights(config: Config, source: Any, trained: str, open_test: Callable
   """
   from vjax.data import overlap
 
-  meta = checkpoint.read_meta(config.init.path) if config.init.path else {}
+  meta = meta_of_init(config.init)
   before = list(meta.get('trained_videos', []))
   for name, entry in config.evals.items():
     for key, split in entry.splits.items() if before else ():
@@ -172,15 +229,27 @@ def check_weights(config: Config, source: Any, trained: str, open_test: Callable
   return [*(sketch for sketch in before if sketch not in now), *now]
 
 
-def check_labels(config: Config, source: Any, open_test: Callable) -> None:
+def check_labels(config: Config, sources: Mapping[str, Any], open_test: Callable) -> None:
   """Raises ValueError, before hours are spent, where objective or evaluations need labels that the
   data lacks.
 
   Args:
     config: whole.
-    source: the training split.
+    sources: the training split of each dataset.
     open_test: opens a split for an entry of config.evals; raises where it is missing.
   """
+  for source in sources.values():
+    _check_trained(config, source)
+  for name, entry in config.evals.items():
+    evaluation = registry.find('evals', entry.name).EVALUATION
+    source = sources.get(entry.dataset, next(iter(sources.values())))
+    for split in entry.splits.values():
+      found = open_test(entry, split)[1]
+      _check_evaluated(config, name, split, evaluation, found, source)
+
+
+def _check_trained(config: Config, source: Any) -> None:
+  """Raises ValueError where the objective needs labels that a training split lacks."""
   many, where = source.labels == 'multi_label', source.index.folder
   if registry.find('objectives', config.objective.name).OBJECTIVE.needs_labels and config.optim:
     if not source.classes or not (source.index.label[source.rows] >= 0).any():
@@ -188,42 +257,50 @@ def check_labels(config: Config, source: Any, open_test: Callable) -> None:
         f'{where} has no labels: config.objective.name={config.objective.name} needs them; '
         'pre-train with mae instead'
       )
+    if many and is_joint(config):
+      raise ValueError(
+        f'{where}: clips have several labels by manifest.json; joint training needs one label each'
+      )
     if many and not config.objective.settings.get('multi_label', False):
       raise ValueError(
         f'{where}: clips have several labels by manifest.json, and a softmax over classes would '
         'train on no such thing: set --config.objective.multi_label=True'
       )
-  for name, entry in config.evals.items():
-    evaluation = registry.find('evals', entry.name).EVALUATION
-    for split in entry.splits.values():
-      found = open_test(entry, split)[1]
-      here = found.index.folder
-      _warn_of_missing_classes(name, split, found)
-      if config.train.keep_best.startswith(f'{name}/'):
-        _check_keep_best(config, found.labels)
-      several = entry.settings.get('multi_label')
-      if several is not None and several != (found.labels == 'multi_label'):
-        raise ValueError(
-          f'config.evals.{name}.multi_label is {several}, but the clips of {here} have '
-          f'{"several labels" if found.labels == "multi_label" else "one label each"} by its '
-          'manifest: leave it open'
-        )
-      if evaluation.needs_classes and tuple(found.classes) != tuple(source.classes):
-        raise ValueError(
-          f'config.evals.{name}: its classes ({len(found.classes)}: {_some(found.classes)}) are '
-          f'others than those trained ({len(source.classes)}: {_some(source.classes)}): evaluate '
-          f"this dataset by an entry with name='probe'"
-        )
-      alone = entry.settings.get('save_predictions', False)
-      if evaluation.needs_labels and not (found.index.label[found.rows] >= 0).any() and not alone:
-        remedy = (
-          f'set --config.evals.{name}.save_predictions=True to keep predictions alone'
-          if 'save_predictions' in parameters(evaluation.run)
-          else 'leave it out, or give the clips labels'
-        )
-        raise ValueError(
-          f'config.evals.{name} needs labels, and split {split!r} of {here} has none: {remedy}'
-        )
+
+
+def _check_evaluated(
+  config: Config, name: str, split: str, evaluation: Evaluation, found: Any, source: Any
+) -> None:
+  """Raises ValueError where an evaluation needs labels that its split lacks, or has other classes
+  than `source`, which is trained on."""
+  entry = config.evals[name]
+  here = found.index.folder
+  _warn_of_missing_classes(name, split, found)
+  if config.train.keep_best.startswith(f'{name}/'):
+    _check_keep_best(config, found.labels)
+  several = entry.settings.get('multi_label')
+  if several is not None and several != (found.labels == 'multi_label'):
+    raise ValueError(
+      f'config.evals.{name}.multi_label is {several}, but the clips of {here} have '
+      f'{"several labels" if found.labels == "multi_label" else "one label each"} by its '
+      'manifest: leave it open'
+    )
+  if evaluation.needs_classes and tuple(found.classes) != tuple(source.classes):
+    raise ValueError(
+      f'config.evals.{name}: its classes ({len(found.classes)}: {_some(found.classes)}) are '
+      f'others than those trained ({len(source.classes)}: {_some(source.classes)}): evaluate '
+      f"this dataset by an entry with name='probe'"
+    )
+  alone = entry.settings.get('save_predictions', False)
+  if evaluation.needs_labels and not (found.index.label[found.rows] >= 0).any() and not alone:
+    remedy = (
+      f'set --config.evals.{name}.save_predictions=True to keep predictions alone'
+      if 'save_predictions' in parameters(evaluation.run)
+      else 'leave it out, or give the clips labels'
+    )
+    raise ValueError(
+      f'config.evals.{name} needs labels, and split {split!r} of {here} has none: {remedy}'
+    )
 
 
 def _warn_of_missing_classes(name: str, split: str, found: Any) -> None:
@@ -265,6 +342,21 @@ def check_evals(config: Config) -> None:
           f'config.evals.{name}.num_crops is 10, of which five are mirror images, but labels of '
           f'{spec.name} change when a video is mirrored: set --config.evals.{name}.num_crops=5'
         )
+
+
+def check_reconstructions(config: Config, objective: Objective) -> None:
+  """Raises ValueError, before hours are spent, where an evaluation needs reconstructions of an
+  objective that has none."""
+  for name, entry in config.evals.items():
+    needs = registry.find('evals', entry.name).EVALUATION.needs
+    if needs == 'reconstructions' and objective.reconstruct is None:
+      settings = config.objective.settings
+      more = f' with predict={settings["predict"]!r}' if 'predict' in settings else ''
+      raise ValueError(
+        f'config.evals.{name} shows reconstructions, but config.objective.name='
+        f'{config.objective.name!r}{more} rebuilds no pixels: leave this evaluation out of the '
+        'config, or train a masked autoencoder (mae) of pixels'
+      )
 
 
 def _check_repeats(config: Config) -> None:
@@ -355,10 +447,23 @@ def _check_settings(
     raise ValueError(f'config.evals.{name}: {error}') from error
 
 
+def meta_of_init(init: InitConfig) -> Mapping[str, Any]:
+  """Returns meta.json of the weights that the training starts from, {} where it starts from none.
+  An error of reading names config.init.path."""
+  if not init.path:
+    return {}
+  try:
+    return checkpoint.read_meta(init.path)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f'config.init.path is {init.path!r}: {error}') from error
+  except ValueError as error:
+    raise ValueError(f'config.init.path is {init.path!r}: {error}') from error
+
+
 def check_leaks(init: InitConfig, spec: DatasetSpec) -> list[str]:
   """Names of the datasets that the weights of config.init were trained on, those before their own
   init included. Raises ValueError where one has test videos of `spec` among its training videos."""
-  meta = checkpoint.read_meta(init.path) if init.path else {}
+  meta = meta_of_init(init)
   names = list(meta['trained_on']) if 'trained_on' in meta else []
   if 'config' in meta and meta['config']['data']['name'] not in names and meta['config']['optim']:
     names.append(meta['config']['data']['name'])

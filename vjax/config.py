@@ -13,6 +13,7 @@ import difflib
 import functools
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from vjax import old_models, registry
 T = TypeVar('T')
 FULL_FRAME = 'full'  # a crop_size of evaluations
 DECODES = ('full', 'reduced')
+RESIZE_QUALITIES = ('exact', 'fast')
 CROP_PLACES = ('ends', 'quarters')
 INTERPOLATIONS = ('bilinear', 'bicubic')
 CROP_COUNTS = {
@@ -342,6 +344,10 @@ class AugmentConfig:
       (docs/scaling.md); pixels differ a little, places by half a pixel. A window of one pixel
       more or less than the crop is taken as the crop. device_frame_size is then best the size of
       reduced frames. Of an evaluation: its own key `decode`.
+    resize_quality: of the bilinear resizing of crops on the host. 'exact': rounded to the nearest
+      level. 'fast': OpenCV's INTER_LINEAR, in less than half of the time; one pixel in seven is one
+      level of 255 off, mostly darker (docs/scaling.md). Test views, and crops that are resized on
+      the accelerator, do not depend on it.
     interpolation: 'bilinear', between pixel centers, without antialiasing, as code for videos has
       it; or 'bicubic', with antialiasing, as code for images has it (Pillow's, of timm): on the
       host, and slower. Of an evaluation: its own key `interpolation`.
@@ -364,10 +370,12 @@ class AugmentConfig:
   repeat_window: str = 'new'
   device_frame_size: tuple[int, int] | None = None
   decode: str = 'full'
+  resize_quality: str = 'exact'
   interpolation: str = 'bilinear'
 
   def __post_init__(self):
     _check_choice('augment.decode', self.decode, DECODES)
+    _check_choice('augment.resize_quality', self.resize_quality, RESIZE_QUALITIES)
     _check_choice('augment.interpolation', self.interpolation, INTERPOLATIONS)
     _check_choice('augment.crop', self.crop, ('resized', 'jitter', 'fixed', 'multiscale'))
     _check_choice('augment.repeat_window', self.repeat_window, ('new', 'same'))
@@ -560,7 +568,8 @@ class DatasetConfig:
     folder: under --data_dir, in place of the dataset's own.
     label_space: which labels, where records carry several, '' = the dataset's own choice.
     videos_per_class: see DataConfig.
-    share: of the videos of a batch, relative to the other datasets' shares.
+    share: of the videos of a batch, relative to the other datasets' shares; None, for all of them
+      = no fixed shares: batches are of all datasets' videos, shuffled.
     clip: frames and pixels of its clips.
     augment: variation of its clips.
   """
@@ -570,7 +579,7 @@ class DatasetConfig:
   folder: str
   label_space: str
   videos_per_class: float | None
-  share: float
+  share: float | None
   clip: ClipConfig
   augment: AugmentConfig
 
@@ -583,9 +592,9 @@ class EvalConfig:
     name: file in vjax/evals.
     dataset: alias in config.datasets, or file in vjax/data/datasets; '' = the one trained on.
     clip: frames, pixels and views. In the config its keys stand beside `name`, and each defaults to
-      that of config.clip: num_frames, frame_stride, sampling, crop_size, short_side; its own
-      are num_clips, num_crops, crop_places, decode. crop_size may be 'full': the whole frame,
-      scaled to short_side.
+      that of the dataset's clip, or of config.clip: num_frames, frame_stride, sampling, crop_size,
+      short_side; its own are num_clips, num_crops, crop_places, decode. crop_size may be 'full':
+      the whole frame, scaled to short_side.
     batch_size: videos a batch, over all devices.
     own_size: the entry gives short_side: frames keep their aspect even where training's do not.
     splits: {argument: split} of the data that it is given ('split', 'train_split', ...).
@@ -611,7 +620,8 @@ class Config:
     data, clip, augment: of the dataset, and defaults of `datasets` and `evals`.
     optim: None = nothing is trained.
     train, init: sections.
-    datasets: by alias; where the config lists none, the one that `data` names.
+    datasets: by alias, in alphabetical order; where the config lists none, the one that `data`
+      names.
     evals: by name of the result.
     plain: nested dicts of what was given, as meta.json keeps it.
   """
@@ -705,7 +715,8 @@ def parse(config: Any) -> Config:
     sections[name] = _room(given[name], name)
   datasets = _datasets(given, sections)
   evals = {
-    name: _evaluation(section, name, sections['clip']) for name, section in given['evals'].items()
+    name: _evaluation(section, name, _clip_of(section, datasets, sections['clip']))
+    for name, section in given['evals'].items()
   }
   return Config(seed=given['seed'], datasets=datasets, evals=evals, plain=given, **sections)
 
@@ -715,12 +726,12 @@ def _datasets(given: dict[str, Any], sections: dict[str, Any]) -> dict[str, Data
   data, found = sections['data'], {}
   keys = [f.name for f in fields(DatasetConfig)]
   hints = typing.get_type_hints(DatasetConfig)
-  for alias, entry in (given.get('datasets') or {data.name: {}}).items():
+  for alias, entry in sorted((given.get('datasets') or {data.name: {}}).items()):
     where = f'datasets.{alias}'
     check_names(keys, entry, where)
     settings: dict[str, Any] = {
       'name': data.name, 'split': data.split, 'folder': data.folder, 'label_space': '',
-      'videos_per_class': data.videos_per_class, 'share': 1.0, **entry,
+      'videos_per_class': data.videos_per_class, 'share': None, **entry,
     }  # fmt: skip
     for name, kind in (('clip', ClipConfig), ('augment', AugmentConfig)):
       merged = {**vars(sections[name]), **entry.get(name, {})}
@@ -728,10 +739,41 @@ def _datasets(given: dict[str, Any], sections: dict[str, Any]) -> dict[str, Data
     for name, value in settings.items():
       if name not in ('clip', 'augment'):
         check_type(f'config.{where}.{name}', value, hints[name])
-    if settings['share'] <= 0:
+    if settings['share'] is not None and settings['share'] <= 0:
       raise ValueError(f'config.{where}.share is {settings["share"]}; it must be above 0')
+    if not re.fullmatch(r'[\w-]+', alias):
+      raise ValueError(
+        f'config.datasets has the alias {alias!r}; it must be of letters, digits, _ and -'
+      )
     found[alias] = DatasetConfig(**settings)
+  _check_mixture(found)
   return found
+
+
+def _check_mixture(datasets: dict[str, DatasetConfig]) -> None:
+  """Raises ValueError for datasets whose clips cannot be in one batch."""
+  shared = len({d.share is None for d in datasets.values()}) == 1
+  if not shared:
+    without = ', '.join(alias for alias, d in datasets.items() if d.share is None)
+    raise ValueError(
+      f'config.datasets: {without} has no share, others have: give all of them one, or none'
+    )
+  keys = ('num_frames', 'crop_size', 'num_repeats', 'repeat_distance')
+  for key in keys:
+    values = {alias: getattr(d.clip, key) for alias, d in datasets.items()}
+    if len(set(values.values())) > 1:
+      raise ValueError(
+        f'config.datasets.ALIAS.clip.{key} is {values}; clips of one batch have one shape: set '
+        'the same for all'
+      )
+  for key in ('device_frame_size', 'rand_augment', 'color_jitter', 'random_erasing'):
+    values = {alias: getattr(d.augment, key) for alias, d in datasets.items()}
+    on_device = any(d.augment.device_frame_size for d in datasets.values())
+    if on_device and len(set(values.values())) > 1:
+      raise ValueError(
+        f'config.datasets.ALIAS.augment.{key} is {values}; where the accelerator augments '
+        '(device_frame_size), it must be the same for all'
+      )
 
 
 def _section(kind: Callable[..., T], section: Mapping[str, Any], where: str) -> T:
@@ -792,6 +834,14 @@ def _evaluation(section: Mapping[str, Any], name: str, clip: ClipConfig) -> Eval
   splits = {key: settings.pop(key) for key in list(settings) if key.endswith('split')}
   own_size = 'short_side' in own
   return EvalConfig(section['name'], dataset, views, batch_size, own_size, splits, settings)
+
+
+def _clip_of(
+  section: Mapping[str, Any], datasets: Mapping[str, DatasetConfig], default: ClipConfig
+) -> ClipConfig:
+  """Clips of the dataset that an evaluation names, which its own keys replace."""
+  alias = section.get('dataset') or ''
+  return datasets[alias].clip if alias in datasets else default
 
 
 def renamed(path: Sequence[str]) -> str | None:

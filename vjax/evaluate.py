@@ -90,16 +90,20 @@ class Evaluator:
       for key, split in entry.splits.items()
     }
     facts = {
-      'num_classes': len(self.exp.classes), 'seed': self.exp.seed, 'mean': self.model.mean,
+      'num_classes': len(self.exp.eval_classes(entry)), 'seed': self.exp.seed,
+      'mean': self.model.mean,
       'std': self.model.std, 'multi_label': self.exp.labels == 'multi_label',
     }  # fmt: skip
-    run = partial(evaluation.run, self._function(evaluation.needs))
+    run = partial(evaluation.run, self._function(evaluation.needs, entry))
     return build.make(run, {**entry.settings, **batches}, f'evals.{name}', **facts)
 
-  def _function(self, needs: str) -> Callable:
+  def _function(self, needs: str, entry: EvalConfig) -> Callable:
     """Function that an evaluation is given: one of batches, but for reconstructions."""
-    function = getattr(self.model, needs)
-    if needs in ('logits', 'features'):
+    model = self.model
+    if self.exp.joint and 'logits' in needs:
+      model = model.serving(entry.dataset)
+    function = getattr(model, needs)
+    if needs in ('logits', 'features', 'projected_logits'):
       return lambda batch: function(batch['video'])
     return function
 
@@ -119,8 +123,9 @@ class Evaluator:
       path,
       found,
       names=self.exp.video_names(entry, entry.splits['split'], found.video_id),
-      classes=self.exp.classes,
+      classes=self.exp.eval_classes(entry),
       average=entry.settings.get('average', 'probabilities'),
+      num_crops=entry.clip.num_crops,
       step=step,
     )
     logging.info('%s: logits of %d videos in %s', name, len(found.video_id), path)
@@ -208,10 +213,11 @@ def save_predictions(
   names: Sequence[str],
   classes: Sequence[str],
   average: str,
+  num_crops: int = 1,
   step: int = 0,
 ) -> None:
   """Writes predictions.npz: video_id (N,), name (N,), label, logits (N, V, K), classes (K,),
-  average, step of the checkpoint."""
+  average, num_crops of each clip, step of the checkpoint. View v is crop * clips + clip."""
   buffer = io.BytesIO()
   text = lambda values: np.array(list(values), dtype=np.str_)
   arrays = {
@@ -219,6 +225,7 @@ def save_predictions(
     'name': text(names),
     'classes': text(classes),
     'average': average,
+    'num_crops': num_crops,
     'step': step,
   }
   np.savez(buffer, **arrays)
@@ -226,13 +233,14 @@ def save_predictions(
 
 
 def load_predictions(path: str) -> tuple[Predictions, dict[str, np.ndarray]]:
-  """Returns the predictions of a file, and its name, classes and average. Raises ValueError where
-  it is no such file."""
+  """Returns the predictions of a file, and its name, classes, average, num_crops (0 = the file is
+  older and does not say) and step (-1 = likewise). Raises ValueError where it is no such file."""
   needed = ('video_id', 'label', 'logits', 'name', 'classes', 'average')
   try:
     with np.load(io.BytesIO(files.path(path).read_bytes()), allow_pickle=False) as file:
       found = {name: file[name] for name in needed}
-      found['step'] = file['step'] if 'step' in file.files else np.array(-1)
+      for name, unknown in (('num_crops', 0), ('step', -1)):
+        found[name] = file[name] if name in file.files else np.array(unknown)
     count = len(found['video_id'])
     if found['logits'].ndim != 3 or any(
       len(found[n]) != count for n in ('label', 'logits', 'name')

@@ -104,6 +104,13 @@ class EventWriter:
 
     self._write(0, summary=hparams_pb(dict(_flat(hparams))))
 
+  def write_restart(self, step: int) -> None:
+    """Tells TensorBoard that the run starts again: events of this step and later ones, in files
+    before this one, are not shown."""
+    log = _proto('event').SessionLog
+    for _ in range(2):  # TensorBoard takes the first one of a run as its beginning
+      self._write(step, session_log=log(status=log.START))
+
   def flush(self) -> None:
     """Does nothing more: what was written is in the file."""
     self._records.flush()

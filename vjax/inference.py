@@ -41,6 +41,7 @@ class InferenceModel:
       nothing.
     labels: 'single_label' or 'multi_label', of the data it was trained on; '' = unknown.
     config: of the run, None where the model was made by hand.
+    dataset: alias, where this is one classifier of a network of several, see `serving`.
     step: of the checkpoint.
   """
 
@@ -57,21 +58,70 @@ class InferenceModel:
     classes: Sequence[str] = (),
     labels: str = '',
     config: Config | None = None,
+    dataset: str = '',
     step: int = 0,
   ):
     self.model, self.params, self.stats = model, params, stats
     self.mean, self.std, self.mesh = tuple(mean), tuple(std), mesh
     self.objective, self.classes, self.labels = objective, tuple(classes), labels
-    self.config, self.step = config, step
+    self.config, self.dataset, self.step = config, dataset, step
+    self._served: dict[Any, InferenceModel] = {}
     rows = sharding.rows(mesh)
     self._logits = jax.jit(partial(self._apply, method='__call__'), out_shardings=rows)
     self._features = jax.jit(partial(self._apply, method='features'), out_shardings=rows)
     self._metrics = jax.jit(self._measure, out_shardings=sharding.replicated(mesh))
     self._reconstruct = cache(self._reconstructor)
 
+  def serving(self, dataset: str, *, projected: bool = False) -> InferenceModel:
+    """Returns this network with the classifier of one of its datasets, and its variables as they
+    are now.
+
+    Args:
+      dataset: alias.
+      projected: the projected logits of the other datasets are added.
+
+    Raises:
+      ValueError: for a network of one dataset, and for a dataset that it has no classifier for.
+    """
+    head = self.model.head
+    if not hasattr(head, 'serving'):
+      raise ValueError(f'dataset {dataset!r}: this network has one classifier alone')
+    key = dataset, projected
+    if key not in self._served:
+      inside = f'{dataset}/'
+      self._served[key] = InferenceModel(
+        self.model.clone(head=head.serving(dataset, projected=projected)),
+        self.params,
+        self.stats,
+        mean=self.mean,
+        std=self.std,
+        mesh=self.mesh,
+        objective=self.objective,
+        classes=[x.removeprefix(inside) for x in self.classes if x.startswith(inside)],
+        labels=self.labels,
+        config=self.config,
+        dataset=dataset,
+        step=self.step,
+      )
+    found = self._served[key]
+    found.params, found.stats = self.params, self.stats
+    return found
+
   def logits(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v k']:
-    """Returns the outputs of the head for every view."""
+    """Returns the outputs of the head for every view. Raises ValueError for a network of several
+    datasets of which none was chosen."""
+    head = self.model.head
+    if hasattr(head, 'serving') and not self.dataset:
+      raise ValueError(
+        f'this network has classifiers for {", ".join(head.num_classes)}: choose one by '
+        'serving(DATASET), or write it as a model of its own, python -m vjax.export WORKDIR OUT '
+        '--head=DATASET'
+      )
     return self._views(self._logits, video)
+
+  def projected_logits(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v k']:
+    """Returns the logits of `dataset` plus the projected ones of the other datasets."""
+    return self.serving(self.dataset, projected=True).logits(video)
 
   def features(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v d']:
     """Returns the pooled features of the backbone for every view."""
@@ -102,7 +152,9 @@ class InferenceModel:
     """
     objective = self.objective
     if objective is None or objective.reconstruct is None:
-      raise ValueError('this model reconstructs nothing: only masked autoencoders (mae) do')
+      raise ValueError(
+        'this model reconstructs nothing: only masked autoencoders (mae) of pixels do'
+      )
     ratio = objective.setting('ratio') if ratio is None else ratio
     clips = self._padded(video)
     parts = self._reconstruct(ratio)(self.params, self.stats, clips)
@@ -166,7 +218,7 @@ def load(workdir: str, *, mesh: Mesh | None = None) -> InferenceModel:
   # Nothing is differentiated through blocks.
   config = parse({**given, 'train': {**given['train'], 'remat': False}})
   # Weights converted without a classifier have a head of one class of zeros, and no names.
-  model = build.model(config, len(meta['classes']) or 1)
+  model = build.model(config, build.outputs(config, meta['classes']) or 1)
   checkpoint.check_fits(model, config.clip, variables, workdir)
   checkpoint.check_finite(tree.flatten(variables), workdir)
   mesh = mesh or sharding.mesh(devices=jax.local_devices()[:1])

@@ -142,9 +142,9 @@ class Totals:
 
 
 class Log:
-  """Writers of one run. On resume, lines of metrics.jsonl that will be made again are dropped:
-  those after `resume_step`, and the evaluations at it. Raises OSError where workdir cannot be
-  written to."""
+  """Writers of one run. On resume, lines of metrics.jsonl and points of TensorBoard that will be
+  made again are dropped: those after `resume_step`, and the evaluations at it. Raises OSError where
+  workdir cannot be written to."""
 
   def __init__(self, workdir: str | os.PathLike, *, resume_step: int = 0, total_steps: int = 0):
     self._lead = jax.process_index() == 0
@@ -165,7 +165,7 @@ class Log:
       self._bar = tqdm(total=total_steps, initial=resume_step, unit='step', dynamic_ncols=True)
 
   def _cut(self, last: int) -> None:
-    kept = []
+    kept, of_last = [], list[dict[str, Any]]()
     for line in self._path.read_text(errors='replace').splitlines():
       try:
         row = json.loads(line)
@@ -174,9 +174,19 @@ class Log:
         break  # the line that a kill or a full disk cut short is the last
       if not again:
         kept.append(line)
+        of_last += [row] if row['step'] == last else []
     temporary = self._path.with_name('metrics.jsonl.partial')
     temporary.write_text(''.join(line + '\n' for line in kept))
     temporary.replace(self._path)
+    self._writer.write_restart(last)  # TensorBoard forgets the step's points, also the training's
+    for row in of_last:
+      self._write_points(last, row.pop('split'), row)
+
+  def _write_points(self, step: int, split: str, row: dict[str, Any]) -> None:
+    points = {f'{split}/{name}': value for name, value in row.items() if name != 'step'}
+    self._writer.write_scalars(
+      step, {name: math.nan if value is None else value for name, value in points.items()}
+    )
 
   def write(self, step: int, split: str, values: dict[str, float]) -> None:
     """One line in metrics.jsonl and in the log, and a point in TensorBoard; pictures (H, W, 3)
@@ -201,9 +211,7 @@ class Log:
     with writing(self._workdir):
       with open(self._path, 'a') as f:
         f.write(json.dumps({'step': step, 'split': split, **row}) + '\n')
-      self._writer.write_scalars(
-        step, {f'{split}/{name}': value for name, value in numbers.items()}
-      )
+      self._write_points(step, split, numbers)
       self._writer.flush()
     text = f'step {step} {split}: ' + ', '.join(
       f'{name} {value:.4g}' for name, value in numbers.items()

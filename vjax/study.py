@@ -64,6 +64,8 @@ _NOT_OF_RUNS = (
   'vjax/study.py', 'vjax/study_report.py', 'vjax/sources.py', 'vjax/figures.py', 'vjax/demo.py',
   'configs/papers.py',
 )  # fmt: skip
+# Further sources that do not change a training, but what an analysis returns.
+_OF_ANALYSES = ('configs/', 'vjax/analysis/')
 _POLL_S = 0.2
 
 
@@ -287,7 +289,7 @@ class Study:
       for name, made in record.get('from', {}).items():
         if (_read(self._folder(name) / RECORD) or {}).get('id', made) != made:
           other = f'another run of {name}, from which it starts'
-      code = {file: was for file, was in code.items() if not file.startswith('configs/')}
+      code = {file: was for file, was in code.items() if not file.startswith(_OF_ANALYSES)}
     older = tuple(file for file in sources.changed(code) if file not in _NOT_OF_RUNS)
     if older and not other and not self._accept:
       other = f'other code ({study_report.shortened(older)}), which --accept_code would keep'

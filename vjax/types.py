@@ -24,6 +24,7 @@ class Batch(TypedDict):
     video: uint8 (B, T, H, W, 3) in training, (B, V, T, H, W, 3) in evaluations; objectives are
       given normalized float32 (B, T, H, W, 3).
     label: int32 (B,), -1 = hidden; or float32 (B, K), multi-hot.
+    dataset: int32 (B,), number of the dataset in config.datasets, where there are several.
     valid: (B,), 1 = real, 0 = a row that only fills the batch.
     video_id: int32 (B,), record number; -1 in rows that are not valid.
     epoch: int32 (B,), in training.
@@ -42,6 +43,7 @@ class Batch(TypedDict):
   label: Any
   valid: Any
   video_id: Any
+  dataset: NotRequired[Any]
   epoch: NotRequired[Any]
   window: NotRequired[Any]
   mirror: NotRequired[Any]
@@ -66,6 +68,9 @@ class Objective:
       0 to 1; None = none change.
     reconstruct: function (model, params, video, *, stats, **settings) -> (original, masked,
       reconstruction), each (B, T, H, W, C); None = nothing is reconstructed.
+    can_reconstruct: function (**settings) -> whether `reconstruct` works with these settings; None
+      = with all.
+    head_settings: function (patch, **settings) -> settings that the head may ask for; None = none.
     ranges: {setting: (least, most)} of numbers, ends included.
     settings: of config.objective.
   """
@@ -74,6 +79,8 @@ class Objective:
   needs_labels: bool = False
   at: Callable[..., dict[str, Any]] | None = None
   reconstruct: Callable | None = None
+  can_reconstruct: Callable[..., bool] | None = None
+  head_settings: Callable[..., dict[str, Any]] | None = None
   ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
   settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,6 +97,23 @@ class Objective:
     """Returns a setting, or its default."""
     default = inspect.signature(self.loss).parameters[name].default
     return self.settings.get(name, default)
+
+
+@dataclass(frozen=True)
+class Target:
+  """What a masked autoencoder predicts of a removed patch: what a file of vjax/targets exports as
+  TARGET.
+
+  Attributes:
+    error: function (predictions (B, N, V), normalized clips, patch, *, normalize, target, codebook)
+      -> error of each token (B, N). Settings of config.objective that it does not need go to **_.
+    values: function (patch, *, codebook) -> V; None = as many as the head's pred_frames make.
+    pixels: whether predictions are pixels, which can be shown.
+  """
+
+  error: Callable[..., Any]
+  values: Callable[..., int | None]
+  pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,6 +226,24 @@ class Features:
 
 
 @flax.struct.dataclass
+class JointOutputs:
+  """Output of a head of several datasets, float32 at least.
+
+  Attributes:
+    logits: {dataset: (B, K)}, of every clip for every dataset.
+    projected: {target: {source: (B, K of the target)}}: logits of one dataset, projected to the
+      classes of another.
+    embedding: (B, D), what the informative loss acts on.
+    log_variances: (number of datasets,), log sigma^2 of their losses, in the order of `logits`.
+  """
+
+  logits: Any
+  projected: Any
+  embedding: Any
+  log_variances: Any
+
+
+@flax.struct.dataclass
 class TrainState:
   """State of a training run: all that a resume needs. stats: collections other than params
   (BatchNorm averages)."""
@@ -248,7 +290,7 @@ class Head(Protocol):
   """Head on a backbone: a flax module called with its Features."""
 
   def __call__(self, features: Features, *, train: bool) -> Any:
-    """Returns an array, such as scores (B, K), or a mapping of arrays by dataset."""
+    """Returns an array, such as scores (B, K), or JointOutputs."""
     ...
 
 

@@ -38,7 +38,8 @@ def reconstruct(model: inference.InferenceModel, path: str, ratios: list[float])
   if model.objective.reconstruct is None:
     name = model.config.objective.name
     raise ValueError(
-      f'the run was trained with objective {name!r}: only masked autoencoders (mae) reconstruct'
+      f'the run was trained with objective {name!r}: only masked autoencoders (mae) of '
+      'pixels reconstruct'
     )
   clip, rows, oracle = _middle_clip(model, path), {}, True
   kind, grid = model.objective.setting('kind'), model.model.backbone.grid(clip.shape[1:4])

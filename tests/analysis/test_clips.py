@@ -21,6 +21,16 @@ def test_first_clips_in_all_their_crops():
     clips.prefix_top1(LOGITS, labels, num_crops=4)
 
 
+def test_the_crops_of_a_clip_are_those_of_the_file(tmp_path):
+  path, found = str(tmp_path / 'a.npz'), Predictions(np.array([0]), np.array([0]), LOGITS)
+  facts = dict(names=['a'], classes=['x', 'y'], average='logits')
+  evaluate.save_predictions(path, found, num_crops=2, **facts)
+  assert [r['top1'] for r in clips.rows([path], 'prefix')] == [0, 1, 0]
+  assert [r['gmacs'] for r in clips.rows([path], 'prefix', gmacs=2.0, num_crops=2)] == [4, 8, 12]
+  with pytest.raises(ValueError, match='has 2 crops a clip, not 3: leave --num_crops out'):
+    clips.rows([path], 'prefix', num_crops=3)
+
+
 def test_both_protocols(tmp_path, capsys):
   paths = []
   for count in (1, 3):

@@ -9,6 +9,7 @@ import pytest
 from tests import golden_files
 from tests.convert import zoo
 from vjax import convert, tree
+from vjax.objectives import joint
 
 FIXTURES = {  # fixture -> source, variant
   'sf_MVIT_B_16x4_CONV': ('slowfast', 'mvit_v1_b_16x4'),
@@ -47,6 +48,58 @@ def test_heads_of_several_data_sets(name):
       scores.append(model.head.apply(head, features, train=False))
   exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
   np.testing.assert_allclose(np.concatenate(scores, axis=1), exact, atol=1e-9)
+
+
+@pytest.mark.parametrize('name', ['mt_multi_FULL_B_16x4', 'mt_multi_FULL_B_16x4_addpred'])
+@pytest.mark.slow
+def test_all_of_a_model_of_several_data_sets(name):
+  """Scores, projected scores, and the losses in training mode with the fixture's soft targets."""
+  fixture = golden_files.load(name)
+  weights, outputs = golden_files.weights(fixture), fixture['outputs']
+  model, variables = convert.load(
+    'multitrain', weights, variant='b_16x4', dataset='all', dtype=jnp.float64
+  )
+  back = convert.to_source('multitrain', variables, 'b_16x4')
+  assert set(back) == set(weights)
+  for key, array in back.items():
+    np.testing.assert_array_equal(array, weights[key], err_msg=key)
+  model = model.clone(head=model.head.clone(dropout=0.0))
+  video = zoo.channels_last(golden_files.model_input(fixture['inputs'][0]['shape']))
+  with jax.enable_x64(True):
+    variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+    run = jax.jit(lambda v, x: model.apply(v, x, train=True))
+    out = run(variables, jnp.asarray(video, jnp.float64))
+    exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
+    add = outputs['loss_settings']['cross_proj_add_to_pred']
+    if not add:
+      own = np.concatenate([out.logits[d] for d in ('kinetics', 'ssv2')], axis=1)
+      np.testing.assert_allclose(own, exact, atol=1e-9)
+    for key, found in outputs['train_mode_predictions'].items():
+      if 'values' not in found:
+        continue
+      source, _, target = key.partition('_')
+      got = out.projected[target][source] if target else out.logits[source]
+      np.testing.assert_allclose(got.ravel(), np.ravel(found['values']), atol=1e-5, err_msg=key)
+    np.testing.assert_allclose(
+      out.embedding.ravel()[:8],
+      outputs['train_mode_predictions']['informative_feature_probe']['first8'],
+      atol=1e-5,
+    )
+    targets, masks = (
+      jax.tree.map(jnp.asarray, outputs[n], is_leaf=lambda x: isinstance(x, list))
+      for n in ('labels', 'masks')
+    )
+    losses = joint.class_losses(
+      out.logits, out.projected, targets, masks, projection='add' if add else 'separate'
+    )
+    counts = {d: m.sum() for d, m in masks.items()}
+    total = joint.total_of_classes(losses, counts, reduction='batch')
+    variance, covariance = joint.informative(out.embedding, jnp.ones(4))
+    expected = outputs['losses_float64']
+    assert total == pytest.approx(expected['multi_head_loss'], abs=1e-8)
+    assert 25 * variance + covariance == pytest.approx(expected['informative_loss'], abs=1e-7)
+    whole = total + 2.5 * variance + 0.1 * covariance
+    assert whole == pytest.approx(expected['total_loss'], abs=1e-7)
 
 
 def test_a_head_must_be_named():

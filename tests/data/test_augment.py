@@ -128,6 +128,16 @@ def test_resize_is_bilinear_without_antialias(size):
     )  # rounding, and weights of 8 bits
 
 
+@pytest.mark.parametrize('size', [(16, 16), (60, 71), (37, 50), (20, 28)])
+def test_fast_resizing_is_one_level_off_at_most(size):
+  noise = np.random.default_rng(0).integers(0, 256, (4, 40, 56, 3), dtype=np.uint8)
+  for frame in [*picture(), *noise]:
+    exact, fast = (augments.resize(frame, *size, quality=q).astype(int) for q in ('exact', 'fast'))
+    assert np.abs(exact - fast).max() <= 1
+    assert (exact != fast).mean() < 0.3
+    assert np.abs(fast - resize_by_hand(frame, *size)).max() <= 1
+
+
 def test_bicubic_is_pillow_s_in_training_and_in_views():
   """With antialiasing: single bright pixels of a frame twice as large keep a trace."""
   rng = np.random.default_rng(0)
@@ -320,6 +330,13 @@ def test_randaugment_arguments():
     and randaugment.argument('solarize_add', 10, 1.0) == 110
   )
   assert randaugment.argument('color', 10, -1.0) == pytest.approx(0.1)
+
+
+def test_no_operations_take_nothing_from_the_generator():
+  rng, untouched = np.random.default_rng(3), np.random.default_rng(3)
+  ops, values = randaugment.draw(rng, 0, 7.0, 0.5)
+  assert (ops.shape, ops.dtype, values.shape, values.dtype) == ((0,), 'int32', (0,), 'float32')
+  assert rng.bit_generator.state == untouched.bit_generator.state
 
 
 def test_randaugment_draws():

@@ -191,6 +191,20 @@ def test_reduced_decoding_keeps_places_and_colors(data_dir):
     assert np.abs(np.asarray(on_device) - b['video']).mean() < 1.5
 
 
+def test_fast_resizing_keeps_windows_and_changes_pixels_by_one_level(data_dir):
+  """Crops on the host, and on the canvas where frames (40x56 px) do not fit it."""
+  for settings in ({}, {'device_frame_size': (20, 28)}):
+    exact = train(data_dir, augment=AugmentConfig(**settings))
+    fast = train(data_dir, augment=AugmentConfig(**settings, resize_quality='fast'))
+    changed = 0
+    for a, b in zip(exact, fast):
+      difference = np.abs(a.pop('video').astype(int) - b.pop('video'))
+      assert difference.max() <= 1
+      changed += difference.sum()
+      same(a, b)  # labels, records and, on the canvas, windows and mirroring
+    assert changed > 0
+
+
 def evaluate(data_dir, spec=SPEC, clip=CLIP, **settings):
   source = open_split(data_dir, spec, 'train')
   return list(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.test_foreign import read_only
+from tests.data.test_pipeline import same
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline
 from vjax.data.specs import DatasetSpec
@@ -61,6 +62,18 @@ def test_images_become_clips_of_one_frame(prepared):
     3,
   ]
   assert open_split(root, spec, 'train').num_clips == 9  # now from the cached index
+
+
+def test_images_by_workers(prepared):
+  root, spec = prepared
+  source = open_split(root, spec, 'train')
+  settings = {'batch': 3, 'seed': 0, 'start_step': 0, 'host': 0, 'hosts': 1}
+  alone, two = (
+    pipeline.train_batches(source, spec, CLIP, AugmentConfig(), workers=count, **settings)
+    for count in (0, 2)
+  )
+  for a, b in zip(itertools.islice(alone, 5), two):
+    same(a, b)
 
 
 def test_errors(prepared, tmp_path):

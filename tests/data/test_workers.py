@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -34,14 +35,18 @@ def data_dir(tmp_path_factory):
 
 NOTEBOOK = """
 import dataclasses
+import time
 import numpy as np
 
 @dataclasses.dataclass
 class Numbers:
   split: object
+  sleep_at: int = -1
   arrays = {'number': (np.int32, ())}
 
   def read(self, row, epoch):
+    if row == self.sleep_at:
+      time.sleep(0.7)
     return row
 
   def render(self, frames, row, epoch, out):
@@ -185,6 +190,51 @@ def test_a_killed_worker_is_one_message_and_leaves_no_other(data_dir, count):
   assert gone(mine)
 
 
+def test_an_index_that_is_cut_short_ends_workers_with_its_remedy(tmp_path):
+  make.dataset(tmp_path / 'toy')
+  made = batches(str(tmp_path), 1)
+  next(made)
+  os.truncate(tmp_path / 'toy' / 'train.frames', 0)  # mapped by the worker
+  with pytest.raises(
+    workers.WorkerError, match='killed by SIGBUS at .*: python -m vjax.data.index'
+  ):
+    list(itertools.islice(made, 100))
+
+
+def test_a_stopped_worker_is_named_and_goes_on(data_dir, monkeypatch, caplog):
+  monkeypatch.setattr(workers, '_PATIENCE_S', 0.02)
+  before = children()
+  made = batches(data_dir, 1)
+  kept = [next(made)]
+  (stopped,) = children() - before
+  os.kill(stopped, signal.SIGSTOP)
+  monkeypatch.setattr(workers, '_STALLED_S', 0.2)
+  timer = threading.Timer(0.6, os.kill, (stopped, signal.SIGCONT))
+  timer.start()
+  kept += itertools.islice(made, 9)
+  timer.join()
+  said = [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
+  assert len(said) == 1, said  # again after ten minutes
+  assert f'waiting for process {stopped} (stopped by a signal)' in said[0]
+  assert f'kill -CONT {stopped}' in said[0] and said[0].startswith(
+    'no video from the input workers'
+  )
+  for a, b in zip(kept, batches(data_dir, 0)):
+    same(a, b)
+
+
+def test_a_slow_record_is_named(numbers, monkeypatch, caplog):
+  monkeypatch.setattr(workers, '_PATIENCE_S', 0.02)
+  monkeypatch.setattr(workers, '_STALLED_S', 0.1)
+  monkeypatch.setattr(workers, '_STALLED_AGAIN_S', 0.3)
+  numbers.sleep_at = 4
+  tasks = iter([(np.array([3, 4]), np.zeros(2, np.int64))])
+  made = workers.batches(numbers, tasks, rows=2, workers=1)
+  assert [batch['number'].tolist() for batch in made] == [[3, 4]]
+  said = [r.getMessage() for r in caplog.records if ', at ' in r.getMessage()]
+  assert 1 <= len(said) <= 3 and 'record 4' in said[-1] and '(waiting)' in said[-1]
+
+
 def test_signals_to_the_group_do_not_end_workers_that_start(data_dir):
   before = children()
   made = batches(data_dir, 1)
@@ -308,6 +358,27 @@ def test_the_default_is_by_cores_and_recipe(data_dir, monkeypatch):
   assert pipeline._workers(maker, 64) == 7 and pipeline._workers(maker, 2) == 2
   monkeypatch.setattr(workers, 'usable_cores', lambda: 1)
   assert pipeline._workers(maker, 64) == 1
+
+
+@pytest.mark.parametrize(
+  ('files', 'cores'),
+  [
+    ({}, 8),
+    ({'cpu.max': 'max 100000\n'}, 8),
+    ({'cpu.max': '250000 100000\n'}, 3),
+    ({'cpu/cpu.cfs_quota_us': '-1\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 8),
+    ({'cpu/cpu.cfs_quota_us': '150000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 2),
+    ({'cpu/cpu.cfs_quota_us': '50000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 1),
+    ({'cpu/cpu.cfs_quota_us': '50000\n'}, 8),
+  ],
+)
+def test_cores_are_those_of_the_container(tmp_path, monkeypatch, files, cores):
+  monkeypatch.setattr(workers, '_CGROUPS', str(tmp_path))
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(8)), raising=False)
+  for name, text in files.items():
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+  assert workers.usable_cores() == cores
 
 
 def test_as_a_dataset_of_tensorflow(data_dir):

@@ -169,7 +169,7 @@ def shapes(name, frames=8, **settings):
 
 @pytest.mark.parametrize(('name', 'frames', 'settings', 'words'), [
   ('tam_r18', 8, {'temporal': {'where': (0, 8)}}, 'no block 8, give numbers from 0 to 7'),
-  ('nln_r18', 8, {}, 'res3 has no block 3'),
+  ('nln_r34', 8, {'depths': (2, 2, 2, 2)}, 'res3 has no block 3'),
   ('tsn_tp_r18', 12, {}, 'multiple of 8'),
   ('c2d_r50', 1, {}, 'leaves none'),
   ('tsn_tp_inception', 12, {}, 'multiple of 8'),

@@ -1,5 +1,5 @@
 """Accuracy and cost over the number of clips of a video (Chen et al., CVPR 2021, figures 5, 8, 9):
-python -m vjax.analysis.clips NAME.predictions.npz ... [--num_crops=3] [--gmacs=64.2] [--out=a.png]
+python -m vjax.analysis.clips NAME.predictions.npz ... [--gmacs=64.2] [--out=a.png]
 
 There are two protocols. 'prefix': of an evaluation with M clips, the first m are averaged, for
 every m; one file is enough. 'm-clip': an evaluation of its own for every m, whose clips are spread
@@ -47,11 +47,18 @@ def prefix_top1(
 
 
 def rows(
-  paths: Sequence[str], protocol: str, *, num_crops: int = 1, gmacs: float = 0.0
+  paths: Sequence[str], protocol: str, *, num_crops: int = 0, gmacs: float = 0.0
 ) -> list[dict[str, Any]]:
-  """Returns {clips, top1, gmacs} by rising number of clips; gmacs: of all views, for one clip's.
+  """Returns {clips, top1, gmacs} by rising number of clips.
 
-  Raises ValueError for files with hidden or several labels, and for 'prefix' of several files.
+  Args:
+    paths: of predictions.
+    protocol: of PROTOCOLS.
+    num_crops: of each clip, 0 = as the file says, or 1.
+    gmacs: of one view; those returned are of all views.
+
+  Raises ValueError for files with hidden or several labels, for 'prefix' of several files, and for
+  other crops than a file says.
   """
   if protocol == 'prefix' and len(paths) != 1:
     raise ValueError(f'protocol prefix takes one file, not {len(paths)}: or give --protocol=m-clip')
@@ -60,12 +67,15 @@ def rows(
     predictions, more = evaluate.load_predictions(path)
     if predictions.label.ndim != 1 or (predictions.label < 0).any():
       raise ValueError(f'{path}: accuracy over clips needs one known label a video')
-    top1 = prefix_top1(
-      predictions.logits, predictions.label, num_crops=num_crops, average=str(more['average'])
-    )
+    said = int(more['num_crops'])
+    if said and num_crops not in (0, said):
+      raise ValueError(f'{path} has {said} crops a clip, not {num_crops}: leave --num_crops out')
+    crops = said or num_crops or 1
+    average = str(more['average'])
+    top1 = prefix_top1(predictions.logits, predictions.label, num_crops=crops, average=average)
     first = 1 if protocol == 'prefix' else len(top1)
     found += [
-      {'clips': m, 'top1': top1[m - 1], 'gmacs': gmacs * m * num_crops}
+      {'clips': m, 'top1': top1[m - 1], 'gmacs': gmacs * m * crops}
       for m in range(first, len(top1) + 1)
     ]
   return sorted(found, key=lambda row: row['clips'])
@@ -76,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('predictions', nargs='+', help="an evaluation's .predictions.npz")
   parser.add_argument('--protocol', default='prefix', choices=PROTOCOLS)
-  parser.add_argument('--num_crops', type=int, default=1, help='of the evaluation')
+  parser.add_argument('--num_crops', type=int, default=0, help='where a file does not say it')
   parser.add_argument('--gmacs', type=float, default=0.0, help='of one view, see vjax.zoo')
   parser.add_argument('--out', default='', help='PNG for the curve')
   parser.add_argument('--overwrite', action='store_true', help='replace the file of --out')

@@ -2,7 +2,8 @@
 CVPR 2021, sec. 5, figure 6 and table 7):  python -m vjax.analysis.cnn [--runs=FOLDER] [--out=DIR]
 
 Without --runs the 288 scores that the authors released are analyzed (chen2021_grid.csv), else the
-finished runs in a folder. --out gets the figures: contributions.png, grid.png and table2.png.
+finished runs in a folder. --out gets the figures: contributions.png, pooling.png, grid.png
+and table2.png.
 """
 
 import argparse
@@ -146,15 +147,53 @@ def tables(scores: Mapping[Key, float]) -> str:
   return '\n'.join(lines)
 
 
-def draw(scores: Mapping[Key, float], gmacs: Mapping[Key, float]) -> dict[str, Any]:
-  """Returns {file name: figure}: contributions, accuracy over GMACs of the trainings that have a
-  cost, and figure 1's from table 2."""
-  datasets = _unique(k.dataset for k in scores)
+def draw_contributions(scores: Mapping[Key, float]) -> Any:
+  """Returns the figure of table 7: Phi and Psi of each module, one panel a dataset."""
   modules = _unique(k.module for k in scores if k.module != BASELINE)
-  bars = {
-    d: {m: list(contributions(scores, d, m).values()) for m in modules} for d in datasets
-  }  # fmt: skip
-  found = {'contributions.png': figures.bars(bars, ('Phi', 'Psi', 'Psi, pooling'))}
+  panels = {
+    dataset: {m: list(contributions(scores, dataset, m).values()) for m in modules}
+    for dataset in _unique(k.dataset for k in scores)
+  }
+  return figures.bars(panels, ('Phi', 'Psi', 'Psi, pooling'))
+
+
+def draw_pooling(scores: Mapping[Key, float]) -> Any:
+  """Returns figure 6: what temporal pooling adds to the top-1 (%) of each module, mean over
+  backbones, one panel a dataset, one group a number of frames."""
+  effect = pooling_effect(scores)
+  frames = sorted({k.frames for k in effect})
+
+  def mean(dataset, module, count):
+    of = [x for k, x in effect.items() if (*k[:2], k.frames) == (dataset, module, count)]
+    return float(np.mean(of)) if of else float('nan')
+
+  panels = {
+    dataset: {
+      module: [mean(dataset, module, count) for count in frames]
+      for module in _unique(k.module for k in effect)
+    }
+    for dataset in _unique(k.dataset for k in effect)
+  }
+  return figures.bars(panels, [f'{count} frames' for count in frames])
+
+
+def draw_table2() -> Any:
+  """Returns figure 1, of the values of table 2: top-1 over GMACs of a clip, one panel a dataset."""
+  paper: dict[str, dict[str, list[tuple[float, float]]]] = {}
+  for row in read_csv(TABLE2):
+    for dataset in ('kinetics', 'ssv2', 'mit'):
+      if row[dataset] and row['gmacs']:
+        label = row['model'] + ('' if row['source'] == 'own' else ' (quoted)')
+        paper.setdefault(dataset, {})[label] = [(float(row['gmacs']), float(row[dataset]))]
+  return figures.scatter(paper, 'GMACs of a clip', 'top-1 %')
+
+
+def draw(scores: Mapping[Key, float], gmacs: Mapping[Key, float]) -> dict[str, Any]:
+  """Returns {file name: figure}: contributions, the effect of pooling, accuracy over GMACs of the
+  trainings that have a cost, and figure 1's from table 2."""
+  found = {'contributions.png': draw_contributions(scores)}
+  if pooling_effect(scores):
+    found['pooling.png'] = draw_pooling(scores)
   points: dict[str, dict[str, list[tuple[float, float]]]] = {}
   for key in sorted(k for k in scores if k in gmacs):
     label = f'{key.module}{" tp" if key.pool else ""}'
@@ -164,13 +203,7 @@ def draw(scores: Mapping[Key, float], gmacs: Mapping[Key, float]) -> dict[str, A
     line.append((gmacs[key], scores[key]))
   if points:
     found['grid.png'] = figures.scatter(points, 'GMACs of a clip', 'top-1 %')
-  paper: dict[str, dict[str, list[tuple[float, float]]]] = {}
-  for row in read_csv(TABLE2):
-    for dataset in ('kinetics', 'ssv2', 'mit'):
-      if row[dataset]:
-        label = row['model'] + ('' if row['source'] == 'own' else ' (quoted)')
-        paper.setdefault(dataset, {})[label] = [(float(row['gmacs']), float(row[dataset]))]
-  found['table2.png'] = figures.scatter(paper, 'GMACs of a clip', 'top-1 %')
+  found['table2.png'] = draw_table2()
   return found
 
 

@@ -1,7 +1,7 @@
 """Strict warm starts: every name must fit, and a report lists the loaded names."""
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ def warm_start(
   | None = None,
   rename: Callable[[Collection[str], Collection[str]], dict[str, str]] | None = None,
   adapt: Callable[[Any], Any] | None = None,
+  model: str = '',
 ) -> tuple[Any, Any, dict[str, list[str]]]:
   """Returns parameters and statistics from the checkpoint in `path`, and a report {loaded, resized,
   skipped}.
@@ -37,11 +38,16 @@ def warm_start(
     rename: rename(names, wanted) returns {name in the checkpoint: name here} for another kind of
       network.
     adapt: adapt(params) changes the loaded parameters; the others stay as they are.
+    model: name of the model in the config, for messages.
 
   Raises:
     ValueError: with the lists of names that do not fit, or of arrays that are not finite.
+    FileNotFoundError: where the folder holds no checkpoint.
   """
-  loaded, meta = load_params(path)
+  try:
+    loaded, meta = load_params(path)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f'config.init.path is {str(path)!r}: {error}') from error
   source = tree.flatten(loaded.pop('params'))
   source_stats = tree.flatten(loaded)
   report: dict[str, list[str]] = {'loaded': [], 'resized': [], 'skipped': []}
@@ -82,8 +88,9 @@ def warm_start(
   new_stats = take(tree.flatten(stats), source_stats, 'stats')
   if wrong:
     raise ValueError(
-      f'the checkpoint in {path} does not fit the model; name what may differ in '
-      "config.init.skip (regular expressions such as 'head/.*'):\n" + listed(wrong)
+      f'{_other_model(meta, model, path)}the checkpoint in {path} does not fit the model; name '
+      "what may differ in config.init.skip (regular expressions such as 'head/.*'):\n"
+      + listed(wrong)
     )
   _check_used(skip, report['skipped'], path)
   arrays = {**new_params, **new_stats}
@@ -93,6 +100,17 @@ def warm_start(
     adapted = tree.flatten(adapt(tree.unflatten(new_params)))
     new_params = {name: adapted[name] if name in taken else x for name, x in new_params.items()}
   return tree.unflatten(new_params), tree.unflatten(new_stats), report
+
+
+def _other_model(meta: Mapping[str, Any], model: str, path: str | os.PathLike) -> str:
+  """Returns a sentence that says so where the checkpoint is of another model, else ''."""
+  theirs = meta.get('config', {}).get('model', {}).get('name', '')
+  if not (model and theirs) or theirs == model:
+    return ''
+  return (
+    f'the checkpoint in {path} is of model {theirs}, the config has {model}: set '
+    f'config.model.name={theirs}, or config.init.path to weights of {model}. Otherwise: '
+  )
 
 
 def _check_used(skip: Sequence[str], skipped: Sequence[str], path: str | os.PathLike) -> None:

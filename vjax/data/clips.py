@@ -6,12 +6,14 @@ Every random choice is a function of (seed, epoch, record, repeat).
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vjax import files
 from vjax.config import FULL_FRAME, AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import augment as augments
 from vjax.data import image, sampling
@@ -24,8 +26,8 @@ class Frames:
   """The distinct frames of a record among the frame indices `orders` (clips, T), encoded."""
 
   def __init__(self, split: Split, row: int, record: Record, orders: np.ndarray):
-    self.record, self._orders, self._needed = record, orders, np.unique(orders)
-    self._jpegs = record.frames(self._needed.tolist())
+    self.record, self._places = record, _places(orders)
+    self._jpegs = record.frames(list(self._places))
     self._whole = lambda: split.frame_size(row, self._jpegs)
     self.size = split.frame_size(row, self._jpegs[:1])
 
@@ -45,8 +47,7 @@ class Frames:
     shape = (*image.scaled_size(*self.size, divisor), 3)
     memory = np.empty(shape, np.uint8)
     direct = video is not None and video.shape[2:] == shape
-    for t, jpeg in zip(self._needed, self._jpegs):
-      places = list(zip(*np.nonzero(self._orders == t)))
+    for places, jpeg in zip(self._places.values(), self._jpegs):
       pixels = image.decode(jpeg, video[places[0]] if direct else memory, divisor)
       if pixels.shape != shape:
         self._whole()  # its error names the sizes
@@ -107,13 +108,76 @@ class TrainClips:
     for pixels, places in frames.decoded(video if canvas else None, divisor):
       for repeat, t in places:
         if canvas:
-          windows[repeat] = augments.place(pixels, plans[repeat], crop, video[repeat, t])
+          quality = augment.resize_quality
+          windows[repeat] = augments.place(pixels, plans[repeat], crop, video[repeat, t], quality)
         else:
           augments.render(pixels, plans[repeat], augment, t, video[repeat, t])
     size = image.scaled_size(*frames.size, divisor)
     for name, values in augments.device_values(augment, plans, windows, size).items():
       out[name][...] = values
     _write_label(self.split, row, frames.record, out['label'])
+
+
+@dataclass(frozen=True)
+class JointClips:
+  """The training clips of several datasets, whose records are numbered one dataset after another.
+
+  Attributes:
+    parts: clips of the datasets, of one shape.
+  """
+
+  parts: tuple[TrainClips, ...]
+
+  @property
+  def arrays(self) -> Arrays:
+    """The arrays of one record, see TrainClips."""
+    return self.parts[0].arrays
+
+  @property
+  def split(self) -> JointClips:
+    """This object, which answers for the records of all splits: check, index."""
+    return self
+
+  @property
+  def index(self) -> JointClips:
+    """This object, which answers for the records of all indexes: where, folder."""
+    return self
+
+  @property
+  def folder(self) -> str:
+    """A folder of records on an object store where there is one."""
+    folders = [part.split.index.folder for part in self.parts]
+    return next(filter(files.is_remote, folders), folders[0])
+
+  @functools.cached_property
+  def starts(self) -> np.ndarray:
+    """Number of the first record of each dataset."""
+    return np.cumsum([0, *(len(part.split.index) for part in self.parts[:-1])])
+
+  def of(self, row: int) -> tuple[TrainClips, int]:
+    """Returns the clips of the record's dataset, and its number there."""
+    number = int(np.searchsorted(self.starts, row, side='right')) - 1
+    return self.parts[number], row - int(self.starts[number])
+
+  def where(self, row: int) -> str:
+    """Returns words for the place of a record."""
+    part, row = self.of(row)
+    return part.split.index.where(row)
+
+  def check(self, row: int) -> None:
+    """Reads a record and decodes all its frames, see Split.check."""
+    part, row = self.of(row)
+    part.split.check(row)
+
+  def read(self, row: int, epoch: int) -> Frames:
+    """Returns the frames that the clips of an epoch need, encoded."""
+    part, row = self.of(row)
+    return part.read(row, epoch)
+
+  def render(self, frames: Frames, row: int, epoch: int, out: dict[str, np.ndarray]) -> None:
+    """Writes the clips of these frames to the arrays `out`."""
+    part, row = self.of(row)
+    part.render(frames, row, epoch, out)
 
 
 @dataclass(frozen=True)
@@ -191,8 +255,7 @@ def test_views(
   first = next(frames)
   if clip.crop_size == FULL_FRAME:
     clip = replace(clip, crop_size=augments.test_size(clip, *first.shape[:2], size))
-  places = (list(zip(*np.nonzero(orders == t))) for t in np.unique(orders))
-  pairs = zip(itertools.chain([first], frames), places, strict=True)
+  pairs = zip(itertools.chain([first], frames), _places(orders).values(), strict=True)
   views = np.empty((clip.num_crops * clip.num_clips, clip.num_frames, *clip.crop, 3), np.uint8)
   _views(pairs, first.shape[:2], clip, size, views)
   return views
@@ -221,6 +284,15 @@ def _views(
         window = window[:, ::-1]
       for view, t in places:
         video[crop, view, t] = window
+
+
+def _places(orders: np.ndarray) -> dict[int, list[tuple[int, int]]]:
+  """Returns {frame: its places [(clip, t), ...]} of frame indices (clips, T), in order."""
+  found: dict[int, list[tuple[int, int]]] = {}
+  for clip, frames in enumerate(orders.tolist()):
+    for t, frame in enumerate(frames):
+      found.setdefault(frame, []).append((clip, t))
+  return dict(sorted(found.items()))
 
 
 def _label_array(split: Split) -> tuple[type, tuple[int, ...]]:

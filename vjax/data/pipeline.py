@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vjax.config import FULL_FRAME, AugmentConfig, ClipConfig, ViewsConfig
 from vjax.data import workers as workers_lib
-from vjax.data.clips import EvalClips, TrainClips, whole_frame
+from vjax.data.clips import EvalClips, JointClips, TrainClips, whole_frame
 from vjax.data.order import shuffled
 from vjax.data.specs import DatasetSpec
 from vjax.data.split import Split
+
+Tasks = Iterator[tuple[np.ndarray, np.ndarray]]  # (records, epochs) of this host's rows of a batch
 
 _PIXELS_PER_S = 1.5e8  # that a core decodes and crops, for the default number of workers
 _SHORT_S = 0.05  # a batch made in less is not worth a process
@@ -67,31 +70,131 @@ def train_batches(
       iterator, where a record cannot be read.
   """
   rows, n = _share(batch, hosts), split.num_clips
-  if rows % clip.repeat_distance:
-    raise ValueError(
-      f'config.clip.repeat_distance is {clip.repeat_distance}, which does not divide the {rows} '
-      'videos a step that a host has: choose a divisor, or another config.data.batch_size'
-    )
+  _check_distance(clip, rows)
   maker = TrainClips(split, spec.flip, clip, augment, seed)
 
-  def tasks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  def tasks() -> Tasks:
     for step in itertools.count(start_step):
       place = step * batch + host * rows + np.arange(rows)
       epoch = place // n
       yield split.rows[shuffled(place % n, seed, epoch, n)], epoch
 
-  count = _workers(maker, rows) if workers is None else workers
+  return _repeated(_made(maker, tasks, rows, workers), tasks(), clip)
+
+
+def joint_batches(
+  datasets: Mapping[str, tuple[Split, DatasetSpec, ClipConfig, AugmentConfig]],
+  shares: Sequence[float] | None = None,
+  *,
+  batch: int,
+  seed: int,
+  start_step: int,
+  host: int,
+  hosts: int,
+  workers: int | None = None,
+) -> Iterator[Any]:
+  """Returns batches of several datasets without end, see train_batches.
+
+  Without shares, an epoch is a permutation of the clips of all datasets. With shares, every batch
+  has the same number of videos of each dataset, in the order of the datasets, and each dataset has
+  epochs of its own.
+
+  Args:
+    datasets: (records, facts, sampling, augmentation) by alias. A dataset's clips depend on its
+      alias, not on the others.
+    shares: of a batch, relative to each other.
+    batch, seed, start_step, host, hosts, workers: see train_batches.
+
+  Returns:
+    Iterator of batches, see train_batches; with dataset (b*repeats,) int32, its number; label of
+      that dataset; video_id counts the records of one dataset after another; epoch of that dataset
+      where there are shares.
+
+  Raises:
+    ValueError: where a dataset has no video in a batch by its share; see train_batches.
+  """
+  rows, seeds = _share(batch, hosts), [_seed_of(seed, alias) for alias in datasets]
+  maker = JointClips(
+    tuple(
+      TrainClips(split, spec.flip, clip, augment, own)
+      for (split, spec, clip, augment), own in zip(datasets.values(), seeds)
+    )
+  )
+  used = [part.split.rows + start for part, start in zip(maker.parts, maker.starts)]
+  counts = batch_counts(batch, list(datasets), shares) if shares else None
+
+  def tasks() -> Tasks:
+    everything = np.concatenate(used)
+    for step in itertools.count(start_step):
+      if counts is None:
+        place = step * batch + host * rows + np.arange(rows)
+        epoch = place // len(everything)
+        order = shuffled(place % len(everything), seed, epoch, len(everything))
+        yield everything[order], epoch
+        continue
+      records, epochs = [], []
+      for mine, count, own in zip(used, counts, seeds):
+        place = step * count + np.arange(count)
+        epoch = place // len(mine)
+        records.append(mine[shuffled(place % len(mine), own, epoch, len(mine))])
+        epochs.append(epoch)
+      here = slice(host * rows, (host + 1) * rows)
+      yield np.concatenate(records)[here], np.concatenate(epochs)[here]
+
+  clip = maker.parts[0].clip
+  _check_distance(clip, rows)
+  made = _repeated(_made(maker, tasks, rows, workers), tasks(), clip)
+  number = lambda ids: np.searchsorted(maker.starts, ids, side='right').astype(np.int32) - 1
+  return ({**batch, 'dataset': number(batch['video_id'])} for batch in made)
+
+
+def _seed_of(seed: int, alias: str) -> int:
+  """Returns the seed of a dataset among several: records of two datasets with one number draw
+  differently."""
+  return int(np.random.SeedSequence([seed, zlib.crc32(alias.encode())]).generate_state(1)[0])
+
+
+def batch_counts(batch: int, names: Sequence[str], shares: Sequence[float]) -> list[int]:
+  """Returns how many of `batch` videos each dataset has: the whole numbers nearest to the shares,
+  the rest to the largest remainders."""
+  exact = np.array(shares, np.float64) / sum(shares) * batch
+  counts = np.floor(exact).astype(int)
+  rest = np.argsort(counts - exact, kind='stable')[: batch - counts.sum()]
+  counts[rest] += 1
+  if not counts.all():
+    none = names[int(np.argmin(counts))]
+    raise ValueError(
+      f'config.datasets.{none}.share leaves it no video of a batch of {batch}: make '
+      'config.data.batch_size larger, or its share'
+    )
+  return counts.tolist()
+
+
+def _made(
+  maker: TrainClips | JointClips, tasks: Callable[[], Tasks], rows: int, workers: int | None
+) -> Iterator[Any]:
+  """Returns the rows of batches that workers make, None = by cores and recipe."""
+  count = _workers(maker, int(next(tasks())[0][0]), rows) if workers is None else workers
   logging.info(
     'input: %d worker processes on this host (config.data.workers is %s), %d usable cores',
     count, 'open' if workers is None else workers, workers_lib.usable_cores(),
   )  # fmt: skip
-  made = workers_lib.batches(maker, tasks(), rows=rows, workers=count)
-  return _repeated(made, tasks(), clip.num_repeats, clip.repeat_distance)
+  return workers_lib.batches(maker, tasks(), rows=rows, workers=count)
 
 
-def _repeated(made: Iterator, tasks: Iterator, repeats: int, distance: int) -> Iterator[Any]:
-  """Yields training batches: the repeats of a video become clips of their own, `distance` places
-  apart."""
+def _check_distance(clip: ClipConfig, rows: int) -> None:
+  """Raises ValueError where repeats cannot be so far apart among a host's videos."""
+  if rows % clip.repeat_distance:
+    raise ValueError(
+      f'config.clip.repeat_distance is {clip.repeat_distance}, which does not divide the {rows} '
+      'videos a step that a host has: choose a divisor, or another config.data.batch_size'
+    )
+
+
+def _repeated(made: Iterator, tasks: Tasks, clip: ClipConfig) -> Iterator[Any]:
+  """Yields training batches: the repeats of a video become clips of their own,
+  clip.repeat_distance places apart."""
+  repeats, distance = clip.num_repeats, clip.repeat_distance
 
   def clips(x: np.ndarray) -> np.ndarray:  # (videos, repeats, ...)
     if distance > 1:  # (blocks, repeats, videos of a block, ...)
@@ -149,7 +252,8 @@ def eval_batches(
   ][: -(-n // batch)]
   tasks = ((split.rows[p], np.zeros(len(p), np.int64)) for p in places if len(p))
   rows_used = min(rows, n)
-  count = _workers(maker, rows_used) if workers is None else workers
+  first = int(split.rows[0])
+  count = _workers(maker, first, rows_used) if workers is None else workers
   made = workers_lib.batches(maker, tasks, rows=rows_used, workers=count)
   nothing = {name: np.zeros((0, *shape), kind) for name, (kind, shape) in maker.arrays.items()}
   return (_padded(next(made) if len(p) else dict(nothing), split.rows[p], rows) for p in places)
@@ -185,11 +289,11 @@ def as_tf_dataset(make: Callable[[], Iterator[Any]]) -> Any:
   return tf.data.Dataset.from_generator(make, output_signature=signature)
 
 
-def _workers(maker: TrainClips | EvalClips, rows: int) -> int:
-  """Returns the number of workers for batches of so many records: one for every core but that of
-  this process, none where a batch is made in no time."""
+def _workers(maker: TrainClips | JointClips | EvalClips, first: int, rows: int) -> int:
+  """Returns the number of workers for batches of so many records like the `first`: one for every
+  core but that of this process, none where a batch is made in no time."""
   try:
-    frames = maker.read(int(maker.split.rows[0]), 0)
+    frames = maker.read(first, 0)
   except (ValueError, OSError):  # the batch with this record reports it
     return max(1, min(workers_lib.usable_cores() - 1, rows))
   if rows * frames.pixels / _PIXELS_PER_S < _SHORT_S:

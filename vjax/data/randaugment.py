@@ -29,6 +29,8 @@ def draw(
   Each of `ops` draws, with replacement, is applied with probability `prob` (else it is 'identity')
   at a level N(magnitude, std) in [0, 10].
   """
+  if not ops:  # the draws of no operations take nothing from `rng`
+    return np.zeros(0, np.int32), np.zeros(0, np.float32)
   chosen = rng.integers(0, len(NAMES) - 1, ops)
   chosen = np.where(rng.random(ops) < prob, chosen, NAMES.index('identity'))
   levels = np.clip(rng.normal(magnitude, std, ops), 0, 10)

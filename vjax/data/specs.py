@@ -1,5 +1,6 @@
 """Facts of the datasets that a config names."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,21 +45,44 @@ class DatasetSpec:
     return self.folder or self.classes_of or self.name
 
 
+def is_joint(config: Config) -> bool:
+  """Returns whether a config's network has a classifier for each of its datasets."""
+  return config.head.name == 'joint'
+
+
 def one_dataset(config: Config) -> DatasetConfig:
-  """Returns the entry of config.datasets that is trained on. Raises ValueError for several."""
-  if len(config.datasets) > 1:
+  """Returns the entry of config.datasets that is trained on, of several the first: clips have the
+  same shape in all. Raises ValueError for several without a classifier each."""
+  if len(config.datasets) > 1 and not is_joint(config):
     raise ValueError(
-      f'config.datasets has {len(config.datasets)} entries ({", ".join(config.datasets)}), but '
-      'training mixes no datasets yet: leave one, and evaluate on others by config.evals.X.dataset'
+      f'config.datasets has {len(config.datasets)} entries ({", ".join(config.datasets)}), which '
+      f"need a classifier each, but config.head.name is {config.head.name!r}: set it to 'joint', "
+      "with config.objective.name='joint'; or leave one dataset, and evaluate on others by "
+      'config.evals.X.dataset'
     )
-  (trained,) = config.datasets.values()
-  return trained
+  return next(iter(config.datasets.values()))
 
 
 def dataset(config: Any) -> DatasetSpec:
-  """Returns the facts of the dataset that is trained on, its folder and label space included."""
+  """Returns the facts of the dataset that is trained on, of several the first, its folder and label
+  space included."""
   config = parse(config)
   return spec_of(config, next(iter(config.datasets)))
+
+
+def classes_by_dataset(config: Config, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+  """Returns the class names of each dataset of a network with a classifier for each, of names
+  'ALIAS/CLASS' in order."""
+  found: dict[str, list[str]] = {alias: [] for alias in config.datasets}
+  for name in classes:
+    alias, _, own = name.partition('/')
+    if alias not in found:
+      raise ValueError(
+        f'class {name!r} is of none of config.datasets ({", ".join(found)}): the network was '
+        'trained on other datasets'
+      )
+    found[alias].append(own)
+  return {alias: tuple(names) for alias, names in found.items()}
 
 
 def spec_of(config: Config, alias: str) -> DatasetSpec:

@@ -13,6 +13,7 @@ import fcntl
 import functools
 import io
 import json
+import logging
 import math
 import mmap
 import os
@@ -54,7 +55,23 @@ sys.path = [*(f for f in first if f not in sys.path), *sys.path]
 sys.path += [f for f in last if f not in sys.path]
 from vjax.data.workers import work
 work(sys.argv[2:])"""
+_CGROUPS = '/sys/fs/cgroup'  # limits of this container
 _PATIENCE_S = 0.5  # between looks at whether all workers live
+# After so long without a row, and again so much later, a warning names the workers that are waited
+# for.
+_STALLED_S, _STALLED_AGAIN_S = 60.0, 600.0
+# States of processes by the letter in /proc/PID/stat: what they mean, and what to do.
+_STATES = {
+  'T': ('stopped by a signal', 'let it go on: kill -CONT {process}'),
+  't': ('stopped by a debugger', 'let it go on, or end the debugger'),
+  'D': (
+    'waiting for a disk, a file system or swapped memory',
+    'look whether the data folder can be read, and whether memory is short (then set '
+    'config.data.workers to fewer)',
+  ),
+  'R': ('computing', 'look whether the machine has more to do than it has cores'),
+  'S': ('waiting', 'look whether the data folder or object store answers'),
+}
 # Records that a worker asks an object store for at once: the time between request and answer, 20 to
 # 100 ms, is that of a few clips' decoding.
 _READ_AHEAD = 8
@@ -89,11 +106,14 @@ class WorkerError(OSError):
 def usable_cores() -> int:
   """Returns the number of cores that this process may use, by its affinity and its container."""
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  try:
-    quota, period = pathlib.Path('/sys/fs/cgroup/cpu.max').read_text().split()
-    cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
-  except (OSError, ValueError):  # no limit, or another system
-    pass
+  for file_names in (('cpu.max',), ('cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us')):  # v2, v1
+    try:
+      found = ' '.join(pathlib.Path(_CGROUPS, name).read_text() for name in file_names)
+      quota, period = map(int, found.split())
+    except (OSError, ValueError):  # no limit ('max'), the other version, or another system
+      continue
+    if quota > 0 and period > 0:  # -1 is no limit
+      cores = min(cores, max(1, math.ceil(quota / period)))
   return cores
 
 
@@ -152,7 +172,8 @@ class _Stream:
         'reached (ulimit -a shows limits), or set config.data.workers to fewer; 0 needs none'
       ) from e
     weakref.finalize(self, self._pool.close)
-    self._looked = time.monotonic()
+    self._looked = self._moved = time.monotonic()
+    self._stalled_s = _STALLED_S
     self._ended = False
     self._send()
 
@@ -164,6 +185,7 @@ class _Stream:
       self.close()
       raise StopIteration
     batch = self._pending[0]
+    self._moved, self._stalled_s = time.monotonic(), _STALLED_S  # time elsewhere does not count
     try:
       while batch.missing:
         self._collect()
@@ -208,13 +230,35 @@ class _Stream:
     done = self._pool.done(_PATIENCE_S)
     for memory, place, failed in done:
       batch = self._by_memory[memory]
-      batch.missing -= 1
+      batch.missing.discard(place)
       if failed:
         batch.failed.append(place)
     now = time.monotonic()
+    if done:
+      self._moved, self._stalled_s = now, _STALLED_S
+    elif now > self._moved + self._stalled_s:
+      self._stalled_s += _STALLED_AGAIN_S
+      self._warn_stalled(now - self._moved)
     if not done or now > self._looked + _PATIENCE_S:
       self._looked = now
       self._check_alive()
+
+  def _warn_stalled(self, seconds: float) -> None:
+    """Logs which workers are waited for, at which records, and what to do."""
+    missing = {batch.records[place] for batch in self._pending for place in batch.missing}
+    records = (np.frombuffer(self._now.memory, np.int64) - 1).tolist()
+    at = {number: record for number, record in enumerate(records) if record in missing}
+    for number in at or range(len(records)):  # all, where none has begun a record that is missing
+      process = self._pool.process(number)
+      meaning, remedy = _STATES.get(
+        _state_of(process), ('in an unknown state', 'look what it does')
+      )
+      where = f', at {self._maker.split.index.where(at[number])}' if number in at else ''
+      logging.warning(
+        'no video from the input workers for %.0f s: waiting for process %d (%s)%s; %s. To end the '
+        'run instead: kill -9 %d; the same command continues it',
+        seconds, process, meaning, where, remedy.format(process=process), process,
+      )  # fmt: skip
 
   def _check_alive(self) -> None:
     dead = self._pool.dead()
@@ -225,8 +269,13 @@ class _Stream:
     where = f' at {self._maker.split.index.where(record)}' if record >= 0 else ' as it started'
     if status < 0:
       names = {s.value: s.name for s in signal.Signals}  # real-time signals have none
-      how = f'was killed by {names.get(-status, f"signal {-status}")}{where}. Where memory is short'
-      how += ', set config.data.workers to fewer, or a smaller config.data.batch_size'
+      how = f'was killed by {names.get(-status, f"signal {-status}")}{where}. '
+      if -status == signal.SIGBUS:
+        how += 'A file that is mapped into memory, such as the frame table of the index, was cut '
+        how += f'short, or its disk failed; then run: {self._maker.split.index.rebuild}'
+      else:
+        how += 'Where memory is short, set config.data.workers to fewer, or a smaller '
+        how += 'config.data.batch_size'
     else:
       how = f'ended with {status}{where}; its own message is on the standard error stream'
     raise WorkerError(f'an input worker (process {process}) {how}')
@@ -261,7 +310,7 @@ class _Batch:
 
   def __init__(self, memory: int, records: list[int]):
     self.memory, self.records = memory, records
-    self.missing, self.failed = len(records), list[int]()
+    self.missing, self.failed = set(range(len(records))), list[int]()  # places
 
 
 class _Shared:
@@ -345,6 +394,10 @@ class _Pool:
         return number, process.pid, process.returncode
     return None
 
+  def process(self, number: int) -> int:
+    """Returns the process id of a worker."""
+    return self._processes[number].pid
+
   def close(self) -> None:
     """Ends the processes."""
     if self._closed:
@@ -356,6 +409,14 @@ class _Pool:
       process.kill()
     for process in self._processes:
       process.wait()
+
+
+def _state_of(process: int) -> str:
+  """Returns the letter of a process' state, '' where the system does not tell."""
+  try:
+    return pathlib.Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0]
+  except (OSError, LookupError):
+    return ''
 
 
 def _import_path() -> list[list[str]]:

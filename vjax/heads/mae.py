@@ -13,8 +13,8 @@ PRESETS = ('released', 'repo')
 
 
 class Head(nn.Module):
-  """Decoder of the masked autoencoder: predicts the pixels of every token, (B, N, values), from the
-  encoder's visible tokens.
+  """Decoder of the masked autoencoder: predicts the pixels, or other values, of every token, (B, N,
+  values), from the encoder's visible tokens.
 
   The token grid comes with the features. For features without a mask, every token counts as
   visible.
@@ -28,6 +28,8 @@ class Head(nn.Module):
       decoder replaces the encoder's.
     patch: (frames, rows, columns) of a patch.
     pred_frames: frames predicted per clip; None is one of each patch's frames, as in the paper.
+    values: predicted of each token; None = the pixels of pred_frames. config.objective.predict
+      gives the number.
     mlp_ratio: inner width of the MLPs over `width`.
     init_style: 'repo' (Xavier) or 'released' (PySlowFast: normal 0.02, and PyTorch's default for
       the projection).
@@ -41,6 +43,7 @@ class Head(nn.Module):
   positions: str | None = None
   patch: tuple[int, int, int] = (2, 16, 16)
   pred_frames: int | None = None
+  values: int | None = None
   mlp_ratio: float = 4.0
   init_style: str = 'repo'
   qkv_bias: bool = True
@@ -49,8 +52,8 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, features: Features, *, train: bool) -> Float[Array, 'b n v']:
-    """Returns pixels (B, N, frames per slot * patch_h * patch_w * 3) in at least float32, in the
-    order of `patchify`."""
+    """Returns `values` (B, N, values), or pixels (B, N, frames per slot * patch_h * patch_w * 3) in
+    the order of `patchify`, in at least float32."""
     if self.preset not in PRESETS or self.init_style not in ('repo', 'released'):
       raise ValueError(
         f"preset is {self.preset!r}, init_style {self.init_style!r}; each must be 'released' or "
@@ -60,7 +63,9 @@ class Head(nn.Module):
       raise ValueError('the features hold no tokens: the MAE head needs a ViT backbone')
     own, released = self.preset == 'repo', self.init_style == 'released'
     grid, small = features.grid, nn.initializers.normal(0.02)
-    values = _frames_per_slot(self.pred_frames, grid[0]) * self.patch[1] * self.patch[2] * 3
+    values = self.values
+    if values is None:
+      values = _frames_per_slot(self.pred_frames, grid[0]) * self.patch[1] * self.patch[2] * 3
     project, init = attention.Init(), attention.Init()
     if released:
       default = attention.uniform(features.tokens.shape[-1] ** -0.5)

@@ -71,10 +71,6 @@ MODELS: dict[str, dict[str, Any]] = {
   'tsm_r152': dict(
     depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
   ),
-  'nln_r18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, pool1=True,
-    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())),
-  ),
   'nln_r34': dict(
     depths=(3, 4, 6, 3), bottleneck=False, pool1=True,
     non_local=NonLocal(((), (1, 3), (1, 3, 5), ())),
@@ -241,10 +237,6 @@ MODELS: dict[str, dict[str, Any]] = {
   'tsm_tp_r152': dict(
     depths=(3, 8, 36, 3), bottleneck=True, pool1=True, temporal=TemporalModule('tsm'),
     pools=('max', 'max', 'max', ''),
-  ),
-  'nln_tp_r18': dict(
-    depths=(2, 2, 2, 2), bottleneck=False, pool1=True,
-    non_local=NonLocal(((), (1, 3), (1, 3, 5), ())), pools=('max', 'max', 'max', ''),
   ),
   'nln_tp_r34': dict(
     depths=(3, 4, 6, 3), bottleneck=False, pool1=True,

@@ -1,5 +1,5 @@
-"""Masked autoencoding: predict the pixels of removed patches.  (Feichtenhofer et al. 2022, sec. 3
-and appendix A.)"""
+"""Masked autoencoding: predict removed patches, their pixels or what another file of vjax/targets
+says.  (Feichtenhofer et al. 2022, sec. 3 and appendix A.)"""
 
 from typing import Any
 
@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vjax import registry
 from vjax.layers import mask as masks
-from vjax.layers.position import patchify, unpatchify
+from vjax.layers.position import unpatchify
+from vjax.targets import pixels
 from vjax.types import Batch, Mask, Mean, Metrics, Objective, VideoModel
 
-VARIANCE_EPSILON = 1e-6
 RATIO = 0.9  # share of removed tokens
+PIXELS = 'pixels'
 
 
 def loss(
@@ -25,11 +27,13 @@ def loss(
   train: bool,
   ratio: float = RATIO,
   kind: str = 'random',
+  predict: str = PIXELS,
   normalize: bool = True,
   target: str = 'stride',
+  codebook: str = '',
 ) -> tuple[Array, tuple[Metrics, Any]]:
-  """Returns the loss and ({'loss'}, stats): squared error per value over the removed tokens, mean
-  over the batch's real clips.
+  """Returns the loss and ({'loss'}, stats): the error of the removed tokens, of pixels squared and
+  per value, mean over the batch's real clips.
 
   In training each clip's mask is drawn from batch['rng']; at evaluation from its video_id, so that
   the loss of a checkpoint is a constant.
@@ -42,8 +46,12 @@ def loss(
     rng: key of dropout.
     train: whether the network is in training mode.
     ratio, kind: of the mask, see layers/mask.py.
-    normalize: standardize the targets per token.
-    target: rule for the predicted frames, see `target_frames`; the head sets their number.
+    predict: file of vjax/targets: 'pixels'; 'hog', histograms of oriented gradients; 'tokens',
+      codes of a codebook.
+    normalize: standardize pixels per token, those of which tokens are made, too.
+    target: rule for the predicted frames, 'stride' (0, 2, .. 14 of 16) or 'linspace' (0, 2, .. 12,
+      15); of pixels the head sets their number.
+    codebook: file of the vectors of predict='tokens', see vjax/targets/tokens.py.
 
   Raises:
     ValueError: when the ratio removes no token, or the backbone has no tokens.
@@ -69,8 +77,14 @@ def loss(
     mutable=list(stats) if train else [],
     rngs={'dropout': rng} if train else None,
   )
-  wanted, _, _ = targets(model, video, predictions.shape[-1], normalize, target)
-  error = jnp.mean(jnp.square(predictions - wanted), axis=-1)  # (B, N)
+  error = registry.find('targets', predict).TARGET.error(
+    predictions,
+    video,
+    model.backbone.patch,
+    normalize=normalize,
+    target=target,
+    codebook=codebook,
+  )  # (B, N)
   clip_loss = jnp.sum(error * mask.removed, axis=1) / jnp.sum(mask.removed, axis=1)
   real = batch['valid'].astype(clip_loss.dtype)
   # Every clip removes as many tokens, so the mean over clips is the mean over removed tokens.
@@ -86,50 +100,30 @@ def _keys(video_id: Array) -> Array:
   return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(video_id.astype(jnp.uint32))
 
 
-def target_frames(frames: int, predicted: int, rule: str) -> list[int]:
-  """Returns the indices, among `frames`, of the `predicted` target frames.
-
-  'stride': every (frames / predicted)-th from 0, as PySlowFast and the released weights (0, 2, ..
-  14 of 16).
-  'linspace': from the first to the last, rounded down, as the authors' stand-alone code (0, 2, 4,
-  .. 12, 15).
-  """
-  if rule == 'stride':
-    return list(range(0, frames, frames // predicted))[:predicted]
-  if rule == 'linspace':
-    return [i * (frames - 1) // max(predicted - 1, 1) for i in range(predicted)]
-  raise ValueError(f"target is {rule!r}; it must be 'stride' or 'linspace'")
+target_frames = pixels.frames
 
 
 def targets(
   model: VideoModel, video: Float[Array, 'b t h w c'], values: int, normalize: bool, rule: str
 ) -> tuple[Array, Array | float, Array | float]:
-  """Returns (targets (B, N, values), mean, deviation) for each token of `video`.
-
-  targets * deviation + mean are pixels again. Statistics are per token, over its predicted values
-  of all channels, with the unbiased variance. Without `normalize`, mean and deviation are 0 and 1.
-  """
-  patch = _target_patch(model, video, values)
-  frames = target_frames(video.shape[1], video.shape[1] // model.backbone.patch[0] * patch[0], rule)
-  pixels = patchify(jnp.take(video, jnp.array(frames), axis=1), patch)
-  pixels = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))
-  if not normalize:
-    return pixels, 0.0, 1.0
-  mean = jnp.mean(pixels, axis=-1, keepdims=True)
-  deviation = jnp.sqrt(jnp.var(pixels, axis=-1, keepdims=True, ddof=1) + VARIANCE_EPSILON)
-  return (pixels - mean) / deviation, mean, deviation
+  """Returns (targets (B, N, values), mean, deviation) of pixels for each token of `video`, see
+  `pixels.of_tokens`."""
+  patch = model.backbone.patch
+  each = pixels.frames_each(values, patch, video.shape[-1])
+  return pixels.of_tokens(video, patch, each, normalize, rule)
 
 
-def _target_patch(model: VideoModel, video: Array, values: int) -> tuple[int, int, int]:
-  """Returns (frames per slot, rows, columns) of a prediction of `values` values per token."""
-  _, rows, columns = model.backbone.patch
-  per_frame = rows * columns * video.shape[-1]
-  if values % per_frame:
-    raise ValueError(
-      f'the head predicts {values} values a token, no multiple of '
-      f'{rows}x{columns}x{video.shape[-1]}'
-    )
-  return values // per_frame, rows, columns
+def head_settings(
+  patch: tuple[int, int, int], *, predict: str = PIXELS, codebook: str = '', **_: Any
+) -> dict[str, Any]:
+  """Returns what the head is told: the values that it predicts of a token, None = pixels of its
+  pred_frames."""
+  return {'values': registry.find('targets', predict).TARGET.values(patch, codebook=codebook)}
+
+
+def can_reconstruct(*, predict: str = PIXELS, **_: Any) -> bool:
+  """Returns whether predictions are pixels."""
+  return registry.find('targets', predict).TARGET.pixels
 
 
 def reconstruct(
@@ -143,6 +137,7 @@ def reconstruct(
   kind: str = 'random',
   normalize: bool = True,
   target: str = 'stride',
+  **_: Any,
 ) -> tuple[Array, Array, Array]:
   """Returns (original, masked, reconstruction), each (B, T', H', W', C): the predicted frames of
   normalized clips `video`.
@@ -160,19 +155,23 @@ def reconstruct(
     {'params': params, **(stats or {})}, video, train=False, token_mask=mask
   )
   wanted, mean, deviation = targets(model, video, predictions.shape[-1], normalize, target)
-  pixels = wanted * deviation + mean
+  colors = wanted * deviation + mean
   removed = mask.removed[..., None] > 0
   rows = (
-    pixels,
-    jnp.where(removed, 0, pixels),
-    jnp.where(removed, predictions * deviation + mean, pixels),
+    colors,
+    jnp.where(removed, 0, colors),
+    jnp.where(removed, predictions * deviation + mean, colors),
   )
-  grid, patch = (
-    model.backbone.grid(video.shape[1:4]),
-    _target_patch(model, video, predictions.shape[-1]),
-  )
-  original, masked, reconstruction = (unpatchify(row, grid, patch) for row in rows)
+  grid, patch = model.backbone.grid(video.shape[1:4]), model.backbone.patch
+  each = pixels.frames_each(predictions.shape[-1], patch, video.shape[-1])
+  original, masked, reconstruction = (unpatchify(row, grid, (each, *patch[1:])) for row in rows)
   return original, masked, reconstruction
 
 
-OBJECTIVE = Objective(loss, reconstruct=reconstruct, ranges={'ratio': (0, 1)})
+OBJECTIVE = Objective(
+  loss,
+  reconstruct=reconstruct,
+  can_reconstruct=can_reconstruct,
+  head_settings=head_settings,
+  ranges={'ratio': (0, 1)},
+)

@@ -1,0 +1,162 @@
+"""Joint training of two datasets: training, evaluation of each, one dataset's model, resume,
+devices."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import multitrain
+from tests.test_train import losses
+from vjax import build, checkpoint, export, inference, sharding, train, tree
+from vjax.config import plain
+from vjax.heads import joint as joint_head
+from vjax.types import Features
+
+
+def config(**updates):
+  found = plain(multitrain.get_config('tiny'))
+  found['model'] = {
+    'name': 'vit_tiny', 'width': 16, 'depth': 1, 'heads': 2, 'patch': (4, 16, 16),
+    'positions': 'separable',
+  }  # fmt: skip
+  found['head'] |= {'hidden': 8, 'expander': 8}
+  found['data'] |= {'batch_size': 8, 'workers': 0}
+  found['optim'] |= {'base_batch_size': 8, 'total_steps': 4, 'warmup_steps': 1}
+  found['train'] |= {'log_steps': 2, 'save_steps': 2, 'keep': 10}
+  views = found['evals']['motion'] | {'num_clips': 1, 'batch_size': 36}
+  found['evals'] = {
+    'motion': views,
+    'motion_projected': views | {'name': 'projected'},
+    'appearance': views | {'dataset': 'appearance', 'save_predictions': True},
+  }
+  for place, value in updates.items():
+    section, key = place.split('.')
+    found[section] = {**found[section], key: value}
+  return found
+
+
+@pytest.fixture(scope='module')
+def run(data_dir, tmp_path_factory):
+  workdir = str(tmp_path_factory.mktemp('joint') / 'run')
+  result = train.run(build.experiment(config(), str(data_dir)), workdir)
+  return workdir, result
+
+
+@pytest.mark.slow
+def test_training_and_evaluation_of_each_dataset(run):
+  workdir, result = run
+  assert set(result) == {'step', 'motion', 'motion_projected', 'appearance', 'training'}
+  assert result['motion']['count'] == result['appearance']['count'] == 36
+  assert result['motion']['loss'] != result['motion_projected']['loss']
+  meta = checkpoint.read_meta(workdir)
+  assert meta['trained_on'] == ['motions_appearance', 'motions']
+  assert [name.partition('/')[0] for name in meta['classes']] == ['appearance'] * 12 + [
+    'motion'
+  ] * 12
+  assert meta['classes'][0] == 'appearance/checkered cross'
+  with np.load(f'{workdir}/appearance.predictions.npz') as found:
+    assert found['logits'].shape == (36, 1, 12) and not str(found['classes'][0]).startswith('app')
+  (row,) = [
+    r
+    for r in map(json.loads, open(f'{workdir}/metrics.jsonl'))
+    if (r['step'], r['split']) == (2, 'train')
+  ]
+  wanted = {'variance', 'covariance', 'motion_top1', 'appearance_top1', 'motion_sigma'}
+  assert wanted < set(row) and all(np.isfinite(row[name]) for name in wanted)
+
+
+@pytest.mark.slow
+def test_one_dataset_is_a_model_of_its_own(run, data_dir, tmp_path, capsys):
+  workdir, result = run
+  model = inference.load(workdir)
+  video = np.random.default_rng(0).integers(0, 256, (2, 1, 8, 48, 48, 3), np.uint8)
+  with pytest.raises(ValueError, match='classifiers for appearance, motion: choose one by serving'):
+    model.logits(video)
+  out = str(tmp_path / 'motion')
+  assert export.main([workdir, out, '--head=motion']) == 0
+  alone = inference.load(out)
+  assert alone.classes == model.serving('motion').classes and 'left' in alone.classes
+  np.testing.assert_allclose(
+    alone.logits(video), model.serving('motion').logits(video), rtol=1e-5, atol=1e-6
+  )
+  head = [name for name in tree.flatten(alone.params) if name.startswith('head/')]
+  assert head == ['head/fc1/bias', 'head/fc1/kernel', 'head/fc2/bias', 'head/fc2/kernel']
+  exp = build.experiment({**alone.config.plain}, str(data_dir), classes=alone.classes)
+  assert list(exp.evals) == ['motion'] and exp.meta['config']['data']['name'] == 'motions'
+  assert export.main([workdir, out, '--head=motion']) == 1
+  assert 'is not empty: give a new folder' in capsys.readouterr().err
+  assert export.main([workdir, str(tmp_path / 'x'), '--head=k400']) == 1
+  assert "dataset 'k400' has no classifier; there are those of" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_resumed_run_is_the_unbroken_one(run, data_dir, tmp_path):
+  workdir = str(tmp_path / 'killed')
+  shutil.copytree(run[0], workdir)
+  shutil.rmtree(f'{workdir}/checkpoints/4')
+  train.run(build.experiment(config(), str(data_dir)), workdir)
+  whole, again = (checkpoint.load_params(w)[0] for w in (run[0], workdir))
+  for name, x in tree.flatten(whole).items():
+    np.testing.assert_array_equal(x, tree.flatten(again)[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_eight_devices_are_one(data_dir):
+  """With statistics over the whole batch, shares, and partners of other datasets."""
+  settings = config(**{'data.batch_size': 16, 'objective.mixup': 0.8, 'objective.mix_group': 0})
+  settings['datasets'] = {a: dict(e, share=1.0) for a, e in settings['datasets'].items()}
+  sgd = {'name': 'sgd', 'momentum': 0.9, 'nesterov': True, 'learning_rate': 0.02}
+  settings['optim'] = {
+    k: v for k, v in settings['optim'].items() if k not in ('b1', 'b2', 'eps')
+  } | sgd
+  found = [
+    losses(settings, data_dir, sharding.mesh(fsdp, jax.devices()[:n]))
+    for fsdp, n in ((1, 1), (2, 8))
+  ]
+  np.testing.assert_allclose(found[1][0], found[0][0], rtol=2e-5)
+  one, eight = (tree.flatten(state.params) for _, state in found)
+  for name, x in one.items():
+    np.testing.assert_allclose(eight[name], x, rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize('updates, words', [
+  ({'train.grad_accumulation': 2}, 'config.train.grad_accumulation is 2: statistics of the joint'),
+  ({'head.name': 'linear'}, "config.head.name is 'linear': set it to 'joint'"),
+  ({'objective.name': 'classify'}, "'joint' goes with 'joint'"),
+  ({'evals.motion': dict(name='views', split='test', num_clips=1, num_crops=1, batch_size=4)},
+   'config.evals.motion names no dataset: .* to one of appearance, motion'),
+  ({'evals.motion': dict(name='views', dataset='k400', split='val', num_clips=1, num_crops=1,
+                         batch_size=4)}, "dataset is 'k400', for which the network has no"),
+  ({'evals.motion': dict(name='loss', dataset='motion', split='test', num_clips=1, num_crops=1,
+                         batch_size=4)}, "is evaluated by 'views', 'projected' or 'probe'"),
+  ({'datasets.motion': dict(name='motions', share=0.5)}, 'appearance has no share, others have'),
+  ({'datasets.motion': dict(name='motions', clip=dict(num_frames=4))},
+   "clip.num_frames is {'appearance': 8, 'motion': 4}; clips of one batch have one shape"),
+  ({'datasets.a/b': dict(name='motions')}, "has the alias 'a/b'; it must be of letters"),
+])  # fmt: skip
+def test_wrong_settings(updates, words):
+  settings = config(**updates)
+  if settings['head']['name'] == 'linear':
+    settings['head'] = {'name': 'linear'}
+  if settings['objective']['name'] == 'classify':
+    settings['objective'] = {'name': 'classify'}
+  with pytest.raises(ValueError, match=words):
+    build.check(settings)
+
+
+def test_a_served_classifier_has_nothing_of_training():
+  head = joint_head.Head({'activitynet': 200, 'k400': 400, 'mit': 305, 'ssv2': 174})
+  pooled = jax.ShapeDtypeStruct((1, 768), np.float32)
+
+  def parameters(head):
+    init = lambda x: head.init(jax.random.key(0), Features(maps=None, pooled=x), train=False)
+    shapes = jax.eval_shape(init, pooled)['params']
+    return {name: sum(x.size for x in jax.tree.leaves(part)) for name, part in shapes.items()}
+
+  assert parameters(head) == {
+    'classifiers': 8_510_519, 'projections': 840_940, 'expander': 3_148_544, 'log_variances': 4
+  }  # fmt: skip
+  assert parameters(head.serving('k400')) == {'classifiers': 1_574_912 + 2049 * 400}

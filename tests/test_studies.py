@@ -1,0 +1,71 @@
+"""Study files: configs of all runs are valid, at full size and in miniature; tables of CNNs."""
+
+import inspect
+import pathlib
+
+import pytest
+
+from vjax import study
+from vjax.analysis import cnn
+from vjax.config import parse
+
+FILES = sorted(pathlib.Path('configs/studies').glob('[!_]*.py'))
+
+
+def sizes(file):
+  module = study.load(str(file))
+  return (False, True) if 'tiny' in inspect.signature(module.runs).parameters else (False,)
+
+
+def runs(file, tiny, workdir='work'):
+  module = study.load(str(file))
+  return list(module.runs(workdir, tiny=True) if tiny else module.runs(workdir))
+
+
+CASES = [(file, tiny) for file in FILES for tiny in sizes(file)]
+
+
+@pytest.mark.parametrize(('file', 'tiny'), CASES, ids=str)
+def test_runs_of_a_study_have_valid_configs(file, tiny):
+  made = study.Study(iter(runs(file, tiny)), 'work', 'nowhere', source=str(file))
+  entries = next(made.batches())
+  assert entries and all(
+    entry.is_analysis or parse(entry.what).data.batch_size > 0 for entry in entries
+  )
+
+
+def test_the_grid_has_288_trainings_in_four_levels(tmp_path):
+  file = 'configs/studies/cnn_grid.py'
+  made = study.Study(iter(runs(file, False, str(tmp_path))), str(tmp_path), 'nowhere', source=file)
+  levels = [level for level, _ in made.commands()]
+  assert [levels.count(n) for n in (1, 2, 3, 4)] == [72] * 4 and len(levels) == 288
+
+
+def test_the_tables_of_the_grid_return_the_released_scores():
+  """The authors' 288 scores as results: both columns of every table agree."""
+  grid = study.load('configs/studies/cnn_grid.py')
+  names = {theirs: ours for ours, theirs in grid.AUTHORS.items() if ours in grid.DATASETS}
+  results = {}
+  for key, top1 in cnn.released().items():
+    tp = '_tp' if key.pool else ''
+    name = f'{names[key.dataset]}_{key.module}_{key.backbone}{tp}_f{key.frames}'
+    results[name] = {'clip': {'top1': top1 / 100}}
+  assert set(results) == {name for name, _ in runs('configs/studies/cnn_grid.py', False)}
+  shares, effects, accuracy = grid.table(results).values()
+  assert (len(shares), len(effects), len(accuracy)) == (12, 144, 144)
+  for row in shares:
+    for title in ('Phi, %', 'Psi, %', 'Psi, pooling, %'):
+      assert row[title] == [pytest.approx(row[f'paper: {title}'])], row
+  assert all(row['pooling adds, points'] == [pytest.approx(row['paper'])] for row in effects)
+  assert all(row['with pooling'] == [pytest.approx(row['paper, with pooling'])] for row in accuracy)
+  assert set(grid.figures(results)) == {'Contributions', 'Temporal pooling'}
+
+
+def test_what_more_clips_add():
+  sampling = study.load('configs/studies/cnn_sampling.py')
+  result = {f'clips_{m}': {'top1': m / 20} for m in sampling.CLIPS}
+  results = {'k400_I3D-R50_dense': result, 'mini_ssv2_tam_uniform_f16': result}
+  rows, table3 = sampling.table(results).values()
+  added = {(r['network'], r['clips']): r['10 clips add'] for r in rows}
+  assert added['mini_ssv2_tam_f16', 'uniform'] == added['k400_I3D-R50', 'dense'] == [45]
+  assert table3[0]['dense, 3 x 10'] == [50] and str(table3[0]['paper, dense']) == '76.61'

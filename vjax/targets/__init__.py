@@ -1,0 +1,1 @@
+"""What a masked autoencoder predicts of a removed patch: one file each, which exports TARGET."""
