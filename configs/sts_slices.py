@@ -1,5 +1,5 @@
-"""Which temporal slice of a video network's kernels knows images?  The network that one slice
-makes, frozen, and a linear probe of images.  Li, Wei, Kim, Khanna, Yuille, Xie: In Defense of Image
+"""Linear probe of images on the frozen network that one temporal slice of a video network's kernels
+makes.  Li, Wei, Kim, Khanna, Yuille, Xie: In Defense of Image
 Pre-Training for Spatiotemporal Recognition (ECCV 2022), section 3.1, table 1.
 
 Expected: top-1 on ImageNet of slices 0, 1, 2 of networks trained from scratch on Kinetics-400:
@@ -8,7 +8,7 @@ CSN-50 3.0, 33.5, 6.3; X3D-S 5.7, 41.2, 5.5; R(2+1)D-34 0.8, 32.3, 2.2; SlowOnly
 Command:  python -m vjax.main --config=configs/sts_slices.py:init=VIDEO_WORKDIR,slice=1
           python -m vjax.main --config=configs/sts_slices.py:init=VIDEO_WORKDIR,slice=0,data=FOLDER
           python -m vjax.main --config=configs/sts_slices.py:init=runs/sts_video_model-csn_tiny,tiny
-Hardware: one pass over the images; the probe's features are kept in the memory of the host.
+Hardware: one pass over the images. The host keeps 11 GB of features, the device 50,000 at a time.
 
 VIDEO_WORKDIR is a run of configs/sts_video.py without init, or converted weights. Every kernel of
 three frames has one slice, in its middle; longer ones have the middle one or a neighbor of it. The
@@ -36,7 +36,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """
   axes: Any = common.parse_arg(arg, init='', slice=1, data='imagenet')
   common.choose('slice', axes.slice, {index: index for index in (0, 1, 2)})
-  image = sts_image.get_config('model=csn,conv=plain' + ',tiny' * axes.tiny)
+  image = sts_image.get_config('model=csn,conv=plain' + (',tiny' if axes.tiny else ''))
   config = ConfigDict(plain(image))
   config.objective = dict(name='classify')
   config.optim = {}
@@ -52,7 +52,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   own = axes.data not in registry.names('data.datasets')
   if not axes.tiny or own:
     config.data.update(dict(name='custom', folder=axes.data) if own else dict(name=axes.data))
-  probe = dict(name='probe', train_split='train', test_split='val', num_clips=1, num_crops=1)
+  probe = dict(
+    name='probe', train_split='train', test_split='val', num_clips=1, num_crops=1,
+    block_size=50_000,
+  )  # fmt: skip
   settings = dict(common.TINY_PROBE) if axes.tiny else {**probe, 'batch_size': 256}
   if axes.tiny and own:
     settings['test_split'] = 'val'

@@ -358,9 +358,9 @@ def test_frozen_layers_keep_their_running_averages():
       'head': {'norm': {'mean': np.ones(2)}},
     }
   }
-  found = train_step._keep_frozen(old, new, ('backbone/.*',))['batch_stats']
+  found = train_step.keep_frozen(old, new, ('backbone/.*',))['batch_stats']
   assert not found['backbone']['norm']['mean'].any() and found['head']['norm']['mean'].all()
-  assert train_step._keep_frozen(old, new, ()) is new
+  assert train_step.keep_frozen(old, new, ()) is new
 
 
 def test_make_passes_on_what_a_call_raises():

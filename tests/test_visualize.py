@@ -15,6 +15,7 @@ from tests.experiments import shrunk
 from vjax import build, inference, sharding, train, tree, visualize
 from vjax.evals import reconstruction
 from vjax.heads import linear
+from vjax.kernels.conv import conv3d
 from vjax.models import mvit, vit, x3d
 from vjax.types import Backbone, Features, VideoModel
 
@@ -175,6 +176,35 @@ def test_heat_is_where_a_bright_patch_is(monkeypatch):
   )
   assert heat[0].max() == 0 and heat[2, 14, 2] == 0
   assert visualize.heatmap(shown(), '', 'dark')[1].max() == 0  # nothing speaks for it
+
+
+class Later(Backbone):
+  """Brightness by a kernel of three frames."""
+
+  @nn.compact
+  def __call__(self, video, *, train):
+    x = nn.avg_pool(video.mean(-1, keepdims=True), (1, 2, 2), (1, 2, 2))
+    kernel = self.param('kernel', nn.initializers.zeros, (3, 1, 1, 1, 2))
+    maps = conv3d(x, kernel, padding=(1, 0, 0))
+    return Features(maps=(maps,), pooled=maps.mean((1, 2, 3)))
+
+
+def test_heat_of_each_slice(monkeypatch):
+  """Before the middle nothing, in the middle brightness, after it darkness: of the network, where
+  the middle slice sees the patch, and of the slices alone."""
+  video = np.zeros((4, 16, 16, 3), np.uint8)
+  video[2, 4:8, 8:12] = 255
+  monkeypatch.setattr(visualize, '_middle_clip', lambda model, path: video[None])
+  model = shown()
+  kernel = np.array([[0, 0], [1, -1], [-1, 1]], np.float32).reshape(3, 1, 1, 1, 2)
+  model.model = VideoModel(Later(), linear.Head(2))
+  model.params = {**model.params, 'backbone': {'kernel': jnp.asarray(kernel)}}
+  rows, label = visualize.slice_heatmaps(model, '', 'bright')
+  assert label == 'bright' and list(rows) == ['frames', 'network', 'slice 0', 'slice 1', 'slice 2']
+  hot = {name: (row != video).any((1, 2, 3)).tolist() for name, row in rows.items()}
+  assert hot['frames'] == hot['slice 0'] == hot['slice 2'] == [False] * 4
+  assert hot['slice 1'] == [False, False, True, False]
+  np.testing.assert_array_equal(model.params['backbone']['kernel'], kernel)
 
 
 TINY_VIT = dict(width=16, depth=2, heads=2, frames=4, crop=32, patch=(2, 8, 8))

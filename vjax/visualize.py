@@ -2,9 +2,11 @@
 
 python -m vjax.visualize reconstruct --workdir=runs/mae a.mp4   a PNG: original, masked, rebuilt
 python -m vjax.visualize heatmap --workdir=runs/mine a.mp4      an MP4: evidence for a class
+python -m vjax.visualize slices --workdir=runs/mine a.mp4       a PNG: that of each temporal slice
 """
 
 import argparse
+import copy
 import logging
 import math
 import re
@@ -17,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjax import figures, files, inference, predict, preprocess
+from vjax import figures, files, inference, inflate, predict, preprocess
 from vjax.config import ViewsConfig, nearest
 from vjax.data.specs import frame_size
 from vjax.layers import mask
@@ -92,6 +94,29 @@ def heatmap(
   for part in contributions(model.model, variables, clip, chosen):
     total = total + np.asarray(jax.image.resize(np.maximum(part, 0), clip.shape[1:4], 'linear'))
   return pixels[0], total / max(total.max(), 1e-12), model.classes[chosen]
+
+
+def slice_heatmaps(
+  model: inference.InferenceModel, path: str, label: str = ''
+) -> tuple[dict[str, np.ndarray], str]:
+  """Shows what the networks of single temporal slices look at, beside the whole network.
+
+  Every kernel through time keeps one slice, in its middle, so that each frame is answered by
+  itself.  (Li et al. 2022, figure 1.)
+
+  Returns:
+    Frames under their heat, (T, H, W, 3) uint8, for the rows of a figure; and the label.
+
+  Raises:
+    ValueError: as `heatmap`.
+  """
+  frames, heat, label = heatmap(model, path, label)
+  rows = {'frames': frames, 'network': figures.overlaid(frames, heat)}
+  for index in (0, 1, 2):
+    part = copy.copy(model)
+    part.params = jax.tree.map(jnp.asarray, inflate.in_the_middle(model.params, index))
+    rows[f'slice {index}'] = figures.overlaid(frames, heatmap(part, path, label)[1])
+  return rows, label
 
 
 def _middle_clip(model: inference.InferenceModel, path: str) -> np.ndarray:
@@ -205,21 +230,24 @@ def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('what', choices=('reconstruct', 'heatmap'))
+  parser.add_argument('what', choices=('reconstruct', 'heatmap', 'slices'))
   parser.add_argument('--workdir', required=True, help='of a training run')
   parser.add_argument('--out', default='.', help='folder of the pictures')
   parser.add_argument(
     '--ratios', nargs='*', default=[], help='reconstruct: 0.9 0.95 0.98; default the run’s own'
   )
   parser.add_argument(
-    '--label', default='', help='heatmap: class whose score is explained; default the most probable'
+    '--label',
+    default='',
+    help='heatmap, slices: class whose score is explained; default the most probable',
   )
   parser.add_argument('--overwrite', action='store_true', help='replace pictures in the folder')
   parser.add_argument('videos', nargs='*', help='video files')
   args: Any = parser.parse_intermixed_args(argv)  # videos before the options, or after
   _split_ratios(parser, args)
   logging.getLogger('absl').setLevel(logging.ERROR)
-  failed, ending = 0, 'reconstruction.png' if args.what == 'reconstruct' else 'heat.mp4'
+  endings = {'reconstruct': 'reconstruction.png', 'heatmap': 'heat.mp4', 'slices': 'slices.png'}
+  failed, ending = 0, endings[args.what]
   pictures = [Path(args.out, f'{name}_{ending}') for name in _file_names(args.videos)]
   try:
     files.check_new('--out', pictures, overwrite=args.overwrite)
@@ -236,6 +264,10 @@ def main(argv: list[str] | None = None) -> int:
       if args.what == 'reconstruct':
         files.write_bytes(file, figures.png(reconstruct(model, path, args.ratios)))
         print(file)
+      elif args.what == 'slices':
+        rows, label = slice_heatmaps(model, path, args.label)
+        files.write_bytes(file, figures.png(figures.frames(rows)))
+        print(f'{file}: {label}')
       else:
         frames, heat, label = heatmap(model, path, args.label)
         files.write_bytes(file, figures.mp4(figures.overlaid(frames, heat)))

@@ -1,5 +1,5 @@
-"""What makes image pre-training of video CNNs work?  Li, Wei, Kim, Khanna, Yuille, Xie: In Defense
-of Image Pre-Training for Spatiotemporal Recognition (ECCV 2022), tables 6 to 10, appendices B.1 and
+"""Ablations of image pre-training of video CNNs.  Li, Wei, Kim, Khanna, Yuille, Xie: In Defense of
+Image Pre-Training for Spatiotemporal Recognition (ECCV 2022), tables 6 to 10, appendices B.1 and
 B.2.
 
 Images of ImageNet, then Kinetics-400 and Something-Something V2; from scratch 100 epochs. Expect
@@ -7,7 +7,7 @@ image pre-training to win by 2 to 4 points over training from scratch, STS convo
 half to one, the center of kernels to be as good a start as any, and the ratio of static outputs to
 matter little.
 
-The miniature has the appearance labels of the built-in data as images and its actions as videos,
+The miniature has the appearance labels of the built-in data as images and its motions as videos,
 in the columns of Kinetics, with one seed: it shows that every run works; do not read a ranking from
 it. It has one length of clips and one source of images, so that tables 7 and 8 stay nearly empty.
 configs/studies/sts_image_pretraining.py has a claim with three seeds.
@@ -188,8 +188,6 @@ def runs(workdir: str, tiny: bool = False) -> Iterator[tuple[str, ConfigDict]]:
     for data in K400 if tiny else video.data:
       if tiny:
         config = sts_video.get_config(f'{video.arg}{init},tiny')
-        with config.unlocked():
-          config.data.name = 'motions_action'
         _short(config, TINY_STEPS if init else TINY_SCRATCH_STEPS)
       else:
         config = sts_video.get_config(f'{video.arg},data={data}{init}')

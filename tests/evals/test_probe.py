@@ -154,3 +154,33 @@ def test_test_probabilities_are_averaged_over_views():
 def test_errors(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+def test_features_in_blocks_give_the_same_probe():
+  """Seven rows of 120 x 2 at a time, the last block smaller: the same minimum, and scores."""
+  x, y = blobs(0, scale=30.0)
+  rows, labels = x.reshape(-1, 6) / 30, np.repeat(y, 2)
+  whole, parts = (probe.fit(rows, labels, 3, 1e-2, block_size=n) for n in (0, 7))
+  for a, b in zip(whole[:2], parts[:2]):
+    np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+  assert parts[2]['loss'] == pytest.approx(whole[2]['loss'], rel=1e-12)
+  assert parts[2]['converged']
+  (one,), (other,) = probe.standardized(x), probe.standardized(x, block_size=50)
+  assert other.dtype == np.float32 and one.dtype == np.float64
+  np.testing.assert_allclose(other, one, atol=1e-5)
+  test, labels = blobs(1, n=40, scale=30.0)
+  features = {0: x, 1000: test}
+
+  def run(**settings):
+    of = lambda batch: features[1000 if batch['video_id'].max() >= 1000 else 0][batch['video']]
+    return probe.run(
+      of, train_batches=batches(y), test_batches=batches(labels, first_id=1000), num_classes=3,
+      seed=0, grid=(1e-3, 1e-1), **settings,
+    ).numbers  # fmt: skip
+
+  reference, found = run(), run(block_size=32)
+  assert found['top1'] == reference['top1'] and found['lambda'] == reference['lambda']
+  assert found['train_top1'] == pytest.approx(reference['train_top1'])
+  assert found['loss'] == pytest.approx(reference['loss'], rel=1e-4)
+  with pytest.raises(ValueError, match='block_size is -1'):
+    probe.check({'block_size': -1})
