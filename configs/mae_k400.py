@@ -12,6 +12,8 @@ Hardware: the paper used 128 A100 for 35.8 h (L, 800 epochs, data loading includ
 clips: four are drawn from every decoded video, so 800 epochs are 200 passes over the videos.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import common
@@ -24,10 +26,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   Axes: variant = B, L or H; epochs; data = k600, k700, ssv2 or a folder of your own under data_dir;
   unlabeled = its videos have no labels, so that tiny has no probe; tiny.
   """
-  arg = common.parse_arg(arg, variant='L', epochs=800.0, data='', unlabeled=False)
+  axes: Any = common.parse_arg(arg, variant='L', epochs=800.0, data='', unlabeled=False)
   config = ConfigDict()
   config.seed = 0
-  config.model = dict(name=common.choose('variant', arg.variant, common.VITS))
+  config.model = dict(name=common.choose('variant', axes.variant, common.VITS))
   config.head = dict(name='mae', preset='released', width=512, depth=4)
   config.objective = dict(name='mae', ratio=0.9, kind='random', normalize=True, target='stride')
   config.data = dict(name='k400', split='train', batch_size=512, **common.KINETICS_PIXELS)
@@ -40,10 +42,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.optim = dict(
     name='adamw', learning_rate=1.6e-3, base_batch_size=512, b1=0.9, b2=0.95, eps=1e-8,
     weight_decay=0.05, clip_norm=0.02,
-    schedule='cosine', end_lr=0.0, total_epochs=arg.epochs, warmup_epochs=0.15 * arg.epochs,
+    schedule='cosine', end_lr=0.0, total_epochs=axes.epochs, warmup_epochs=0.15 * axes.epochs,
   )  # fmt: skip
   config.train = dict(
-    dtype='bfloat16', log_steps=50, save_steps=1000, eval_epochs=80.0, remat=arg.variant != 'B'
+    dtype='bfloat16', log_steps=50, save_steps=1000, eval_epochs=80.0, remat=axes.variant != 'B'
   )
   config.evals = dict(
     val=dict(name='loss', split='val', num_clips=1, num_crops=1, batch_size=256),
@@ -56,9 +58,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
       ratios=(0.9, 0.95, 0.98),
     ),
   )
-  common.use_data(config, arg.data, ssv2=True)
-  config = tiny(config) if arg.tiny else config
-  if arg.unlabeled:
+  common.use_data(config, axes.data, ssv2=True)
+  config = tiny(config) if axes.tiny else config
+  if axes.unlabeled:
     config.evals = {name: e for name, e in config.evals.items() if e['name'] != 'probe'}
   return complete(config)
 

@@ -18,6 +18,7 @@ FLOORS = {
   'built_in_data': 7,  # main, study and demo render the built-in data
   'analysis': 6.5,  # of results, evaluations among them
   'evaluate': 6,
+  'export': 6,
   'inference': 5,
   **dict.fromkeys(['build', 'convert', 'guards'], 4),  # whole models of what lies below
   **dict.fromkeys(['factory', 'checks'], 3.5),  # models with their heads; checks of whole configs
