@@ -10,7 +10,18 @@ import pytest
 
 from configs import multitrain
 from tests.test_train import losses
-from vjax import build, checkpoint, export, inference, sharding, train, tree
+from vjax import (
+  build,
+  checkpoint,
+  evaluate,
+  export,
+  inference,
+  predict,
+  sharding,
+  train,
+  tree,
+  visualize,
+)
 from vjax.config import plain
 from vjax.heads import joint as joint_head
 from vjax.types import Features
@@ -90,6 +101,21 @@ def test_one_dataset_is_a_model_of_its_own(run, data_dir, tmp_path, capsys):
   assert 'is not empty: give a new folder' in capsys.readouterr().err
   assert export.main([workdir, str(tmp_path / 'x'), '--head=k400']) == 1
   assert "dataset 'k400' has no classifier; there are those of" in capsys.readouterr().err
+
+
+def test_an_exported_model_keeps_nothing_of_the_others(data_dir, tmp_path):
+  best = {'train.keep_best': 'appearance/top1', 'train.eval_epochs': 1.0}
+  exp = build.experiment(config(**best), str(data_dir))
+  video = jax.numpy.zeros((1, 8, 48, 48, 3))
+  variables = jax.device_get(exp.model.init(jax.random.key(0), video, train=False))
+  workdir, out = str(tmp_path / 'run'), str(tmp_path / 'motion')
+  checkpoint.save_params(workdir, variables, exp.meta)
+  export.export(workdir, out, 'motion')
+  assert list(evaluate.load(out, str(data_dir)).exp.evals) == ['motion']
+  assert evaluate.load(workdir, str(data_dir), data='motions').exp.evals == {}
+  for use in (predict.Predictor, lambda path: visualize.heatmap(inference.load(path), 'x.mp4')):
+    with pytest.raises(ValueError, match='classifiers for appearance, motion: .* --head=DATASET'):
+      use(workdir)
 
 
 @pytest.mark.slow

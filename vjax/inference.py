@@ -107,9 +107,8 @@ class InferenceModel:
     found.params, found.stats = self.params, self.stats
     return found
 
-  def logits(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v k']:
-    """Returns the outputs of the head for every view. Raises ValueError for a network of several
-    datasets of which none was chosen."""
+  def check_chosen(self) -> None:
+    """Raises ValueError for a network of several datasets of which none was chosen."""
     head = self.model.head
     if hasattr(head, 'serving') and not self.dataset:
       raise ValueError(
@@ -117,6 +116,11 @@ class InferenceModel:
         'serving(DATASET), or write it as a model of its own, python -m vjax.export WORKDIR OUT '
         '--head=DATASET'
       )
+
+  def logits(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v k']:
+    """Returns the outputs of the head for every view. Raises ValueError for a network of several
+    datasets of which none was chosen."""
+    self.check_chosen()
     return self._views(self._logits, video)
 
   def projected_logits(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v k']:
