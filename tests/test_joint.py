@@ -162,6 +162,16 @@ def test_eight_devices_are_one(data_dir):
   ({'datasets.motion': dict(name='motions', clip=dict(num_frames=4))},
    "clip.num_frames is {'appearance': 8, 'motion': 4}; clips of one batch have one shape"),
   ({'datasets.a/b': dict(name='motions')}, "has the alias 'a/b'; it must be of letters"),
+  ({'datasets.motion': dict(name='motions', augment=dict(crop='fixed', size=(40, 60)))},
+   r'crop_size is 48, more than config.datasets.motion.augment.size=\(40, 60\)'),
+  ({'datasets.motion': dict(name='motions', share=1.0), 'data.batch_size': 1,
+    'datasets.appearance': dict(name='motions_appearance', share=1.0)},
+   'share leaves it no video of a batch of 1'),
+  ({'objective.projection': 'none'}, "adds projected logits, but config.objective.projection is"),
+  ({'head.projections': False}, 'adds projected logits, but config.head.projections is False'),
+  ({'datasets.k400': dict(name='k400'), 'datasets.k700': dict(name='k700'),
+    'evals.x': dict(name='views', dataset='k400', split='val', num_clips=1, num_crops=1,
+                    batch_size=4)}, r'config.datasets.k700 \(k700\) has test videos of k400'),
 ])  # fmt: skip
 def test_wrong_settings(updates, words):
   settings = config(**updates)
@@ -171,6 +181,12 @@ def test_wrong_settings(updates, words):
     settings['objective'] = {'name': 'classify'}
   with pytest.raises(ValueError, match=words):
     build.check(settings)
+
+
+def test_a_split_that_another_dataset_is_trained_on_is_no_test(data_dir):
+  settings = config(**{'datasets.more': dict(name='motions', split='test')})
+  with pytest.raises(ValueError, match='config.evals.motion.split=test: 36 of 36 videos'):
+    build.experiment(settings, str(data_dir))
 
 
 def test_a_served_classifier_has_nothing_of_training():
