@@ -22,6 +22,7 @@ from vjax import (
   tree,
   visualize,
 )
+from vjax.checkpoint import same_run
 from vjax.config import plain
 from vjax.heads import joint as joint_head
 from vjax.types import Features
@@ -187,6 +188,16 @@ def test_a_split_that_another_dataset_is_trained_on_is_no_test(data_dir):
   settings = config(**{'datasets.more': dict(name='motions', split='test')})
   with pytest.raises(ValueError, match='config.evals.motion.split=test: 36 of 36 videos'):
     build.experiment(settings, str(data_dir))
+
+
+def test_settings_of_a_dataset_that_no_evaluation_depends_on(tmp_path):
+  changes = {'share': 1.0, 'videos_per_class': 5, 'augment': {'flip': 0.0}}
+  meta = lambda c: {'config': c, 'classes': ['motion/up']}
+  now = config(**{'datasets.motion': dict(name='motions', **changes)})
+  check = lambda new: same_run.check_evaluated(meta(config()), meta(new), str(tmp_path))
+  assert check(now) == {}
+  now = config(**{'datasets.motion': dict(name='motions', clip={'frame_stride': 4})})
+  assert set(check(now)) == {'datasets.motion.clip.frame_stride'}
 
 
 def test_a_served_classifier_has_nothing_of_training():
