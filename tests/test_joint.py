@@ -200,6 +200,24 @@ def test_settings_of_a_dataset_that_no_evaluation_depends_on(tmp_path):
   assert set(check(now)) == {'datasets.motion.clip.frame_stride'}
 
 
+def test_a_joint_run_starts_from_weights_of_other_datasets(data_dir, tmp_path):
+  exp = build.experiment(config(), str(data_dir))
+  video = jax.numpy.zeros((1, 8, 48, 48, 3))
+  variables = jax.device_get(exp.model.init(jax.random.key(0), video, train=False))
+  workdir = str(tmp_path / 'run')
+  checkpoint.save_params(workdir, variables, exp.meta)
+  skip = ('head/(projections|classifiers/appearance)/.*', 'head/log_variances')
+  settings = config(**{'init.path': workdir, 'init.skip': skip})
+  settings['datasets'] = {'motion': dict(name='motions')}
+  settings['evals'] = {'motion': settings['evals']['motion']}
+  fewer = build.experiment(settings, str(data_dir))
+  assert fewer.classes == tuple(name for name in exp.classes if name.startswith('motion/'))
+  _, _, report = checkpoint.warm_start(
+    fewer.model.init(jax.random.key(1), video, train=False)['params'], {}, workdir, **fewer.warm
+  )
+  assert 'head/classifiers/motion/fc2/kernel' in report['loaded']
+
+
 def test_a_served_classifier_has_nothing_of_training():
   head = joint_head.Head({'activitynet': 200, 'k400': 400, 'mit': 305, 'ssv2': 174})
   pooled = jax.ShapeDtypeStruct((1, 768), np.float32)
