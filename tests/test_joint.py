@@ -218,6 +218,20 @@ def test_a_joint_run_starts_from_weights_of_other_datasets(data_dir, tmp_path):
   assert 'head/classifiers/motion/fc2/kernel' in report['loaded']
 
 
+def test_projected_logits_have_the_weight_of_training(data_dir):
+  video = np.random.default_rng(0).integers(0, 256, (1, 1, 8, 48, 48, 3), np.uint8)
+  found = []
+  for weight in (1.0, 0.5):
+    exp = build.experiment(config(**{'objective.projection_weight': weight}), str(data_dir))
+    variables = exp.model.init(jax.random.key(0), jax.numpy.zeros((1, 8, 48, 48, 3)), train=False)
+    mesh = sharding.mesh(devices=jax.devices()[:1])
+    model = evaluate.of_experiment(exp, mesh, variables['params'], {}).model.serving('motion')
+    found.append(model.projected_logits(video) - model.logits(video))
+  np.testing.assert_allclose(found[1], found[0] / 2, rtol=1e-3, atol=1e-6)
+  with pytest.raises(ValueError, match='needs `dataset`, the number of the dataset'):
+    model.metrics({'video': video, 'label': np.zeros(1, np.int32), 'valid': np.ones(1)})
+
+
 def test_a_served_classifier_has_nothing_of_training():
   head = joint_head.Head({'activitynet': 200, 'k400': 400, 'mit': 305, 'ssv2': 174})
   pooled = jax.ShapeDtypeStruct((1, 768), np.float32)

@@ -124,8 +124,15 @@ class InferenceModel:
     return self._views(self._logits, video)
 
   def projected_logits(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v k']:
-    """Returns the logits of `dataset` plus the projected ones of the other datasets."""
-    return self.serving(self.dataset, projected=True).logits(video)
+    """Returns the logits of `dataset` plus the projected ones of the other datasets, by the weight
+    that training adds them with."""
+    both, weight = self.serving(self.dataset, projected=True).logits(video), 1.0
+    if self.objective is not None and self.objective.settings.get('projection', 'add') == 'add':
+      weight = self.objective.settings.get('projection_weight', 1.0)
+    if weight == 1:
+      return both
+    own = self.logits(video)
+    return own + weight * (both - own)
 
   def features(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v d']:
     """Returns the pooled features of the backbone for every view."""
@@ -133,7 +140,12 @@ class InferenceModel:
 
   def metrics(self, batch: Batch) -> dict[str, Any]:
     """Returns the objective's metrics on the first views, as sums and counts over all hosts."""
-    keys = ('video', 'label', 'valid', 'video_id')
+    if hasattr(self.model.head, 'serving') and 'dataset' not in batch:
+      raise ValueError(
+        'a batch for a network of several datasets needs `dataset`, the number of the dataset of '
+        'each clip'
+      )
+    keys = ('video', 'label', 'valid', 'video_id', 'dataset')
     part = {name: batch[name] for name in keys if name in batch}
     return self._metrics(self.params, self.stats, sharding.to_global(self.mesh, part))
 
