@@ -12,6 +12,7 @@ from configs import multitrain
 from tests.test_train import losses
 from vjax import (
   build,
+  built_in_data,
   checkpoint,
   evaluate,
   export,
@@ -230,6 +231,14 @@ def test_projected_logits_have_the_weight_of_training(data_dir):
   np.testing.assert_allclose(found[1], found[0] / 2, rtol=1e-3, atol=1e-6)
   with pytest.raises(ValueError, match='needs `dataset`, the number of the dataset'):
     model.metrics({'video': video, 'label': np.zeros(1, np.int32), 'valid': np.ones(1)})
+
+
+def test_built_in_data_are_rendered_for_any_of_the_datasets(tmp_path, monkeypatch):
+  made = []
+  monkeypatch.setattr(built_in_data.synthetic, 'prepare', lambda *a, **k: made.append(a[0]))
+  settings = config(**{'datasets.a': dict(name='custom', folder='mine')})
+  built_in_data.render_if_missing(settings, str(tmp_path))
+  assert made == [str(tmp_path / 'motions')]
 
 
 def test_a_served_classifier_has_nothing_of_training():
