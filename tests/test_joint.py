@@ -241,6 +241,19 @@ def test_built_in_data_are_rendered_for_any_of_the_datasets(tmp_path, monkeypatc
   assert made == [str(tmp_path / 'motions')]
 
 
+def test_names_of_folders_become_aliases():
+  found = multitrain.get_config('mine=tfds:cifar10+dogs').datasets.to_dict()
+  assert {alias: entry['folder'] for alias, entry in found.items()} == {
+    'tfds-cifar10': 'tfds:cifar10', 'dogs': 'dogs'
+  }  # fmt: skip
+  with pytest.raises(ValueError, match='has no name'):
+    multitrain.get_config('mine=dogs+')
+
+
+def test_fixed_weights_go_with_the_shares_of_the_datasets():
+  assert multitrain.get_config('ablation=vanilla').objective.reduction == 'batch'
+
+
 def test_a_served_classifier_has_nothing_of_training():
   head = joint_head.Head({'activitynet': 200, 'k400': 400, 'mit': 305, 'ssv2': 174})
   pooled = jax.ShapeDtypeStruct((1, 768), np.float32)
