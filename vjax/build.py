@@ -165,8 +165,8 @@ def outputs(config: Any, classes: Sequence[str]) -> int | dict[str, int]:
 
 
 def known_outputs(config: Any) -> int | dict[str, int]:
-  """Returns the number of classes by the facts of a dataset, or that of each, see `outputs`; 2 where
-  only the data say."""
+  """Returns the number of classes by the facts of a dataset, or that of each, see `outputs`; 2
+  where only the data say."""
   config = parse(config)
   known = {alias: spec_of(config, alias).num_classes or 2 for alias in config.datasets}
   return known if is_joint(config) else next(iter(known.values()))
