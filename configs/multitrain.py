@@ -18,6 +18,7 @@ Hardware: in the paper 128 GPUs, two to four days. Epochs count clips: with two 
 over the videos are 100 epochs.
 """  # noqa: E501
 
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -39,7 +40,7 @@ SETS = {kinetics: (kinetics, 'mit', 'ssv2', 'activitynet') for kinetics in ('k40
 NO_INFORMATIVE = dict(variance_weight=0.0, covariance_weight=0.0)
 ABLATIONS: dict[str, dict[str, Any]] = {  # table 3
   'none': {},
-  'vanilla': dict(projection='none', learned_weights=False, **NO_INFORMATIVE),
+  'vanilla': dict(projection='none', learned_weights=False, reduction='batch', **NO_INFORMATIVE),
   'no_informative': NO_INFORMATIVE,
   'no_informative_no_add': dict(projection='separate', **NO_INFORMATIVE),
   'no_projection': dict(projection='none'),
@@ -114,11 +115,14 @@ def _views(config: ConfigDict, name: str) -> dict[str, Any]:
 
 def _use_folders(config: ConfigDict, folders: list[str]) -> None:
   """Replaces the paper's datasets by folders of your own."""
-  if len(set(folders)) < len(folders):
-    raise ValueError(f'config argument mine={"+".join(folders)}: a folder is there twice')
-  config.datasets = {folder: dict(name='custom', folder=folder) for folder in folders}
+  aliases = {re.sub(r'[^\w-]+', '-', folder): folder for folder in folders}  # tfds:cifar10, a/b
+  if len(aliases) < len(folders) or '' in aliases:
+    raise ValueError(
+      f'config argument mine={"+".join(folders)}: a folder is there twice, or has no name'
+    )
+  config.datasets = {alias: dict(name='custom', folder=name) for alias, name in aliases.items()}
   views = dict(name='views', split='val', num_crops=1, num_clips=3, batch_size=16)
-  config.evals = {folder: dict(views, dataset=folder) for folder in folders}
+  config.evals = {alias: dict(views, dataset=alias) for alias in aliases}
 
 
 def tiny(config: ConfigDict, own: bool = False) -> ConfigDict:

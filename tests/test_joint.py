@@ -10,7 +10,20 @@ import pytest
 
 from configs import multitrain
 from tests.test_train import losses
-from vjax import build, checkpoint, export, inference, sharding, train, tree
+from vjax import (
+  build,
+  built_in_data,
+  checkpoint,
+  evaluate,
+  export,
+  inference,
+  predict,
+  sharding,
+  train,
+  tree,
+  visualize,
+)
+from vjax.checkpoint import same_run
 from vjax.config import plain
 from vjax.heads import joint as joint_head
 from vjax.types import Features
@@ -92,6 +105,21 @@ def test_one_dataset_is_a_model_of_its_own(run, data_dir, tmp_path, capsys):
   assert "dataset 'k400' has no classifier; there are those of" in capsys.readouterr().err
 
 
+def test_an_exported_model_keeps_nothing_of_the_others(data_dir, tmp_path):
+  best = {'train.keep_best': 'appearance/top1', 'train.eval_epochs': 1.0}
+  exp = build.experiment(config(**best), str(data_dir))
+  video = jax.numpy.zeros((1, 8, 48, 48, 3))
+  variables = jax.device_get(exp.model.init(jax.random.key(0), video, train=False))
+  workdir, out = str(tmp_path / 'run'), str(tmp_path / 'motion')
+  checkpoint.save_params(workdir, variables, exp.meta)
+  export.export(workdir, out, 'motion')
+  assert list(evaluate.load(out, str(data_dir)).exp.evals) == ['motion']
+  assert evaluate.load(workdir, str(data_dir), data='motions').exp.evals == {}
+  for use in (predict.Predictor, lambda path: visualize.heatmap(inference.load(path), 'x.mp4')):
+    with pytest.raises(ValueError, match='classifiers for appearance, motion: .* --head=DATASET'):
+      use(workdir)
+
+
 @pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_one(run, data_dir, tmp_path):
   workdir = str(tmp_path / 'killed')
@@ -136,6 +164,16 @@ def test_eight_devices_are_one(data_dir):
   ({'datasets.motion': dict(name='motions', clip=dict(num_frames=4))},
    "clip.num_frames is {'appearance': 8, 'motion': 4}; clips of one batch have one shape"),
   ({'datasets.a/b': dict(name='motions')}, "has the alias 'a/b'; it must be of letters"),
+  ({'datasets.motion': dict(name='motions', augment=dict(crop='fixed', size=(40, 60)))},
+   r'crop_size is 48, more than config.datasets.motion.augment.size=\(40, 60\)'),
+  ({'datasets.motion': dict(name='motions', share=1.0), 'data.batch_size': 1,
+    'datasets.appearance': dict(name='motions_appearance', share=1.0)},
+   'share leaves it no video of a batch of 1'),
+  ({'objective.projection': 'none'}, "adds projected logits, but config.objective.projection is"),
+  ({'head.projections': False}, 'adds projected logits, but config.head.projections is False'),
+  ({'datasets.k400': dict(name='k400'), 'datasets.k700': dict(name='k700'),
+    'evals.x': dict(name='views', dataset='k400', split='val', num_clips=1, num_crops=1,
+                    batch_size=4)}, r'config.datasets.k700 \(k700\) has test videos of k400'),
 ])  # fmt: skip
 def test_wrong_settings(updates, words):
   settings = config(**updates)
@@ -145,6 +183,75 @@ def test_wrong_settings(updates, words):
     settings['objective'] = {'name': 'classify'}
   with pytest.raises(ValueError, match=words):
     build.check(settings)
+
+
+def test_a_split_that_another_dataset_is_trained_on_is_no_test(data_dir):
+  settings = config(**{'datasets.more': dict(name='motions', split='test')})
+  with pytest.raises(ValueError, match='config.evals.motion.split=test: 36 of 36 videos'):
+    build.experiment(settings, str(data_dir))
+
+
+def test_settings_of_a_dataset_that_no_evaluation_depends_on(tmp_path):
+  changes = {'share': 1.0, 'videos_per_class': 5, 'augment': {'flip': 0.0}}
+  meta = lambda c: {'config': c, 'classes': ['motion/up']}
+  now = config(**{'datasets.motion': dict(name='motions', **changes)})
+  check = lambda new: same_run.check_evaluated(meta(config()), meta(new), str(tmp_path))
+  assert check(now) == {}
+  now = config(**{'datasets.motion': dict(name='motions', clip={'frame_stride': 4})})
+  assert set(check(now)) == {'datasets.motion.clip.frame_stride'}
+
+
+def test_a_joint_run_starts_from_weights_of_other_datasets(data_dir, tmp_path):
+  exp = build.experiment(config(), str(data_dir))
+  video = jax.numpy.zeros((1, 8, 48, 48, 3))
+  variables = jax.device_get(exp.model.init(jax.random.key(0), video, train=False))
+  workdir = str(tmp_path / 'run')
+  checkpoint.save_params(workdir, variables, exp.meta)
+  skip = ('head/(projections|classifiers/appearance)/.*', 'head/log_variances')
+  settings = config(**{'init.path': workdir, 'init.skip': skip})
+  settings['datasets'] = {'motion': dict(name='motions')}
+  settings['evals'] = {'motion': settings['evals']['motion']}
+  fewer = build.experiment(settings, str(data_dir))
+  assert fewer.classes == tuple(name for name in exp.classes if name.startswith('motion/'))
+  _, _, report = checkpoint.warm_start(
+    fewer.model.init(jax.random.key(1), video, train=False)['params'], {}, workdir, **fewer.warm
+  )
+  assert 'head/classifiers/motion/fc2/kernel' in report['loaded']
+
+
+def test_projected_logits_have_the_weight_of_training(data_dir):
+  video = np.random.default_rng(0).integers(0, 256, (1, 1, 8, 48, 48, 3), np.uint8)
+  found = []
+  for weight in (1.0, 0.5):
+    exp = build.experiment(config(**{'objective.projection_weight': weight}), str(data_dir))
+    variables = exp.model.init(jax.random.key(0), jax.numpy.zeros((1, 8, 48, 48, 3)), train=False)
+    mesh = sharding.mesh(devices=jax.devices()[:1])
+    model = evaluate.of_experiment(exp, mesh, variables['params'], {}).model.serving('motion')
+    found.append(model.projected_logits(video) - model.logits(video))
+  np.testing.assert_allclose(found[1], found[0] / 2, rtol=1e-3, atol=1e-6)
+  with pytest.raises(ValueError, match='needs `dataset`, the number of the dataset'):
+    model.metrics({'video': video, 'label': np.zeros(1, np.int32), 'valid': np.ones(1)})
+
+
+def test_built_in_data_are_rendered_for_any_of_the_datasets(tmp_path, monkeypatch):
+  made = []
+  monkeypatch.setattr(built_in_data.synthetic, 'prepare', lambda *a, **k: made.append(a[0]))
+  settings = config(**{'datasets.a': dict(name='custom', folder='mine')})
+  built_in_data.render_if_missing(settings, str(tmp_path))
+  assert made == [str(tmp_path / 'motions')]
+
+
+def test_names_of_folders_become_aliases():
+  found = multitrain.get_config('mine=tfds:cifar10+dogs').datasets.to_dict()
+  assert {alias: entry['folder'] for alias, entry in found.items()} == {
+    'tfds-cifar10': 'tfds:cifar10', 'dogs': 'dogs'
+  }  # fmt: skip
+  with pytest.raises(ValueError, match='has no name'):
+    multitrain.get_config('mine=dogs+')
+
+
+def test_fixed_weights_go_with_the_shares_of_the_datasets():
+  assert multitrain.get_config('ablation=vanilla').objective.reduction == 'batch'
 
 
 def test_a_served_classifier_has_nothing_of_training():

@@ -484,7 +484,10 @@ def _classes_of_init(config: Config) -> tuple[str, ...]:
   init = config.init
   if not init.path or tree.matches(init.skip, 'head/linear/kernel'):
     return ()
-  return checkpoint.classes_of(checks.meta_of_init(init))
+  classes = checkpoint.classes_of(checks.meta_of_init(init))
+  if is_joint(config):  # a dataset that is left out, or was alone, orders nothing
+    classes = tuple(name for name in classes if name.partition('/')[0] in config.datasets)
+  return classes
 
 
 def forward_macs(exp: Experiment) -> int:

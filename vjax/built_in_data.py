@@ -10,16 +10,19 @@ import jax
 
 from data_prep import synthetic
 from vjax import build, files
+from vjax.config import parse
 from vjax.data import specs
 
 
 def render_if_missing(config: Any, data_dir: str) -> None:
   """Renders `motions` under `data_dir` if the config is of that dataset and it is not there yet; in
   a pod the first host does, and the others wait."""
-  spec = specs.dataset(config)
-  folder = Path(data_dir, spec.records)
-  if folder.name != 'motions' or files.is_remote(data_dir):
+  config = parse(config)
+  folders = {specs.spec_of(config, alias).records for alias in config.datasets}
+  wanted = [Path(data_dir, name) for name in folders if Path(name).name == 'motions']
+  if not wanted or files.is_remote(data_dir):
     return
+  folder = wanted[0]
   if jax.process_index() == 0 and not (folder / 'manifest.json').exists():
     build.check(config)
     logging.info('rendering the built-in dataset into %s (once; a few minutes)', folder)

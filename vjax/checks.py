@@ -97,20 +97,54 @@ def check_joint(config: Config) -> None:
         f'config.evals.{name}.name is {entry.name!r}; a network of several datasets is evaluated '
         "by 'views', 'projected' or 'probe'"
       )
+    if needs == 'projected_logits':
+      _check_projected(config, name)
+    _check_leak_within(config, name, entry)
   from vjax.data.pipeline import batch_counts
 
   group = (config.model.settings.get('norm') or {}).get('group_size', 0)
   given = shares(config)
-  if group and given:
+  if given:
     repeats = config.clip.num_repeats
     counts = batch_counts(config.data.batch_size, list(config.datasets), given)
     for alias, count in zip(config.datasets, counts):
-      if count * repeats % group:
+      if group and count * repeats % group:
         raise ValueError(
           f'config.datasets.{alias} has {count * repeats} clips of a batch, no multiple of '
           f'config.model.norm.group_size={group}: statistics would mix datasets; choose shares and '
           'batch_size so that it is'
         )
+
+
+def _check_projected(config: Config, name: str) -> None:
+  """Raises ValueError for an evaluation of projected logits that training does not know."""
+  without = {
+    'head.projections': config.head.settings.get('projections', True) is False,
+    'objective.projection': config.objective.settings.get('projection', 'add') == 'none',
+  }
+  for key, there_are_none in without.items():
+    if there_are_none:
+      value = 'none' if key.startswith('objective') else False
+      raise ValueError(
+        f'config.evals.{name} adds projected logits, but config.{key} is {value!r}, so that no '
+        "projection is trained: leave it out, or evaluate by name='views'"
+      )
+
+
+def _check_leak_within(config: Config, name: str, entry: EvalConfig) -> None:
+  """Raises ValueError where a dataset that is trained on has test videos of the one that is
+  evaluated among its training videos."""
+  if config.init.leak or not config.optim:
+    return
+  test = spec_of(config, entry.dataset)
+  for alias, trained in config.datasets.items():
+    leaks = registry.find('data.datasets', trained.name).SPEC.leaks
+    if {test.name, test.classes_of} & {*leaks}:
+      raise ValueError(
+        f'config.evals.{name} is of {test.name}, and config.datasets.{alias} ({trained.name}) has '
+        f'test videos of {test.name} among its training videos: no number of this evaluation would '
+        'mean anything. Leave either out, or set config.init.leak=True and never report it'
+      )
 
 
 def with_splits(config: Config, data_dir: str) -> dict[str, EvalConfig]:
@@ -162,8 +196,11 @@ def check_overlaps(config: Config, source: Any, trained: str, open_test: Callabl
     for key, split in entry.splits.items():
       if key != 'train_split':
         test = open_test(entry, split)[1]
+        own = config.datasets.get(entry.dataset)
         for known, records in seen:
-          if (known, records.index.folder) != (split, test.index.folder):
+          same = (known, records.index.folder) == (split, test.index.folder)
+          # Of several datasets, another one may be trained on the split that this one keeps apart.
+          if not same or (records is source and own is not None and own.split != split):
             where = f'config.evals.{name}.{key}={split}'
             _check_overlap(where, test, known, records, config.init.leak)
 
@@ -324,18 +361,21 @@ def check_evals(config: Config) -> None:
   """Raises ValueError for clips and evaluations whose settings do not fit, whatever the data
   hold."""
   trained = one_dataset(config)
-  augment, crop = trained.augment, trained.clip.crop_size
-  most = {'fixed': min(augment.size), 'jitter': augment.short_side[0]}.get(augment.crop, crop)
-  if crop > most:
-    key = {'fixed': 'size', 'jitter': 'short_side'}[augment.crop]
-    raise ValueError(
-      f'config.clip.crop_size is {crop}, more than config.augment.{key}={getattr(augment, key)}, '
-      'to which frames are scaled: make that larger, or the crop smaller'
-    )
+  for alias, one in config.datasets.items():
+    augment, crop = one.augment, one.clip.crop_size
+    most = {'fixed': min(augment.size), 'jitter': augment.short_side[0]}.get(augment.crop, crop)
+    if crop > most:
+      where = '' if augment == config.augment else f'datasets.{alias}.'
+      key = {'fixed': 'size', 'jitter': 'short_side'}[augment.crop]
+      raise ValueError(
+        f'config.clip.crop_size is {crop}, more than config.{where}augment.{key}='
+        f'{getattr(augment, key)}, to which frames are scaled: make that larger, or the crop '
+        'smaller'
+      )
   _check_repeats(config)
   _check_keep_best(config)
   for name, entry in config.evals.items():
-    size = frame_size(trained.augment, entry)
+    size = frame_size(config.datasets.get(entry.dataset, trained).augment, entry)
     _check_settings(name, entry, registry.find('evals', entry.name).EVALUATION, size)
     if entry.clip.num_crops == 10:
       spec = spec_of(config, entry.dataset or next(iter(config.datasets)))

@@ -160,6 +160,7 @@ def _on_other_data(workdir: str, data_dir: str, data: str) -> Evaluator:
   known = data in registry.names('data.datasets') and data != 'custom'
   names = {'name': data, 'folder': ''} if known else {'name': 'custom', 'folder': data}
   config = {**model.config.plain, 'evals': {}, 'datasets': {}, 'optim': {}, 'init': {}}
+  config['train'] = {**config['train'], 'keep_best': ''}  # there is no evaluation
   config['data'] = {**config['data'], **names, 'split': 'train', 'videos_per_class': None}
   return Evaluator(build.experiment(config, data_dir), model)
 

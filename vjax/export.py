@@ -49,6 +49,7 @@ def export(workdir: str, out: str, head: str) -> int:
     'augment': vars(entry.augment),
     'optim': {},
     'init': {},
+    'train': {**given['train'], 'keep_best': ''},  # may be of another dataset's evaluation
     'datasets': _space(head, entry.label_space),
     'evals': {
       name: {key: value for key, value in entry.items() if key != 'dataset'}

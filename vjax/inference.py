@@ -107,9 +107,8 @@ class InferenceModel:
     found.params, found.stats = self.params, self.stats
     return found
 
-  def logits(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v k']:
-    """Returns the outputs of the head for every view. Raises ValueError for a network of several
-    datasets of which none was chosen."""
+  def check_chosen(self) -> None:
+    """Raises ValueError for a network of several datasets of which none was chosen."""
     head = self.model.head
     if hasattr(head, 'serving') and not self.dataset:
       raise ValueError(
@@ -117,11 +116,23 @@ class InferenceModel:
         'serving(DATASET), or write it as a model of its own, python -m vjax.export WORKDIR OUT '
         '--head=DATASET'
       )
+
+  def logits(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v k']:
+    """Returns the outputs of the head for every view. Raises ValueError for a network of several
+    datasets of which none was chosen."""
+    self.check_chosen()
     return self._views(self._logits, video)
 
   def projected_logits(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v k']:
-    """Returns the logits of `dataset` plus the projected ones of the other datasets."""
-    return self.serving(self.dataset, projected=True).logits(video)
+    """Returns the logits of `dataset` plus the projected ones of the other datasets, by the weight
+    that training adds them with."""
+    both, weight = self.serving(self.dataset, projected=True).logits(video), 1.0
+    if self.objective is not None and self.objective.settings.get('projection', 'add') == 'add':
+      weight = self.objective.settings.get('projection_weight', 1.0)
+    if weight == 1:
+      return both
+    own = self.logits(video)
+    return own + weight * (both - own)
 
   def features(self, video: UInt8[np.ndarray, 'b v t h w 3']) -> Float[np.ndarray, 'b v d']:
     """Returns the pooled features of the backbone for every view."""
@@ -129,7 +140,12 @@ class InferenceModel:
 
   def metrics(self, batch: Batch) -> dict[str, Any]:
     """Returns the objective's metrics on the first views, as sums and counts over all hosts."""
-    keys = ('video', 'label', 'valid', 'video_id')
+    if hasattr(self.model.head, 'serving') and 'dataset' not in batch:
+      raise ValueError(
+        'a batch for a network of several datasets needs `dataset`, the number of the dataset of '
+        'each clip'
+      )
+    keys = ('video', 'label', 'valid', 'video_id', 'dataset')
     part = {name: batch[name] for name in keys if name in batch}
     return self._metrics(self.params, self.stats, sharding.to_global(self.mesh, part))
 

@@ -41,6 +41,7 @@ class Predictor:
   def __init__(self, workdir: str, *, batch_size: int = 8):
     self.model = inference.load(workdir)
     config = self.model.config
+    self.model.check_chosen()
     if config.objective.name != 'classify':
       raise ValueError(
         f'{workdir} was trained with objective {config.objective.name!r} and knows no labels: '

@@ -72,6 +72,7 @@ def heatmap(
   Raises:
     ValueError: for a label that the run does not know, and for a run that knows none.
   """
+  model.check_chosen()
   name = model.config.objective.name
   if name != 'classify':
     raise ValueError(

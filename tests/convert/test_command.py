@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from tests.convert.test_mae_st import dictionary
-from vjax import checkpoint, predict
+from vjax import build, checkpoint, predict, registry
+from vjax.config import parse
 from vjax.convert import __main__ as command
+from vjax.convert import _config
+from vjax.heads import joint
+from vjax.types import VideoModel
 
 
 @pytest.fixture(scope='module')
@@ -98,3 +102,30 @@ def test_a_backbone_starts_runs_and_predicts_nothing(root, tmp_path, capsys):
   names = r'head/.*|(?!backbone/norm/bias).*'
   params, _, report = checkpoint.warm_start(wanted(), {}, tmp_path / 'out', skip=[names])
   assert report['loaded'] == ['backbone/norm/bias'] and params['backbone']['norm']['bias'].any()
+
+
+def test_all_datasets_of_a_model_of_several(tmp_path):
+  """Its config is that of a joint run, from which a classifier can be exported."""
+  name = 'mvit_multitrain_half_b_16x4'
+  family, row = registry.find_model(name)
+  head = joint.Head({'kinetics': 3, 'mit': 2}, hidden=8, expander=8)
+  found = _config.config(
+    'multitrain', name, VideoModel(family.Backbone(**row), head), (16, 224, 224), {}
+  )
+  config = parse({**found, 'data': {**found['data'], 'mean': (0.45,) * 3, 'std': (0.225,) * 3}})
+  assert (config.head.name, config.objective.name) == ('joint', 'joint')
+  assert {name: entry.dataset for name, entry in config.evals.items()} == {
+    'kinetics': 'kinetics', 'mit': 'mit'
+  }  # fmt: skip
+  counts = _config.joint_counts(VideoModel(None, head))
+  names = _config.joint_classes('', counts)
+  assert names == ['kinetics/0', 'kinetics/1', 'kinetics/2', 'mit/0', 'mit/1']
+  assert build.outputs(config, names) == counts
+  file = tmp_path / 'names.txt'
+  file.write_text('kinetics/a\nkinetics/b\nkinetics/c\nmit/a\nmit/b\n')
+  assert _config.joint_classes(str(file), counts)[3] == 'mit/a'
+  file.write_text('kinetics/a\nkinetics/b\nmit/a\nmit/b\nkinetics/c\n')
+  with pytest.raises(
+    ValueError, match="'mit/a' should be of dataset kinetics: write DATASET/CLASS"
+  ):
+    _config.joint_classes(str(file), counts)

@@ -110,3 +110,12 @@ def test_one_dataset_keeps_its_sequence(datasets):
   )
   joint = batches({'one': (split, spec, clip, PLAIN)}, 1)[0]
   np.testing.assert_array_equal(next(alone)['video_id'], joint['video_id'])
+
+
+def test_clips_of_several_datasets_answer_for_their_records(datasets):
+  """What messages of workers ask for."""
+  parts = [clips.TrainClips(s, spec.flip, c, a, 0) for s, spec, c, a in datasets.values()]
+  joint = clips.JointClips(tuple(parts))
+  first = len(parts[0].split.index)
+  assert '/two/' in joint.split.index.where(first) and '/one/' in joint.split.index.where(first - 1)
+  assert joint.split.index.rebuild == ', '.join(part.split.index.rebuild for part in parts)

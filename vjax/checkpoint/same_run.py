@@ -22,7 +22,8 @@ _FREE = ('model.drop_path', 'model.remat', 'model.norm.group_size', 'model.norm.
 # Settings without which the numbers of an evaluation are the same.
 _NOT_EVALUATED = (
   'optim.', 'init.', 'objective.mix', 'objective.cutmix', 'objective.label_smoothing',
-  'data.batch_size', 'data.videos_per_class', 'data.subset_seed', 'data.workers', 'train.log_steps',
+  'data.batch_size', 'data.videos_per_class', 'data.subset_seed', 'data.workers', 'data.share',
+  'train.log_steps',
   'train.save_steps', 'train.eval_epochs', 'train.keep', 'train.grad_accumulation', 'train.fsdp',
   'train.remat', 'train.skip_nonfinite', 'train.profile', 'train.ema_decay', 'clip.num_repeats',
   'clip.repeat_distance', 'train.precise_bn', 'head.dropout',
@@ -89,8 +90,11 @@ def check_evaluated(
   changed = {
     key: values
     for key, values in _checked(meta, now, workdir, 'is evaluated', labeled).items()
-    if not key.startswith(_NOT_EVALUATED)
-    and not (key.startswith('augment.') and key not in ('augment.crop', 'augment.size'))
+    if not _as_if_alone(key).startswith(_NOT_EVALUATED)
+    and not (
+      _as_if_alone(key).startswith('augment.')
+      and _as_if_alone(key) not in ('augment.crop', 'augment.size')
+    )
     and key.rpartition('.')[2] not in ('batch_size', 'save_predictions')
   }
   for key, (old, new) in changed.items():
@@ -169,6 +173,16 @@ def _flat(config: Mapping[str, Any], above: str = '') -> dict[str, Any]:
     elif value is not None:
       found[f'{above}{key}'] = json.loads(json.dumps(value))
   return found
+
+
+def _as_if_alone(key: str) -> str:
+  """'datasets.dogs.augment.flip' -> 'augment.flip', 'datasets.dogs.share' -> 'data.share'; other
+  keys as they are."""
+  section, _, rest = key.partition('.')
+  if section != 'datasets':
+    return key
+  own = rest.partition('.')[2]
+  return own if own.startswith(('clip.', 'augment.')) else f'data.{own}'
 
 
 def _default(key: str) -> Any:

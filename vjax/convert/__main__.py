@@ -66,13 +66,16 @@ def main(arguments: list[str] | None = None) -> None:
     print(f'unknown, and needed for predictions: {", ".join(unknown)}')
   if found.headless:
     print("no classifier: a backbone for warm starts (init.skip 'head/.*') and probes")
-  elif not chosen.classes and config['objective']['name'] == 'classify':
+  elif not chosen.classes and config['objective']['name'] != 'mae':
     print(f'the {len(classes)} classes have numbers for names: --classes=FILE names them')
 
 
 def _classes(path: str, found: convert.Converted) -> list[str]:
   """Names of the classes, none without a classifier. Raises ValueError for a file of names then."""
   if not found.headless:
+    several = _config.joint_counts(found.model)
+    if several:
+      return _config.joint_classes(path, several)
     return _config.classes(path, _config.count(found.model))
   if path:
     raise ValueError(

@@ -214,8 +214,12 @@ def config(
   }
   _, row = registry.find_model(name)
   settings = _changed(model.head, {}, 'num_classes')
+  several = joint_counts(model)
   if head == 'linear' and not headless:
     settings |= known.head(clip['crop_size'])
+  if several:
+    objective = {'name': 'joint'}
+  evals = {alias: {**views, 'dataset': alias} for alias in several} or {'test': views}
   return {
     'seed': 0,
     'model': {'name': name, **_changed(model.backbone, row)},
@@ -226,7 +230,8 @@ def config(
     'augment': dict(known.augment),
     'optim': {},
     'train': {'dtype': 'float32', 'log_steps': 1, 'save_steps': 1},
-    'evals': {'test': views} if objective['name'] == 'classify' and not headless else {},
+    'evals': evals if objective['name'] != 'mae' and not headless else {},
+    **({'datasets': {alias: {} for alias in several}} if several else {}),
   }
 
 
@@ -273,6 +278,32 @@ def classes(path: str, count: int) -> list[str]:
   return names
 
 
+def joint_classes(path: str, counts: Mapping[str, int]) -> list[str]:
+  """Names 'ALIAS/CLASS' of the classes of several datasets, like `classes`. Raises ValueError also
+  for names that do not begin with the datasets in their order."""
+  aliases = [alias for alias, number in counts.items() for _ in range(number)]
+  if not path:
+    return [f'{alias}/{i}' for alias, number in counts.items() for i in range(number)]
+  names = classes(path, len(aliases))
+  for alias, name in zip(aliases, names):
+    if not name.startswith(f'{alias}/'):
+      order = ', '.join(f'{number} of {alias}' for alias, number in counts.items())
+      raise ValueError(
+        f'--classes={path}: class {name!r} should be of dataset {alias}: write DATASET/CLASS on '
+        f'each line, {order}, in this order'
+      )
+  return names
+
+
+def joint_counts(model: VideoModel) -> dict[str, int]:
+  """Classes of each dataset of a head of several, {} of any other."""
+  found = getattr(model.head, 'num_classes', None)
+  return dict(found) if isinstance(found, Mapping) else {}
+
+
 def count(model: VideoModel) -> int:
-  """Classes of a head; 1 of a decoder, which has none."""
+  """Classes of a head, of all datasets; 1 of a decoder, which has none."""
+  several = joint_counts(model)
+  if several:
+    return sum(several.values())
   return model.head.num_classes if hasattr(model.head, 'num_classes') else 1

@@ -140,7 +140,8 @@ class JointClips:
 
   @property
   def index(self) -> JointClips:
-    """This object, which answers for the records of all indexes: where, folder."""
+    """This object, which answers for the records of all indexes: where, folder,
+    rebuild."""
     return self
 
   @property
@@ -148,6 +149,11 @@ class JointClips:
     """A folder of records on an object store where there is one."""
     folders = [part.split.index.folder for part in self.parts]
     return next(filter(files.is_remote, folders), folders[0])
+
+  @property
+  def rebuild(self) -> str:
+    """Commands that make the indexes again, for errors."""
+    return ', '.join(dict.fromkeys(part.split.index.rebuild for part in self.parts))
 
   @functools.cached_property
   def starts(self) -> np.ndarray:

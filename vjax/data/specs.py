@@ -79,7 +79,7 @@ def classes_by_dataset(config: Config, classes: Sequence[str]) -> dict[str, tupl
     if alias not in found:
       raise ValueError(
         f'class {name!r} is of none of config.datasets ({", ".join(found)}): the network was '
-        'trained on other datasets'
+        'trained on other datasets; name those, or use another --workdir'
       )
     found[alias].append(own)
   return {alias: tuple(names) for alias, names in found.items()}
