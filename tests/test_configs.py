@@ -16,7 +16,6 @@ from configs import common, mae_finetune_k400
 from tests.experiments import shrunk
 from vjax import build, built_in_data, checkpoint, checks, main, registry
 from vjax.config import ClipConfig, InitConfig, parse, plain
-from vjax.data import specs
 
 CONFIGS = sorted(
   p.stem
@@ -81,23 +80,23 @@ TRACED = [(n, a) for n in CONFIGS for a in ('', 'tiny', *ARGS.get(n, ()))]
 )
 def test_config_builds_and_traces(name, arg):
   config = plain(importlib.import_module(f'configs.{name}').get_config(arg))
-  spec = specs.dataset(config)
   registry.find('objectives', config['objective']['name'])
   assert callable(build.objective(config).loss)
-  model = build.model(config, spec.num_classes or 7)
+  model = build.model(config, build.known_outputs(config))
   clip = ClipConfig(**config['clip'])
   video = jax.ShapeDtypeStruct((1, clip.num_frames, clip.crop_size, clip.crop_size, 3), jnp.float32)
   shapes = jax.eval_shape(
     lambda rng, x: model.init_with_output(rng, x, train=False), jax.random.key(0), video
   )
-  assert shapes[0].shape[0] == 1 and set(shapes[1]['params']) == {'backbone', 'head'}
+  assert jax.tree.leaves(shapes[0])[0].shape[0] == 1
+  assert set(shapes[1]['params']) == {'backbone', 'head'}
   tx, schedule, total = build.optimizer(config, model, clips_per_epoch=240_000)
   if config['optim']:
     jax.eval_shape(tx.init, shapes[1]['params'])
     assert total > 100 and float(schedule(total // 2)) > 0
   for evaluation in config['evals'].values():
     needs = registry.find('evals', evaluation['name']).EVALUATION.needs
-    assert needs in ('logits', 'features', 'metrics', 'reconstructions')
+    assert needs in ('logits', 'projected_logits', 'features', 'metrics', 'reconstructions')
   doc = importlib.import_module(f'configs.{name}').__doc__
   assert 'Command:' in doc and 'Expected:' in doc
 

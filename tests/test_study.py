@@ -450,8 +450,7 @@ def test_every_study_builds_and_prints_without_results(name):
     assert len(next(made.batches())) > 1
   tables = study_report.named(module.table(study.Results({}, {})))
   for rows in tables.values():
-    text = study.markdown(rows)
-    assert len(text.splitlines()) > 2 and 'paper' in text.splitlines()[0]
+    assert len(study.markdown(rows).splitlines()) > 2
 
 
 def listed(name: str, *, tiny: bool) -> dict:

@@ -44,6 +44,7 @@ from vjax.config import (
 from vjax.data.specs import (
   DatasetSpec,
   classes_by_dataset,
+  dataset,
   frame_size,
   is_joint,
   one_dataset,
@@ -161,6 +162,14 @@ def outputs(config: Any, classes: Sequence[str]) -> int | dict[str, int]:
   if not is_joint(config):
     return len(classes)
   return {alias: len(names) for alias, names in classes_by_dataset(config, classes).items()}
+
+
+def known_outputs(config: Any) -> int | dict[str, int]:
+  """Returns the number of classes by the facts of a dataset, or that of each, see `outputs`; 2
+  where only the data say."""
+  config = parse(config)
+  known = {alias: spec_of(config, alias).num_classes or 2 for alias in config.datasets}
+  return known if is_joint(config) else next(iter(known.values()))
 
 
 def model(config: Any, num_classes: int | Mapping[str, int]) -> VideoModel:
@@ -319,17 +328,14 @@ def check(config: Any) -> None:
   rendered or waited for. Nothing is computed."""
   config = parse(config)
   trained = one_dataset(config)
-  known = {alias: spec_of(config, alias).num_classes or 2 for alias in config.datasets}
-  classes = next(iter(known.values()))
   checks.check_evals(config)
   checks.check_joint(config)
-  net, chosen = model(config, known if is_joint(config) else classes), objective(config)
+  net, chosen = model(config, known_outputs(config)), objective(config)
   checks.check_clips(config, net, trained.clip)
   optimizer(config, net, clips_per_epoch=10**6)  # epochs of some length
   if config.optim:
-    objective_macs(
-      chosen, net, trained.clip, classes, many=bool(chosen.settings.get('multi_label'))
-    )
+    many = bool(chosen.settings.get('multi_label'))
+    objective_macs(chosen, net, trained.clip, dataset(config).num_classes or 2, many=many)
 
 
 def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Experiment:

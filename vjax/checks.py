@@ -19,6 +19,7 @@ from vjax.config import (
   Config,
   EvalConfig,
   InitConfig,
+  check_mixture,
   check_names,
   check_settings,
   parameters,
@@ -72,6 +73,7 @@ def check_joint(config: Config) -> None:
     )
   if not joint:
     return
+  check_mixture(config.datasets)
   if config.train.grad_accumulation > 1:
     raise ValueError(
       f'config.train.grad_accumulation is {config.train.grad_accumulation}: statistics of the '

@@ -741,16 +741,15 @@ def _datasets(given: dict[str, Any], sections: dict[str, Any]) -> dict[str, Data
         check_type(f'config.{where}.{name}', value, hints[name])
     if settings['share'] is not None and settings['share'] <= 0:
       raise ValueError(f'config.{where}.share is {settings["share"]}; it must be above 0')
-    if not re.fullmatch(r'[\w-]+', alias):
+    if given.get('datasets') and not re.fullmatch(r'[\w-]+', alias):
       raise ValueError(
         f'config.datasets has the alias {alias!r}; it must be of letters, digits, _ and -'
       )
     found[alias] = DatasetConfig(**settings)
-  _check_mixture(found)
   return found
 
 
-def _check_mixture(datasets: dict[str, DatasetConfig]) -> None:
+def check_mixture(datasets: Mapping[str, DatasetConfig]) -> None:
   """Raises ValueError for datasets whose clips cannot be in one batch."""
   shared = len({d.share is None for d in datasets.values()}) == 1
   if not shared:

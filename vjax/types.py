@@ -124,8 +124,8 @@ class Evaluation:
     run: function (what `needs` names, *, batches, **settings) -> Report. An argument `X_batches`
       gets the batches of the split that the config's key `X_split` names. Its other keyword
       arguments are keys of the config's entry, or facts: num_classes, multi_label, seed, mean, std.
-    needs: method of InferenceModel that `run` is given: 'logits', 'features', 'metrics' or
-      'reconstructions'.
+    needs: method of InferenceModel that `run` is given: 'logits', 'projected_logits', 'features',
+      'metrics' or 'reconstructions'.
     needs_labels: clips without labels cannot be evaluated.
     needs_classes: logits must be of the classes that the evaluated dataset has.
     check: function (settings) that raises ValueError for wrong ones before the training, or None.

@@ -353,11 +353,11 @@ def test_the_default_is_by_cores_and_recipe(data_dir, monkeypatch):
   monkeypatch.setattr(workers, 'usable_cores', lambda: 8)
   source = open_split(data_dir, SPEC, 'train')
   maker = clips.TrainClips(source, True, CLIP, PLAIN, 0)
-  assert pipeline._workers(maker, 64) == 0  # small frames
+  assert pipeline._workers(maker, 0, 64) == 0  # small frames
   monkeypatch.setattr(pipeline, '_SHORT_S', 0.0)
-  assert pipeline._workers(maker, 64) == 7 and pipeline._workers(maker, 2) == 2
+  assert pipeline._workers(maker, 0, 64) == 7 and pipeline._workers(maker, 0, 2) == 2
   monkeypatch.setattr(workers, 'usable_cores', lambda: 1)
-  assert pipeline._workers(maker, 64) == 1
+  assert pipeline._workers(maker, 0, 64) == 1
 
 
 @pytest.mark.parametrize(
