@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs import multitrain
+from tests.data import make
 from tests.test_train import losses
 from vjax import (
   build,
@@ -217,6 +218,25 @@ def test_a_joint_run_starts_from_weights_of_other_datasets(data_dir, tmp_path):
     fewer.model.init(jax.random.key(1), video, train=False)['params'], {}, workdir, **fewer.warm
   )
   assert 'head/classifiers/motion/fc2/kernel' in report['loaded']
+
+
+def test_training_clips_of_one_dataset_may_be_evaluated_in_a_run_that_starts_from_another(
+  data_dir, tmp_path
+):
+  """The other dataset of the run, in a folder of its own, is no reason against it."""
+  make.dataset(tmp_path / 'data' / 'other')
+  (tmp_path / 'data' / 'motions').symlink_to(data_dir / 'motions')
+  folders = str(tmp_path / 'data')
+  other = dict(name='custom', folder='other')
+  settings = config(
+    **{'datasets.other': other, 'evals.all': config()['evals']['motion'] | {'split': 'train'}}
+  )
+  exp = build.experiment(settings, folders)
+  variables = exp.model.init(jax.random.key(0), jax.numpy.zeros((1, 8, 48, 48, 3)), train=False)
+  workdir = str(tmp_path / 'run')
+  checkpoint.save_params(workdir, jax.device_get(variables), exp.meta)
+  again = build.experiment({**settings, 'init': {'path': workdir}}, folders)
+  assert again.meta['trained_videos'] == exp.meta['trained_videos']
 
 
 def test_projected_logits_have_the_weight_of_training(data_dir):

@@ -386,12 +386,9 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
 
   config = replace(config, evals=checks.with_splits(config, data_dir))
   checks.check_labels(config, sources, open_test)
-  videos: list[Any] = []
   for alias, source in sources.items():
-    split = config.datasets[alias].split
-    checks.check_overlaps(config, source, split, open_test)
-    found = checks.check_weights(config, source, split, open_test)
-    videos += [sketch for sketch in found if sketch not in videos]
+    checks.check_overlaps(config, source, config.datasets[alias].split, open_test)
+  videos = checks.check_weights(config, sources, open_test)
   names = tuple(sources[first].classes)
   if joint:
     names = tuple(f'{alias}/{name}' for alias, s in sources.items() for name in s.classes)

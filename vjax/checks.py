@@ -228,7 +228,7 @@ def _check_overlap(where: str, test: Any, known: str, records: Any, leak: bool) 
   logging.warning('%s', text)
 
 
-def check_weights(config: Config, source: Any, trained: str, open_test: Callable) -> list[Any]:
+def check_weights(config: Config, sources: Mapping[str, Any], open_test: Callable) -> list[Any]:
   """Compares the videos of every evaluation with those that the weights of config.init were trained
   on, as far as their meta.json tells: a warning where some are among them.
 
@@ -243,10 +243,11 @@ def check_weights(config: Config, source: Any, trained: str, open_test: Callable
 
   meta = meta_of_init(config.init)
   before = list(meta.get('trained_videos', []))
+  trained = {(config.datasets[a].split, s.index.folder) for a, s in sources.items()}
   for name, entry in config.evals.items():
     for key, split in entry.splits.items() if before else ():
       test = open_test(entry, split)[1]
-      if key == 'train_split' or (split, test.index.folder) == (trained, source.index.folder):
+      if key == 'train_split' or (split, test.index.folder) in trained:
         continue
       for sketch in before:
         rows, told = overlap.sketched_rows(sketch, test)
@@ -264,7 +265,9 @@ def check_weights(config: Config, source: Any, trained: str, open_test: Callable
             '--config.init.leak=True and never report it'
           )
         logging.warning('%s', text)
-  now = [overlap.sketch(source)] if config.optim else []
+  now: list[Any] = []
+  for sketch in map(overlap.sketch, sources.values()) if config.optim else ():
+    now += [sketch] if sketch not in now else []
   return [*(sketch for sketch in before if sketch not in now), *now]
 
 

@@ -118,6 +118,9 @@ def test_all_datasets_of_a_model_of_several(tmp_path):
     'kinetics': 'kinetics', 'mit': 'mit'
   }  # fmt: skip
   counts = _config.joint_counts(VideoModel(None, head))
+  model = VideoModel(family.Backbone(**row), head)
+  with pytest.raises(ValueError, match='--headless leaves out .* give --set dataset=kinetics'):
+    _config.config('multitrain', name, model, (16, 224, 224), {}, headless=True)
   names = _config.joint_classes('', counts)
   assert names == ['kinetics/0', 'kinetics/1', 'kinetics/2', 'mit/0', 'mit/1']
   assert build.outputs(config, names) == counts

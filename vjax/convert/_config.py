@@ -217,6 +217,11 @@ def config(
   several = joint_counts(model)
   if head == 'linear' and not headless:
     settings |= known.head(clip['crop_size'])
+  if several and headless:
+    raise ValueError(
+      '--headless leaves out what --set dataset=all keeps: give --set dataset='
+      f'{next(iter(several))}, say'
+    )
   if several:
     objective = {'name': 'joint'}
   evals = {alias: {**views, 'dataset': alias} for alias in several} or {'test': views}
