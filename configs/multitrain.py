@@ -100,7 +100,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
   # the released code, which scales the short side to the crop for 3 crops.
   config.evals = {name: _views(config, name) for name in names}
   if axes.mine:
+    if axes.drop or axes.sets != 'k400':
+      raise ValueError(
+        f"config argument mine={axes.mine} stands in place of the paper's datasets: leave out "
+        'sets and drop'
+      )
     _use_folders(config, axes.mine.split('+'))
+    config.objective.smoothing_classes = 0
   return complete(tiny(config, own=bool(axes.mine)) if axes.tiny else config)
 
 

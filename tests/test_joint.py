@@ -62,7 +62,9 @@ def run(data_dir, tmp_path_factory):
 @pytest.mark.slow
 def test_training_and_evaluation_of_each_dataset(run):
   workdir, result = run
-  assert set(result) == {'step', 'motion', 'motion_projected', 'appearance', 'training'}
+  assert set(result) == {'step', 'motion', 'motion_projected', 'appearance', 'mean', 'training'}
+  mean = (result['motion']['top1'] + result['appearance']['top1']) / 2
+  assert result['mean'] == {'top1': pytest.approx(mean)}
   assert result['motion']['count'] == result['appearance']['count'] == 36
   assert result['motion']['loss'] != result['motion_projected']['loss']
   meta = checkpoint.read_meta(workdir)

@@ -79,7 +79,16 @@ class Evaluator:
           logging.info('%s: %s', name, report.numbers)
       if report.predictions is not None and self.workdir and jax.process_index() == 0:
         self._save(name, report.predictions, step)
-    return {'step': step, **results}
+    return {'step': step, **results, **self._mean(results)}
+
+  def _mean(self, results: dict[str, Any]) -> dict[str, Any]:
+    """Returns {'mean': ...} of a network of several datasets: the unweighted mean of top-1 over
+    them; {} for any other, and where a name is taken."""
+    entries = self.exp.evals.items()
+    names = [n for n, entry in entries if entry.name == 'views' and 'top1' in results.get(n, {})]
+    if not self.exp.joint or len(names) < 2 or 'mean' in results:
+      return {}
+    return {'mean': {'top1': sum(results[name]['top1'] for name in names) / len(names)}}
 
   def run_one(self, name: str) -> Report:
     """Returns the report of config.evals[name]."""

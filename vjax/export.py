@@ -39,7 +39,8 @@ def export(workdir: str, out: str, head: str) -> int:
   given = dict(config.plain)
   settings = model.model.head
   kind = {'name': 'mlp', 'hidden': settings.hidden} if settings.hidden else {'name': 'linear'}
-  data = {key: getattr(entry, key) for key in ('name', 'split', 'folder')}
+  keys = ('name', 'split', 'folder', 'videos_per_class')
+  data = {key: getattr(entry, key) for key in keys}
   alone = {
     **given,
     'head': {**kind, 'dropout': settings.dropout},

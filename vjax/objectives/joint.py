@@ -96,7 +96,7 @@ def total_of_classes(
     losses: of the clips, by dataset.
     counts: clips of each dataset; those mixed in count in part.
     reduction: 'batch': sums over clips are divided by the clips of all datasets, so that a dataset
-      weighs by its share; 'dataset': by its own clips.
+      weighs by its share; 'dataset': by its own clips, or by 1 where only a part of one is there.
     weights: of the datasets, 1 where there is none.
     log_variances: learned s = log sigma^2 of each dataset: L / (2 sigma^2) + log sigma (equation
       6); datasets without clips in the batch do not count. None = weights alone.
@@ -104,7 +104,7 @@ def total_of_classes(
   all_clips = jnp.maximum(sum(counts.values()), 1)
   total = jnp.zeros(())
   for i, (name, values) in enumerate(losses.items()):
-    value = values.sum() / (all_clips if reduction == 'batch' else jnp.maximum(counts[name], 1e-6))
+    value = values.sum() / (all_clips if reduction == 'batch' else jnp.maximum(counts[name], 1))
     value = value * (weights or {}).get(name, 1.0)
     if log_variances is not None:
       s = log_variances[i]
