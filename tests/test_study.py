@@ -399,6 +399,21 @@ def table(results):
     study.runs_of(study.load(str(file)), '', tiny=True)
 
 
+def test_a_key_that_no_config_has_names_the_line_of_the_study(tmp_path):
+  file = tmp_path / 'misspelled.py'
+  file.write_text("""from configs import mae_finetune_k400
+def runs(workdir):
+  config = mae_finetune_k400.get_config('tiny')
+  config.objective.smoothing = 0.1
+  yield 'one', config
+def table(results):
+  return []
+""")
+  module = study.load(str(file))
+  with pytest.raises(ValueError, match=r'misspelled.py:4: AttributeError: .*smoothing'):
+    next(study.Study(module.runs(''), str(tmp_path), '').batches())
+
+
 def test_table_says_what_is_missing():
   rows = [
     {'what': 'a', 'seen': [60.0, 62.0], 'paper': '71.4'},

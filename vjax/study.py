@@ -39,6 +39,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -223,6 +224,8 @@ class Study:
         item = self._runs.send(sent)
       except StopIteration:
         break
+      except (AttributeError, KeyError, TypeError) as error:  # such as a key that no config has
+        raise ValueError(f'{_place(error)}: {type(error).__name__}: {error!s:.400}') from error
       sent = None
       if item is not None:
         batch.append(self._entry(item))
@@ -541,6 +544,13 @@ def _placed(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
 
 def _read(file: Any) -> Any:
   return checkpoint.read_json(file, 'remove it; the study makes it anew')
+
+
+def _place(error: Exception) -> str:
+  """Returns file and line of a study's `runs` where an error came from."""
+  frames = traceback.extract_tb(error.__traceback__)
+  outside = [frame for frame in frames if frame.filename != __file__]
+  return f'{outside[0].filename}:{outside[0].lineno}' if outside else 'runs(workdir)'
 
 
 def _generator(runs: Iterable[Any]) -> Any:

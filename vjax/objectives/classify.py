@@ -58,7 +58,8 @@ def loss(
     batch: label (B,) becomes one-hot targets; label (B, K), multi-hot or soft, is used as it is.
     rng: key of dropout.
     train: whether the network is in training mode.
-    label_smoothing, mixup, cutmix: see layers/mix.py.
+    label_smoothing: share of a target that is spread evenly over all classes, the true one too.
+    mixup, cutmix: a of the Beta(a, a) that shares of two clips are drawn from, 0 = off.
     mix_switch: probability of CutMix where MixUp is on as well.
     mix_group: number of clips that are mixed with the same weight, see layers/mix.py.
     multi_label: sigmoid cross-entropy, mean over classes (Wightman et al. 2021 use it for one label

@@ -162,7 +162,8 @@ def loss(
     learned_weights: weigh datasets by learned variances (paper); needs reduction='dataset'.
     reduction: 'batch' or 'dataset', see total_of_classes.
     weights: of the datasets in alphabetical order, () = 1 each.
-    label_smoothing, mixup, cutmix: see layers/mix.py.
+    label_smoothing: share of a target that is spread evenly over all classes, the true one too.
+    mixup, cutmix: a of the Beta(a, a) that shares of two clips are drawn from, 0 = off.
     smoothing_classes: classes that smoothing is shared by, 0 = those of each dataset (released
       code: 700 for all).
     mix_switch: probability of CutMix where MixUp is on as well.
