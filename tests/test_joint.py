@@ -108,6 +108,7 @@ def test_one_dataset_is_a_model_of_its_own(run, data_dir, tmp_path, capsys):
   assert "dataset 'k400' has no classifier; there are those of" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_exported_model_keeps_nothing_of_the_others(data_dir, tmp_path):
   best = {'train.keep_best': 'appearance/top1', 'train.eval_epochs': 1.0}
   exp = build.experiment(config(**best), str(data_dir))
