@@ -355,22 +355,9 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   clip, data = trained.clip, config.data
   checks.check_evals(config)
   checks.check_joint(config)
-  wanted = classes or _classes_of_init(config)
-  joint = is_joint(config)
-  first = next(iter(config.datasets))
-  by_dataset = classes_by_dataset(config, wanted) if joint else {first: wanted}
+  joint, first = is_joint(config), next(iter(config.datasets))
   specs = {alias: spec_of(config, alias) for alias in config.datasets}
-  sources = {
-    alias: open_split(
-      data_dir,
-      specs[alias],
-      entry.split,
-      per_class=entry.videos_per_class,
-      seed=config.seed if data.subset_seed is None else data.subset_seed,
-      classes=by_dataset[alias],
-    )
-    for alias, entry in config.datasets.items()
-  }
+  sources = _training_splits(config, data_dir, specs, classes)
   hosts = dict(host=jax.process_index(), hosts=jax.process_count())
 
   @cache  # the checks below ask for the same splits
@@ -389,9 +376,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   for alias, source in sources.items():
     checks.check_overlaps(config, source, config.datasets[alias].split, open_test)
   videos = checks.check_weights(config, sources, open_test)
-  names = tuple(sources[first].classes)
-  if joint:
-    names = tuple(f'{alias}/{name}' for alias, s in sources.items() for name in s.classes)
+  names = _class_names(config, sources)
   net = model(config, outputs(config, names))
   checks.check_clips(config, net, clip)
   trained_for = objective(config)
@@ -474,6 +459,40 @@ def _stages(path: str) -> tuple[dict[str, float] | None, ...]:
   if result is None and folder.name == 'best':
     result = checkpoint.read_json(folder.parent / 'result.json', 'remove it, and evaluate again')
   return tuple(budget.stages_of(result))
+
+
+def _training_splits(
+  config: Config, data_dir: str, specs: Mapping[str, DatasetSpec], classes: Sequence[str]
+) -> dict[str, Any]:
+  """Returns the opened training split of each dataset, its labels in the order of `classes`, or of
+  the classes of the weights at the start."""
+  from vjax.data.split import open_split
+
+  wanted = classes or _classes_of_init(config)
+  if is_joint(config):
+    by_dataset = classes_by_dataset(config, wanted)
+  else:
+    by_dataset = {next(iter(config.datasets)): wanted}
+  seed = config.data.subset_seed
+  return {
+    alias: open_split(
+      data_dir,
+      specs[alias],
+      entry.split,
+      per_class=entry.videos_per_class,
+      seed=config.seed if seed is None else seed,
+      classes=by_dataset[alias],
+    )
+    for alias, entry in config.datasets.items()
+  }
+
+
+def _class_names(config: Config, sources: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns the class names of the network's outputs; 'ALIAS/CLASS' of a classifier for each
+  dataset."""
+  if is_joint(config):
+    return tuple(f'{alias}/{name}' for alias, s in sources.items() for name in s.classes)
+  return tuple(next(iter(sources.values())).classes)
 
 
 def _classes_of_init(config: Config) -> tuple[str, ...]:

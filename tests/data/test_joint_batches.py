@@ -113,7 +113,7 @@ def test_one_dataset_keeps_its_sequence(datasets):
 
 
 def test_clips_of_several_datasets_answer_for_their_records(datasets):
-  """What messages of workers ask for."""
+  """Messages of workers name the file of the right dataset."""
   parts = [clips.TrainClips(s, spec.flip, c, a, 0) for s, spec, c, a in datasets.values()]
   joint = clips.JointClips(tuple(parts))
   first = len(parts[0].split.index)
