@@ -64,6 +64,8 @@ _FACTS = (
   'parent',
   'dtype',
   'num_classes',
+  'dataset',  # these two are of a head that serves one dataset
+  'projected',
 )  # given by the trainer or by Flax
 
 # First edition's names of keys, by section. `translate` renames those of old runs; elsewhere they
