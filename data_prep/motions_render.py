@@ -1,5 +1,4 @@
-"""Frames of the built-in dataset `motions`: a textured actor that moves over a noisy, drifting
-background.
+"""Frames of the built-in datasets: a textured actor that moves over a background, in five styles.
 
 Motions come in pairs that differ in time only. The first of a pair is drawn, the second is *the
 same drawing played backwards*, camera, brightness and passers-by included. So the frames of both,
@@ -40,6 +39,48 @@ ACTIONS = {
 _MARGIN = 48  # px of background beyond the frame, for the camera's drift
 
 
+@dataclass(frozen=True)
+class Style:
+  """How the clips of a dataset look, and which motions they have.
+
+  Attributes:
+    motions: whole pairs of MOTIONS.
+    background: 'noise', 'paper', 'grid' or 'night'.
+    dark: whether actors are darker than the background, else brighter.
+    outlined: whether actors are lines, without area or texture.
+    size: of actors, relative.
+    passers_by: fewest and most of them.
+    drift: of the camera, relative.
+    grain: standard deviation of noise that is new in every frame, in [0, 1].
+    gray: whether frames have no color.
+  """
+
+  motions: tuple[str, ...] = MOTIONS
+  background: str = 'noise'
+  dark: bool = False
+  outlined: bool = False
+  size: float = 1.0
+  passers_by: tuple[int, int] = (1, 2)
+  drift: float = 1.0
+  grain: float = 0.0
+  gray: bool = False
+
+
+# 'motions' is the dataset of that name; the others are domains for joint training. Each of the 12
+# motions is in two of the four.
+STYLES = {
+  'motions': Style(),
+  'a': Style(MOTIONS[:6]),
+  'b': Style(
+    (*MOTIONS[:2], *MOTIONS[6:10]), 'paper', dark=True, size=1.25, passers_by=(0, 0), drift=0.0
+  ),
+  'c': Style(
+    (*MOTIONS[2:6], *MOTIONS[10:]), 'grid', outlined=True, size=1.1, passers_by=(0, 1), drift=0.5
+  ),
+  'd': Style(MOTIONS[6:], 'night', size=0.9, passers_by=(1, 2), grain=0.06, gray=True),
+}
+
+
 @dataclass
 class Track:
   """One object over T frames.
@@ -63,19 +104,22 @@ class Track:
   colors: np.ndarray  # (2, 3) in [0, 1]
 
 
-def classes_of(seed: int, split: str, index: int) -> dict[str, str]:
+def classes_of(seed: int, split: str, index: int, style: str = 'motions') -> dict[str, str]:
   """Returns motion, shape and texture of a clip.
 
   Any 12 clips from a multiple of 12 on have all motions and all appearances once, any 144 all their
-  combinations (a Latin square in shuffled order).
+  combinations (a Latin square in shuffled order). With the 6 motions of a domain any 6 clips have
+  all of them once, in other appearances, and any 72 all combinations.
   """
-  block, place = divmod(index, 12)
+  motions = STYLES[style].motions
+  block, place = divmod(index, len(motions))
   group, row = divmod(block, 12)
   split_key = zlib.crc32(split.encode())
   appearances, rows = (
     np.random.default_rng([seed, split_key, group, k]).permutation(12) for k in (1, 2)
   )
-  motion = np.random.default_rng([seed, split_key, block, 3]).permutation(12)[place]
+  order = np.random.default_rng([seed, split_key, block, 3]).permutation(len(motions))
+  motion = MOTIONS.index(motions[order[place]])
   look = appearances[(motion + rows[row]) % 12]
   return {'motion': MOTIONS[motion], 'shape': SHAPES[look // 3], 'texture': TEXTURES[look % 3]}
 
@@ -86,27 +130,39 @@ def names_of(facts: dict[str, str]) -> tuple[str, str]:
   return f'{facts["texture"]} {facts["shape"]}', ACTIONS.get((facts['motion'], facts['shape']), '')
 
 
-def render_clip(seed: int, split: str, index: int) -> tuple[np.ndarray, dict]:
+def render_clip(
+  seed: int, split: str, index: int, style: str = 'motions'
+) -> tuple[np.ndarray, dict]:
   """Returns frames (T, 96, 128, 3) uint8 at 12 fps, 2 to 4 s, and facts: motion, shape, texture,
   appearance, action, seconds.
 
-  A pure function of its arguments. action is '' for motion and shape that make no named action.
+  A pure function of its arguments; style is a name of STYLES. action is '' for motion and shape
+  that make no named action.
   """
-  facts = classes_of(seed, split, index)
+  facts, look = classes_of(seed, split, index, style), STYLES[style]
   rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index, 4])
   frames = 2 * FPS + round(2 * FPS * rng.uniform() ** 3)  # 2 to 4 s, shorter ones more often
   forward, backward = divmod(MOTIONS.index(facts['motion']), 2)
-  background = _background(rng)
-  drift = _drift(rng, frames)
+  background = _BACKGROUNDS[look.background](rng)
+  drift = np.float32(look.drift) * _drift(rng, frames)
   canvas = _pan(background, drift)
   mean = background.mean((0, 1))
   actors = _actors(rng, MOTIONS[2 * forward], facts['shape'], facts['texture'], frames, mean)
-  for track in [_passer_by(rng, frames, mean) for _ in range(rng.integers(1, 3))] + actors:
-    _draw(canvas, track, drift)
+  fewest, most = look.passers_by
+  passers_by = [_passer_by(rng, frames, mean) for _ in range(rng.integers(fewest, most + 1))]
+  for track in passers_by + actors:
+    track.radius = np.float32(look.size) * track.radius
+    if look.dark:
+      track.colors = 1 - track.colors
+    _draw(canvas, track, drift, look.outlined)
   light = 255 * (_wave(rng, frames, 0.08)[:, None, None, None] + np.float32(rng.uniform(0.8, 1.15)))
   contrast = np.float32(rng.uniform(0.8, 1.15))
   canvas *= contrast * light
   canvas += (0.5 - 0.5 * contrast) * light  # contrast about mid-gray, then light
+  if look.gray:
+    canvas[:] = canvas.mean(-1, keepdims=True)
+  if look.grain:
+    canvas += 255 * np.float32(look.grain) * rng.standard_normal(canvas.shape, np.float32)
   clip = np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
   appearance, action = names_of(facts)
   facts |= {'appearance': appearance, 'action': action, 'seconds': frames / FPS}
@@ -240,6 +296,34 @@ def _background(rng) -> np.ndarray:
   )
 
 
+def _paper(rng) -> np.ndarray:
+  """Returns a sheet like `_background`: one bright color, a little darker to one side."""
+  shade = np.linspace(0, rng.uniform(0, 0.1), WIDTH + _MARGIN)[None, :: rng.choice((-1, 1)), None]
+  sheet = rng.uniform(0.75, 0.95, (1, 1, 3)) - shade
+  return np.repeat(sheet, HEIGHT + _MARGIN, 0).astype(np.float32)
+
+
+def _grid(rng) -> np.ndarray:
+  """Returns a dark sheet like `_background`, with fainter lines 12 to 20 px apart."""
+  step, (top, left) = rng.integers(12, 21), rng.integers(0, 12, 2)
+  sheet = np.ones((HEIGHT + _MARGIN, WIDTH + _MARGIN, 1)) * rng.uniform(0.05, 0.3, 3)
+  sheet[top::step] += 0.1
+  sheet[:, left::step] += 0.1
+  return sheet.astype(np.float32)
+
+
+def _night(rng) -> np.ndarray:
+  """Returns a dark scene like `_background`, with some 40 small lights."""
+  scene = 0.3 * _background(rng)
+  rows, columns = (rng.integers(0, side + _MARGIN - 1, 40) for side in (HEIGHT, WIDTH))
+  for row, column in zip(rows, columns):
+    scene[row : row + 2, column : column + 2] = rng.uniform(0.5, 1)
+  return scene
+
+
+_BACKGROUNDS = {'noise': _background, 'paper': _paper, 'grid': _grid, 'night': _night}
+
+
 def _pan(image: np.ndarray, drift: np.ndarray) -> np.ndarray:
   """Returns views (T, H, W, 3) of the image, bilinear, as the camera shifts."""
   out = np.empty((len(drift), HEIGHT, WIDTH, 3), np.float32)
@@ -251,9 +335,9 @@ def _pan(image: np.ndarray, drift: np.ndarray) -> np.ndarray:
   return out
 
 
-def _draw(canvas: np.ndarray, track: Track, drift: np.ndarray) -> None:
-  """Paints an object into (T, H, W, 3) with anti-aliased edges. All frames are painted at once, in
-  a patch that moves with the object."""
+def _draw(canvas: np.ndarray, track: Track, drift: np.ndarray, outlined: bool = False) -> None:
+  """Paints an object, or the lines around it 3 px wide, into (T, H, W, 3) with anti-aliased edges.
+  All frames are painted at once, in a patch that moves with the object."""
   reach = int(np.ceil(track.radius.max() * 1.15)) + 2
   y, x = track.y + drift[:, 0], track.x + drift[:, 1]
   top, left = np.floor(y).astype(int) - reach, np.floor(x).astype(int) - reach
@@ -263,7 +347,10 @@ def _draw(canvas: np.ndarray, track: Track, drift: np.ndarray) -> None:
   radius = track.radius.astype(np.float32)[:, None, None]
   cos, sin = (f(track.angle).astype(np.float32)[:, None, None] / radius for f in (np.cos, np.sin))
   u, v = cos * dx + sin * dy, cos * dy - sin * dx  # the object's own axes, in radii
-  cover = np.clip(0.5 - _distance(track.shape, u, v) * radius, 0, 1) * track.opacity[:, None, None]
+  distance = _distance(track.shape, u, v) * radius  # px
+  if outlined:
+    distance = np.abs(distance) - 1.5
+  cover = np.clip(0.5 - distance, 0, 1) * track.opacity[:, None, None]
   second = _texture(track.texture, u, v, radius)[..., None]
   color = track.colors[0] + second * (track.colors[1] - track.colors[0])
   for t in range(len(canvas)):

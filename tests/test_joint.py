@@ -258,10 +258,14 @@ def test_projected_logits_have_the_weight_of_training(data_dir):
 
 def test_built_in_data_are_rendered_for_any_of_the_datasets(tmp_path, monkeypatch):
   made = []
-  monkeypatch.setattr(built_in_data.synthetic, 'prepare', lambda *a, **k: made.append(a[0]))
-  settings = config(**{'datasets.a': dict(name='custom', folder='mine')})
+  monkeypatch.setattr(
+    built_in_data.synthetic, 'prepare', lambda out, style: made.append((out, style))
+  )
+  settings = config(**{
+    'datasets.mine': dict(name='custom', folder='a'), 'datasets.b': dict(name='domain_b')
+  })  # fmt: skip
   built_in_data.render_if_missing(settings, str(tmp_path))
-  assert made == [str(tmp_path / 'motions')]
+  assert sorted(made) == [(f'{tmp_path}/domains/b', 'b'), (f'{tmp_path}/motions', 'motions')]
 
 
 def test_names_of_folders_become_aliases():

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from data_prep import motions_render, synthetic
-from data_prep.motions_render import ACTIONS, MOTIONS, SHAPES, TEXTURES, classes_of, render_clip
+from data_prep.motions_render import (
+  ACTIONS,
+  MOTIONS,
+  SHAPES,
+  STYLES,
+  TEXTURES,
+  classes_of,
+  render_clip,
+)
 from tests.data_prep.test_write import digests, read_records
 from vjax.data.index import open_index
 
@@ -41,6 +49,50 @@ def test_labels_are_balanced():
   both = Counter((f['motion'], *look) for f, look in zip(facts[:144], looks))
   assert len(both) == 144 and set(both.values()) == {1}
   assert [f['motion'] for f in facts[:12]] != [f['motion'] for f in facts[12:24]]
+
+
+def test_domains_share_motions():
+  """Whole pairs, each in two of the four domains; any six clips have the six of a domain."""
+  domains = {style: STYLES[style].motions for style in 'abcd'}
+  assert Counter(m for motions in domains.values() for m in motions) == dict.fromkeys(MOTIONS, 2)
+  for style, motions in domains.items():
+    assert all((MOTIONS.index(m) ^ 1) in map(MOTIONS.index, motions) for m in motions)
+    facts = [classes_of(5, 'train', i, style) for i in range(72)]
+    assert {f['motion'] for f in facts[6:12]} == set(motions)
+    assert len({tuple(f.values()) for f in facts}) == 72
+
+
+def test_domains_differ_in_pixels_only_by_style():
+  """A clip of paper is bright, of night dark and gray, of a grid in between; all last as long as
+  those of motions."""
+  clips = {style: render_clip(0, 'train', 4, style)[0] for style in STYLES}
+  assert {len(clip) for clip in clips.values()} == {len(clips['motions'])}
+  means = {style: clip.mean() for style, clip in clips.items()}
+  assert means['b'] > 150 > 100 > means['c'] and means['d'] < 80
+  assert np.ptp(clips['d'].astype(int), axis=-1).max() > 0  # its grain has color
+  assert np.abs(np.ptp(clips['d'].mean((0, 1, 2)))) < 1 < np.ptp(clips['a'].mean((0, 1, 2)))
+
+
+@pytest.mark.parametrize('style', 'bcd')
+def test_pairs_of_domains_are_reversed(style, monkeypatch):
+  first, second = STYLES[style].motions[-2:]
+  clips = []
+  for motion in (first, second):
+    facts = {'motion': motion, 'shape': 'ring', 'texture': 'plain'}
+    monkeypatch.setattr(motions_render, 'classes_of', lambda *_, f=facts: dict(f))
+    clips.append(render_clip(0, 'train', 3, style)[0])
+  np.testing.assert_array_equal(clips[0], clips[1][::-1])
+
+
+def test_a_domain_in_a_folder_of_its_own(tmp_path):
+  out = str(tmp_path / 'domains/c')
+  manifest = synthetic.prepare(out, 6, 6, processes=1, style='c')
+  assert manifest['classes'] == sorted(STYLES['c'].motions)
+  assert manifest['settings']['origin']['style'] == 'c'
+  with pytest.raises(ValueError, match='holds another dataset'):
+    synthetic.prepare(out, 6, 6, processes=1, style='a')
+  with pytest.raises(ValueError, match="style='e': it must be one of motions, a, b"):
+    synthetic.prepare(out, style='e')
 
 
 def test_names():
