@@ -8,6 +8,7 @@ Expected: top-1 of 81.9 (Kinetics-400), 41.7 (Moments in Time), 68.9 (Something-
 (drop=activitynet). recipe=released on three sets: 84.7 (of another collection of K400), 41.4, 65.2.
 Command:  python -m vjax.main --config=configs/multitrain.py:init=K400
           python -m vjax.main --config=configs/multitrain.py:recipe=released,drop=activitynet,init=K400
+          python -m vjax.main --config=configs/multitrain.py:only=mit,init=K400
           python -m vjax.main --config=configs/multitrain.py:mine=dogs+cats
           python -m vjax.main --config=configs/multitrain.py:tiny
 K400 is the workdir of `configs/mvit_k400.py:variant=multitrain_b_32x3`. `mine=` names folders of
@@ -59,33 +60,37 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """Returns the config.
 
   Axes: sets = k400 or k700, the paper's four datasets with either; drop = one of them to leave out;
-  mine = folders of yours in their place, joined by +; crop = 224 or 312; recipe = paper or
-  released; ablation = a row of table 3: vanilla, no_informative, no_informative_no_add,
-  no_projection; epochs = passes over the videos; init = checkpoint of Kinetics to start from; tiny.
+  only = one of them alone, with a linear classifier, as the paper's separate networks; mine =
+  folders of yours in their place, joined by +; crop = 224 or 312; recipe = paper or released;
+  ablation = a row of table 3: vanilla, no_informative, no_informative_no_add, no_projection;
+  epochs = passes over the videos; init = checkpoint of Kinetics to start from; tiny.
   """
   axes: Any = common.parse_arg(
-    arg, sets='k400', drop='', mine='', crop=224, recipe='paper', ablation='none', epochs=50.0,
-    init='',
+    arg, sets='k400', drop='', only='', mine='', crop=224, recipe='paper', ablation='none',
+    epochs=50.0, init='',
   )  # fmt: skip
   losses = {
     **common.choose('recipe', axes.recipe, RECIPES),
     **common.choose('ablation', axes.ablation, ABLATIONS),
   }
   common.choose('crop', axes.crop, {224: None, 312: None})
-  names = [name for name in common.choose('sets', axes.sets, SETS) if name != axes.drop]
-  if axes.drop and axes.drop not in SETS[axes.sets]:
-    raise ValueError(
-      f'config argument drop={axes.drop!r}: it must be one of {", ".join(SETS[axes.sets])}'
-    )
+  names = list(common.choose('sets', axes.sets, SETS))
+  for axis, name in (('drop', axes.drop), ('only', axes.only)):
+    if name and name not in names:
+      raise ValueError(
+        f'config argument {axis}={name!r}: it must be one of {", ".join(SETS[axes.sets])}'
+      )
+  names = [axes.only] if axes.only else [name for name in names if name != axes.drop]
   config = mvit_k400.recipe('multitrain_b_32x3', axes.init)
   released = axes.recipe == 'released'
   config.model.drop_path = 0.1
-  config.head = dict(
-    name='joint', hidden=2048, expander=4096 if released else 2048, dropout=0.5,
-    logit_dropout=released,
-  )  # fmt: skip
-  mixing = dict(label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
-  config.objective = dict(name='joint', **mixing, **losses)
+  if not axes.only:
+    config.head = dict(
+      name='joint', hidden=2048, expander=4096 if released else 2048, dropout=0.5,
+      logit_dropout=released,
+    )  # fmt: skip
+    mixing = dict(label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_group=16)
+    config.objective = dict(name='joint', **mixing, **losses)
   config.data.batch_size = 512
   if axes.crop == 312:
     config.model.crop = axes.crop
@@ -100,10 +105,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   # the released code, which scales the short side to the crop for 3 crops.
   config.evals = {name: _views(config, name) for name in names}
   if axes.mine:
-    if axes.drop or axes.sets != 'k400':
+    if axes.drop or axes.only or axes.sets != 'k400':
       raise ValueError(
         f"config argument mine={axes.mine} stands in place of the paper's datasets: leave out "
-        'sets and drop'
+        'sets, drop and only'
       )
     _use_folders(config, axes.mine.split('+'))
     config.objective.smoothing_classes = 0
@@ -137,10 +142,12 @@ def tiny(config: ConfigDict, own: bool = False) -> ConfigDict:
   datasets, objective, head = config.datasets, config.objective, config.head
   config = mvit_k400.tiny(config)
   config.model.drop_path = 0.0
-  config.head = dict(head, hidden=64, expander=64, dropout=0.0)
-  config.objective = objective
-  config.objective.update(label_smoothing=0.0, mixup=0.0, cutmix=0.0, mix_group=0)
-  tiny_sets = dict(motion=dict(name='motions'), appearance=dict(name='motions_appearance'))
+  tiny_sets = dict(motion=dict(name='motions'))
+  if head.name == 'joint':
+    config.head = dict(head, hidden=64, expander=64, dropout=0.0)
+    config.objective = objective
+    config.objective.update(label_smoothing=0.0, mixup=0.0, cutmix=0.0, mix_group=0)
+    tiny_sets['appearance'] = dict(name='motions_appearance')
   config.datasets = datasets if own else tiny_sets
   views = dict(common.TINY_VIEWS, split='val' if own else 'test')
   config.evals = {name: dict(views, dataset=name) for name in dict(config.datasets)}
