@@ -201,8 +201,11 @@ def test_settings_of_a_dataset_that_no_evaluation_depends_on(tmp_path):
   now = config(**{'datasets.motion': dict(name='motions', **changes)})
   check = lambda new: same_run.check_evaluated(meta(config()), meta(new), str(tmp_path))
   assert check(now) == {}
+  now = config(**{'datasets.motion': dict(name='motions', split='test')})
+  assert set(check(now)) == {'datasets.motion.split'}
   now = config(**{'datasets.motion': dict(name='motions', clip={'frame_stride': 4})})
-  assert set(check(now)) == {'datasets.motion.clip.frame_stride'}
+  with pytest.raises(ValueError, match='motion.clip.frame_stride was 1, is 4: .*config.evals.NAME'):
+    check(now)
 
 
 def test_a_joint_run_starts_from_weights_of_other_datasets(data_dir, tmp_path):
