@@ -376,6 +376,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   for alias, source in sources.items():
     checks.check_overlaps(config, source, config.datasets[alias].split, open_test)
   videos = checks.check_weights(config, sources, open_test)
+  checks.check_init_classes(config, sources)
   names = _class_names(config, sources)
   net = model(config, outputs(config, names))
   checks.check_clips(config, net, clip)

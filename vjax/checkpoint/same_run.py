@@ -128,7 +128,13 @@ def settings_of(changed: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
   return {key: new for key, (_, new) in changed.items()}
 
 
-def check_classes(ours: Sequence[str], theirs: Sequence[str], where: str, whose: str) -> None:
+def check_classes(
+  ours: Sequence[str],
+  theirs: Sequence[str],
+  where: str,
+  whose: str,
+  remedy: str = 'prepare the data with the same class names, or train anew in another --workdir',
+) -> None:
   """Raises ValueError, with the difference, where two lists of class names are not the same.
 
   Args:
@@ -136,6 +142,7 @@ def check_classes(ours: Sequence[str], theirs: Sequence[str], where: str, whose:
     theirs: of the data.
     where: the data.
     whose: words for the owner of `ours`.
+    remedy: what to do.
   """
   if tuple(ours) == tuple(theirs):
     return
@@ -147,8 +154,7 @@ def check_classes(ours: Sequence[str], theirs: Sequence[str], where: str, whose:
     else 'the same names in another order'
   )
   raise ValueError(
-    f'{where} has other classes than {whose}: {what}. Labels would mean something else: prepare '
-    'the data with the same class names, or train anew in another --workdir'
+    f'{where} has other classes than {whose}: {what}. Labels would mean something else: {remedy}'
   )
 
 
