@@ -11,8 +11,10 @@ Command:  python -m vjax.main --config=configs/multitrain.py:init=K400
           python -m vjax.main --config=configs/multitrain.py:mine=dogs+cats
           python -m vjax.main --config=configs/multitrain.py:tiny
 K400 is the workdir of `configs/mvit_k400.py:variant=multitrain_b_32x3`. `mine=` names folders of
-your own under data_dir in place of the paper's sets. One dataset's model of a run, without what
-only training needs: python -m vjax.export WORKDIR OUT --head=k400
+your own under data_dir in place of the paper's sets. `init=` may also be a run of this config, of
+the same datasets or of others: --config.init.skip='()' then takes its head too, that is expander,
+classifiers and projections of the datasets that both have, by alias. One dataset's model of a run,
+without what only training needs: python -m vjax.export WORKDIR OUT --head=k400
 
 Hardware: in the paper 128 GPUs, two to four days. Epochs count clips: with two repeats 50 passes
 over the videos are 100 epochs.
