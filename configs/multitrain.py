@@ -12,8 +12,13 @@ Command:  python -m vjax.main --config=configs/multitrain.py:init=K400
           python -m vjax.main --config=configs/multitrain.py:mine=dogs+cats
           python -m vjax.main --config=configs/multitrain.py:tiny
 K400 is the workdir of `configs/mvit_k400.py:variant=multitrain_b_32x3`. `mine=` names folders of
-your own under data_dir in place of the paper's sets. One dataset's model of a run, without what
-only training needs: python -m vjax.export WORKDIR OUT --head=k400
+your own under data_dir in place of the paper's sets. `init=` may also be a run of this config, of
+the same datasets or of others: --config.init.skip='()' then takes its head too, that is expander,
+classifiers and projections of the datasets that both have, by alias. One dataset's model of a run,
+without what only training needs: python -m vjax.export WORKDIR OUT --head=k400
+
+ActivityNet is read in windows of 10 s, see docs/prepare.md. Its split is not the paper's, which is
+not known: another 13 % of its videos are kept apart.
 
 Hardware: in the paper 128 GPUs, two to four days. Epochs count clips: with two repeats 50 passes
 over the videos are 100 epochs.
@@ -35,7 +40,7 @@ DATASETS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
   'k700': (dict(name='k700'), (1, 5)),
   'mit': (dict(name='moments_v2'), (3, 2)),
   'ssv2': (dict(name='ssv2', **SEGMENTS), (3, 1)),
-  'activitynet': (dict(name='activitynet'), (3, 3)),
+  'activitynet': (dict(name='activitynet_10s'), (3, 3)),
 }
 SETS = {kinetics: (kinetics, 'mit', 'ssv2', 'activitynet') for kinetics in ('k400', 'k700')}
 NO_INFORMATIVE = dict(variance_weight=0.0, covariance_weight=0.0)

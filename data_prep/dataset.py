@@ -44,6 +44,7 @@ def write_dataset(
   runner_options: Sequence[str] = (),
   origin: Mapping[str, Any] | None = None,
   skipped: Sequence[tuple[str, str]] = (),
+  missing: Sequence[Row] = (),
   allow_empty_classes: bool = False,
   shard_names: str = 'vjax',
 ) -> Manifest:
@@ -63,6 +64,7 @@ def write_dataset(
     runner_options: flags of the Beam runner.
     origin: source of the videos, for the manifest.
     skipped: (path, reason) of what lies beside the videos, for skipped.csv.
+    missing: those of the rows whose videos are not there, for missing.csv.
     allow_empty_classes: go on where no video of a class could be read. A class of `classes` that
       no row names may always be empty.
     shard_names: form of the shards' names, one of tfrecord.FORMS.
@@ -123,6 +125,7 @@ def write_dataset(
         _check_classes(rows, splits, names[''], failures, out)
       if skipped:
         _write_csv(os.path.join(out, 'skipped.csv'), ('path', 'reason'), skipped)
+      write_missing(out, missing)
       manifest = manifests.make(
         name=os.path.basename(os.path.abspath(out)),
         classes=names,
@@ -141,6 +144,22 @@ def write_dataset(
     with contextlib.suppress(FileNotFoundError):  # a process that waited may have removed it
       os.remove(os.path.join(out, _LOCK))
   return manifest
+
+
+def write_missing(out: str, rows: Sequence[Row]) -> None:
+  """Writes missing.csv, a line for each clip whose video is not there; removes it where all are."""
+  path = os.path.join(out, 'missing.csv')
+  if not rows:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(path)
+    return
+  titles = ('path', 'split', 'row', 'start_s', 'end_s', 'label')
+  time = lambda seconds: '' if seconds is None else f'{seconds:.10g}'
+  lines = [
+    (r.path, r.split, r.line, time(r.start_s), time(r.end_s), '|'.join(r.labels.get('', ())))
+    for r in rows
+  ]
+  _write_csv(path, titles, lines)
 
 
 @contextlib.contextmanager

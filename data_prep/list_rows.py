@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from data_prep import folders, frames, lists, published
+from data_prep import folders, frames, lists, published, windows
 from data_prep.lists import Entry
 from data_prep.rows import Row, relative_path, shorten, some, split_name
 from data_prep.text import decode
@@ -33,9 +33,11 @@ class Found:
     rows: to write; files that are missing are among them and will be listed as failed.
     classes: names in order of index where the lists, or --classes, fix it; else None.
     space_classes: the same of further label spaces, where the lists have numbers there.
-    skipped: (file, reason) of the entries that a list itself leaves out.
+    skipped: (file, reason) of the entries that a list itself leaves out, or that have no window.
     root: folder from which the paths of the rows start.
     notes: lines for people.
+    missing: those of the rows whose files are not there.
+    names: first name in the list of each path.
   """
 
   rows: list[Row]
@@ -44,6 +46,8 @@ class Found:
   skipped: list[tuple[str, str]]
   notes: list[str]
   space_classes: dict[str, list[str]] = field(default_factory=dict)
+  missing: list[Row] = field(default_factory=list)
+  names: dict[str, str] = field(default_factory=dict)
 
 
 class _Index:
@@ -281,7 +285,8 @@ def check_missing(missing: Sequence[tuple[str, str]], rows: Sequence[Row], root:
 
   missing: (split, path) of those. flag: that names the video folder. hint: where they may be.
   """
-  every, gone = Counter(row.split for row in rows), Counter(split for split, _ in missing)
+  every = Counter(split for split, _ in {(row.split, row.path) for row in rows})
+  gone = Counter(split for split, _ in {*missing})
   for split, count in every.items():
     if 2 * gone[split] > count:
       tried = [os.path.join(root, path) for at, path in missing if at == split][:3]
@@ -320,6 +325,7 @@ def read_lists(
   allow_outside: bool = False,
   ignore: str = '',
   image_rate: float = 0,
+  window_s: float = 0,
 ) -> Found:
   """Reads lists and finds their videos.
 
@@ -334,6 +340,7 @@ def read_lists(
     allow_outside: take files outside `root`.
     ignore: a folder in `root` that is not looked into.
     image_rate: images per second of folders of images, 0 = that of the kind of list, if it has one.
+    window_s: cut segments into windows of so many seconds, see `windows.cut`; 0 = take them whole.
 
   Raises:
     ValueError: for a list that cannot be read as it is meant, with file, line and remedy.
@@ -368,26 +375,47 @@ def read_lists(
   notes = [*described, *(note for one in read for note in one.notes)]
   spaces = _name_spaces(read, notes)
   classes, naming = _classes(read, classes, notes)
-  rows, skipped = [], []
+  rows, skipped, missing, names = [], [], [], {}
   for one in of_videos:
     for entry in one.entries:
-      if entry.unused:
-        skipped.append((f'{entry.names[0]} ({one.path}, line {entry.line})', entry.unused))
-        continue
-      try:
-        entry = replace(entry, labels=tuple(map(naming, entry.labels)))
-        rows.append(finder.row(entry, published.IMAGE_RATES.get(one.kind, 0.0)))
-      except ValueError as e:
-        raise ValueError(f'--list {one.path}: {e}') from e
+      why, found, before = entry.unused, [], len(finder.missing)
+      if not why:
+        try:
+          entry = replace(entry, labels=tuple(map(naming, entry.labels)))
+          found = [finder.row(entry, published.IMAGE_RATES.get(one.kind, 0.0))]
+        except ValueError as e:
+          raise ValueError(f'--list {one.path}: {e}') from e
+        names.setdefault(found[0].path, entry.names[0])
+      if window_s and not why:
+        found = windows.cut(found[0], window_s)
+        why = '' if found else _no_window(entry)
+      if why:
+        skipped.append((f'{entry.names[0]} ({one.path}, line {entry.line})', why))
+      rows += found
+      missing += found if len(finder.missing) > before else []
   if not rows:
-    raise ValueError(f'--list {of_videos[0].path}: every row is unused; name another list')
+    raise ValueError(
+      f'--list {of_videos[0].path}: every row is unused (the first: {skipped[0][1]}); name another '
+      'list'
+    )
   _check_images(finder, of_videos, rows, allow_missing)
   if not allow_missing:
     try:
-      check_missing(finder.missing, rows, root, '--root', _hint(finder, of_videos))
+      gone = [(row.split, row.path) for row in missing]
+      check_missing(gone, rows, root, '--root', _hint(finder, of_videos))
     except ValueError as e:
       raise ValueError(f'{e}. Lists read: {some(described, 3)}') from e
-  return Found(rows, root, classes, skipped, notes + _tell(finder, rows, root), spaces)
+  notes += _tell(finder, rows, missing, root)
+  return Found(rows, root, classes, skipped, notes, spaces, missing, names)
+
+
+def _no_window(entry: Entry) -> str:
+  if not entry.segment:
+    return 'unused: the list has no segment of it, to cut windows of'
+  start, end = entry.segment
+  if end - start >= windows.LEAST_S:
+    return 'unused: the file is its segment already, no original to cut windows of'
+  return f'unused: its segment of {end - start:.2g} s is shorter than {windows.LEAST_S:g} s'
 
 
 def _own_split(text: str) -> tuple[str, str]:
@@ -634,14 +662,16 @@ def _hint(finder: _Finder, read: Sequence[_List]) -> str:
   return ''
 
 
-def _tell(finder: _Finder, rows: Sequence[Row], root: str) -> list[str]:
+def _tell(finder: _Finder, rows: Sequence[Row], missing: Sequence[Row], root: str) -> list[str]:
   """Lines on what was found, and the number of videos of each split and class."""
   notes = []
-  if finder.missing:
+  if missing:
+    videos, gone = ({row.path for row in some} for some in (rows, missing))
     notes.append(
-      f'careful: {len(finder.missing)} of {len(rows)} videos are not in {root}; each will be in '
-      'failed.csv'
+      f'careful: {len(gone)} of {len(videos)} videos are not in {root}; each will be in '
+      'failed.csv, and each of their clips in missing.csv'
     )
+    notes += windows.availability(rows, missing)
   if finder.prefix.strip('/'):
     notes.append(f'paths that begin with {finder.prefix} are looked for in {root}')
   if finder.ambiguous:

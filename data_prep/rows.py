@@ -10,7 +10,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from data_prep.folders import EXTENSIONS, Folder, scan_folder
@@ -303,18 +303,33 @@ def of_folder(found: Folder) -> list[Row]:
   ]
 
 
-def hold_out(rows: Sequence[Row], fraction: float, split: str = 'val') -> list[Row]:
-  """The rows, of which a share of every class is moved to `split`: those whose path's hash is
-  smallest.
+def hold_out(
+  rows: Sequence[Row],
+  fraction: float,
+  split: str = 'val',
+  names: Mapping[str, str] | None = None,
+) -> list[Row]:
+  """The rows, of which a share of the videos of every class is moved to `split`, each with all of
+  its segments: those whose name's hash is smallest.
 
-  At least one video of every class that has two or more is moved, and one stays. Raises ValueError
-  if the rows have several splits already, the fraction is not in (0, 1), or nothing can be moved.
+  At least one video of every class that has two or more is moved, and one stays.
+
+  Args:
+    rows: of one split.
+    fraction: of the videos of a class.
+    split: to move to.
+    names: by path; a video without one is called by its path.
+
+  Raises:
+    ValueError: if the rows have several splits already, the fraction is not in (0, 1), or nothing
+      can be moved.
   """
   if not 0 < fraction < 1:
     raise ValueError(f'--holdout={fraction} must be between 0 and 1, e.g. 0.1')
   if len({r.split for r in rows}) > 1 or rows[0].split == split:
+    splits = ', '.join(sorted({r.split for r in rows}))
     raise ValueError(
-      f'--holdout: the videos are in splits already ({", ".join(sorted({r.split for r in rows}))})'
+      f'--holdout: the videos are in splits already ({splits}); --join_splits takes them together'
     )
   videos = _by_class(rows)
   classes: dict[str, set[str]] = {}
@@ -326,7 +341,7 @@ def hold_out(rows: Sequence[Row], fraction: float, split: str = 'val') -> list[R
   for _, paths in sorted(videos.items()):
     due = min(max(1, round(fraction * len(paths))), len(paths) - 1)
     due -= len(held & paths)  # with another of their labels
-    for path in sorted(paths - held, key=digest):
+    for path in sorted(paths - held, key=lambda path: digest((names or {}).get(path, path))):
       if due > 0 and all(left[other] > 1 for other in classes[path]):
         held.add(path)
         due -= 1

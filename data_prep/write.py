@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
 import os
 from collections.abc import Iterator, Sequence
 
-from data_prep import dataset, folders, list_rows, rows, shards
+from data_prep import dataset, folders, list_rows, rows, shards, windows
 from vjax.data import tfrecord
 from vjax.data.class_list import read_classes
 from vjax.data.manifest import Manifest
@@ -32,18 +33,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.error(f'unknown flags: {" ".join(others)} (a Beam --runner=... would take its own here)')
   if sum(map(bool, (args.folder, args.manifest, args.list))) != 1:
     parser.error('name the videos by --folder=DIR, --manifest=FILE or --list FILE, one of them')
-  for flag in ('list_kind', 'multi_label', 'allow_missing'):
+  for flag in ('list_kind', 'multi_label', 'allow_missing', 'window_s', 'report'):
     others_too = flag == 'allow_missing' and args.manifest
     if getattr(args, flag) and not args.list and not others_too:
       parser.error(f'--{flag} is of --list FILE, which is not given: leave --{flag} out')
   if args.processes < 0:
     parser.error(f'--processes={args.processes} must be 1 or more; 0 takes one a core')
+  if args.join_splits and not args.holdout:
+    parser.error('--join_splits needs --holdout=SHARE, which makes a split val of all: pass it too')
   with one_message(args.out):
     classes = read_classes(args.classes) if args.classes else None
     listed = _rows(args, classes)
     found = listed.rows
+    if args.report:
+      _report(listed, args.out)
+      return
+    if args.join_splits:
+      found = [dataclasses.replace(row, split='train') for row in found]
     if args.holdout:
-      found = rows.hold_out(found, args.holdout)
+      names = listed.names if args.join_splits else None
+      found = rows.hold_out(found, args.holdout, names=names)
       print('\n'.join(rows.describe_holdout(found)), flush=True)
     manifest = dataset.write_dataset(
       found,
@@ -57,10 +66,26 @@ def main(argv: Sequence[str] | None = None) -> None:
       runner=args.runner,
       runner_options=others,
       skipped=listed.skipped,
+      missing=listed.missing,
       allow_empty_classes=args.allow_empty_classes,
       shard_names=args.shard_names,
     )
   print(summary(manifest, args.out))
+
+
+def _report(listed: list_rows.Found, out: str) -> None:
+  """Writes missing.csv, and says what of the lists is there."""
+  if dataset.complete_manifest(out):
+    raise ValueError(
+      f'--report: {out} holds a finished dataset, whose missing.csv says what it lacks; pass '
+      'another --out'
+    )
+  if not listed.missing:  # else it is among the notes
+    print('\n'.join(windows.availability(listed.rows, [])))
+  os.makedirs(out, exist_ok=True)
+  dataset.write_missing(out, listed.missing)
+  where = f'; each is named in {os.path.join(out, "missing.csv")}' if listed.missing else ''
+  print(f'missing: {len(listed.missing)} clips of {len(listed.rows)}{where}; nothing else written')
 
 
 @contextlib.contextmanager
@@ -130,6 +155,11 @@ def _rows(args: argparse.Namespace, classes: list[str] | None) -> list_rows.Foun
     raise ValueError(
       f'--image_rate={args.image_rate:g} must be images per second, e.g. 12; 0: as the list says'
     )
+  if args.window_s and not windows.LEAST_S <= args.window_s < math.inf:
+    raise ValueError(
+      f'--window_s={args.window_s:g} must be {windows.LEAST_S:g} seconds or more, e.g. 10; 0 takes '
+      'segments whole'
+    )
   if args.list:
     listed = list_rows.read_lists(
       args.list,
@@ -138,10 +168,11 @@ def _rows(args: argparse.Namespace, classes: list[str] | None) -> list_rows.Foun
       splits=args.split,
       classes=classes,
       multi_label=args.multi_label,
-      allow_missing=args.allow_missing,
+      allow_missing=args.allow_missing or args.report,
       allow_outside=args.allow_outside,
       ignore=args.out,
       image_rate=args.image_rate,
+      window_s=args.window_s,
     )
     print('\n'.join(listed.notes), flush=True)
     return listed
@@ -241,6 +272,18 @@ def _parser() -> argparse.ArgumentParser:
     default='',
     help='of every --list; default: recognized by what is in it',
   )
+  add(
+    '--window_s',
+    type=float,
+    default=0,
+    help='cut the segments of a --list into windows of so many seconds, each a clip; the last one '
+    f'is what is left, if that is {windows.LEAST_S:g} s or more',
+  )
+  add(
+    '--report',
+    action='store_true',
+    help='say what of a --list is there, write OUT/missing.csv, and nothing else',
+  )
   add('--multi_label', action='store_true', help='all fields of a --list after the path are labels')
   add(
     '--videos',
@@ -259,6 +302,12 @@ def _parser() -> argparse.ArgumentParser:
     type=float,
     default=0,
     help='share of every class that goes to a split val, e.g. 0.1; one video of a class at least',
+  )
+  add(
+    '--join_splits',
+    action='store_true',
+    help='take the videos of all splits together before --holdout; which go to val depends on a '
+    "list's names alone, not on folders",
   )
   add('--classes', help='file with one class name a line; default: all labels, sorted')
   add('--short_side', type=int, default=256, help='stored pixels; 0 keeps the size')

@@ -10,6 +10,7 @@ import pytest
 
 from configs import multitrain
 from tests.data import make
+from tests.networks import variables_of
 from tests.test_train import losses
 from vjax import (
   build,
@@ -201,26 +202,73 @@ def test_settings_of_a_dataset_that_no_evaluation_depends_on(tmp_path):
   now = config(**{'datasets.motion': dict(name='motions', **changes)})
   check = lambda new: same_run.check_evaluated(meta(config()), meta(new), str(tmp_path))
   assert check(now) == {}
+  now = config(**{'datasets.motion': dict(name='motions', split='test')})
+  assert set(check(now)) == {'datasets.motion.split'}
   now = config(**{'datasets.motion': dict(name='motions', clip={'frame_stride': 4})})
-  assert set(check(now)) == {'datasets.motion.clip.frame_stride'}
+  with pytest.raises(ValueError, match='motion.clip.frame_stride was 1, is 4: .*config.evals.NAME'):
+    check(now)
+
+
+VIDEO = np.zeros((1, 8, 48, 48, 3), np.float32)
+
+
+def saved(exp, workdir, seed=0):
+  """The variables of an experiment, drawn and saved in a folder."""
+  variables = variables_of(exp.model, VIDEO, seed)
+  checkpoint.save_params(str(workdir), variables, exp.meta)
+  return tree.flatten(variables['params'])
+
+
+def started(exp, workdir, seed=1):
+  """(variables drawn for an experiment, those of its warm start, its report)."""
+  params = variables_of(exp.model, VIDEO, seed)['params']
+  new, _, report = checkpoint.warm_start(params, {}, str(workdir), **exp.warm)
+  return tree.flatten(params), tree.flatten(new), report
 
 
 def test_a_joint_run_starts_from_weights_of_other_datasets(data_dir, tmp_path):
   exp = build.experiment(config(), str(data_dir))
-  video = jax.numpy.zeros((1, 8, 48, 48, 3))
-  variables = jax.device_get(exp.model.init(jax.random.key(0), video, train=False))
-  workdir = str(tmp_path / 'run')
-  checkpoint.save_params(workdir, variables, exp.meta)
+  saved(exp, tmp_path)
   skip = ('head/(projections|classifiers/appearance)/.*', 'head/log_variances')
-  settings = config(**{'init.path': workdir, 'init.skip': skip})
+  settings = config(**{'init.path': str(tmp_path), 'init.skip': skip})
   settings['datasets'] = {'motion': dict(name='motions')}
   settings['evals'] = {'motion': settings['evals']['motion']}
   fewer = build.experiment(settings, str(data_dir))
   assert fewer.classes == tuple(name for name in exp.classes if name.startswith('motion/'))
-  _, _, report = checkpoint.warm_start(
-    fewer.model.init(jax.random.key(1), video, train=False)['params'], {}, workdir, **fewer.warm
-  )
+  report = started(fewer, tmp_path)[2]
   assert 'head/classifiers/motion/fc2/kernel' in report['loaded']
+  assert 'head/log_variances' in report['skipped'] and not report['left_out']
+
+
+def test_a_joint_run_takes_the_head_of_the_datasets_that_the_weights_have_too(
+  data_dir, tmp_path, caplog
+):
+  settings = config(**{'datasets.old': dict(name='motions_appearance')})
+  before = saved(build.experiment(settings, str(data_dir)), tmp_path)
+  settings = config(**{'datasets.new': dict(name='motions'), 'init.path': str(tmp_path)})
+  exp = build.experiment(settings, str(data_dir))
+  initial, now, report = started(exp, tmp_path)
+  new = [name for name in now if 'new' in name.split('/')]
+  assert report['initialized'] == new and len(new) == 4 + 4
+  assert all(now[name] is initial[name] for name in new)
+  assert report['left_out'] == [name for name in before if 'old' in name.split('/')]
+  both = 'head/projections/motion/appearance/kernel'
+  assert {both, 'head/projections/appearance/motion/kernel'} <= {*report['loaded']}
+  for name in (both, 'head/classifiers/motion/fc2/kernel', 'head/expander/fc1/kernel'):
+    np.testing.assert_array_equal(now[name], before[name])
+  known = dict(zip(('appearance', 'motion', 'old'), before['head/log_variances']))
+  wanted = [known['appearance'], known['motion'], 0]
+  np.testing.assert_array_equal(now['head/log_variances'], np.float32(wanted))
+  said = [r.getMessage() for r in caplog.records if 'warm start from' in r.getMessage()]
+  assert 'initialized: head/classifiers/new/fc1, head/classifiers/new/fc2, head/proj' in said[0]
+  assert 'left out: head/classifiers/old/fc1' in said[1]
+
+
+def test_networks_of_no_common_dataset_do_not_fit():
+  given = {f'head/classifiers/a/{part}/bias': 0 for part in ('fc1', 'fc2')} | {'x': 0}
+  wanted = [name.replace('/a/', '/b/') for name in given]
+  assert joint_head.align(given, wanted) == (given, set())
+  assert joint_head.align(given, list(given)) == (given, set())
 
 
 def test_training_clips_of_one_dataset_may_be_evaluated_in_a_run_that_starts_from_another(
@@ -235,9 +283,8 @@ def test_training_clips_of_one_dataset_may_be_evaluated_in_a_run_that_starts_fro
     **{'datasets.other': other, 'evals.all': config()['evals']['motion'] | {'split': 'train'}}
   )
   exp = build.experiment(settings, folders)
-  variables = exp.model.init(jax.random.key(0), jax.numpy.zeros((1, 8, 48, 48, 3)), train=False)
   workdir = str(tmp_path / 'run')
-  checkpoint.save_params(workdir, jax.device_get(variables), exp.meta)
+  saved(exp, workdir)
   again = build.experiment({**settings, 'init': {'path': workdir}}, folders)
   assert again.meta['trained_videos'] == exp.meta['trained_videos']
 

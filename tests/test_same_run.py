@@ -62,6 +62,36 @@ def test_another_model_pixels_or_clips_are_refused(key, value, text):
       check(meta(), meta(**{key: value}), 'runs/x')
 
 
+@pytest.mark.parametrize(
+  ('key', 'value', 'text'),
+  [
+    ('clip.sampling', 'segments', 'dogs.clip.sampling was dense, is segments'),
+    ('clip.frame_stride', 4, 'dogs.clip.frame_stride was 2, is 4'),
+    ('share', 2.0, 'dogs.share was 1.0, is 2.0'),
+    ('label_space', 'verb', 'dogs.label_space was open, is verb'),
+    ('split', 'val', 'dogs.split was train, is val'),
+    ('videos_per_class', 5, 'dogs.videos_per_class was open, is 5'),
+  ],
+)
+def test_a_run_that_continues_keeps_the_sampling_of_each_dataset(key, value, text):
+  before = meta(**{'datasets.dogs.share': 1.0, 'datasets.cats.share': 1.0})
+  now = {'datasets.dogs.share': 1.0, 'datasets.cats.share': 1.0, f'datasets.dogs.{key}': value}
+  with pytest.raises(ValueError, match=f'that continues: config.datasets.{text}: leave it as it'):
+    checkpoint.check_continues(before, meta(**now), 'runs/x')
+
+
+def test_what_a_dataset_says_as_all_do_is_no_change(caplog):
+  same = {'clip.sampling': 'dense', 'clip.frame_stride': 2, 'split': 'train', 'augment.flip': 0.5}
+  now = meta(**{f'datasets.dogs.{key}': value for key, value in same.items()})
+  checkpoint.check_continues(meta(**{'datasets.dogs.share': None}), now, 'runs/x')
+  assert not caplog.records
+  before = meta(**{'datasets.dogs.folder': 'other'})
+  checkpoint.check_continues(before, meta(**{'datasets.dogs.folder': 'moved'}), 'runs/x')
+  assert [r.getMessage() for r in caplog.records] == [
+    'config.datasets.dogs.folder was other in this run, and is moved from now on'
+  ]
+
+
 def test_other_classes_are_refused_with_the_difference():
   for classes, text in (
     (['bear', 'cat', 'zebra'], 'only there: apple; only here: zebra'),

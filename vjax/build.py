@@ -50,6 +50,7 @@ from vjax.data.specs import (
   one_dataset,
   spec_of,
 )
+from vjax.heads import joint as joint_head
 from vjax.layers import position, sts
 from vjax.train_step import Update
 from vjax.types import Batch, Objective, VideoModel
@@ -305,10 +306,12 @@ def warm(net: VideoModel, clip: ClipConfig, init: InitConfig, name: str = '') ->
   if init.time_slice is not None:
     adapt = partial(inflate.in_the_middle, index=init.time_slice)
   rename = inflate.renames if init.inflate else None
+  align = joint_head.align if isinstance(net.head, joint_head.Head) and not init.inflate else None
   return dict(
     skip=init.skip,
     resize=partial(resize, net, clip, init.inflate),
     rename=rename,
+    align=align,
     adapt=adapt,
     model=name,
   )
@@ -376,6 +379,7 @@ def experiment(config: Any, data_dir: str, *, classes: Sequence[str] = ()) -> Ex
   for alias, source in sources.items():
     checks.check_overlaps(config, source, config.datasets[alias].split, open_test)
   videos = checks.check_weights(config, sources, open_test)
+  checks.check_init_classes(config, sources)
   names = _class_names(config, sources)
   net = model(config, outputs(config, names))
   checks.check_clips(config, net, clip)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjax import checkpoint, registry
+from vjax import checkpoint, registry, tree
 from vjax.config import (
   CLIP_KEYS,
   CROP_COUNTS,
@@ -490,6 +490,83 @@ def _check_settings(
       evaluation.check(entry.settings)
   except ValueError as error:
     raise ValueError(f'config.evals.{name}: {error}') from error
+
+
+def check_init_classes(config: Config, sources: Mapping[str, Any]) -> None:
+  """Compares class names of the data with those of the weights at the start, where their classifier
+  is taken too: as many classes would fit whatever they are. Spelling (case, underscores) does not
+  count; weights whose classes are called by their numbers are taken with a warning.
+
+  Args:
+    config: whole.
+    sources: the training split of each dataset, labels in the order of the weights' classes where
+      the names are the same.
+
+  Raises:
+    ValueError: with the difference and the patterns of config.init.skip that leave the classifier
+      out.
+  """
+  meta, joint = meta_of_init(config.init), is_joint(config)
+  kind = meta['config'].get('head', {}).get('name') if 'config' in meta else None
+  needs = registry.find('objectives', config.objective.name).OBJECTIVE.needs_labels
+  if not (needs and config.optim) or kind != config.head.name:
+    return  # of another head no parameter fits
+  known: dict[str, list[str]] = {}
+  for name in checkpoint.classes_of(meta):
+    alias, _, own = name.partition('/') if joint else (next(iter(sources)), '', name)
+    known.setdefault(alias, []).append(own)
+  for alias in known.keys() & sources.keys():
+    layers = _class_layers(config, alias, list(known))
+    if all(tree.matches(config.init.skip, f'head/{layer}/kernel') for layer in layers):
+      continue
+    pattern = f'head/(classifiers|projections)/(.*/)?{alias}/.*' if joint else 'head/.*'
+    skip = tuple(dict.fromkeys((*config.init.skip, pattern)))
+    where = f'config.datasets.{alias} ' if joint else ''
+    _compare_classes(
+      known[alias],
+      sources[alias],
+      f'{where}({sources[alias].index.folder})' if joint else sources[alias].index.folder,
+      f'the weights of config.init.path={config.init.path!r}',
+      f'leave their classifier out by --config.init.skip="{skip}", or prepare the data with their '
+      'class names',
+    )
+
+
+def _class_layers(config: Config, alias: str, others: list[str]) -> list[str]:
+  """Names of the layers of the head that have a place for each class of a dataset, of those that
+  weights with the datasets `others` have too; [] for a head that is not known to have one."""
+  settings, name = config.head.settings, config.head.name
+  if not is_joint(config):
+    return [{'linear': 'linear', 'mlp': 'fc2'}[name]] if name in ('linear', 'mlp') else []
+  last = 'fc2' if settings.get('hidden', 1) else 'linear'
+  pairs = [(alias, o) for o in others if o in config.datasets and o != alias]
+  pairs = pairs if settings.get('projections', True) else []
+  return [f'classifiers/{alias}/{last}', *(f'projections/{a}/{b}' for a, b in pairs),
+          *(f'projections/{b}/{a}' for a, b in pairs)]  # fmt: skip
+
+
+def _compare_classes(known: list[str], source: Any, where: str, whose: str, remedy: str) -> None:
+  """Raises ValueError where as many classes are others than those known, see
+  `check_init_classes`."""
+  from vjax.data import labels
+
+  here = list(source.classes)
+  numbers = [str(i) for i in range(len(known))]
+  if len(here) != len(known) or here == known:
+    return  # another number is told with the shapes that do not fit
+  if known == numbers:
+    logging.warning(
+      '%s calls its classes by their numbers: its classifier is taken for the classes of %s, %s, '
+      'in this order',
+      whose, where, _some(tuple(here)),
+    )  # fmt: skip
+    return
+  try:
+    if labels.find_names(known, here) == list(range(len(here))):
+      return
+  except ValueError:
+    pass
+  checkpoint.check_classes(known, here, where, whose, remedy)
 
 
 def meta_of_init(init: InitConfig) -> Mapping[str, Any]:

@@ -526,7 +526,9 @@ class InitConfig:
 
   Attributes:
     path: workdir or converted checkpoint, '' = from scratch.
-    skip: patterns of names that may differ.
+    skip: patterns of names that may differ. A network of several datasets (the head joint) that
+      starts from one of others needs none: by alias it takes the classifiers and projections of
+      those that both have, and the log says what is initialized and what is left out.
     leak: start also from weights whose training saw test videos of this dataset, and evaluate also
       where all videos are among those trained on.
     inflate: how kernels of an image network become those of a video network: a mode of

@@ -27,7 +27,7 @@ def test_every_dataset_file_states_its_facts():
     k400=400, k600=600, k700=700, ssv2=174, ssv1=174, jester=27, ucf101=101, hmdb51=51, motions=12,
     custom=0, moments=339, moments_v2=305, mini_mit=200, activitynet=200, sports1m=487,
     imagenet=1000, epic55=0, epic55_verb=125, epic55_noun=352, epic100=0, epic100_verb=97,
-    epic100_noun=300, mini_k400=200, mini_ssv2=87,
+    epic100_noun=300, mini_k400=200, mini_ssv2=87, activitynet_10s=200,
   )  # fmt: skip
   assert {name: specs[name].num_classes for name in counts} == counts
   for name, spec in specs.items():

@@ -1,11 +1,15 @@
 """Lists of published datasets in the form in which these publish them."""
 
 import json
+import os
+from dataclasses import replace
 
 import pytest
 
 from data_prep import published, write
 from data_prep.list_rows import read_lists
+from data_prep.rows import Row, hold_out
+from data_prep.windows import cut
 from tests.data import make
 from tests.data_prep.films import write_video
 from tests.data_prep.test_lists import brief, made, placed, refused
@@ -132,6 +136,109 @@ def test_activitynet(tmp_path):
       published.read_activitynet(json.dumps({'database': {'a': item}}))
   with pytest.raises(ValueError, match='has no rows'):
     published.read_activitynet('{"database": {}}')
+
+
+def activitynet(videos=6, seconds=25.5):
+  """Annotations of videos of two classes in turn, two of three of training, one of validation."""
+  database = {
+    f'video{i}': {
+      'duration': 100.0,
+      'subset': 'validation' if i % 3 == 2 else 'training',
+      'annotations': [{'segment': [0.1, 0.1 + seconds], 'label': 'AB'[i % 2]}],
+    }
+    for i in range(videos)
+  }
+  return {**ACTIVITYNET, 'database': database}
+
+
+@pytest.mark.parametrize(
+  'start, end, windows',
+  [
+    (0.1, 25.6, ['0.1-10.1', '10.1-20.1', '20.1-25.6']),
+    (5.0, 26.99, ['5-15', '15-25']),  # a rest of 1.99 s
+    (5.0, 27.0, ['5-15', '15-25', '25-27']),
+    (0.3, 10.3, ['0.3-10.3']),
+    (1.0, 3.0, ['1-3']),
+    (1.0, 2.5, []),
+  ],
+)
+def test_windows_of_a_segment(start, end, windows):
+  row = Row('a.mp4', 'train', {'': ('A',)}, 1, start, end)
+  assert [r.media_id.partition('@')[2] for r in cut(row, 10)] == windows
+  assert cut(Row('a.mp4', 'train', {}, 1), 10) == []
+
+
+def test_windows_of_activitynet(tmp_path):
+  """Those of missing videos are named; videos without a window are told apart."""
+  text = json.dumps(
+    {
+      **ACTIVITYNET,
+      'database': {
+        **ACTIVITYNET['database'],
+        **activitynet()['database'],
+        'short': {'subset': 'training', 'annotations': [{'segment': [1, 2.2], 'label': 'A'}]},
+      },
+    }
+  )
+  files = ('train/v_video0.mp4', 'video1.mkv', 'v_video2.mp4', 'v_video3.mp4', 'v_sNAZgHRvR7E.mp4')
+  found = read_lists([made(tmp_path, *files, text=text, name='a.json')], window_s=10)
+  assert [r.media_id for r in found.rows if 'video0' in r.path] == [
+    f'train/v_video0.mp4@{window}' for window in ('0.1-10.1', '10.1-20.1', '20.1-25.6')
+  ]
+  assert {(r.path, r.split, r.line) for r in found.missing} == {
+    ('v_video4.mp4', 'train', 8), ('v_video5.mp4', 'val', 9),
+  } and len(found.missing) == 6  # fmt: skip
+  assert 'train: 4 of 5 videos (80.0%) and 11 of 14 clips (78.6%) are there' in found.notes
+  assert 'val: 1 of 2 videos (50.0%) and 3 of 6 clips (50.0%) are there' in found.notes
+  reasons = {name.partition(' (')[0]: why for name, why in found.skipped}
+  assert reasons['v__hidden'] == 'unused: the list has no segment of it, to cut windows of'
+  assert reasons['v_short'] == 'unused: its segment of 1.2 s is shorter than 2 s'
+  refused('every row is unused (the first: unused: the list has no segment of it', window_s=5,
+          paths=[made(tmp_path, text='v_video2.mp4 0\n')])  # fmt: skip
+
+
+def test_a_video_of_windows_is_in_one_split_wherever_it_lies(tmp_path, capsys):
+  """The split depends on the names in the list, not on files that are there or their folders."""
+  (tmp_path / 'b').mkdir()
+  video = write_video(tmp_path / 'b' / 'v_video0.mp4', frames=24, rate=4)
+  for i in (1, 2, 3):
+    os.link(video, tmp_path / 'b' / f'video{i}.mp4')
+  path = made(tmp_path, text=json.dumps(activitynet(seconds=5.4)), name='activity_net.json')
+  flags = ['--list', path, f'--root={tmp_path}', '--window_s=3', '--processes=1']
+  flags += ['--join_splits', '--holdout=0.34', f'--out={tmp_path}/out']
+  write.main([*flags, '--report'])
+  said = capsys.readouterr().out
+  assert 'missing: 4 clips of 12; each is named in' in said
+  assert [p.name for p in (tmp_path / 'out').iterdir()] == ['missing.csv']
+  write.main(flags)
+  splits = {}
+  for name in ('train', 'val'):
+    split = open_split(str(tmp_path), DatasetSpec('out', 2), name)
+    splits[name] = [split.name_of(row) for row in range(split.num_clips)]
+  videos = {name: {clip.partition('@')[0] for clip in clips} for name, clips in splits.items()}
+  assert not videos['train'] & videos['val'] and sum(map(len, videos.values())) == 4
+  assert sorted(clip.partition('@')[2] for clip in splits['val'] + splits['train']) == sorted(
+    ['0.1-3.1', '3.1-5.5'] * 4
+  )
+  lines = (tmp_path / 'out' / 'missing.csv').read_text().splitlines()
+  assert lines[:2] == ['path,split,row,start_s,end_s,label', 'v_video4.mp4,train,5,0.1,3.1,A']
+  with pytest.raises(SystemExit, match='--report: .* holds a finished dataset'):
+    write.main([*flags, '--report'])
+
+
+def test_what_is_held_out_depends_on_names_in_the_list(tmp_path):
+  text = json.dumps(activitynet(20))
+  chosen = []
+  for number, form in enumerate(('v_video{}.mp4', 'x/video{}.mkv')):
+    root = tmp_path / str(number)
+    root.mkdir()
+    files = [form.format(i) for i in range(12)]
+    found = read_lists([made(root, *files, text=text, name='a.json')], window_s=10)
+    rows = [replace(row, split='train') for row in found.rows]
+    held = hold_out(rows, 0.2, names=found.names)
+    chosen.append([row.split for row in held])
+    assert [r.split for r in held[::3]] == [r.split for r in held[2::3]]  # a video's windows
+  assert chosen[0] == chosen[1] and chosen[0].count('val') == 4 * 3
 
 
 def test_epic_kitchens(tmp_path):

@@ -19,6 +19,11 @@ _FIXED = (
   'clip.sampling',
 )  # fmt: skip
 _FREE = ('model.drop_path', 'model.remat', 'model.norm.group_size', 'model.norm.decay')
+# Of an entry of config.datasets, what else a run that continues must keep: with another one, the
+# batches that it has seen are of other clips. A folder may be moved.
+_FIXED_OF_DATASET = (
+  'data.name', 'data.split', 'data.label_space', 'data.videos_per_class', 'data.share',
+)  # fmt: skip
 # Settings without which the numbers of an evaluation are the same.
 _NOT_EVALUATED = (
   'optim.', 'init.', 'objective.mix', 'objective.cutmix', 'objective.label_smoothing',
@@ -50,11 +55,12 @@ def classes_of(meta: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
   """Returns {key: (value before, value now)} of two plain configs. A key that one of them leaves
-  out has its default there, or is 'open'."""
+  out has its default there, that of a dataset in config.datasets the value of data, clip or
+  augment, or is 'open'."""
   old, new = _flat(before), _flat(now)
   found = {}
   for key in sorted(old.keys() | new.keys()):
-    values = tuple(side.get(key, _default(key)) for side in (old, new))
+    values = tuple(side.get(key, _default(key, side)) for side in (old, new))
     if values[0] != values[1]:
       found[key] = values
   return found
@@ -72,7 +78,8 @@ def check_continues(
     labeled: the outputs of the network are classes.
 
   Raises:
-    ValueError: for another model, other pixels or clips, or other classes.
+    ValueError: for another model, other pixels or clips, of one dataset or of all, another share of
+      a dataset or other videos of it, or other classes.
   """
   changed = _checked(meta, now, workdir, 'continues', labeled)
   changed.pop('data.workers', None)  # batches do not depend on it
@@ -121,7 +128,13 @@ def settings_of(changed: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
   return {key: new for key, (_, new) in changed.items()}
 
 
-def check_classes(ours: Sequence[str], theirs: Sequence[str], where: str, whose: str) -> None:
+def check_classes(
+  ours: Sequence[str],
+  theirs: Sequence[str],
+  where: str,
+  whose: str,
+  remedy: str = 'prepare the data with the same class names, or train anew in another --workdir',
+) -> None:
   """Raises ValueError, with the difference, where two lists of class names are not the same.
 
   Args:
@@ -129,6 +142,7 @@ def check_classes(ours: Sequence[str], theirs: Sequence[str], where: str, whose:
     theirs: of the data.
     where: the data.
     whose: words for the owner of `ours`.
+    remedy: what to do.
   """
   if tuple(ours) == tuple(theirs):
     return
@@ -140,8 +154,7 @@ def check_classes(ours: Sequence[str], theirs: Sequence[str], where: str, whose:
     else 'the same names in another order'
   )
   raise ValueError(
-    f'{where} has other classes than {whose}: {what}. Labels would mean something else: prepare '
-    'the data with the same class names, or train anew in another --workdir'
+    f'{where} has other classes than {whose}: {what}. Labels would mean something else: {remedy}'
   )
 
 
@@ -151,17 +164,25 @@ def _checked(
   if labeled:
     check_classes(classes_of(meta), classes_of(now), 'the data', f'the run in {workdir}')
   changed = differences(meta['config'], now['config'])
-  fixed = [k for k in changed if k.startswith(_FIXED) and not k.startswith(_FREE)]
+  continues = what == 'continues'
+  fixed = [key for key in changed if _is_fixed(key, continues)]
   if fixed:
     lines = [f'config.{k} was {changed[k][0]}, is {changed[k][1]}' for k in fixed]
     remedy = (
       "leave it as it was, or set the evaluation's own (config.evals.NAME.crop_size, num_frames, "
       '...)'
-      if what == 'is evaluated'
+      if not continues
       else 'leave it as it was, or use another --workdir'
     )
     raise ValueError(f'{workdir} holds a run that {what}: {"; ".join(lines)}: {remedy}')
   return changed
+
+
+def _is_fixed(key: str, continues: bool) -> bool:
+  """Returns whether a setting must stay as it was in a run that continues, or is evaluated."""
+  alone = _as_if_alone(key)
+  of_dataset = key != alone and continues and alone in _FIXED_OF_DATASET
+  return of_dataset or alone.startswith(_FIXED) and not alone.startswith(_FREE)
 
 
 def _flat(config: Mapping[str, Any], above: str = '') -> dict[str, Any]:
@@ -185,8 +206,11 @@ def _as_if_alone(key: str) -> str:
   return own if own.startswith(('clip.', 'augment.')) else f'data.{own}'
 
 
-def _default(key: str) -> Any:
-  """The default of a key of a typed section, else 'open'."""
+def _default(key: str, config: Mapping[str, Any]) -> Any:
+  """The default of a key of a typed section, or what a dataset takes from the sections of the flat
+  config; else 'open'."""
+  if key != (alone := _as_if_alone(key)):
+    return config.get(alone, _default(alone, config))
   section, _, name = key.partition('.')
   for field in fields(_TYPED[section]) if section in _TYPED else ():
     if field.name == name and field.default is not MISSING and field.default is not None:

@@ -1,5 +1,6 @@
 """Strict warm starts: every name must fit, and a report lists the loaded names."""
 
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -20,13 +21,15 @@ def warm_start(
   resize: Callable[[str, np.ndarray, tuple[int, ...], dict[str, Any]], np.ndarray | None]
   | None = None,
   rename: Callable[[Collection[str], Collection[str]], dict[str, str]] | None = None,
+  align: Callable[[dict[str, Any], Collection[str]], tuple[dict[str, Any], set[str]]] | None = None,
   adapt: Callable[[Any], Any] | None = None,
   model: str = '',
 ) -> tuple[Any, Any, dict[str, list[str]]]:
   """Returns parameters and statistics from the checkpoint in `path`, and a report {loaded, resized,
-  skipped}.
+  skipped, initialized, left_out}.
 
-  Every name must match in both directions, unless a regular expression of `skip` matches it whole.
+  Every name must match in both directions, unless a regular expression of `skip` matches it whole,
+  or `align` leaves it out or has it initialized, which is logged.
 
   Args:
     params: initial parameters of the model.
@@ -37,6 +40,8 @@ def warm_start(
       kernels of images) in the wanted shape, or None.
     rename: rename(names, wanted) returns {name in the checkpoint: name here} for another kind of
       network.
+    align: align(given, wanted) returns the parameters of the checkpoint without those that are left
+      out, and the names here that keep their initial values; for networks of other datasets.
     adapt: adapt(params) changes the loaded parameters; the others stay as they are.
     model: name of the model in the config, for messages.
 
@@ -50,7 +55,11 @@ def warm_start(
     raise FileNotFoundError(f'config.init.path is {str(path)!r}: {error}') from error
   source = tree.flatten(loaded.pop('params'))
   source_stats = tree.flatten(loaded)
-  report: dict[str, list[str]] = {'loaded': [], 'resized': [], 'skipped': []}
+  kinds = ('loaded', 'resized', 'skipped', 'initialized', 'left_out')
+  report: dict[str, list[str]] = {kind: [] for kind in kinds}
+  aligned, initial = align(source, tree.flatten(params)) if align else (source, set())
+  left_out = source.keys() - aligned.keys()
+  source = {**source, **aligned}
   wrong: list[str] = []
 
   def take(wanted: dict[str, Any], given: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -64,6 +73,10 @@ def warm_start(
       )  # statistics: 'batch_stats/backbone/...' is skipped as its module
       if tree.matches(skip, plain):
         report['skipped'].append(name)
+      elif not prefix and name in left_out:
+        report['left_out'].append(name)
+      elif not prefix and name in initial:
+        report['initialized'].append(name)
       elif name not in given:
         wrong.append(f'+ {name} {tuple(wanted[name].shape)}: missing in the checkpoint')
       elif name not in wanted:
@@ -93,6 +106,9 @@ def warm_start(
       + listed(wrong)
     )
   _check_used(skip, report['skipped'], path)
+  for kind in ('initialized', 'left_out'):
+    if layers := sorted({name.rpartition('/')[0] for name in report[kind]}):
+      logging.warning('warm start from %s: %s: %s', path, kind.replace('_', ' '), ', '.join(layers))
   arrays = {**new_params, **new_stats}
   taken = {name: arrays[name] for name in [*report['loaded'], *report['resized']]}
   check_finite(taken, f'the checkpoint in {path}')

@@ -2,11 +2,13 @@
 (Liang et al. 2022, MultiTrain): projections between label spaces, the expander of the informative
 loss, and a weight for each dataset's loss."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from vjax.heads import linear, mlp
@@ -14,6 +16,7 @@ from vjax.layers import attention
 from vjax.types import Features, JointOutputs
 
 _NORMAL = nn.initializers.normal(0.02)
+_LOG_VARIANCES = 'head/log_variances'
 
 
 class Head(nn.Module):
@@ -77,6 +80,42 @@ class Head(nn.Module):
     count = len(self.num_classes)
     log_variances = self.param('log_variances', nn.initializers.zeros, (count,))
     return JointOutputs(logits, projected, embedding, log_variances)
+
+
+def align(given: dict[str, Any], wanted: Collection[str]) -> tuple[dict[str, Any], set[str]]:
+  """Fits the parameters of a network with this head to one with other datasets, of which they share
+  some, by alias: see checkpoint.warm_start.
+
+  Args:
+    given: parameters by name.
+    wanted: names of the other network's.
+
+  Returns:
+    `given` without the classifiers and projections of datasets that only it has, 'log_variances' of
+    the other network's datasets, 0 for new ones; and the names of the classifiers and projections
+    of the new ones. Networks of the same datasets, or of none in common, are left as they are.
+  """
+  theirs, ours = _aliases(given), _aliases(wanted)
+  shared = theirs & ours
+  if not shared or theirs == ours:
+    return given, set()
+  taken = {name: value for name, value in given.items() if _datasets_of(name) <= shared}
+  if _LOG_VARIANCES in given:
+    known = dict(zip(sorted(theirs), np.asarray(given[_LOG_VARIANCES])))
+    taken[_LOG_VARIANCES] = np.array([known.get(alias, 0) for alias in sorted(ours)], np.float32)
+  return taken, {name for name in wanted if not _datasets_of(name) <= shared}
+
+
+def _aliases(names: Collection[str]) -> set[str]:
+  """Returns the aliases of the datasets that have a classifier among parameters of these names."""
+  return {name.split('/')[2] for name in names if name.startswith('head/classifiers/')}
+
+
+def _datasets_of(name: str) -> set[str]:
+  """Returns the aliases of the datasets that a parameter is for, none where it is for all."""
+  parts = name.split('/')
+  count = {'classifiers': 1, 'projections': 2}.get(parts[1], 0) if parts[0] == 'head' else 0
+  return {*parts[2 : 2 + count]}
 
 
 class _Classifiers(nn.Module):
