@@ -161,6 +161,22 @@ def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[st
   return figure
 
 
+def ranked(panels: Mapping[str, Mapping[str, float]], columns: int, xlabel: str = ''):
+  """Figure with one panel for each title, `columns` of them in a line, and in it a horizontal bar
+  for each label, the first one on top."""
+  lines, most = -(-len(panels) // columns), max(map(len, panels.values()))
+  figure, axes = _axes(lines, columns, 5.5 * columns, lines * (0.8 + 0.3 * most))
+  for axis, (title, values) in zip(axes.flat, panels.items()):
+    axis.barh(range(len(values)), list(values.values()), 0.6)
+    axis.set_yticks(range(len(values)), list(values), fontsize=7)
+    axis.invert_yaxis()
+    axis.set(title=title, xlabel=xlabel)
+    axis.axvline(0, color='k', linewidth=0.6)
+  for axis in axes.flat[len(panels) :]:
+    axis.set_axis_off()
+  return figure
+
+
 def frames(clips: Mapping[str, np.ndarray]):
   """Figure with one clip (T, H, W, 3) uint8 a row, its title to the left."""
   figure, axes = _axes(len(clips), len(next(iter(clips.values()))), 9, 1.05 * len(clips))
