@@ -60,6 +60,10 @@ def test_the_papers_network():
   assert training['MultiTrain adds, %',] == ('6.7', '0.0021')
   assert served['k400', ONE] == (f'{50_986_176 + 1_574_912 + 2049 * 400:,}', '223.1309')
   assert served['k400', LINEAR] == ('51,293,776', '223.1289')
+  small = joint_cost.tables(multitrain.get_config('backbone=mvit_v2_s_16x4'))
+  found = by(small['Training'], 'training')
+  assert found['vanilla joint',] == ('42,740,663', '64.2320')
+  assert found['MultiTrain adds',] == ('3,989,488', '0.0046')
 
 
 def test_the_command(capsys):
