@@ -10,6 +10,7 @@ import pytest
 
 from configs import multitrain
 from tests.data import make
+from tests.experiments import joint as config
 from tests.test_train import losses
 from vjax import (
   build,
@@ -28,28 +29,6 @@ from vjax.checkpoint import same_run
 from vjax.config import plain
 from vjax.heads import joint as joint_head
 from vjax.types import Features
-
-
-def config(**updates):
-  found = plain(multitrain.get_config('tiny'))
-  found['model'] = {
-    'name': 'vit_tiny', 'width': 16, 'depth': 1, 'heads': 2, 'patch': (4, 16, 16),
-    'positions': 'separable',
-  }  # fmt: skip
-  found['head'] |= {'hidden': 8, 'expander': 8}
-  found['data'] |= {'batch_size': 8, 'workers': 0}
-  found['optim'] |= {'base_batch_size': 8, 'total_steps': 4, 'warmup_steps': 1}
-  found['train'] |= {'log_steps': 2, 'save_steps': 2, 'keep': 10}
-  views = found['evals']['motion'] | {'num_clips': 1, 'batch_size': 36}
-  found['evals'] = {
-    'motion': views,
-    'motion_projected': views | {'name': 'projected'},
-    'appearance': views | {'dataset': 'appearance', 'save_predictions': True},
-  }
-  for place, value in updates.items():
-    section, key = place.split('.')
-    found[section] = {**found[section], key: value}
-  return found
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.test_joint import config
+from tests.experiments import joint as config
 from vjax import build, evaluate, sharding, tree
 from vjax.analysis import cross_confusion
 

@@ -3,7 +3,7 @@
 import pytest
 
 from configs import multitrain
-from tests.test_joint import config
+from tests.experiments import joint as config
 from vjax import build, zoo
 from vjax.analysis import joint_cost
 

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from tests.test_joint import config
+from tests.experiments import joint as config
 from vjax import checkpoint
 from vjax.analysis import projections
 
