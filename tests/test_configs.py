@@ -40,6 +40,7 @@ ARGS = {  # beside '' and 'tiny'
     'frames=40,crop=312',
   ),
   'mae_finetune_ssv2': ('variant=H,init=x', 'mask=0.5,tiny'),
+  'multitrain': ('backbone=slow_r50', 'backbone=slow_r50,tiny'),
   'mvit_k400': (
     'variant=v1_b_32x3',
     'variant=multitrain_b_16x4,tiny',

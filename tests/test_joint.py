@@ -10,6 +10,7 @@ import pytest
 
 from configs import multitrain
 from tests.data import make
+from tests.experiments import joint as config
 from tests.networks import variables_of
 from tests.test_train import losses
 from vjax import (
@@ -29,28 +30,6 @@ from vjax.checkpoint import same_run
 from vjax.config import plain
 from vjax.heads import joint as joint_head
 from vjax.types import Features
-
-
-def config(**updates):
-  found = plain(multitrain.get_config('tiny'))
-  found['model'] = {
-    'name': 'vit_tiny', 'width': 16, 'depth': 1, 'heads': 2, 'patch': (4, 16, 16),
-    'positions': 'separable',
-  }  # fmt: skip
-  found['head'] |= {'hidden': 8, 'expander': 8}
-  found['data'] |= {'batch_size': 8, 'workers': 0}
-  found['optim'] |= {'base_batch_size': 8, 'total_steps': 4, 'warmup_steps': 1}
-  found['train'] |= {'log_steps': 2, 'save_steps': 2, 'keep': 10}
-  views = found['evals']['motion'] | {'num_clips': 1, 'batch_size': 36}
-  found['evals'] = {
-    'motion': views,
-    'motion_projected': views | {'name': 'projected'},
-    'appearance': views | {'dataset': 'appearance', 'save_predictions': True},
-  }
-  for place, value in updates.items():
-    section, key = place.split('.')
-    found[section] = {**found[section], key: value}
-  return found
 
 
 @pytest.fixture(scope='module')
@@ -174,6 +153,14 @@ def test_eight_devices_are_one(data_dir):
   ({'datasets.motion': dict(name='motions', share=1.0), 'data.batch_size': 1,
     'datasets.appearance': dict(name='motions_appearance', share=1.0)},
    'share leaves it no video of a batch of 1'),
+  ({'model.norm': {'group_size': 4}}, 'group_size is 4, but a batch mixes datasets at random'),
+  ({'model.norm': {'group_size': 4}, 'datasets.motion': dict(name='motions', share=3.0),
+    'datasets.appearance': dict(name='motions_appearance', share=5.0)},
+   'appearance has 5 clips of a batch, no multiple of config.model.norm.group_size=4'),
+  ({'model.norm': {'group_size': 2}, 'datasets.motion': dict(name='motions', share=2.0),
+    'datasets.appearance': dict(name='motions_appearance', share=6.0),
+    'clip.num_repeats': 2, 'clip.repeat_distance': 4},
+   'appearance has 6 videos of a batch, no multiple of config.clip.repeat_distance=4'),
   ({'objective.projection': 'none'}, "adds projected logits, but config.objective.projection is"),
   ({'head.projections': False}, 'adds projected logits, but config.head.projections is False'),
   ({'datasets.k400': dict(name='k400'), 'datasets.k700': dict(name='k700'),
@@ -322,6 +309,34 @@ def test_names_of_folders_become_aliases():
   }  # fmt: skip
   with pytest.raises(ValueError, match='has no name'):
     multitrain.get_config('mine=dogs+')
+
+
+def test_shares_fill_groups_in_proportion_to_the_videos():
+  of = lambda arg: {n: e.share for n, e in multitrain.get_config(arg).datasets.items()}
+  cnn = of('backbone=slow_r50')
+  assert cnn == {'activitynet': 48, 'k400': 96, 'mit': 296, 'ssv2': 72} and sum(cnn.values()) == 512
+  assert of('backbone=slow_r50,mine=a+b+c,tiny') == {'a': 12, 'b': 12, 'c': 8}
+  assert set(of('').values()) == {None}
+  folders = '+'.join('abcdefghi')
+  with pytest.raises(ValueError, match='has 8 groups of 4 clips, fewer than the 9 datasets'):
+    multitrain.get_config(f'backbone=slow_r50,tiny,mine={folders}')
+
+
+def test_statistics_of_a_cnn_are_of_one_dataset(data_dir):
+  """Other clips of the dataset in the batch matter to a clip, those of other datasets do not."""
+  settings = plain(multitrain.get_config('backbone=slow_r50,tiny'))
+  settings['model'] |= {'width': 0.0625}
+  settings['data'] |= {'workers': 0, 'batch_size': 8}
+  exp, rng = build.experiment(settings, str(data_dir)), np.random.default_rng(0)
+  batch, net = next(exp.train_batches(0)), exp.model.backbone
+  assert batch['dataset'].tolist() == [0] * 4 + [1] * 4
+  video = jax.numpy.float32(batch['video'][:, :2, ::3, ::3]) / 255
+  shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), video)
+  variables = jax.tree.map(lambda x: np.float32(rng.uniform(-0.5, 1, x.shape)), shapes)
+  run = jax.jit(lambda x: net.apply(variables, x, train=True, mutable=['batch_stats'])[0].pooled)
+  whole = run(video)
+  assert (run(video.at[4:].set(0)) == whole)[:4].all()
+  assert np.abs(run(video.at[3].set(0)) - whole)[:3].max() > 1e-3
 
 
 def test_fixed_weights_go_with_the_shares_of_the_datasets():

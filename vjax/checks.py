@@ -100,20 +100,40 @@ def check_joint(config: Config) -> None:
     if needs == 'projected_logits':
       _check_projected(config, name)
     _check_leak_within(config, name, entry)
+  _check_groups(config)
+
+
+def _check_groups(config: Config) -> None:
+  """Raises ValueError where a dataset has no video of a batch by its share, or clips of several
+  datasets would share statistics of BatchNorm. Clips of a batch are in the order of the datasets
+  where there are shares, and in any order where there are none."""
   from vjax.data.pipeline import batch_counts
 
   group = (config.model.settings.get('norm') or {}).get('group_size', 0)
-  given = shares(config)
-  if given:
-    repeats = config.clip.num_repeats
-    counts = batch_counts(config.data.batch_size, list(config.datasets), given)
-    for alias, count in zip(config.datasets, counts):
-      if group and count * repeats % group:
-        raise ValueError(
-          f'config.datasets.{alias} has {count * repeats} clips of a batch, no multiple of '
-          f'config.model.norm.group_size={group}: statistics would mix datasets; choose shares and '
-          'batch_size so that it is'
-        )
+  given, clip = shares(config), config.clip
+  if given is None:
+    if group and len(config.datasets) > 1:
+      raise ValueError(
+        f'config.model.norm.group_size is {group}, but a batch mixes datasets at random: the clips '
+        'that share statistics would be of several; set --config.datasets.NAME.share of each '
+        'dataset, or group_size=0 for statistics of the whole batch'
+      )
+    return
+  counts = batch_counts(config.data.batch_size, list(config.datasets), given)
+  for alias, count in zip(config.datasets, counts):
+    clips = count * clip.num_repeats
+    if group and clips % group:
+      raise ValueError(
+        f'config.datasets.{alias} has {clips} clips of a batch, no multiple of '
+        f'config.model.norm.group_size={group}: statistics would mix datasets; choose shares and '
+        'batch_size so that it is'
+      )
+    if group and count % clip.repeat_distance:
+      raise ValueError(
+        f'config.datasets.{alias} has {count} videos of a batch, no multiple of '
+        f'config.clip.repeat_distance={clip.repeat_distance}: clips of two datasets would '
+        'alternate, and share statistics of BatchNorm; choose a divisor of it'
+      )
 
 
 def _check_projected(config: Config, name: str) -> None:

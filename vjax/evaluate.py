@@ -61,7 +61,7 @@ class Evaluator:
     """Returns batches of views of a split of the dataset trained on, for notebooks."""
     clip = ViewsConfig(**vars(self.exp.clip), num_clips=num_clips, num_crops=num_crops)
     entry = EvalConfig('', '', clip, batch_size, False, {}, {})
-    return self._batches(entry, split)
+    return self.batches_of(entry, split)
 
   def run(self, *, log: Any = None, step: int = 0) -> dict[str, Any]:
     """Returns {evaluation: its numbers} for every entry of config.evals, and the step.
@@ -95,7 +95,7 @@ class Evaluator:
     entry = self.exp.evals[name]
     evaluation = registry.find('evals', entry.name).EVALUATION
     batches = {
-      key.replace('split', 'batches'): self._batches(entry, split)
+      key.replace('split', 'batches'): self.batches_of(entry, split)
       for key, split in entry.splits.items()
     }
     facts = {
@@ -116,9 +116,9 @@ class Evaluator:
       return lambda batch: function(batch['video'])
     return function
 
-  def _batches(self, entry: EvalConfig, split: str) -> Iterator[Batch]:
-    """Batches of a split; their size is rounded up so that devices share it evenly, which padding
-    makes harmless."""
+  def batches_of(self, entry: EvalConfig, split: str) -> Iterator[Batch]:
+    """Returns batches of a split for an entry of config.evals; their size is rounded up so that
+    devices share it evenly, which padding makes harmless."""
     devices = self.model.mesh.size
     for part in self.exp.eval_batches(entry, split, -(-entry.batch_size // devices) * devices):
       if self.leave():

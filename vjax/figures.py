@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+_NAMED = 40  # rows or columns of a heat map
+
 
 def _axes(rows: int, columns: int, width: float, height: float):
   from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -125,6 +127,25 @@ def confusion(labels: np.ndarray, guesses: np.ndarray, classes: Sequence[str]):
   return figure
 
 
+def heat_maps(
+  panels: Mapping[str, tuple[np.ndarray, Sequence[str], Sequence[str]]], xlabel: str, ylabel: str
+):
+  """Figure with one panel below another: {title: (shares (N, M) in 0..1, names of the N rows, names
+  of the M columns)}. More than _NAMED names are left out."""
+  named = [min(len(names), _NAMED) for _, *both in panels.values() for names in both]
+  size = 2 + 0.25 * max(named)
+  figure, axes = _axes(len(panels), 1, size + 1, size * len(panels))
+  for axis, (title, (shares, rows, columns)) in zip(axes[:, 0], panels.items()):
+    picture = axis.imshow(shares, vmin=0, vmax=1, cmap='Blues', aspect='auto')
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if len(columns) <= _NAMED:
+      axis.set_xticks(range(len(columns)), columns, rotation=60, ha='right', fontsize=7)
+    if len(rows) <= _NAMED:
+      axis.set_yticks(range(len(rows)), rows, fontsize=7)
+    figure.colorbar(picture, ax=axis, shrink=0.7)
+  return figure
+
+
 def scatter(
   panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], xlabel: str, ylabel: str
 ):
@@ -158,6 +179,22 @@ def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[st
     axis.set(title=title)
     axis.axhline(0, color='k', linewidth=0.6)
     axis.legend(frameon=False, fontsize=8)
+  return figure
+
+
+def ranked(panels: Mapping[str, Mapping[str, float]], columns: int, xlabel: str = ''):
+  """Figure with one panel for each title, `columns` of them in a line, and in it a horizontal bar
+  for each label, the first one on top."""
+  lines, most = -(-len(panels) // columns), max(map(len, panels.values()))
+  figure, axes = _axes(lines, columns, 5.5 * columns, lines * (0.8 + 0.3 * most))
+  for axis, (title, values) in zip(axes.flat, panels.items()):
+    axis.barh(range(len(values)), list(values.values()), 0.6)
+    axis.set_yticks(range(len(values)), list(values), fontsize=7)
+    axis.invert_yaxis()
+    axis.set(title=title, xlabel=xlabel)
+    axis.axvline(0, color='k', linewidth=0.6)
+  for axis in axes.flat[len(panels) :]:
+    axis.set_axis_off()
   return figure
 
 

@@ -57,6 +57,24 @@ def test_shares_are_those_of_every_batch_and_datasets_have_epochs_of_their_own(d
   assert [int(b['epoch'][0]) for b in found][-1] == 1 and found[-1]['epoch'][3] == 0
 
 
+@pytest.mark.parametrize('distance', [1, 2])
+def test_clips_of_a_dataset_are_neighbors(datasets, distance):
+  """So that a group of BatchNorm's is of one: repeats stay within their dataset."""
+  repeated = {
+    alias: (
+      split,
+      spec,
+      dataclasses.replace(clip, num_repeats=2, repeat_distance=distance),
+      augment,
+    )
+    for alias, (split, spec, clip, augment) in datasets.items()
+  }
+  for found in batches(repeated, 2, (3, 1), batch=8):
+    assert found['dataset'].tolist() == [0] * 12 + [1] * 4
+  (one, two) = (batches(repeated, 1, (3, 1), batch=8, host=h, hosts=2)[0] for h in (0, 1))
+  assert one['dataset'].tolist() + two['dataset'].tolist() == [0] * 12 + [1] * 4
+
+
 def test_counts_are_whole_and_add_up():
   assert pipeline.batch_counts(10, ['a', 'b', 'c'], (1, 1, 1)) == [4, 3, 3]
   assert pipeline.batch_counts(8, ['a', 'b'], (0.5, 0.5)) == [4, 4]

@@ -48,7 +48,7 @@ def start(
 
 
 def train(config: str, workdir, data_dir, *flags: str, **settings) -> subprocess.Popen:
-  """The training command; config: an entry of tiny.CONFIGS."""
+  """The training command; config: an argument of tiny.get_config."""
   places = [
     f'--config=tests/faults/tiny.py:{config}',
     f'--workdir={workdir}',
