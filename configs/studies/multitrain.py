@@ -16,11 +16,14 @@ Command:  python -m vjax.study configs/studies/multitrain.py
 Hardware: in the paper 128 GPUs, two to four days for a joint network.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from configs import common, multitrain, mvit_k400
+from configs.papers import FACTS
+from vjax.analysis import training_cost
 from vjax.config import complete
 
 # Rows of the tables: axes of configs/multitrain.py, and what the paper's figures are called.
@@ -38,11 +41,12 @@ JOINT = {
   'released': ('recipe=released,drop=activitynet', 'released'),
 }
 DATASETS = ('k400', 'k700', 'mit', 'ssv2', 'activitynet')
+SEPARATE = ('separate_k400', 'separate_mit', 'separate_ssv2', 'separate_activitynet')
 # Of the miniature.
 DOMAINS = ('a', 'b', 'c', 'd')
 SEEDS = (0, 1, 2)
 TINY = ('multitrain', 'vanilla', 'no_informative')
-STEPS, BATCH, CROP = 600, 32, 32
+STEPS, BATCH, CROP = 400, 32, 32
 
 
 def runs(workdir: str, tiny: bool = False) -> Iterator[tuple[str, ConfigDict]]:
@@ -86,3 +90,60 @@ def _miniature(arg: str, domains: tuple[str, ...], seed: int) -> ConfigDict:
       f'{domain}_projected': dict(views, name='projected', dataset=domain) for domain in domains
     })  # fmt: skip
   return complete(config)
+
+
+def table(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+  """Returns top-1 on each dataset, of the classifier alone, as it is used, and what the networks
+  cost; in miniature also top-1 with projections, of which the paper has none."""
+  tiny = any('_seed' in name for name in results)
+  tables = {'Top-1': _accuracy(results, tiny)}
+  if tiny:
+    tables['Top-1 with projections'] = _projected(results)
+  return {**tables, 'Cost of training': training_cost.rows(results, _ways(tiny))}
+
+
+def _ways(tiny: bool) -> dict[str, tuple[str, ...]]:
+  """Returns the trainings that make networks of all datasets, separate and joint."""
+  if tiny:
+    separate = tuple(f'separate_{domain}_seed0' for domain in DOMAINS)
+    return {'separate': separate, **{row: (f'{row}_seed0',) for row in TINY}}
+  return {
+    'separate': SEPARATE,
+    **{row: ('separate_k400', row) for row in ('multitrain', 'vanilla', 'vanilla_200')},
+  }
+
+
+def _accuracy(results: Mapping[str, Any], tiny: bool) -> list[dict[str, Any]]:
+  """Returns a row for separate networks and for each joint one."""
+  datasets = DOMAINS if tiny else DATASETS
+  found = []
+  for row in ('separate', *(TINY if tiny else JOINT)):
+    line: dict[str, Any] = {'network': row.replace('_', ' ')}
+    values = {}
+    for data in datasets:
+      run = f'separate_{data}' if row == 'separate' else row
+      # A separate network of the config of Kinetics names its evaluation `test`.
+      values[data] = _top1(results, run, data) or _top1(results, run, 'test')
+      line[data] = values[data]
+      if not tiny:
+        what = 'separate' if row == 'separate' else JOINT[row][1]
+        line[f'paper: {data}'] = FACTS.get(f'multitrain/{what}_{data}')
+    if tiny:
+      line['mean'] = [sum(four) / len(four) for four in zip(*values.values())]
+    found.append(line)
+  return found
+
+
+def _projected(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Returns the top-1 of the classifiers with the others' projections added, as in training."""
+  return [
+    {'network': row, **{data: _top1(results, row, f'{data}_projected') for data in DOMAINS}}
+    for row in TINY
+    if row != 'vanilla'
+  ]
+
+
+def _top1(results: Mapping[str, Any], run: str, part: str) -> list[float]:
+  """Returns the top-1 (%) of a run, or of its seeds."""
+  names = [run, *(f'{run}_seed{seed}' for seed in SEEDS)]
+  return [100 * results[name][part]['top1'] for name in names if part in results.get(name, {})]
