@@ -59,6 +59,7 @@ FRAMES = (8, 16, 32, 64)  # of the progressive training: each starts from the on
 PROTOCOLS = ('mini', 'full', 'slowfast_ssv2', 'transfer')
 SAMPLINGS = ('uniform', 'dense', 'segments')
 TESTS = ('clip', 'video', 'clips')
+MINIATURES = ('motions', 'motions_appearance', 'domain_b_appearance')
 # Axis `schedule`: epochs of 8 frames, epochs of more, and where their learning rate drops (tables
 # 12 and D.3).
 SCHEDULES = {
@@ -434,10 +435,11 @@ def miniature(arg: str, data: str, seed: int, steps: int) -> ConfigDict:
 
   Args:
     arg: of `get_config`; the network is a ResNet.
-    data: 'motions' or 'motions_appearance'.
+    data: a built-in dataset, 'motions' or 'domain_b_appearance'.
     seed: of everything random.
     steps: of 16 clips.
   """
+  common.choose('data', data, {name: name for name in MINIATURES})
   config = get_config(f'tiny,backbone=resnet18,{arg}')
   config.seed = seed
   with config.unlocked():

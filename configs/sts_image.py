@@ -156,20 +156,21 @@ def tiny_network(model: str) -> dict[str, Any]:
 
 
 def tiny(config: ConfigDict, arg: Any, own_data: bool) -> ConfigDict:
-  """Shrinks the recipe, for the appearance labels of the built-in data or a folder of your own."""
+  """Shrinks the recipe, for the appearance labels of domain B of the built-in data, which few steps
+  can learn, or a folder of your own."""
   group, repeats = 16, config.clip.get('num_repeats', 1)
   config.model.update(**tiny_network(arg.model), norm=dict(group_size=group))
   own = dict(name='custom', folder=config.data.folder) if own_data else {}
   config.data = {
-    **common.TINY_DATA, **common.IMAGENET_PIXELS, 'name': 'motions_appearance',
+    **common.TINY_DATA, **common.IMAGENET_PIXELS, 'name': 'domain_b_appearance',
     'batch_size': 32 if repeats == 1 else group, **own,
   }  # fmt: skip
-  config.objective.mix_group = group
+  config.objective.update(mixup=0.0, cutmix=0.0, mix_group=group)
   config.clip.update(crop_size=TINY_CROP, short_side=72)
   if repeats > 1:
     config.clip.repeat_distance = group
-  # A random window and no heavier variation: few steps.
-  config.augment.update(area=(0.5, 1.0), rand_augment=0)
+  # A random window that has most of the frame, and no heavier variation: few steps.
+  config.augment.update(area=(0.8, 1.0), rand_augment=0)
   config.optim = {
     key: x for key, x in config.optim.items() if not key.startswith(('total_', 'warmup_'))
   }

@@ -15,8 +15,8 @@ Expected: on Something-Something V2 TSN has half of the others' accuracy (Phi ab
 but TSN, the most with 8 frames.
 
 In miniature: the same eight kinds of networks on the built-in data, labeled by motion, which TSN
-cannot tell within pairs of labels, and by appearance; 8 frames, three seeds. Every network is as
-small, from scratch.
+cannot tell within pairs of labels, and on domain B labeled by appearance; 8 frames, three seeds.
+Every network is as small, from scratch.
 
 Command:  python -m vjax.study configs/studies/cnn_grid.py
           python -m vjax.study configs/studies/cnn_grid.py --tiny
@@ -38,12 +38,12 @@ BACKBONES = ('inception_v1', 'resnet18', 'resnet50')
 DATASETS = ('mini_ssv2', 'mini_k400', 'mini_mit')
 IMAGES = 'checkpoints/tsn_{}'  # converted image networks, by the end of a model's name
 # Of the miniature: steps by label space; appearance is learned sooner.
-STEPS = {'motions': 600, 'motions_appearance': 300}
+STEPS = {'motions': 600, 'domain_b_appearance': 300}
 SEEDS = (0, 1, 2)
 # The released scores beside those of a dataset.
 AUTHORS = {
   'mini_ssv2': 'mini_ssv2', 'mini_k400': 'mini_kinetics', 'mini_mit': 'mini_mit',
-  'motions': 'mini_ssv2', 'motions_appearance': 'mini_kinetics',
+  'motions': 'mini_ssv2', 'domain_b_appearance': 'mini_kinetics',
 }  # fmt: skip
 
 

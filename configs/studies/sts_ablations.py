@@ -7,10 +7,11 @@ image pre-training to win by 2 to 4 points over training from scratch, STS convo
 half to one, the center of kernels to be as good a start as any, and the ratio of static outputs to
 matter little.
 
-The miniature has the appearance labels of the built-in data as images and its motions as videos,
-in the columns of Kinetics, with one seed: it shows that every run works; do not read a ranking from
-it. It has one length of clips and one source of images, so that tables 7 and 8 stay nearly empty.
-configs/studies/sts_image_pretraining.py has a claim with three seeds.
+The miniature has the appearance labels of domain B of the built-in data as images, and the motions
+of the built-in data as videos in the columns of Kinetics, with one seed: it shows that every run
+works; do not read a ranking from it. It has one length of clips and one source of images, so that
+tables 7 and 8 stay nearly empty. configs/studies/sts_image_pretraining.py has a claim with three
+seeds.
 
 Command:  python -m vjax.study configs/studies/sts_ablations.py
           python -m vjax.study configs/studies/sts_ablations.py --tiny

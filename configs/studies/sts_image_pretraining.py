@@ -48,15 +48,11 @@ def runs(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def _sized(config: ConfigDict, seed: int, steps: int) -> ConfigDict:
-  """Sets data, seed, steps and size, without data that change with the seed. Frames keep almost all
-  of their pixels and are not mixed: few steps."""
+  """Sets data, seed, steps and size, without data that change with the seed."""
   with config.unlocked():
     config.seed = seed
     config.data.name = DATA
     config.model.width = WIDTH
-    if config.clip.num_frames == 1:
-      config.augment.area = (0.8, 1.0)
-      config.objective.update(mixup=0.0, cutmix=0.0)
     config.clip.update(crop_size=CROP, short_side=CROP * 9 // 8)
     config.optim.update(total_steps=steps, warmup_steps=steps // 10)
     config.train.save_steps = steps
