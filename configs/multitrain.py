@@ -185,7 +185,7 @@ def tiny(config: ConfigDict, own: bool = False) -> ConfigDict:
   of your own."""
   datasets, objective, head = config.datasets, config.objective, config.head
   if config.model.name in CNNS:
-    config.model = dict(name=config.model.name, width=0.25, depths=(1, 1, 1, 1))
+    config.model = dict(name=config.model.name, width=0.125, depths=(1, 1, 1, 1))
     config = common.tiny_classifier(config, rate=2e-3)
   else:
     config = mvit_k400.tiny(config)
