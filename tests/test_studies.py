@@ -69,3 +69,13 @@ def test_what_more_clips_add():
   added = {(r['network'], r['clips']): r['10 clips add'] for r in rows}
   assert added['mini_ssv2_tam_f16', 'uniform'] == added['k400_I3D-R50', 'dense'] == [45]
   assert table3[0]['dense, 3 x 10'] == [50] and str(table3[0]['paper, dense']) == '76.61'
+
+
+def test_joint_training_costs_what_its_clips_cost():
+  cost = study.load('configs/studies/multitrain_cost.py')
+  one = {'training': {'train_s': 100.0, 'clips_seen': 1000, 'device_hours': 1.0}}
+  rows = cost.table(dict.fromkeys([*cost.PASSES, cost.JOINT], one))
+  separate, joint = (row for row in rows if row['training'] == 'all')
+  assert separate['chip-days at full size, %'] == 100
+  assert round(joint['chip-days at full size, %']) == 61
+  assert cost.table({'motion': one})[-1]['chip-days'] is None

@@ -136,7 +136,8 @@ def heat_maps(
   size = 2 + 0.25 * max(named)
   figure, axes = _axes(len(panels), 1, size + 1, size * len(panels))
   for axis, (title, (shares, rows, columns)) in zip(axes[:, 0], panels.items()):
-    picture = axis.imshow(shares, vmin=0, vmax=1, cmap='Blues', aspect='auto')
+    most = max(float(np.max(shares)), 1e-6)
+    picture = axis.imshow(shares, vmin=0, vmax=most, cmap='Blues', aspect='auto')
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if len(columns) <= _NAMED:
       axis.set_xticks(range(len(columns)), columns, rotation=60, ha='right', fontsize=7)
