@@ -54,8 +54,32 @@ class Frames:
       yield pixels, places
 
 
+class _OfOneSplit:
+  """Where the records of `split` are, for messages; see workers.Maker."""
+
+  split: Split
+
+  @property
+  def folder(self) -> str:
+    """Where the records are."""
+    return self.split.index.folder
+
+  @property
+  def rebuild(self) -> str:
+    """Command that makes the index again."""
+    return self.split.index.rebuild
+
+  def where(self, row: int) -> str:
+    """Returns words for the place of a record."""
+    return self.split.index.where(row)
+
+  def check(self, row: int) -> None:
+    """Reads a record and decodes all its frames, see Split.check."""
+    self.split.check(row)
+
+
 @dataclass(frozen=True)
-class TrainClips:
+class TrainClips(_OfOneSplit):
   """The training clips of a record, `num_repeats` of them.
 
   Attributes:
@@ -134,26 +158,15 @@ class JointClips:
     return self.parts[0].arrays
 
   @property
-  def split(self) -> JointClips:
-    """This object, which answers for the records of all splits: check, index."""
-    return self
-
-  @property
-  def index(self) -> JointClips:
-    """This object, which answers for the records of all indexes: where, folder,
-    rebuild."""
-    return self
-
-  @property
   def folder(self) -> str:
     """A folder of records on an object store where there is one."""
-    folders = [part.split.index.folder for part in self.parts]
+    folders = [part.folder for part in self.parts]
     return next(filter(files.is_remote, folders), folders[0])
 
   @property
   def rebuild(self) -> str:
     """Commands that make the indexes again, for errors."""
-    return ', '.join(dict.fromkeys(part.split.index.rebuild for part in self.parts))
+    return ', '.join(dict.fromkeys(part.rebuild for part in self.parts))
 
   @functools.cached_property
   def starts(self) -> np.ndarray:
@@ -168,12 +181,12 @@ class JointClips:
   def where(self, row: int) -> str:
     """Returns words for the place of a record."""
     part, row = self.of(row)
-    return part.split.index.where(row)
+    return part.where(row)
 
   def check(self, row: int) -> None:
     """Reads a record and decodes all its frames, see Split.check."""
     part, row = self.of(row)
-    part.split.check(row)
+    part.check(row)
 
   def read(self, row: int, epoch: int) -> Frames:
     """Returns the frames that the clips of an epoch need, encoded."""
@@ -187,7 +200,7 @@ class JointClips:
 
 
 @dataclass(frozen=True)
-class EvalClips:
+class EvalClips(_OfOneSplit):
   """The test views of a record.
 
   Attributes:

@@ -86,8 +86,21 @@ class Maker(Protocol):
     ...
 
   @property
-  def split(self) -> Any:
-    """The opened split, for messages."""
+  def folder(self) -> str:
+    """Where the records are."""
+    ...
+
+  @property
+  def rebuild(self) -> str:
+    """Command that makes the index of the records again."""
+    ...
+
+  def where(self, row: int) -> str:
+    """Returns words for the place of a record."""
+    ...
+
+  def check(self, row: int) -> None:
+    """Reads the record and decodes all its frames. Raises ValueError naming what is wrong."""
     ...
 
   def read(self, row: int, epoch: int) -> Any:
@@ -149,7 +162,7 @@ def _made_here(maker: Maker, tasks: Iterator) -> Iterator[Rows]:
       try:
         maker.render(maker.read(row, epoch), row, epoch, _row(batch, i))
       except ValueError:
-        maker.split.check(row)  # its error says more
+        maker.check(row)  # its error says more
         raise
     yield batch
 
@@ -253,7 +266,7 @@ class _Stream:
       meaning, remedy = _STATES.get(
         _state_of(process), ('in an unknown state', 'look what it does')
       )
-      where = f', at {self._maker.split.index.where(at[number])}' if number in at else ''
+      where = f', at {self._maker.where(at[number])}' if number in at else ''
       logging.warning(
         'no video from the input workers for %.0f s: waiting for process %d (%s)%s; %s. To end the '
         'run instead: kill -9 %d; the same command continues it',
@@ -266,13 +279,13 @@ class _Stream:
       return
     number, process, status = dead
     record = int(np.frombuffer(self._now.memory, np.int64)[number]) - 1
-    where = f' at {self._maker.split.index.where(record)}' if record >= 0 else ' as it started'
+    where = f' at {self._maker.where(record)}' if record >= 0 else ' as it started'
     if status < 0:
       names = {s.value: s.name for s in signal.Signals}  # real-time signals have none
       how = f'was killed by {names.get(-status, f"signal {-status}")}{where}. '
       if -status == signal.SIGBUS:
         how += 'A file that is mapped into memory, such as the frame table of the index, was cut '
-        how += f'short, or its disk failed; then run: {self._maker.split.index.rebuild}'
+        how += f'short, or its disk failed; then run: {self._maker.rebuild}'
       else:
         how += 'Where memory is short, set config.data.workers to fewer, or a smaller '
         how += 'config.data.batch_size'
@@ -536,7 +549,7 @@ def _begun(maker: Maker, tasks: int) -> Iterator[tuple[bytes, Callable[[], Any]]
   """Yields tasks from the pipe, with functions that return what was read for them. Reads ahead from
   object stores, whose answers take long. Ends when the pipe is closed."""
   begin = lambda task: functools.partial(maker.read, *_TASK.unpack(task)[2:])
-  if not files.is_remote(maker.split.index.folder):
+  if not files.is_remote(maker.folder):
     while task := os.read(tasks, _TASK.size):
       yield task, begin(task)
     return
@@ -561,12 +574,12 @@ def _reported(maker: Maker, row: int, error: Exception) -> bytes:
   """Returns an error as JSON of at most _ERROR_BYTES."""
   try:
     if isinstance(error, ValueError):
-      maker.split.check(row)  # its error says more
+      maker.check(row)  # its error says more
   except Exception as better:
     error = better
   kind = next((k for k in (ValueError, OSError) if isinstance(error, k)), None)
   text = str(error) if kind else ''.join(traceback.format_exception(error))
-  where = maker.split.index.where(row)
+  where = maker.where(row)
   if not kind:
     text = f'an input worker failed at {where}:\n{text}'
   for end in (text, text[: _ERROR_BYTES // 8] + ' ... ' + text[-_ERROR_BYTES // 12 :]):
