@@ -135,5 +135,5 @@ def test_clips_of_several_datasets_answer_for_their_records(datasets):
   parts = [clips.TrainClips(s, spec.flip, c, a, 0) for s, spec, c, a in datasets.values()]
   joint = clips.JointClips(tuple(parts))
   first = len(parts[0].split.index)
-  assert '/two/' in joint.split.index.where(first) and '/one/' in joint.split.index.where(first - 1)
-  assert joint.split.index.rebuild == ', '.join(part.split.index.rebuild for part in parts)
+  assert '/two/' in joint.where(first) and '/one/' in joint.where(first - 1)
+  assert joint.rebuild == ', '.join(part.split.index.rebuild for part in parts)

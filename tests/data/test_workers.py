@@ -37,9 +37,10 @@ NOTEBOOK = """
 import dataclasses
 import time
 import numpy as np
+from vjax.data import clips
 
 @dataclasses.dataclass
-class Numbers:
+class Numbers(clips.OfOneSplit):
   split: object
   sleep_at: int = -1
   arrays = {'number': (np.int32, ())}

@@ -54,8 +54,8 @@ class Frames:
       yield pixels, places
 
 
-class _OfOneSplit:
-  """Where the records of `split` are, for messages; see workers.Maker."""
+class OfOneSplit:
+  """Base of makers of rows of one split: says where records are; see workers.Maker."""
 
   split: Split
 
@@ -79,7 +79,7 @@ class _OfOneSplit:
 
 
 @dataclass(frozen=True)
-class TrainClips(_OfOneSplit):
+class TrainClips(OfOneSplit):
   """The training clips of a record, `num_repeats` of them.
 
   Attributes:
@@ -200,7 +200,7 @@ class JointClips:
 
 
 @dataclass(frozen=True)
-class EvalClips(_OfOneSplit):
+class EvalClips(OfOneSplit):
   """The test views of a record.
 
   Attributes:
