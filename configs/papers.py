@@ -151,6 +151,17 @@ _STS = {
   **_sts('table 3', 'csn sts', k400='76.7'),
   **_sts('table 3', 'x3d_s scratch', k400='73.2'),
   **_sts('table 3', 'x3d_s sts', k400='73.5'),
+  # GPU hours: from scratch; of images and videos together.
+  **{
+    f'sts/3_{model}_{way}_hours': Fact(
+      hours, 'sts', 'table 3', 'Kinetics-400', f'GPU hours: {model} {way}'
+    )
+    for model, both in {
+      'slowonly': ('389', '258'), 'slowfast_4x16': ('696', '373'), 'slowfast_8x8': ('840', '401'),
+      'r2plus1d': ('778', '382'), 'csn': ('1106', '392'), 'x3d_s': ('432', '265'),
+    }.items()
+    for way, hours in zip(('scratch', 'sts'), both)
+  },
   # From scratch; from images; the same with STS.
   **_sts('table 4', 'slowonly scratch', ssv2='58.4'),
   **_sts('table 4', 'slowonly plain', ssv2='61.6'),

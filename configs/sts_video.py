@@ -7,7 +7,7 @@ Kinetics-400 (table 3): slowonly 74.9 / 75.6, slowfast_4x16 75.6 / 76.2, slowfas
 r2plus1d 68.7 / 76.2, csn 73.6 / 76.7, x3d_s 73.2 / 73.5. Something-Something V2 (table 4), from
 scratch / from images / the same with STS: slowonly 58.4 / 61.6 / 62.7, slowfast_4x16 49.9 / 55.8 /
 57.2, r2plus1d 59.1 / 62.3 / 63.0, csn 57.5 / 60.4 / 61.4, x3d_s 51.9 / 57.0 / 58.3. Ablations
-(tables 6 to 10) are studies: configs/studies/sts_ablations.py.
+(tables 6 to 10) and both tables are studies: configs/studies/sts_ablations.py, sts_system.py.
 Command:  python -m vjax.main --config=configs/sts_video.py:model=csn,conv=sts,init=IMAGES
           python -m vjax.main --config=configs/sts_video.py:model=csn,data=ssv2,init=IMAGES
           python -m vjax.main --config=configs/sts_video.py:model=csn,init=IMAGES,rule=inflation

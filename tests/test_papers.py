@@ -32,7 +32,8 @@ def test_expected_numbers_of_configs_are_facts(name):
 def test_a_fact_says_its_paper_and_source(name):
   fact = papers.FACTS[name]
   assert fact.paper in papers.PAPERS and name.startswith(f'{fact.paper}/')
-  assert fact.source in (papers.PAPER, papers.MEMORY, papers.ZOO) and numbers(fact.value)
+  assert fact.source in (papers.PAPER, papers.MEMORY, papers.ZOO)
+  assert any(map(str.isdigit, fact.value))
   assert all((fact.table, fact.dataset, fact.what))
 
 
