@@ -58,9 +58,10 @@ def data_dir(tmp_path_factory) -> pathlib.Path:
 
 # The costliest files begin first, so that no core waits for one of them at the end.
 COSTLY = (
-  'test_train', 'test_processes', 'test_kills', 'test_demo', 'test_disks', 'test_gpu_benchmark',
-  'test_checkpoints', 'test_mvit', 'test_motion4', 'test_zoo', 'test_evaluate', 'test_visualize',
-  'test_predict', 'test_resnet', 'test_vit', 'test_mae_golden', 'test_ibm', 'test_conv',
+  'test_train', 'test_processes', 'test_kills', 'test_zoo', 'test_disks', 'test_mvit', 'test_ibm',
+  'test_gpu_benchmark', 'test_joint', 'test_checkpoints', 'test_demo', 'test_visualize',
+  'test_evaluate', 'test_study', 'test_colab', 'test_motion4', 'test_inflate', 'test_usable',
+  'test_predict', 'test_resnet', 'test_vit', 'test_mae_golden', 'test_vmz', 'test_conv',
 )  # fmt: skip
 
 
