@@ -145,6 +145,8 @@ def test_devices_sharding_and_accumulation_agree(name, layouts, data_dir):
   devices, others = jax.devices(), {}
   # BatchNorm over two clips of a few pixels magnifies rounding from step to step: there, one step.
   steps = 1 if name == 'r2plus1d_k400' else 3
+  if name == 'r2plus1d_k400':
+    config['model'] |= {'depths': (1, 1, 0, 0)}
   reference, state = losses(config, data_dir, sharding.mesh(1, devices[:1]), steps)
   assert np.isfinite(reference).all() and len(set(reference)) == steps
   for what in layouts:

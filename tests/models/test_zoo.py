@@ -11,6 +11,7 @@ import pytest
 
 from tests.networks import variables_of
 from vjax import cost, factory, tree, zoo
+from vjax.kernels import conv
 from vjax.kernels.pool import max_pool
 from vjax.layers import temporal
 from vjax.layers.conv import Conv3D
@@ -161,11 +162,12 @@ def shapes(name, frames=8, **settings):
   """Maps and parameters of a backbone on a clip of 32 px."""
   net = factory.create_backbone(name, **settings)
   video = jax.ShapeDtypeStruct((1, frames, 32, 32, 3), jnp.float32)
-  features, variables = jax.eval_shape(
-    lambda rng, x: net.init_with_output(rng, x, train=False),
-    jax.random.key(0),
-    video,
-  )
+  with conv.formulation('lax'):  # traces faster
+    features, variables = jax.eval_shape(
+      lambda rng, x: net.init_with_output(rng, x, train=False),
+      jax.random.key(0),
+      video,
+    )
   return features.maps, tree.flatten(variables['params'])
 
 
