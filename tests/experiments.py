@@ -14,7 +14,7 @@ def shrunk(name: str, arg: str = 'tiny', **updates):
   if config['model']['name'] in vit.MODELS:
     config['model'] |= {
       'width': 32,
-      'depth': 2,
+      'depth': 1,
       'heads': 2,
       'patch': (4, 16, 16),
       'positions': 'separable',

@@ -4,12 +4,14 @@ import jax
 import numpy as np
 
 from vjax import tree
+from vjax.kernels import conv
 
 
 def variables_of(net, video, seed: int = 0) -> dict:
   """Variables of the network's shapes, made without compiling it: kernels and biases random, scales
   and statistics near those of the start, but no two alike."""
-  shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), video)
+  with conv.formulation('lax'):  # traces faster
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), video)
   rng = np.random.default_rng(seed)
 
   def draw(name, x):

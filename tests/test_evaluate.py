@@ -19,6 +19,7 @@ VIEWS = dict(name='views', split='test', num_clips=1, num_crops=1, batch_size=16
 def config_of(**evals):
   config = shrunk('r2plus1d_k400', **{'optim.total_steps': 4, 'train.eval_epochs': 0.25})
   config['optim'] |= {'boundary_steps': (3,)}
+  config['model'] |= {'depths': (1, 1, 0, 0)}
   config['train'] |= {'keep_best': 'test/loss'}
   config['clip'] |= {'num_frames': 4, 'crop_size': 32, 'short_side': 36}
   config['augment'] |= {'size': (36, 36)}

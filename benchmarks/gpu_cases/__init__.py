@@ -112,7 +112,7 @@ def _right() -> list[Case]:
 
 
 def _headline() -> list[Case]:
-  tiny = {'name': 'vit_tiny', 'batches': (1,), 'crop': 64, 'frames': 4}
+  tiny = {'name': 'vit_tiny', 'batches': (1,), 'crop': 64, 'frames': 4, 'sizes': {'depth': 1}}
   mae = lambda case, estimate, small=None, **given: Case(
     f'headline/{case}', 3, 'headline.mae', given, estimate, small, 30, env=_ALONE
   )

@@ -21,6 +21,7 @@ def mae(
   ratio: float | None = 0.9,
   frames: int = 16,
   crop: int = 224,
+  sizes: dict[str, int] | None = None,
 ) -> None:
   """Training steps in bfloat16 (float32 on a CPU) at several batches; the best one's profile at the
   end.
@@ -32,9 +33,10 @@ def mae(
       tried.
     ratio: of hidden tokens; None = dense.
     frames, crop: of the clip.
+    sizes: settings of the ViT other than the name's, for tests.
   """
   dtype = jnp.bfloat16 if record.full else jnp.float32
-  run = training.masked(name, ratio, (frames, crop, crop), dtype)
+  run = training.masked(name, ratio, (frames, crop, crop), dtype, **(sizes or {}))
   compiled: dict[int, Any] = {}
   too_large = None
   for clips in batches:

@@ -24,35 +24,50 @@ def test_logits_and_names_both_ways(name):
   zoo.check(*FIXTURES[name], name)
 
 
-@pytest.mark.parametrize('name', ['mt_multi_FULL_B_16x4', 'mt_multi_FULL_B_16x4_addpred'])
+SEVERAL = ('mt_multi_FULL_B_16x4', 'mt_multi_FULL_B_16x4_addpred')
+
+
+@pytest.fixture(scope='module')
+def body():
+  """(variables of the backbone, features of the clip in float64) of the fixtures of several data
+  sets: their networks differ in the heads alone, and drop nothing in training."""
+  fixtures = [golden_files.load(name) for name in SEVERAL]
+  shape, other = (fixture['inputs'][0]['shape'] for fixture in fixtures)
+  assert shape == other
+  model, variables = convert.load(
+    'multitrain', golden_files.weights(fixtures[0]), variant='b_16x4', dataset='all',
+    dtype=jnp.float64,
+  )  # fmt: skip
+  assert model.backbone.drop_path == 0
+  video = zoo.channels_last(golden_files.model_input(shape))
+  with jax.enable_x64(True):
+    run = jax.jit(lambda v, x: model.apply(v, x, train=False, method='features'))
+    doubled = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+    return variables['params']['backbone'], run(doubled, jnp.asarray(video, jnp.float64))
+
+
+@pytest.mark.parametrize('name', SEVERAL)
 @pytest.mark.slow
-def test_heads_of_several_data_sets(name):
+def test_heads_of_several_data_sets(name, body):
   """One at a time; the fixture holds the scores of all, side by side."""
   fixture = golden_files.load(name)
   weights = golden_files.weights(fixture)
-  video = zoo.channels_last(golden_files.model_input(fixture['inputs'][0]['shape']))
-  scores, features = [], None
+  scores, (backbone, features) = [], body
   with jax.enable_x64(True):
     for dataset in ('kinetics', 'ssv2'):
       model, variables = convert.load(
         'multitrain', weights, variant='b_16x4', dataset=dataset, dtype=jnp.float64
       )
-      variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
-      if features is None:  # one network under all heads
-        run = jax.jit(lambda v, x, m=model: m.apply(v, x, train=False, method='features'))
-        features, body = run(variables, jnp.asarray(video, jnp.float64)), variables
-      jax.tree.map(
-        np.testing.assert_array_equal, body['params']['backbone'], variables['params']['backbone']
-      )
-      head = {'params': variables['params']['head']}
-      scores.append(model.head.apply(head, features, train=False))
+      jax.tree.map(np.testing.assert_array_equal, backbone, variables['params']['backbone'])
+      head = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables['params']['head'])
+      scores.append(model.head.apply({'params': head}, features, train=False))
   exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
   np.testing.assert_allclose(np.concatenate(scores, axis=1), exact, atol=1e-9)
 
 
-@pytest.mark.parametrize('name', ['mt_multi_FULL_B_16x4', 'mt_multi_FULL_B_16x4_addpred'])
+@pytest.mark.parametrize('name', SEVERAL)
 @pytest.mark.slow
-def test_all_of_a_model_of_several_data_sets(name):
+def test_all_of_a_model_of_several_data_sets(name, body):
   """Scores, projected scores, and the losses in training mode with the fixture's soft targets."""
   fixture = golden_files.load(name)
   weights, outputs = golden_files.weights(fixture), fixture['outputs']
@@ -63,12 +78,11 @@ def test_all_of_a_model_of_several_data_sets(name):
   assert set(back) == set(weights)
   for key, array in back.items():
     np.testing.assert_array_equal(array, weights[key], err_msg=key)
-  model = model.clone(head=model.head.clone(dropout=0.0))
-  video = zoo.channels_last(golden_files.model_input(fixture['inputs'][0]['shape']))
+  backbone, features = body
+  jax.tree.map(np.testing.assert_array_equal, backbone, variables['params']['backbone'])
   with jax.enable_x64(True):
-    variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
-    run = jax.jit(lambda v, x: model.apply(v, x, train=True))
-    out = run(variables, jnp.asarray(video, jnp.float64))
+    head = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables['params']['head'])
+    out = model.head.clone(dropout=0.0).apply({'params': head}, features, train=True)
     exact = np.reshape(fixture['float64']['logits'], fixture['logits']['shape'])
     add = outputs['loss_settings']['cross_proj_add_to_pred']
     if not add:

@@ -17,7 +17,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def environment(devices: int = 1, **more: str) -> dict[str, str]:
-  flags = f'--xla_force_host_platform_device_count={devices}'
+  own = os.environ.get('XLA_FLAGS', '')  # the last of one flag counts
+  flags = f'{own} --xla_force_host_platform_device_count={devices}'
   quick = {
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'
   }  # runs of a few steps: compilation is most of their time

@@ -83,8 +83,9 @@ def accuracy(settings, steps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['tsn', 'tam'])
+@pytest.mark.parametrize('name', ['tam'])
 def test_what_motion_a_network_can_tell(name, optimized):
+  """The others by `python -m tests.models.test_motion4`; that TSN sees no order: test_zoo.py."""
   settings, steps, lowest, highest = NETWORKS[name]
   exact, axis = accuracy(settings, steps)
   assert lowest <= exact <= highest, f'{name}: {exact:.3f} (axis {axis:.3f})'
