@@ -12,8 +12,9 @@ import sys
 
 import pytest
 
+from configs import cnn_study
 from tests.experiments import shrunk
-from vjax import checkpoint, figures, sources, study, study_report
+from vjax import checkpoint, figures, sources, study, study_needs, study_report
 from vjax.config import parse, plain
 
 STUDY = """'''Two seeds.'''
@@ -466,6 +467,28 @@ def test_every_study_builds_and_prints_without_results(name):
   tables = study_report.named(module.table(study.Results({}, {})))
   for rows in tables.values():
     assert len(study.markdown(rows).splitlines()) > 2
+
+
+def test_what_a_study_needs_is_told_with_its_commands(tmp_path, monkeypatch):
+  """Each dataset and each checkpoint once, with the runs; what a run of the study makes is none."""
+  monkeypatch.chdir(tmp_path)
+  for folder in ('here/ssv2', 'checkpoints/r18'):
+    (tmp_path / folder).mkdir(parents=True)
+  runs = {
+    name: cnn_study.get_config(f'module=tsn,backbone={backbone},data={data},init={init}')
+    for name, backbone, data, init in (
+      ('a', 'resnet18', 'mini_ssv2', 'checkpoints/r18'),
+      ('b', 'resnet50', 'mini_k400', 'checkpoints/r50'),
+      ('c', 'resnet50', 'k400', 'checkpoints/r50'),
+      ('d', 'resnet50', 'ssv2', 'work/c'),
+    )
+  }
+  k400 = f'{tmp_path}/here/k400'
+  prepare = f'python -m data_prep.write --list train.csv val.csv --root=DIR --out={k400}'
+  assert study_needs.missing(runs, ['d'], 'here') == [
+    f'dataset {k400} (to prepare it: {prepare}): needed by b, c',
+    'weights checkpoints/r50: needed by b, c',
+  ]
 
 
 def listed(name: str, *, tiny: bool) -> dict:

@@ -49,7 +49,17 @@ from typing import Any
 
 import jax
 
-from vjax import build, built_in_data, checkpoint, files, metrics, sources, study_report, train
+from vjax import (
+  build,
+  built_in_data,
+  checkpoint,
+  files,
+  metrics,
+  sources,
+  study_needs,
+  study_report,
+  train,
+)
 from vjax.checkpoint.same_run import differences
 from vjax.config import plain
 from vjax.lock import WorkdirLock
@@ -717,10 +727,16 @@ def _print_commands(study: Study, level: int) -> None:
       last = number
     if level in (0, number):
       print(line)
-  for entry in study.entries.values():
+  todo = {}
+  for name, entry in study.entries.items():
     if not entry.is_analysis:
       with _told(study, entry):
         built_in_data.render_if_missing(entry.what, study.data_dir)
+      if study.selected(name) and not study.find(entry).finished:
+        todo[name] = entry.what
+  starts = [name for name in todo if study.entries[name].needs]
+  for line in study_needs.missing(todo, starts, study.data_dir):
+    logging.warning('missing: %s', line)
   if study.waits_for and level == 0:
     print('# further runs depend on these results: print the commands again when they are there')
 

@@ -289,6 +289,16 @@ def _tabulate(
   return head, tfrecord.masked_crc(payload[:head])
 
 
+def prepare_command(prepare: str, folder: str) -> str:
+  """Returns the command that prepares a dataset in `folder`, of that of the dataset's file, which
+  names the folder that the dataset has by default; '' = of a dataset of one's own."""
+  return (
+    re.sub(r'--out=\S+', lambda _: f'--out={folder}', prepare)
+    or f'python -m data_prep.write --folder=DIR --out={folder} (your own videos, DIR/<class>/*) or '
+    f'python -m vjax.data.index --folder={folder} (records from elsewhere)'
+  )
+
+
 def open_index(folder: str, split: str, label_space: str = '', prepare: str = '') -> Index:
   """Reads the index of a split and checks it against its shards.
 
@@ -305,12 +315,7 @@ def open_index(folder: str, split: str, label_space: str = '', prepare: str = ''
   root = epath.Path(folder)
   kept = root
   rebuild = f'python -m vjax.data.index --folder={folder}'
-  # The command of a dataset's file names the folder that the dataset has by default.
-  prepare = (
-    re.sub(r'--out=\S+', lambda _: f'--out={folder}', prepare)
-    or f'python -m data_prep.write --folder=DIR --out={folder} (your own videos, DIR/<class>/*) or '
-    f'{rebuild} (records from elsewhere)'
-  )
+  prepare = prepare_command(prepare, folder)
   if not root.exists():
     raise FileNotFoundError(f'no dataset in {folder}; to prepare it: {prepare}')
   remedy = f'copy it from where it was made, or prepare again: {prepare}'
