@@ -41,7 +41,7 @@ _MARGIN = 48  # px of background beyond the frame, for the camera's drift
 
 @dataclass(frozen=True)
 class Style:
-  """How the clips of a dataset look, and which motions they have.
+  """Look of the clips of a dataset, and the motions that they have.
 
   Attributes:
     motions: whole pairs of MOTIONS.

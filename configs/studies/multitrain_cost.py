@@ -1,5 +1,5 @@
-"""What does one network for several datasets cost, against a network for each?  Liang et al.
-(NeurIPS 2022), MultiTrain.
+"""Does one network for several datasets cost less than a network for each?  Liang et al. (NeurIPS
+2022), MultiTrain.
 
 MViTv2-B 32x3 on each of four datasets, and on all of them from the weights of Kinetics-400. Each
 training is cut short, for its clips a second; chip-days at full size follow from the passes over

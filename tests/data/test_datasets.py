@@ -27,12 +27,14 @@ def test_every_dataset_file_states_its_facts():
     k400=400, k600=600, k700=700, ssv2=174, ssv1=174, jester=27, ucf101=101, hmdb51=51, motions=12,
     custom=0, moments=339, moments_v2=305, mini_mit=200, activitynet=200, sports1m=487,
     imagenet=1000, epic55=0, epic55_verb=125, epic55_noun=352, epic100=0, epic100_verb=97,
-    epic100_noun=300, mini_k400=200, mini_ssv2=87, activitynet_10s=200,
+    epic100_noun=300, mini_k400=200, mini_ssv2=87, activitynet_10s=200, domain_a=6, domain_b=6, domain_b_appearance=12, domain_c=6,
+    domain_d=6,
   )  # fmt: skip
   assert {name: specs[name].num_classes for name in counts} == counts
   for name, spec in specs.items():
     assert spec.name == name and spec.prepare.startswith('python -m data_prep.')
   sided = {'ssv1', 'ssv2', 'mini_ssv2', 'jester', 'motions', 'motions_action'}
+  sided |= {'domain_a', 'domain_b', 'domain_d'}  # left and right, or turning
   assert {name for name, spec in specs.items() if not spec.flip} == sided
   assert specs['sports1m'].labels == 'multi_label'
   assert {specs[n].folder or n for n in specs if n.startswith('motions')} == {'motions'}

@@ -61,7 +61,7 @@ class OfOneSplit:
 
   @property
   def folder(self) -> str:
-    """Where the records are."""
+    """Folder of the records."""
     return self.split.index.folder
 
   @property

@@ -87,7 +87,7 @@ class Maker(Protocol):
 
   @property
   def folder(self) -> str:
-    """Where the records are."""
+    """Folder of the records."""
     ...
 
   @property

@@ -5,7 +5,6 @@ from vjax.data.specs import DatasetSpec
 SPEC = DatasetSpec(
   name='domain_c',
   num_classes=6,
-  flip=False,
   splits=('train', 'test'),
   folder='domains/c',
   prepare='python -m data_prep.synthetic --out=data/domains/c --style=c',
