@@ -25,6 +25,7 @@ FLOORS = {
   'train_step': 3,
   **dict.fromkeys(['models', 'heads', 'objectives', 'evals', 'cost', 'checkpoint', 'lock'], 3),
   'study_report': 3,  # tables and figures
+  'study_needs': 4,  # and names runs as they do
   **dict.fromkeys(['data', 'layers', 'optim', 'metrics', 'preprocess', 'figures', 'inflate'], 2),
   **dict.fromkeys(['config', 'sharding'], 1),
   'targets': 2.5,  # of objectives, made of clips cut by layers

@@ -1,4 +1,4 @@
-"""What the runs of a study need and is not there: datasets, and weights that no run makes."""
+"""Needs of the runs of a study that are not there: datasets, and weights that no run makes."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
