@@ -51,7 +51,7 @@ def rows(
     clips: of a training at full size, by name of the run: adds what that takes at the speed of the
       run. A run without clips leaves the sum open.
 
-  Chip-days are text of three digits, for those of a miniature are few. Cells of runs that are not
+  Clips seen and chip-days are text of three digits, for those of a miniature are few. Cells of runs that are not
   finished, and of sums over such, are None.
   """
   table: list[dict[str, Any]] = []
@@ -77,7 +77,8 @@ def _row(result: Any, name: str, clips: Mapping[str, float] | None) -> dict[str,
   row: dict[str, Any] = {'training': name, **dict.fromkeys(keys)}
   if result:
     one = result['training']
-    row |= dict(zip(keys, (one['clips_seen'] / 1e6, clips_per_s(one), chips(one), chip_days(one))))
+    seen = f'{one["clips_seen"] / 1e6:.3g}'
+    row |= dict(zip(keys, (seen, clips_per_s(one), chips(one), chip_days(one))))
     if clips and name in clips:
       row[keys[-1]] = chip_days(one, clips[name])
   return row
