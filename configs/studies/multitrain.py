@@ -149,7 +149,10 @@ def _accuracy(results: Mapping[str, Any], tiny: bool) -> list[dict[str, Any]]:
 def _projected(results: Mapping[str, Any]) -> list[dict[str, Any]]:
   """Returns the top-1 of the classifiers with the others' projections added, as in training."""
   return [
-    {'network': row.replace('_', ' '), **{data: _top1(results, row, f'{data}_projected') for data in DOMAINS}}
+    {
+      'network': row.replace('_', ' '),
+      **{data: _top1(results, row, f'{data}_projected') for data in DOMAINS},
+    }
     for row in TINY
     if row != 'vanilla'
   ]

@@ -51,8 +51,8 @@ def rows(
     clips: of a training at full size, by name of the run: adds what that takes at the speed of the
       run. A run without clips leaves the sum open.
 
-  Clips seen and chip-days are text of three digits, for those of a miniature are few. Cells of runs that are not
-  finished, and of sums over such, are None.
+  Clips seen and chip-days are text of three digits, for those of a miniature are few. Cells of runs
+  that are not finished, and of sums over such, are None.
   """
   table: list[dict[str, Any]] = []
   first: dict[str, float | None] = {}
