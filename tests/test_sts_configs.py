@@ -212,7 +212,8 @@ def test_two_stages_from_end_to_end(data_dir, tmp_path):
   def run(name, arg):
     config = config_of(name, arg)
     config['model'] |= {'width': 0.0625, 'norm': {'group_size': 4}}
-    config['data'] |= {'batch_size': 8}
+    name_of_data = 'motions_appearance' if name == 'sts_image' else 'motions'  # of one folder
+    config['data'] |= {'batch_size': 8, 'name': name_of_data}
     if config['objective'].get('mix_group'):
       config['objective'] |= {'mix_group': 8}
     config['clip'] |= {'crop_size': 32, 'short_side': 36}
