@@ -46,6 +46,7 @@ FLOORS = {
     ],
     0,
   ),
+  's3': -1,  # of files
 }
 COMMANDS = 8  # this floor and those above see configs/ and data_prep/
 RENDERS = 'built_in_data'  # sees data_prep/ for them

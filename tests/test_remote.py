@@ -3,8 +3,10 @@
 
 import concurrent.futures
 import contextlib
+import datetime
 import itertools
 import json
+import os
 import pathlib
 import socket
 
@@ -18,6 +20,7 @@ from tests.test_study import Trainings
 from tests.test_study import config as rated
 from tests.test_train import timeless
 from vjax import build, evaluate, files, study, study_report, train
+from vjax import s3 as s3_reads
 from vjax.config import AugmentConfig, ViewsConfig
 from vjax.data import pipeline, tfrecord
 from vjax.data import split as split_lib
@@ -182,6 +185,45 @@ def test_missing_and_damaged_data_are_named(s3, tmp_path):
   shard.write_bytes(shard.read_bytes()[:-5])
   with pytest.raises(ValueError, match='train-00001-of-00003.tfrecord'):
     batches(f'{s3}/cut')
+
+
+@pytest.mark.parametrize('name', ['bucket', 'elsewhere'])
+def test_spans_of_s3_are_read_in_the_region_of_the_bucket(name, s3):
+  """As the client of s3fs does; what goes wrong has the store's words, on one line."""
+  import boto3
+
+  if name == 'elsewhere':
+    place = {'LocationConstraint': 'eu-west-1'}
+    boto3.client('s3').create_bucket(Bucket=name, CreateBucketConfiguration=place)
+  file = f's3://{name}/digits'
+  files.path(file).write_bytes(b'0123456789')
+  assert files.read_ranges(file, 2, (3, 4)) == [b'234', b'5678']
+  assert files.read_spans(file, [(1, 2), (4, 12)]) == [b'1', b'456789']
+  store = s3_reads._store(files._filesystem(file), name, os.getpid())
+  assert store.config['region'] == ('us-east-1' if name == 'bucket' else 'eu-west-1')
+  assert store.config['endpoint'] == os.environ['AWS_ENDPOINT_URL']
+  with pytest.raises(
+    OSError, match=f'{name}/none cannot be read at byte 3: .*: NoSuchKey: [^\n]*$'
+  ):
+    files.read_ranges(f's3://{name}/none', 3, (1,))
+
+
+def test_reads_of_s3_have_the_account_of_s3fs(s3, monkeypatch):
+  """Asked again for each client, as temporary accounts expire; nothing is signed for anonymous
+  reading."""
+  import obstore.store
+
+  asked = {}
+  monkeypatch.setattr(obstore.store, 'S3Store', lambda *a, **kw: asked.update(kw))
+  system = files._filesystem('s3://bucket')
+  s3_reads._store.__wrapped__(system, 'bucket', 0)
+  found = asked['credential_provider']()
+  assert (found['access_key_id'], found['secret_access_key']) == ('testing', 'testing')
+  left = found['expires_at'] - datetime.datetime.now(datetime.UTC)
+  assert datetime.timedelta(minutes=5) < left < datetime.timedelta(minutes=11)
+  monkeypatch.setattr(system, 'anon', True)
+  s3_reads._store.__wrapped__(system, 'bucket', 0)
+  assert asked['skip_signature'] and asked['credential_provider'] is None
 
 
 def test_other_schemes_are_refused():

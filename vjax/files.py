@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from etils import epath
 from etils.epath import backend, gpath
 
+from vjax import s3
+
 SCHEMES = ('gs://', 's3://')
 
 
@@ -44,23 +46,28 @@ def is_remote(path: object) -> bool:
 def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
   """Pieces of these lengths that follow each other in a file from `offset`, in one request; shorter
   at its end. Raises OSError naming file and byte, whatever the store's own package raises."""
-  try:
-    data = _filesystem(path).cat_file(path, start=offset, end=offset + sum(lengths))
-  except Exception as e:
-    raise _unreadable(path, offset, e) from e
+  (data,) = _spans(path, [(offset, offset + sum(lengths))])
   ends = list(itertools.accumulate(lengths))
-  return [data[end - length : end] for end, length in zip(ends, lengths)]
+  return [bytes(data[end - length : end]) for end, length in zip(ends, lengths)]
 
 
 def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
   """Returns the bytes of these spans (start, end) of a file, asked for all at once; shorter at its
   end. Raises OSError naming file and byte."""
-  starts, ends = [a for a, _ in spans], [b for _, b in spans]
-  found = _filesystem(path).cat_ranges([path] * len(spans), starts, ends, on_error='return')
-  for start, data in zip(starts, found):
-    if isinstance(data, Exception):
-      raise _unreadable(path, start, data) from data
-  return found
+  return [bytes(data) for data in _spans(path, spans)]
+
+
+def _spans(path: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+  """Returns what `read_spans` does, without a copy."""
+  system = _filesystem(path)
+  try:
+    if path.startswith('s3://'):
+      return s3.read_spans(system, path, spans)
+    starts, ends = [a for a, _ in spans], [b for _, b in spans]
+    found = system.cat_ranges([path] * len(spans), starts, ends)
+    return [memoryview(data) for data in found]
+  except Exception as e:
+    raise _unreadable(path, spans[0][0], e) from e
 
 
 def _unreadable(path: str, offset: int, e: Exception) -> OSError:
@@ -130,11 +137,11 @@ def move_aside(folder: str | os.PathLike) -> epath.Path:
 def _package(scheme: str):
   import importlib
 
-  name = {'gs': 'gcsfs', 's3': 's3fs'}[scheme]
-  try:
-    importlib.import_module(name)
-  except ImportError as error:
-    raise ImportError(f'{scheme}:// needs {name}: pip install "vjax[cloud]"') from error
+  for name in {'gs': ('gcsfs',), 's3': ('s3fs', 'obstore')}[scheme]:
+    try:
+      importlib.import_module(name)
+    except ImportError as error:
+      raise ImportError(f'{scheme}:// needs {name}: pip install "vjax[cloud]"') from error
 
 
 def _filesystem(path: str):
