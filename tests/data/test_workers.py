@@ -371,13 +371,25 @@ def test_the_default_is_by_cores_and_recipe(data_dir, monkeypatch):
     ({'cpu/cpu.cfs_quota_us': '150000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 2),
     ({'cpu/cpu.cfs_quota_us': '50000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 1),
     ({'cpu/cpu.cfs_quota_us': '50000\n'}, 8),
+    ({'own': '0::/job/step\n', 'job/cpu.max': '400000 100000\n'}, 4),
+    ({'own': '0::/job\n', 'job/cpu.max': 'max 100000\n', 'cpu.max': '600000 100000\n'}, 6),
+    (
+      {
+        'own': '9:name=systemd:/x\n4:cpu,cpuacct:/job\n0::/\n',
+        'cpu/job/cpu.cfs_quota_us': '50000\n',
+        'cpu/job/cpu.cfs_period_us': '100000\n',
+      },
+      1,
+    ),
+    ({'own': '0::/../elsewhere\n', 'cpu.max': '250000 100000\n'}, 3),
   ],
 )
 def test_cores_are_those_of_the_container(tmp_path, monkeypatch, files, cores):
   monkeypatch.setattr(workers, '_CGROUPS', str(tmp_path))
+  monkeypatch.setattr(workers, '_OWN_GROUPS', str(tmp_path / 'own'))
   monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(8)), raising=False)
   for name, text in files.items():
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(text)
   assert workers.usable_cores() == cores
 

@@ -56,6 +56,7 @@ sys.path += [f for f in last if f not in sys.path]
 from vjax.data.workers import work
 work(sys.argv[2:])"""
 _CGROUPS = '/sys/fs/cgroup'  # limits of this container
+_OWN_GROUPS = '/proc/self/cgroup'
 _PATIENCE_S = 0.5  # between looks at whether all workers live
 # After so long without a row, and again so much later, a warning names the workers that are waited
 # for.
@@ -117,17 +118,34 @@ class WorkerError(OSError):
 
 
 def usable_cores() -> int:
-  """Returns the number of cores that this process may use, by its affinity and its container."""
+  """Returns the number of cores that this process may use, by its affinity, its container and, as
+  in jobs of SLURM or systemd, the groups it is in."""
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  for file_names in (('cpu.max',), ('cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us')):  # v2, v1
+  for group, file_names in _groups():
     try:
-      found = ' '.join(pathlib.Path(_CGROUPS, name).read_text() for name in file_names)
+      found = ' '.join((group / name).read_text() for name in file_names)
       quota, period = map(int, found.split())
-    except (OSError, ValueError):  # no limit ('max'), the other version, or another system
+    except (OSError, ValueError):  # no limit ('max'), or no file
       continue
     if quota > 0 and period > 0:  # -1 is no limit
       cores = min(cores, max(1, math.ceil(quota / period)))
   return cores
+
+
+def _groups() -> Iterator[tuple[pathlib.Path, tuple[str, ...]]]:
+  """Yields the folders of this process' control groups, out to the container's, and the files that
+  hold quota and period there: of both versions, since either may be in use."""
+  files = {'': ('cpu.max',), 'cpu': ('cpu.cfs_quota_us', 'cpu.cfs_period_us')}  # v2, v1
+  inner = dict.fromkeys(files, '')
+  with contextlib.suppress(OSError):  # another system
+    for line in pathlib.Path(_OWN_GROUPS).read_text().splitlines():
+      controllers, _, group = line.partition(':')[2].partition(':')
+      for name in {'', 'cpu'}.intersection(controllers.split(',')):
+        inner[name] = group.strip('/')
+  for name, file_names in files.items():
+    top = pathlib.Path(_CGROUPS, name)
+    own = top / inner[name]
+    yield from ((group, file_names) for group in (own, *own.parents) if group.is_relative_to(top))
 
 
 def batches(
