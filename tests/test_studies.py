@@ -53,6 +53,9 @@ def test_the_tables_of_the_grid_return_the_released_scores():
   assert set(results) == {name for name, _ in runs('configs/studies/cnn_grid.py', False)}
   shares, effects, accuracy = grid.table(results).values()
   assert (len(shares), len(effects), len(accuracy)) == (12, 144, 144)
+  said = grid.outcome(results)
+  assert 'mini_ssv2: TAM is better than TSN: one seed, +31.3 points' in said
+  assert 'mini_ssv2: pooling hurts I3D: one seed, +4.4 points' in said and len(said) == 21
   for row in shares:
     for title in ('Phi, %', 'Psi, %', 'Psi, pooling, %'):
       assert row[title] == [pytest.approx(row[f'paper: {title}'])], row
@@ -79,3 +82,22 @@ def test_joint_training_costs_what_its_clips_cost():
   assert separate['chip-days at full size, %'] == 100
   assert round(joint['chip-days at full size, %']) == 61
   assert cost.table({'motion': one})[-1]['chip-days'] is None
+
+
+def test_the_outcome_of_joint_training_is_a_mean_over_datasets():
+  """Of the seeds that all have, in miniature; of one run each, at full size."""
+  joint = study.load('configs/studies/multitrain.py')
+  top1 = lambda value, names: {name: {'top1': value} for name in names}
+  tiny = {}
+  for seed, gain in enumerate((0.02, 0.03, 0.04)):
+    for domain in joint.DOMAINS:
+      tiny[f'separate_{domain}_seed{seed}'] = top1(0.5, [domain])
+    tiny[f'multitrain_seed{seed}'] = top1(0.5 + gain, joint.DOMAINS)
+  said = joint.outcome(tiny)
+  assert said[0] == 'MultiTrain is better than separate: shows, +3.0 ± 1.0 points (3 seeds)'
+  assert said[1] == 'MultiTrain is better than vanilla: not told, no runs of both'
+  names = ('k400', 'mit', 'ssv2', 'activitynet')
+  full = {f'separate_{name}': top1(0.5, [name]) for name in names[1:]}
+  full['separate_k400'] = top1(0.6, ['test'])
+  full |= {'multitrain': top1(0.525, names), 'multitrain_312': top1(0.9, names)}
+  assert joint.outcome(full)[0] == 'MultiTrain is better than separate: one seed, +0.0 points'

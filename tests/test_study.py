@@ -270,6 +270,9 @@ def table(results):
 
 def figures(results):
   return {'By rate': {'lines': {'top-1': [(1, [0.5, 0.6]), (2, [])]}, 'x': 'rate'}}
+
+def outcome(results):
+  return [f'{len(results)} < 3: shows']
 """
 
 
@@ -287,6 +290,8 @@ def test_main_writes_tables_and_figures_and_its_status_tells_of_a_divergence(
   assert '## All rates' in (work / 'table.md').read_text()
   assert (work / 'by_rate.png').read_bytes().startswith(b'\x89PNG')
   page = (work / 'report.html').read_text()
+  assert (work / 'table.md').read_text().endswith('## Outcome\n\n* 1 < 3: shows\n')
+  assert '<ul><li>1 &lt; 3: shows</ul>' in page
   assert 'data:image/png;base64,' in page and 'a &lt;b&gt;' in page and 'diverged: loss' in page
   trainings.diverges = []
   (work / 'rate_0.25/study.json').unlink()
@@ -467,6 +472,10 @@ def test_every_study_builds_and_prints_without_results(name):
   tables = study_report.named(module.table(study.Results({}, {})))
   for rows in tables.values():
     assert len(study.markdown(rows).splitlines()) > 2
+  if name == 'cnn_grid':  # its outcome is that of the networks that are finished
+    assert module.outcome({}) == []
+  else:
+    assert all('not told' in words for words in module.outcome({}))
 
 
 def test_what_a_study_needs_is_told_with_its_commands(tmp_path, monkeypatch):

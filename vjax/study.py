@@ -16,7 +16,8 @@ A study of a paper's size may have a miniature: runs(workdir, tiny=False), and -
 `table` makes {column: cell} rows of {name: result} of the runs that are finished, or several
 tables, {title: rows}. A cell is text, a number, or a list of numbers over seeds, printed as mean
 and standard deviation. figures(results), which a study may have too, returns {title: figure}:
-figures of matplotlib, or the arguments of vjax.figures.points.
+figures of matplotlib, or the arguments of vjax.figures.points. outcome(results), if it is there,
+returns sentences on what shows and what does not (vjax.analysis.claims has words for that).
 
 A run is finished if its result was made with the same config and the same code. Exit status: 0; 1
 if a run diverged or failed (the others go on); 75 after SIGTERM, when the same command continues.
@@ -631,7 +632,7 @@ def share_compiled(workdir: str) -> None:
 
 
 def report(module: Any, study: Study) -> str:
-  """Writes table.md, CSV, PNG and report.html; returns the tables as text."""
+  """Writes table.md, CSV, PNG and report.html; returns tables and outcome as text."""
   older, name = study.older(), Path(module.__file__).stem
   results = study.results()
   tables = study_report.named(module.table(results))
@@ -641,9 +642,10 @@ def report(module: Any, study: Study) -> str:
       newer = study_report.named(module.table(study.results(newer=True)))
     newer = newer or {}
   pictures = module.figures(results) if hasattr(module, 'figures') else {}
+  outcome = module.outcome(results) if hasattr(module, 'outcome') else ()
   about = (module.__doc__ or name).strip()
   rows = [_row(entry, study) for entry in study.entries.values()]
-  return study_report.write(study.workdir, about, tables, newer, pictures, older, rows)
+  return study_report.write(study.workdir, about, tables, newer, pictures, outcome, older, rows)
 
 
 def _row(entry: Entry, study: Study) -> dict[str, Any]:

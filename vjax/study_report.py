@@ -130,6 +130,7 @@ def write(
   tables: Mapping[str, Rows],
   newer: Mapping[str, Rows] | None,
   pictures: Mapping[str, Any],
+  outcome: Sequence[str],
   older: Mapping[str, Sequence[str]],
   runs: Rows,
 ) -> str:
@@ -141,6 +142,7 @@ def write(
     tables: {title: rows}.
     newer: the same without the results of older code; None where there are none of these.
     pictures: {title: matplotlib figure, or the arguments of figures.points}.
+    outcome: sentences on what the study shows.
     older: see `footnotes`.
     runs: a row for each run: its state and cost.
 
@@ -156,6 +158,10 @@ def write(
   notes = footnotes(tables.values(), older)
   text += [f'{note}\n' for note in notes]
   page += [f'<p>{html.escape(note)}</p>' for note in notes]
+  if outcome:
+    text += ['## Outcome\n', *(f'* {words}' for words in outcome)]
+    items = ''.join(f'<li>{html.escape(words)}' for words in outcome)
+    page.append(f'<h2>Outcome</h2><ul>{items}</ul>')
   for title, picture in pictures.items():
     figure = figures.points(**picture) if isinstance(picture, Mapping) else picture
     data = figures.png(figure)

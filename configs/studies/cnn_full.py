@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from configs import cnn_study
 from configs.papers import FACTS
-from vjax.analysis import cnn
+from vjax.analysis import claims, cnn
 
 IMAGES = 'checkpoints/tsn_{}'  # converted image networks
 TABLE2 = {
@@ -99,3 +99,14 @@ def figures(results: Mapping[str, Any]) -> dict[str, Any]:
     if lines:
       found[f'Figure 1, {data}'] = {'lines': lines, 'x': 'GMACs of a clip', 'y': 'top-1 %'}
   return found
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns how many pairs of networks are in the paper's order on each dataset."""
+  return [
+    claims.ordered(
+      f'{title}, {data}', [r for r in rows if r.get('dataset', 'k400') == data], 'top-1 %'
+    )
+    for title, rows in table(results).items()
+    for data in dict.fromkeys(row.get('dataset', 'k400') for row in rows)
+  ]

@@ -31,7 +31,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import cnn_study
-from vjax.analysis import cnn
+from vjax.analysis import claims, cnn
 
 MODULES = ('tsn', 'tam', 'i3d', 's3d')
 BACKBONES = ('inception_v1', 'resnet18', 'resnet50')
@@ -163,3 +163,32 @@ def figures(results: Mapping[str, Any]) -> dict[str, Any]:
     'Contributions': cnn.draw_contributions(mean),
     'Temporal pooling': cnn.draw_pooling(mean),
   }
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns what modules and pooling add on each dataset, over all backbones and numbers of
+  frames."""
+  seeds = scores(results)
+
+  def of(dataset: str, module: str, pool: bool) -> dict[int, float]:
+    found = {}
+    for seed, top1 in enumerate(seeds):
+      wanted = (dataset, module, pool)
+      values = [x for key, x in top1.items() if (key.dataset, key.module, key.pool) == wanted]
+      if values:
+        found[seed] = sum(values) / len(values)
+    return found
+
+  said = []
+  for dataset in dict.fromkeys(key.dataset for s in seeds for key in s):
+    base = of(dataset, 'tsn', False)
+    for module in MODULES[1:]:
+      claim = f'{dataset}: {module.upper()} is better than TSN'
+      said.append(claims.better(claim, of(dataset, module, False), base))
+    for module in MODULES:
+      plain, pooled = of(dataset, module, False), of(dataset, module, True)
+      if module == 'tsn':
+        said.append(claims.better(f'{dataset}: pooling helps TSN', pooled, plain))
+      else:
+        said.append(claims.better(f'{dataset}: pooling hurts {module.upper()}', plain, pooled))
+  return said

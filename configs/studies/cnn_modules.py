@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 
 from configs import cnn_study
 from configs.papers import FACTS
+from vjax.analysis import claims
 
 IMAGES = 'checkpoints/tsn_{}'  # converted image networks
 DATASETS = ('mini_ssv2', 'mini_k400')
@@ -113,3 +114,21 @@ def table(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     if row['top-1 %'] or paper:
       variants.append({'dataset': data, 'TAM in': what, **row, 'paper': paper})
   return {'Tables 5 and 10': modules, 'Table 6': variants}
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns what modules add to none, and how many rows are in the paper's order."""
+  said = []
+  grid = itertools.product((*DATASETS, 'motions'), (*BACKBONES, 'resnet18'), FRAMES, MODULES)
+  for data, backbone, frames, module in grid:
+    base, these = (
+      claims.by_seed(results, f'{data}_{m}_{backbone}_f{frames}', 'clip') for m in ('tsn', module)
+    )
+    if base and module != 'tsn':
+      claim = f'{data}, {backbone}, {frames} frames: {MODULES[module]} is better than none'
+      said.append(claims.better(claim, these, base))
+  for title, rows in table(results).items():
+    for data in DATASETS:
+      of_data = [row for row in rows if row['dataset'] == data]
+      said.append(claims.ordered(f'{title}, {data}', of_data, 'top-1 %'))
+  return said

@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from configs import cnn_study
 from configs.papers import FACTS
+from vjax.analysis import claims
 
 SAMPLINGS = ('uniform', 'dense')
 MINI, MODULES = ('mini_k400', 'mini_ssv2'), ('tam', 'i3d')  # of figure 5, on ResNet-18
@@ -124,3 +125,20 @@ def figures(results: Mapping[str, Any]) -> dict[str, Any]:
     }
     found[network + frames] = {'lines': lines, 'x': 'clips', 'y': 'top-1 %'}
   return found
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns whether one uniform clip is better than a dense one, and what further clips add."""
+  said = []
+  for network, frames in _networks(results):
+    one, ten = (
+      {s: claims.by_seed(results, f'{network}_{s}{frames}', f'clips_{m}') for s in SAMPLINGS}
+      for m in (CLIPS[0], CLIPS[-1])
+    )
+    name = network + frames
+    said += [
+      claims.better(f'{name}: one uniform clip is better than a dense one', *one.values()),
+      claims.better(f'{name}: 10 dense clips are better than one', ten['dense'], one['dense']),
+      claims.better(f'{name}: 10 uniform clips are better', ten['uniform'], one['uniform']),
+    ]
+  return said

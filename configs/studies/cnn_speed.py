@@ -18,7 +18,7 @@ from typing import Any
 
 from configs import cnn_study
 from configs.papers import FACTS
-from vjax.analysis import speed
+from vjax.analysis import claims, speed
 
 MODELS = ('TSN-R50-tp', 'TAM-R50', 'I3D-R50', 'SF-R50-8x8')
 
@@ -53,3 +53,9 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
       }
     )
   return rows
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns whether the networks are as fast, one beside the other, as in the paper."""
+  seen, paper = 'clips a second', 'paper (V100), clips a second'
+  return [claims.ordered('Networks by clips a second', table(results), seen, paper)]

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from configs import cnn_study
 from configs.papers import FACTS
+from vjax.analysis import claims
 
 START = 'runs/cnn_full/k400_{}'
 MODELS = ('I3D-R50', 'TAM-R50', 'SF-R50-8x8')
@@ -42,3 +43,9 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
       row[f'paper: {data}'] = FACTS[f'chen/{data}_{model}']
     rows.append(row)
   return rows
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns how many pairs of networks are in the paper's order on each dataset."""
+  rows = table(results)
+  return [claims.ordered(data, rows, f'{data}, top-1 %', f'paper: {data}') for data in DATASETS]

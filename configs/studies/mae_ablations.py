@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from configs.papers import FACTS, Fact, Text, cell
 from configs.studies import _mae
 from vjax import registry
+from vjax.analysis import claims
 
 STEPS = 3000  # of the miniature
 BASE = 'mae_k400_L_800'
@@ -177,3 +178,12 @@ def table(results: _mae.Results) -> list[dict[str, Any]]:
       }
     )
   return rows
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns how many pairs of rows are in the paper's order."""
+  rows = table(results)
+  return [
+    claims.ordered('Fine-tuning', rows, 'fine-tuned, top-1 %'),
+    claims.ordered('Probe, which the paper has not', rows, 'probe, top-1 %'),
+  ]

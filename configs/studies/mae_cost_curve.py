@@ -19,6 +19,7 @@ from typing import Any
 from configs.papers import FACTS
 from configs.studies import _mae
 from vjax import registry
+from vjax.analysis import claims
 
 MAE, CURVES = 'mae_k400_L_800', 'curves'
 WHAT = {'curve_scratch': 'from scratch', 'curve_mae': 'from the autoencoder'}
@@ -64,3 +65,9 @@ def figures(results: _mae.Results) -> dict[str, Any]:
     for name, what in WHAT.items()
   }
   return {'Accuracy over time': {'lines': lines, 'x': 'hours of training', 'y': 'top-1 %'}}
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns whether pre-training pays at the end of both trainings."""
+  last = [claims.by_seed(results, name, 'test') for name in ('curve_mae', 'curve_scratch')]
+  return [claims.better('At the end, pre-trained is better than from scratch', *last)]

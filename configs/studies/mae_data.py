@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 
 from configs.papers import FACTS
 from configs.studies import _mae
+from vjax.analysis import claims
 
 EPOCHS = (200, 400, 800)
 K400 = 'k400'
@@ -84,3 +85,8 @@ def figures(results: _mae.Results) -> dict[str, Any]:
   found = {what: points for what, points in lines.items() if points}
   axes = {'x': 'epochs', 'y': 'fine-tuned, top-1 %', 'log_x': True}
   return {'By epochs': {'lines': found, **axes}} if found else {}
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns how many pairs of rows are in the paper's order."""
+  return [claims.ordered('Sets and epochs', table(results), 'fine-tuned, top-1 %')]

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from configs.papers import FACTS, Fact
 from configs.studies import _mae
+from vjax.analysis import claims
 
 SETS = {'k400': 'Kinetics-400', 'k600': 'Kinetics-600', 'k700': 'Kinetics-700'}
 PAPER: dict[str, Fact] = {  # run -> fact
@@ -74,3 +75,16 @@ def table(results: _mae.Results) -> list[dict[str, Any]]:
         }
       )
   return rows
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns whether intermediate fine-tuning helps on each dataset."""
+  said = []
+  for row in table(results):
+    straight, between = (
+      {} if (top1 := row[f'{way}, top-1 %']) is None else {0: top1}
+      for way in ('straight', 'intermediate')
+    )
+    claim = f'{row["tested on"]} after {row["pre-trained on"]}: intermediate fine-tuning helps'
+    said.append(claims.better(claim, between, straight))
+  return said

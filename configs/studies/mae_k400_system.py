@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from configs.papers import FACTS
 from configs.studies import _mae
+from vjax.analysis import claims
 
 LARGER = {'L': 40, 'H': 32}  # frames of clips of 312 px
 ROWS = {  # run -> (network, input, pre-training set, name of the paper's fact)
@@ -63,3 +64,8 @@ def table(results: _mae.Results) -> list[dict[str, Any]]:
     }
     for run, (network, clip, data, fact) in ROWS.items()
   ]
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns how many pairs of rows are in the paper's order."""
+  return [claims.ordered('Networks and data', table(results), 'top-1 %')]

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from configs.papers import cell
 from configs.studies import _mae
+from vjax.analysis import claims
 
 SPARSE, DENSE = 'mae_k400_L_800', 'mask_tokens'
 WORDS = '{}; {} G; {} h of 128 A100'
@@ -62,3 +63,12 @@ def table(results: _mae.Results) -> list[dict[str, Any]]:
       }
     )
   return rows
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns whether mask tokens in the encoder hurt, and what they cost."""
+  said = [claims.ordered('Accuracy', table(results), 'fine-tuned, top-1 %')]
+  if SPARSE in results and DENSE in results:
+    more = _mae.cost(results, DENSE, 'train_s') / _mae.cost(results, SPARSE, 'train_s')  # pyright: ignore
+    said.append(f'Mask tokens in the encoder take {more:.1f} times as long')
+  return said

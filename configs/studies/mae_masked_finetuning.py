@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from configs.papers import cell
 from configs.studies import _mae
+from vjax.analysis import claims
 
 MAE = 'mae_k400_L_800'
 ROWS = {  # run -> (share of masked tokens at first, paper)
@@ -45,3 +46,9 @@ def table(results: _mae.Results) -> list[dict[str, Any]]:
       }
     )
   return rows
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns how many pairs of rows are in the paper's order."""
+  rows = table(results)
+  return [claims.ordered('Shares by top-1', rows, 'top-1 %')]

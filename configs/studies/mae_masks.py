@@ -19,12 +19,14 @@ Command:  python -m vjax.study configs/studies/mae_masks.py
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from configs import common, mae_finetune_k400, mae_k400, probe_k400
 from configs.papers import Fact, Text, cell
+from vjax.analysis import claims
 
 # In the order of interest: a study that is stopped has compared the kinds of mask at one ratio.
 MASKS = (
@@ -138,3 +140,16 @@ def figures(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
   if not lines:
     return {}
   return {'Probe by masks': {'lines': lines, 'x': 'masked tokens, %', 'y': 'probe, top-1 %'}}
+
+
+def outcome(results: dict[str, dict[str, Any]]) -> list[str]:
+  """Returns whether anything was learned that can be compared, and the order of masks."""
+  of = partial(claims.by_seed, results)
+  said = []
+  for kind, ratio in MASKS:
+    what, name = f'{kind} masks of {100 * ratio:g} %', name_of(kind, ratio)
+    claim = f'{what}: the probe is better than untrained'
+    said.append(claims.better(claim, of(name, 'probe'), of('untrained', 'probe')))
+    claim = f'{what}: fine-tuning is better than from scratch'
+    said.append(claims.better(claim, of(f'{name}_few', 'test'), of('scratch_fast', 'test')))
+  return [*said, claims.ordered('Kinds of masks', table(results), 'probe, top-1 %')]

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from configs import mae_finetune_k400, mae_k400, probe_k400
 from configs.papers import FACTS, cell
+from vjax.analysis import claims
 
 SEEDS = (0, 1, 2)
 STEPS, WARMUP = 2000, 200  # of pre-training
@@ -98,3 +99,20 @@ def table(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     row(f'{FEW:.0f} labels a class, fine-tuned, random masks', 'finetuned_few', 'test', None),
     row(f'{FEW:.0f} labels a class, fine-tuned, frames', 'finetuned_frame_few', 'test', None),
   ]
+
+
+def outcome(results: dict[str, dict[str, Any]]) -> list[str]:
+  """Returns whether pre-training helps, and whether random masks are better than others."""
+  few = f'{FEW:.0f} labels a class'
+  return [
+    claims.better(claim, *(claims.by_seed(results, run, part) for run in (these, those)))
+    for claim, these, those, part in (
+      ('Probe: random masks are better than untrained', 'mae', 'untrained', 'probe'),
+      ('Probe: random masks are better than tubes', 'mae', 'tube', 'probe'),
+      ('Probe: random masks are better than frames', 'mae', 'frame', 'probe'),
+      ('All labels: pre-training helps', 'finetuned_all', 'scratch_all', 'test'),
+      (f'{few}: pre-training helps', 'finetuned_few', 'scratch_few', 'test'),
+      (f'{few}: random masks are better than frames', 'finetuned_few', 'finetuned_frame_few',
+       'test'),
+    )
+  ]  # fmt: skip

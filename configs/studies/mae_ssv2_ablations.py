@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from configs.papers import FACTS
 from configs.studies import _mae
+from vjax.analysis import claims
 
 BASE = 'mae_ssv2_L_200'
 ROWS: dict[str, tuple[str, dict[str, Any], str]] = {  # run -> (description, changes, fact)
@@ -53,3 +54,8 @@ def table(results: _mae.Results) -> list[dict[str, Any]]:
     }
     for name, (what, _, fact) in ROWS.items()
   ]
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns how many pairs of rows are in the paper's order."""
+  return [claims.ordered('Masks and decoders', table(results), 'fine-tuned, top-1 %')]

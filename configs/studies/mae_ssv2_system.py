@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from configs.papers import FACTS
 from configs.studies import _mae
+from vjax.analysis import claims
 
 SETS = {'k400': 'Kinetics-400', 'k600': 'Kinetics-600', 'k700': 'Kinetics-700'}
 PAPER = {
@@ -46,3 +47,8 @@ def table(results: _mae.Results) -> list[dict[str, Any]]:
     }
     for (data, variant), fact in PAPER.items()
   ]
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns how many pairs of rows are in the paper's order."""
+  return [claims.ordered('Networks and data', table(results), 'top-1 %')]

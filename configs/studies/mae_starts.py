@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from configs.papers import FACTS
 from configs.studies import _mae
+from vjax.analysis import claims
 
 MAE = 'mae_k400_L_1600'
 IMAGES = {  # start -> converted weights
@@ -61,3 +62,12 @@ def table(results: _mae.Results) -> list[dict[str, Any]]:
       row[f'paper, {title}'] = papers[data]
     rows.append(row)
   return rows
+
+
+def outcome(results: _mae.Results) -> list[str]:
+  """Returns how many pairs of starts are in the paper's order on each dataset."""
+  rows = table(results)
+  return [
+    claims.ordered(f'Starts, {title}', rows, f'{title}, top-1 %', f'paper, {title}')
+    for title in ('Kinetics-400', 'Something-Something V2')
+  ]

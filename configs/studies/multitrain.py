@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from configs import common, multitrain, mvit_k400
 from configs.papers import FACTS
-from vjax.analysis import training_cost
+from vjax.analysis import claims, training_cost
 from vjax.config import complete
 
 # Rows of the tables: axes of configs/multitrain.py, and what the paper's figures are called.
@@ -162,3 +162,25 @@ def _top1(results: Mapping[str, Any], run: str, part: str) -> list[float]:
   """Returns the top-1 (%) of a run, or of its seeds."""
   names = [run, *(f'{run}_seed{seed}' for seed in SEEDS)]
   return [100 * results[name][part]['top1'] for name in names if part in results.get(name, {})]
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns whether joint training helps, and its parts, in the mean over datasets."""
+  tiny = any('_seed' in name for name in results)
+  datasets = DOMAINS if tiny else ('k400', 'mit', 'ssv2', 'activitynet')
+
+  def mean(row: str) -> dict[int, float]:
+    names = {d: f'separate_{d}' if row == 'separate' else row for d in datasets}
+    # A separate network of the config of Kinetics names its evaluation `test`.
+    found = [
+      claims.by_seed(results, names[d], d) or claims.by_seed(results, names[d], 'test')
+      for d in datasets
+    ]
+    shared = set.intersection(*map(set, found))
+    return {seed: sum(one[seed] for one in found) / len(found) for seed in shared}
+
+  these = mean('multitrain')
+  return [
+    claims.better(f'MultiTrain is better than {row.replace("_", " ")}', these, mean(row))
+    for row in ('separate', 'vanilla', 'no_informative')
+  ]

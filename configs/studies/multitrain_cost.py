@@ -72,3 +72,14 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return training_cost.rows(results, {'separate': tuple(TINY_SETS), 'joint': (JOINT,)})
   ways = {'separate': tuple(PASSES), 'joint': ('k400', JOINT)}
   return training_cost.rows(results, ways, clips=full_size())
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns the cost of joint training beside that of separate training."""
+  found = [
+    f'Joint training takes {row[column]:.0f} % of the chip-days of separate training ({column})'
+    for row in table(results)
+    for column in row
+    if row['way'] == 'joint' and column.endswith('%') and row[column] is not None
+  ]
+  return found or ['Cost: not told, runs are missing']

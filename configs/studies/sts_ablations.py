@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from configs import sts_image, sts_video
 from configs.papers import FACTS, cell
+from vjax.analysis import claims
 
 # Steps of the miniature: a video step sees eight times the images of an image step.
 TINY_IMAGE_STEPS, TINY_STEPS, TINY_SCRATCH_STEPS = 400, 100, 150
@@ -231,3 +232,13 @@ def _seen(result: Any) -> float | None:
   training = result['training']
   total = training.get('total', training)
   return None if total is None else total['images_seen'] / 1e6
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns how many pairs of rows are in the paper's order, by the accuracy on Kinetics."""
+  said = []
+  for title, rows in TABLES.items():
+    facts = [FACTS.get(f'sts/{fact}_k400') for _, _, fact in rows]
+    found = [{**_row(results, *row), 'paper': fact} for row, fact in zip(rows, facts)]
+    said.append(claims.ordered(title, found, 'Kinetics, top-1 %'))
+  return said

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from configs import common, sts_image, sts_slices, sts_video
 from configs.papers import FACTS
+from vjax.analysis import claims
 from vjax.config import complete, plain
 
 SEEDS = (0, 1, 2)
@@ -128,3 +129,17 @@ def figures(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   ]
   lines = {'probe of appearance': points}
   return {'Slices': {'lines': lines, 'x': 'slice', 'y': 'top-1 %'}} if points else {}
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns whether images first help, STS, and whether the middle slice is the image-like one."""
+  of = lambda run, part='test': claims.by_seed(results, run, part)
+  middle = of('slice_1', 'probe')
+  return [
+    claims.better('Images first are better', of('tuned_plain'), of('scratch_plain')),
+    claims.better('Images first are better, STS', of('tuned_sts'), of('scratch_sts')),
+    claims.better('STS is better, images first', of('tuned_sts'), of('tuned_plain')),
+    claims.better('STS is better, from scratch', of('scratch_sts'), of('scratch_plain')),
+    claims.better('The middle slice is better than the one before', middle, of('slice_0', 'probe')),
+    claims.better('The middle slice is better than the one after', middle, of('slice_2', 'probe')),
+  ]

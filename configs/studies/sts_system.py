@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from configs import sts_image, sts_video
 from configs.papers import FACTS
+from vjax.analysis import claims
 
 MODELS = {
   'slowonly': 'SlowOnly',
@@ -110,3 +111,10 @@ def _hours(results: Mapping[str, Any], run: str) -> float | None:
   training = results[run]['training']
   total = training.get('total', training)
   return None if total is None else total['device_hours']
+
+
+def outcome(results: Mapping[str, Any]) -> list[str]:
+  """Returns how many pairs of rows are in the paper's order."""
+  seen = ('Kinetics-400, top-1 %', 'Something-Something V2, top-1 %')
+  tables = table(results).items()
+  return [claims.ordered(title, rows, column) for (title, rows), column in zip(tables, seen)]
