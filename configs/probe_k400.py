@@ -71,7 +71,8 @@ def saved(path: str) -> dict:
     raise ValueError(
       f'config argument init={path!r}: {meta} has no config; convert the weights again'
     )
-  config = found['config'] if found.get('schema', 1) == SCHEMA else translate(found['config'])
+  schema = found.get('schema', 1)
+  config = found['config'] if schema == SCHEMA else translate(found['config'], schema)
   known = {
     'clip': ('num_frames', 'frame_stride', 'crop_size', 'short_side', 'sampling'),
     'data': ('mean', 'std'),

@@ -118,7 +118,7 @@ def test_videos_that_the_weights_were_trained_on(tmp_path, caplog, monkeypatch):
   assert 1 <= len(rows) == told < 3
 
 
-def test_seeds_share_a_subset_where_subset_seed_says_so(tmp_path):
+def test_seeds_share_a_subset_unless_subset_seed_says_otherwise(tmp_path):
   root = data(tmp_path, train=records(*range(12)), val=records(20, 21))
 
   def trained(seed, **more):
@@ -128,9 +128,9 @@ def test_seeds_share_a_subset_where_subset_seed_says_so(tmp_path):
     batch = next(build.experiment(changed, root).train_batches(0))
     return sorted(batch['video_id'].tolist())
 
-  own = [trained(seed) for seed in (1, 2)]
-  assert own[0] != own[1]
-  assert trained(2, subset_seed=1) == own[0] and trained(2, subset_seed=2) == own[1]
+  own = [trained(seed, subset_seed=seed) for seed in (0, 1, 2)]
+  assert own[0] != own[1] != own[2] != own[0]
+  assert trained(1) == trained(2) == own[0] and trained(2, subset_seed=1) == own[1]
 
 
 @pytest.mark.parametrize('skip', [(), ('head/.*',)])

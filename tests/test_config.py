@@ -103,11 +103,26 @@ def test_a_model_of_an_older_schema_gets_its_name(old, name, settings, tmp_path)
   assert (found.name, found.settings) == (name, settings)
 
 
+@pytest.mark.parametrize(('schema', 'seed'), [(2, 7), (3, 7), (4, 0)])
+def test_the_seed_chose_the_videos_up_to_schema_3(schema, seed, tmp_path):
+  given = config.plain(recipe('mae_finetune_k400', 'tiny'))
+  given['seed'] = 7
+  read = lambda: config.parse(checkpoint.read_meta(tmp_path)['config']).data.subset_seed
+  for few, chosen in ((None, 0), (0.5, seed)):
+    given['data'] = {**given['data'], 'videos_per_class': few, 'subset_seed': None}
+    meta = {'schema': schema, 'config': given, 'classes': []}
+    (tmp_path / 'meta.json').write_text(json.dumps(meta))
+    assert read() == chosen
+  del given['data']['subset_seed']  # as before there was the key
+  (tmp_path / 'meta.json').write_text(json.dumps({**meta, 'config': given}))
+  assert read() == seed
+
+
 def test_translated_settings_build_the_same_model():
   """Two stages of an MViT with everything written out, as `tiny` had it before."""
   old = {'name': 'mvit', 'flavor': 'multitrain', 'depths': [1, 2], 'width': 48, 'key_stride': 4}
   given = config.plain(recipe('mvit_k400', 'tiny'))
-  given = config.translate({**given, 'model': {**old, 'class_token': False}})
+  given = config.translate({**given, 'model': {**old, 'class_token': False}}, 2)
   assert given['model']['name'] == 'mvit_multitrain_b_16x4'
   wanted = mvit.Backbone(
     flavor='multitrain', depths=(1, 2), width=48, key_stride=4, class_token=False, frames=8, crop=48

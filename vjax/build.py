@@ -477,14 +477,13 @@ def _training_splits(
     by_dataset = classes_by_dataset(config, wanted)
   else:
     by_dataset = {next(iter(config.datasets)): wanted}
-  seed = config.data.subset_seed
   return {
     alias: open_split(
       data_dir,
       specs[alias],
       entry.split,
       per_class=entry.videos_per_class,
-      seed=config.seed if seed is None else seed,
+      seed=config.data.subset_seed,
       classes=by_dataset[alias],
     )
     for alias, entry in config.datasets.items()

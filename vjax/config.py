@@ -34,7 +34,7 @@ CROP_COUNTS = {
   5: 'corners and center',
   10: 'these and their mirror images',
 }
-SCHEMA = 3  # of config in meta.json; a file without a number has that of the first edition, 1
+SCHEMA = 4  # of config in meta.json; a file without a number has that of the first edition, 1
 # Operations of RandAugment; a batch's `ops` are positions in it.
 RAND_AUGMENT = (
   'autocontrast',
@@ -199,8 +199,8 @@ class DataConfig:
     folder: under --data_dir, in place of the dataset's own.
     videos_per_class: train on so many videos of each class, or, below 1, on this share, chosen by
       subset_seed.
-    subset_seed: of that choice; by default the run's seed. Runs with one value and seeds of their
-      own differ in initialization and order alone.
+    subset_seed: of that choice. It does not follow the run's seed, so that runs of several seeds
+      differ in initialization and order alone; give each its own seed here for videos of its own.
     workers: processes of each host that read and decode videos; 0 = none beside the training's own.
       By default one for every core but one, and none where that would not pay. Batches do not
       depend on it.
@@ -213,13 +213,12 @@ class DataConfig:
   std: tuple[float, float, float]
   folder: str = ''
   videos_per_class: float | None = None
-  subset_seed: int | None = None
+  subset_seed: int = 0
   workers: int | None = None
 
   def __post_init__(self):
     check_whole('data', 'batch_size', self.batch_size, 1)
-    if self.subset_seed is not None:
-      check_whole('data', 'subset_seed', self.subset_seed, 0)
+    check_whole('data', 'subset_seed', self.subset_seed, 0)
     if self.workers is not None:
       check_whole('data', 'workers', self.workers, 0)
 
@@ -1038,8 +1037,20 @@ def _open(hint: Any) -> Any:
   return config_dict.placeholder(hint if hint in (bool, int, float, str) else object)
 
 
-def translate(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a plain config of an older schema under today's names."""
+def translate(config: Mapping[str, Any], schema: int) -> dict[str, Any]:
+  """Returns a plain config of an older schema under today's names, with what was the default then.
+  Up to schema 3 the run's seed chose the videos of `videos_per_class`."""
+  result = _renamed(config) if schema < 3 else dict(config)
+  data = result.get('data')
+  if schema < 4 and isinstance(data, Mapping) and data.get('subset_seed') is None:
+    entries = (data, *result.get('datasets', {}).values())
+    if any(entry.get('videos_per_class') for entry in entries):
+      result['data'] = {**data, 'subset_seed': result['seed']}
+  return result
+
+
+def _renamed(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a plain config of schema 1 or 2 under today's names."""
 
   def rename(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     names = RENAMED.get(where, {})

@@ -8,8 +8,8 @@ against the same network untrained. The tiny grid has two slots in time, so that
 masks one slot.
 
 Fine-tuning: after random masks and after masks of frames, against training from scratch with
-equally many steps, from all labels and from 25 a class. Each has its own learning rate, tried with
-seed 1 and random masks.
+equally many steps, from all labels and from 25 a class, of other videos with each seed. Each has
+its own learning rate, tried with seed 1 and random masks.
 
 Command:  python -m vjax.study configs/studies/mae_pretraining.py
 """
@@ -47,7 +47,7 @@ def runs(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
       yield f'{name}_all_{seed}', _seeded(mae_finetune_k400.get_config(arg), seed)
       few = _seeded(mae_finetune_k400.get_config(arg), seed)
       with few.unlocked():
-        few.data.videos_per_class = FEW
+        few.data.update(videos_per_class=FEW, subset_seed=seed)
         few.optim.update(total_steps=FEW_STEPS, warmup_steps=FEW_STEPS // 10)
       yield f'{name}_few_{seed}', few
 

@@ -61,8 +61,8 @@ def read_meta(path: str | os.PathLike) -> Meta:
     raise ValueError(
       f'{file} is no description of a checkpoint: need an object with config, classes and versions'
     )
-  if 'config' in content and content.get('schema', 1) < SCHEMA:
-    content = {**content, 'config': translate(content['config'])}
+  if 'config' in content and (schema := content.get('schema', 1)) < SCHEMA:
+    content = {**content, 'config': translate(content['config'], schema)}
   meta = Meta(content)
   meta.path = str(file)
   return meta
