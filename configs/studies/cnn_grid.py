@@ -20,8 +20,8 @@ Every network is as small, from scratch.
 
 Command:  python -m vjax.study configs/studies/cnn_grid.py
           python -m vjax.study configs/studies/cnn_grid.py --tiny
-Hardware: in the paper 6 GPUs for each training; a run of the miniature, with compilation, took 3 to
-4 minutes on two cores that had much other work.
+Hardware: in the paper 6 GPUs for each training; the 48 runs of the miniature, with compilation, 40
+minutes on two cores.
 """
 
 import itertools
