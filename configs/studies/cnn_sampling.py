@@ -17,8 +17,8 @@ The image networks of configs/studies/cnn_grid.py must be there before.
 
 Command:  python -m vjax.study configs/studies/cnn_sampling.py
           python -m vjax.study configs/studies/cnn_sampling.py --tiny
-Hardware: in the paper 6 GPUs for each training of a mini set, 128 for Kinetics-400; a run of the
-miniature, with its evaluations, 3 to 4 minutes on two cores that had much other work.
+Hardware: in the paper 6 GPUs for each training of a mini set, 128 for Kinetics-400; the 12 runs of
+the miniature, with their evaluations, 18 minutes on two cores.
 """
 
 import itertools
