@@ -11,7 +11,7 @@ def test_classifiers_get_the_same_few_labels():
   tuned, scratch = (plain(runs[name]) for name in ('finetuned', 'scratch'))
   assert tuned['init']['path'] == 'W/mae' and 'videos_per_class' not in plain(runs['mae'])['data']
   for key in ('data', 'seed'):
-    assert tuned[key] == scratch[key], 'the seed chooses the videos'
+    assert tuned[key] == scratch[key], 'both learn from the same videos'
   assert tuned['data']['videos_per_class'] == 25
   assert tuned['optim']['total_steps'] == scratch['optim']['total_steps'] == 400
 
