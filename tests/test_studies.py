@@ -3,9 +3,11 @@
 import inspect
 import pathlib
 
+import jax
+import numpy as np
 import pytest
 
-from vjax import study
+from vjax import build, factory, study, tree
 from vjax.analysis import cnn
 from vjax.config import parse
 
@@ -22,6 +24,8 @@ def runs(file, tiny, workdir='work'):
   return list(module.runs(workdir, tiny=True) if tiny else module.runs(workdir))
 
 
+# Small studies that have no other size.
+ONE_SIZE = ('mae_masks', 'mae_pretraining', 'sts_image_pretraining')
 CASES = [(file, tiny) for file in FILES for tiny in sizes(file)]
 
 
@@ -32,6 +36,38 @@ def test_runs_of_a_study_have_valid_configs(file, tiny):
   assert entries and all(
     entry.is_analysis or parse(entry.what).data.batch_size > 0 for entry in entries
   )
+
+
+@pytest.mark.parametrize(
+  ('file', 'tiny'),
+  [(file, tiny) for file, tiny in CASES if tiny or file.stem in ONE_SIZE],
+  ids=str,
+)
+def test_every_run_of_a_miniature_fits_the_one_it_starts_from(file, tiny):
+  """Each parameter of both backbones is in the other, or left out by init.skip; those of another
+  family, such as a pathway of SlowFast, are renamed as they are loaded."""
+  seen: dict[str, set[str]] = {}
+
+  def names(config):
+    clip = parse(config).clip
+    key = f'{config.model} {clip.num_frames} {clip.crop_size}'
+    if key not in seen:
+      net = build.model(config, build.known_outputs(config)).backbone
+      shape = (1, clip.num_frames, clip.crop_size, clip.crop_size, 3)
+      video = jax.ShapeDtypeStruct(shape, np.float32)
+      shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), video)
+      seen[key] = {f'backbone/{name}' for name in tree.flatten(shapes['params'])}
+    return seen[key]
+
+  entries = next(study.Study(iter(runs(file, tiny)), 'work', 'nowhere').batches())
+  made = {entry.name: entry.what for entry in entries if not entry.is_analysis}
+  for name, config in made.items():
+    folder, _, start = (config.init.path or '').partition('/') if 'init' in config else ('', '', '')
+    if folder == 'work' and start in made:
+      here, there = (factory.find_model(made[run].model.name)[0] for run in (name, start))
+      other = names(config) ^ names(made[start]) if here is there else ()
+      left = {n for n in other if not tree.matches(config.init.skip, n)}
+      assert not left, f'{name} starts from {start}'
 
 
 def test_the_grid_has_288_trainings_in_four_levels(tmp_path):

@@ -36,7 +36,8 @@ ROWS = {  # run -> (description, whether the encoder keeps mask tokens, paper)
 def runs(workdir: str, tiny: bool = False) -> Iterator[tuple[str, ConfigDict]]:
   for name, (_, keep, _) in ROWS.items():
     yield name, _mae.pretraining(tiny, {'model.keep_mask_tokens': True} if keep else {})
-    yield f'{name}_tuned', _mae.finetuning(tiny, f'{workdir}/{name}')
+    more = {'init.skip': ('head/.*', 'backbone/mask_token')} if keep else {}
+    yield f'{name}_tuned', _mae.finetuning(tiny, f'{workdir}/{name}', changes=more)
 
 
 def table(results: _mae.Results) -> list[dict[str, Any]]:
