@@ -10,6 +10,7 @@ import os
 import pathlib
 import socket
 
+import botocore.exceptions
 import numpy as np
 import pytest
 from etils import epath
@@ -199,7 +200,8 @@ def test_spans_of_s3_are_read_in_the_region_of_the_bucket(name, s3):
   files.path(file).write_bytes(b'0123456789')
   assert files.read_ranges(file, 2, (3, 4)) == [b'234', b'5678']
   assert files.read_spans(file, [(1, 2), (4, 12)]) == [b'1', b'456789']
-  store = s3_reads._store(files._filesystem(file), name, os.getpid())
+  assert files.read_ranges(file, 2, (0,)) == [b'']
+  store = s3_reads._store(files._filesystem(file), name)
   assert store.config['region'] == ('us-east-1' if name == 'bucket' else 'eu-west-1')
   assert store.config['endpoint'] == os.environ['AWS_ENDPOINT_URL']
   with pytest.raises(
@@ -216,14 +218,36 @@ def test_reads_of_s3_have_the_account_of_s3fs(s3, monkeypatch):
   asked = {}
   monkeypatch.setattr(obstore.store, 'S3Store', lambda *a, **kw: asked.update(kw))
   system = files._filesystem('s3://bucket')
-  s3_reads._store.__wrapped__(system, 'bucket', 0)
+  s3_reads._store.__wrapped__(system, 'bucket')
   found = asked['credential_provider']()
   assert (found['access_key_id'], found['secret_access_key']) == ('testing', 'testing')
   left = found['expires_at'] - datetime.datetime.now(datetime.UTC)
   assert datetime.timedelta(minutes=5) < left < datetime.timedelta(minutes=11)
-  monkeypatch.setattr(system, 'anon', True)
-  s3_reads._store.__wrapped__(system, 'bucket', 0)
-  assert asked['skip_signature'] and asked['credential_provider'] is None
+  monkeypatch.setattr(system, 'anon', 1)  # of FSSPEC_S3_ANON=1
+  s3_reads._store.__wrapped__(system, 'bucket')
+  assert asked['skip_signature'] is True and asked['credential_provider'] is None
+
+
+def test_a_bucket_that_may_not_be_listed_tells_its_region(s3, monkeypatch):
+  system = files._filesystem('s3://bucket')
+  headers = {'x-amz-bucket-region': 'eu-west-1'}
+
+  def refused(*args, **kwargs):
+    told = {'Error': {'Code': '403'}, 'ResponseMetadata': {'HTTPHeaders': headers}}
+    error = botocore.exceptions.ClientError(told, 'HeadBucket')
+    raise PermissionError('Forbidden') from error
+
+  monkeypatch.setattr(system, 'call_s3', refused)
+  assert s3_reads._region(system, 'bucket') == 'eu-west-1'
+  headers.clear()
+  assert s3_reads._region(system, 'bucket') == ''
+
+
+def test_a_fork_of_a_process_that_has_read_from_s3_says_so(s3, monkeypatch):
+  """It would wait for ever for threads that it has not."""
+  monkeypatch.setattr(s3_reads, '_process', [os.getpid() + 1])
+  with pytest.raises(OSError, match="get_context\\('spawn'\\)"):
+    files.read_ranges('s3://bucket/x', 0, (1,))
 
 
 def test_other_schemes_are_refused():
@@ -243,7 +267,7 @@ def test_a_study_lives_on_an_object_store(gs, monkeypatch):
   assert (
     json.loads((files.path(workdir) / 'a.old-1/result.json').read_text())['test']['top1'] == 0.5
   )
-  study_report.write(workdir, 'A study', {'': [{'x': 1}]}, None, {}, {}, [])
+  study_report.write(workdir, 'A study', {'': [{'x': 1}]}, None, {}, (), {}, [])
   assert (files.path(workdir) / 'table.csv').read_text() == 'x\n1\n'
 
 

@@ -80,6 +80,15 @@ def test_a_run_that_continues_keeps_the_sampling_of_each_dataset(key, value, tex
     checkpoint.check_continues(before, meta(**now), 'runs/x')
 
 
+@pytest.mark.parametrize('key', ['data.videos_per_class', 'datasets.a.videos_per_class'])
+def test_a_run_that_continues_keeps_its_choice_of_videos(key, caplog):
+  before, now = meta(**{key: 0.5, 'data.subset_seed': 7}), meta(**{key: 0.5})
+  with pytest.raises(ValueError, match='config.data.subset_seed was 7, is 0: leave it as it was'):
+    checkpoint.check_continues(before, now, 'runs/x')
+  assert 'data.subset_seed' not in checkpoint.check_evaluated(before, now, 'runs/x')
+  checkpoint.check_continues(meta(**{'data.subset_seed': 7}), meta(), 'runs/x')  # it takes all
+
+
 def test_what_a_dataset_says_as_all_do_is_no_change(caplog):
   same = {'clip.sampling': 'dense', 'clip.frame_stride': 2, 'split': 'train', 'augment.flip': 0.5}
   now = meta(**{f'datasets.dogs.{key}': value for key, value in same.items()})

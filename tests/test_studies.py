@@ -137,3 +137,18 @@ def test_the_outcome_of_joint_training_is_a_mean_over_datasets():
   full['separate_k400'] = top1(0.6, ['test'])
   full |= {'multitrain': top1(0.525, names), 'multitrain_312': top1(0.9, names)}
   assert joint.outcome(full)[0] == 'MultiTrain is better than separate: one seed, +0.0 points'
+
+
+def test_the_outcome_of_ablations_knows_the_masks_of_its_base():
+  """The paper's figures as results: frames are the base in miniature, random masks at full size."""
+  ablations = study.load('configs/studies/mae_ablations.py')
+  figures = {'mask_random_90': 84.4, 'mask_tube_90': 83.5}
+  results = lambda base, more: {
+    f'{name}_tuned': {'test': {'top1': top1 / 100}}
+    for name, top1 in {ablations.BASE: base, 'decoder_quarter': 83.8, **more}.items()
+  }
+  tiny = results(79.1, figures) | {'mask_random_90': {'val': {'loss': 0.5}}}
+  assert ablations.outcome(tiny)[0].endswith(": 3 of 3 pairs of rows are in the paper's order")
+  full = results(84.4, {'mask_tube_90': 83.5, 'mask_frame_75': 79.1})
+  assert ablations.outcome(full)[0].endswith(": 3 of 3 pairs of rows are in the paper's order")
+  assert ablations.outcome(full)[1].endswith(": 1 of 1 pairs of rows are in the paper's order")

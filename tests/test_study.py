@@ -420,6 +420,12 @@ def table(results):
     next(study.Study(module.runs(''), str(tmp_path), '').batches())
 
 
+def test_numbers_that_are_not_finite_do_not_stop_a_report():
+  rows = [{'seen': [1.0, float('nan')]}]
+  assert 'nan ± nan (2)' in study.markdown(rows)
+  assert study_report.as_csv(rows).splitlines()[1] == 'nan,nan,2'
+
+
 def test_table_says_what_is_missing():
   rows = [
     {'what': 'a', 'seen': [60.0, 62.0], 'paper': '71.4'},

@@ -1043,9 +1043,9 @@ def translate(config: Mapping[str, Any], schema: int) -> dict[str, Any]:
   result = _renamed(config) if schema < 3 else dict(config)
   data = result.get('data')
   if schema < 4 and isinstance(data, Mapping) and data.get('subset_seed') is None:
-    entries = (data, *result.get('datasets', {}).values())
-    if any(entry.get('videos_per_class') for entry in entries):
-      result['data'] = {**data, 'subset_seed': result['seed']}
+    entries = (data, *(result.get('datasets') or {}).values())
+    if any(isinstance(entry, Mapping) and entry.get('videos_per_class') for entry in entries):
+      result['data'] = {**data, 'subset_seed': result.get('seed', 0)}
   return result
 
 

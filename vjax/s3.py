@@ -9,11 +9,14 @@ import datetime
 import functools
 import os
 import re
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 # obstore asks again once fewer than five minutes are left; botocore renews what is about to expire.
 _KEPT = datetime.timedelta(minutes=10)
+_lock = threading.Lock()
+_process: list[int | None] = [None]  # that has used obstore, whose threads no fork of it has
 
 
 def read_spans(system: Any, path: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
@@ -24,12 +27,20 @@ def read_spans(system: Any, path: str, spans: Sequence[tuple[int, int]]) -> list
     path: 's3://bucket/name'.
     spans: none empty, or beyond the end of the file.
 
-  Raises OSError of one line, with the store's words.
+  Raises OSError of one line, with the store's words. Certificates of an authority of one's own must
+  be in SSL_CERT_FILE: obstore does not read AWS_CA_BUNDLE.
   """
   import obstore
 
+  if _process[0] not in (None, os.getpid()):
+    raise OSError(
+      'this process is a fork of one that has read from s3://, whose threads it lacks: start it by '
+      "spawn, multiprocessing.get_context('spawn')"
+    )
+  _process[0] = os.getpid()
   bucket, _, name = path.removeprefix('s3://').partition('/')
-  store = _store(system, bucket, os.getpid())
+  with _lock:
+    store = _store(system, bucket)
   starts, ends = [a for a, _ in spans], [b for _, b in spans]
   try:
     if len(spans) == 1:
@@ -46,11 +57,13 @@ def _short(text: str) -> str:
   in place of XML."""
   words = text.partition('\n')[0].partition(': <?xml')[0]
   told = [re.search(f'<{tag}>(.*?)</{tag}>', text) for tag in ('Code', 'Message')]
+  if 'certificate' in text.lower():
+    words += ' (a certificate is not trusted: name those of your authority in SSL_CERT_FILE)'
   return ': '.join([words, *(found[1] for found in told if found)])
 
 
 @functools.cache
-def _store(system: Any, bucket: str, process: int) -> Any:
+def _store(system: Any, bucket: str) -> Any:
   """Returns obstore's client of a bucket; one for all threads of a process."""
   from fsspec.asyn import sync
   from obstore.store import S3Store
@@ -77,7 +90,7 @@ def _store(system: Any, bucket: str, process: int) -> Any:
   return S3Store(
     bucket,
     **place,
-    skip_signature=system.anon,
+    skip_signature=bool(system.anon),
     credential_provider=None if system.anon else account,
     virtual_hosted_style_request=False,
     request_payer=bool(system.req_kw),
@@ -90,6 +103,7 @@ def _region(system: Any, bucket: str) -> str:
   to another region by itself; obstore must know it."""
   try:
     answer = system.call_s3('head_bucket', Bucket=bucket)
-  except Exception:  # such as no right to list; reading then says what is wrong
-    return ''
-  return answer['ResponseMetadata']['HTTPHeaders'].get('x-amz-bucket-region', '')
+  except Exception as e:  # such as no right to list: the refusal tells the region too
+    answer = getattr(e.__cause__ or e, 'response', {})
+  headers = answer.get('ResponseMetadata', {}).get('HTTPHeaders', {})
+  return headers.get('x-amz-bucket-region', '')

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,9 +29,14 @@ def cell(value: Any) -> str:
   if isinstance(value, list | tuple):
     if not value:
       return MISSING
-    spread = f' ± {statistics.stdev(value):.1f}' if len(value) > 1 else ''
+    spread = f' ± {_deviation(value):.1f}' if len(value) > 1 else ''
     return f'{statistics.fmean(value):.1f}{spread} ({len(value)})'
   return f'{value:.1f}' if isinstance(value, float) else MISSING if value is None else str(value)
+
+
+def _deviation(values: Sequence[float]) -> float:
+  """Returns the standard deviation; NaN of values that are not finite, where statistics fails."""
+  return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def columns_of(rows: Rows) -> list[str]:
@@ -86,7 +92,7 @@ def as_csv(rows: Rows) -> str:
       values = value if isinstance(value, list | tuple) else [] if value is None else [value]
       line += [
         statistics.fmean(values) if values else '',
-        statistics.stdev(values) if len(values) > 1 else '',
+        _deviation(values) if len(values) > 1 else '',
         len(values),
       ]
     writer.writerow(line)
@@ -159,9 +165,10 @@ def write(
   text += [f'{note}\n' for note in notes]
   page += [f'<p>{html.escape(note)}</p>' for note in notes]
   if outcome:
-    text += ['## Outcome\n', *(f'* {words}' for words in outcome)]
+    title = 'Outcome, with results of older code' if older else 'Outcome'
+    text += [f'## {title}\n', *(f'* {words}' for words in outcome)]
     items = ''.join(f'<li>{html.escape(words)}' for words in outcome)
-    page.append(f'<h2>Outcome</h2><ul>{items}</ul>')
+    page.append(f'<h2>{title}</h2><ul>{items}</ul>')
   for title, picture in pictures.items():
     figure = figures.points(**picture) if isinstance(picture, Mapping) else picture
     data = figures.png(figure)

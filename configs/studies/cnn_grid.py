@@ -166,29 +166,32 @@ def figures(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outcome(results: Mapping[str, Any]) -> list[str]:
-  """Returns what modules and pooling add on each dataset, over all backbones and numbers of
-  frames."""
+  """Returns what modules and pooling add on each dataset, in the mean over the backbones and
+  numbers of frames that both have."""
   seeds = scores(results)
 
-  def of(dataset: str, module: str, pool: bool) -> dict[int, float]:
-    found = {}
+  def said(claim: str, dataset: str, these: tuple[str, bool], those: tuple[str, bool]) -> str:
+    """Returns whether networks of one (module, pool) are better than those of another."""
+    sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for seed, top1 in enumerate(seeds):
-      wanted = (dataset, module, pool)
-      values = [x for key, x in top1.items() if (key.dataset, key.module, key.pool) == wanted]
-      if values:
-        found[seed] = sum(values) / len(values)
-    return found
+      found = [
+        {(k.backbone, k.frames): x for k, x in top1.items() if (k.dataset, k.module, k.pool) == key}
+        for key in ((dataset, *these), (dataset, *those))
+      ]
+      shared = found[0].keys() & found[1].keys()
+      for side, values in zip(sides, found):
+        if shared:
+          side[seed] = sum(values[key] for key in shared) / len(shared)
+    return claims.better(f'{dataset}: {claim}', *sides)
 
-  said = []
+  found = []
   for dataset in dict.fromkeys(key.dataset for s in seeds for key in s):
-    base = of(dataset, 'tsn', False)
     for module in MODULES[1:]:
-      claim = f'{dataset}: {module.upper()} is better than TSN'
-      said.append(claims.better(claim, of(dataset, module, False), base))
-    for module in MODULES:
-      plain, pooled = of(dataset, module, False), of(dataset, module, True)
-      if module == 'tsn':
-        said.append(claims.better(f'{dataset}: pooling helps TSN', pooled, plain))
-      else:
-        said.append(claims.better(f'{dataset}: pooling hurts {module.upper()}', plain, pooled))
-  return said
+      claim = f'{module.upper()} is better than TSN'
+      found.append(said(claim, dataset, (module, False), ('tsn', False)))
+    found.append(said('pooling helps TSN', dataset, ('tsn', True), ('tsn', False)))
+    for module in MODULES[1:]:
+      found.append(
+        said(f'pooling hurts {module.upper()}', dataset, (module, False), (module, True))
+      )
+  return found

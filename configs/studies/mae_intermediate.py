@@ -81,6 +81,8 @@ def outcome(results: _mae.Results) -> list[str]:
   """Returns whether intermediate fine-tuning helps on each dataset."""
   said = []
   for row in table(results):
+    if row['paper, intermediate'] is None:  # no such run
+      continue
     straight, between = (
       {} if (top1 := row[f'{way}, top-1 %']) is None else {0: top1}
       for way in ('straight', 'intermediate')

@@ -151,6 +151,7 @@ def outcome(results: dict[str, dict[str, Any]]) -> list[str]:
     what, name = f'{kind} masks of {100 * ratio:g} %', name_of(kind, ratio)
     claim = f'{what}: the probe is better than untrained'
     said.append(claims.better(claim, of(name, 'probe'), of('untrained', 'probe')))
-    claim = f'{what}: fine-tuning is better than from scratch'
+    claim = f'{what}: fine-tuning is better than from scratch at the same rate'
     said.append(claims.better(claim, of(f'{name}_few', 'test'), of('scratch_fast', 'test')))
-  return [*said, claims.ordered('Kinds of masks', table(results), 'probe, top-1 %')]
+  order = 'Masks by the probe, in the order of fine-tuning on Kinetics-400'
+  return [*said, claims.ordered(order, table(results), 'probe, top-1 %')]

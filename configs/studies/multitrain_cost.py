@@ -75,11 +75,13 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def outcome(results: Mapping[str, Any]) -> list[str]:
-  """Returns the cost of joint training beside that of separate training."""
-  found = [
-    f'Joint training takes {row[column]:.0f} % of the chip-days of separate training ({column})'
-    for row in table(results)
-    for column in row
-    if row['way'] == 'joint' and column.endswith('%') and row[column] is not None
-  ]
-  return found or ['Cost: not told, runs are missing']
+  """Returns the cost of joint training beside that of separate training: at full size, or of the
+  miniature's trainings."""
+  rows = [row for row in table(results) if row['way'] == 'joint']
+  full = any('chip-days at full size, %' in row for row in rows)
+  column = 'chip-days at full size, %' if full else 'chip-days, %'
+  share = next((row[column] for row in rows if row.get(column) is not None), None)
+  if share is None:
+    return ['Joint training costs less: not told, runs are missing']
+  of = 'the passes of the paper and of the released configs' if full else 'as many steps each'
+  return [f'Joint training takes {share:.0f} % of the chip-days of separate training, for {of}']

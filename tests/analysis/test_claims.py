@@ -10,9 +10,28 @@ from vjax.analysis import claims
   [
     ({0: 5.0, 1: 6.0, 2: 7.0}, {0: 1.0, 1: 2.5, 2: 2.0}, 'shows, +4.2 ± 0.8 points (3 seeds)'),
     ({0: 5.0, 1: 6.0}, {1: 4.0, 0: 4.5, 2: 90.0}, 'shows, +1.2 ± 1.1 points (2 seeds)'),
-    ({0: 5.0, 1: 6.0}, {0: 1.0, 1: 6.0}, 'within the spread of seeds, +2.0 ± 2.8 points (2 seeds)'),
-    ({0: 5.0, 1: 9.0}, {0: 4.8, 1: 4.0}, 'within the spread of seeds, +2.6 ± 3.4 points (2 seeds)'),
-    ({0: 5.0, 1: 6.0}, {0: 5.0, 1: 6.5}, 'does not show, -0.2 ± 0.4 points (2 seeds)'),
+    (
+      {0: 5.0, 1: 7.0},
+      {0: 5.0, 1: 2.0},
+      'does not show, within the spread of seeds, +2.5 ± 3.5 points (2 seeds)',
+    ),
+    (
+      {0: 5.0, 1: 9.0},
+      {0: 4.8, 1: 4.0},
+      'does not show, within the spread of seeds, +2.6 ± 3.4 points (2 seeds)',
+    ),
+    (
+      {0: 5.0, 1: 6.0},
+      {0: 5.0, 1: 6.5},
+      'does not show, within the spread of seeds, -0.2 ± 0.4 points (2 seeds)',
+    ),
+    ({0: 5.0, 1: 6.0}, {0: 7.0, 1: 9.0}, 'the opposite shows, -2.5 ± 0.7 points (2 seeds)'),
+    (
+      {0: 10.0, 1: 10.0, 2: 0.0},
+      {0: 0.0, 1: 0.0, 2: 0.1},
+      'does not show with every seed, +6.6 ± 5.8 points (3 seeds)',
+    ),
+    ({0: 5.0, 1: float('nan')}, {0: 4.0, 1: 3.0}, 'one seed, +1.0 points'),
     ({0: 5.0}, {0: 4.0}, 'one seed, +1.0 points'),
     ({0: 5.0}, {1: 4.0}, 'not told, no runs of both'),
   ],

@@ -382,6 +382,7 @@ def test_the_default_is_by_cores_and_recipe(data_dir, monkeypatch):
       1,
     ),
     ({'own': '0::/../elsewhere\n', 'cpu.max': '250000 100000\n'}, 3),
+    ({'own': '0::/job\n\n1:name\n', 'job/cpu.max': '250000 100000\n'}, 3),
   ],
 )
 def test_cores_are_those_of_the_container(tmp_path, monkeypatch, files, cores):

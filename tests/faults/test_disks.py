@@ -274,8 +274,8 @@ def test_nothing_depends_on_the_time_of_day(experiment, unbroken, tmp_path, monk
 
 
 def test_no_code_reads_the_time_of_day():
-  """Durations come from time.monotonic; the time of day stands in log lines and TensorBoard's events
-  alone."""
+  """Durations come from time.monotonic; the time of day stands in log lines, TensorBoard's events
+  and the expiry of accounts alone."""
   asks = {
     'time.time',
     'time.time_ns',
@@ -287,7 +287,7 @@ def test_no_code_reads_the_time_of_day():
   for folder in ('vjax', 'data_prep'):
     for path in sorted((commands.ROOT / folder).rglob('*.py')):
       for node in ast.walk(ast.parse(path.read_text())):
-        if path.name == 'event_writer.py':
+        if path.name in ('event_writer.py', 's3.py'):
           continue
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
           assert ast.unparse(node.func).removeprefix('datetime.') not in asks, (

@@ -2,6 +2,7 @@
 another, and whether rows of a table come in the paper's order."""
 
 import itertools
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -26,27 +27,30 @@ def by_seed(
 def better(claim: str, these: Seeds, those: Seeds) -> str:
   """Returns whether it shows that these numbers are above those, in points.
 
-  It shows where these are above those with every seed, by more in the mean than the standard
-  deviation over seeds; it does not show where they are not above those in the mean.
+  It shows where these are above those with every seed, and by more in the mean than the standard
+  deviation over seeds; the opposite shows where they are below in the same way.
 
   Args:
     claim: what is said to be so, such as 'images first is better than from scratch'.
     these: numbers by seed.
     those: the same; seeds that are in one of both are left out.
   """
-  points = [these[seed] - those[seed] for seed in these if seed in those]
+  both = [(these[seed], those[seed]) for seed in these if seed in those]
+  points = [a - b for a, b in both if math.isfinite(a - b)]
   if not points:
     return f'{claim}: not told, no runs of both'
   mean = statistics.fmean(points)
   if len(points) == 1:
     return f'{claim}: one seed, {mean:+.1f} points'
   spread = statistics.stdev(points)
-  if mean <= 0:
-    verdict = 'does not show'
-  elif min(points) > 0 and mean > spread:
+  if abs(mean) <= spread:
+    verdict = 'does not show, within the spread of seeds'
+  elif min(points) > 0:
     verdict = 'shows'
+  elif max(points) < 0:
+    verdict = 'the opposite shows'
   else:
-    verdict = 'within the spread of seeds'
+    verdict = 'does not show with every seed'
   return f'{claim}: {verdict}, {mean:+.1f} ± {spread:.1f} points ({len(points)} seeds)'
 
 
@@ -71,8 +75,8 @@ def ordered(claim: str, rows: Sequence[Mapping[str, Any]], seen: str, paper: str
 def _number(value: Any) -> float | None:
   """Returns the mean of numbers over seeds, a number, or the first one of a text."""
   if isinstance(value, list | tuple):
-    return statistics.fmean(value) if value else None
+    value = statistics.fmean(value) if value else None
   if value is None or isinstance(value, int | float):
-    return value
+    return value if value is None or math.isfinite(value) else None
   found = re.search(r'-?\d+(\.\d+)?', str(value))
   return float(found[0]) if found else None

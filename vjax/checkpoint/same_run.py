@@ -166,6 +166,8 @@ def _checked(
   changed = differences(meta['config'], now['config'])
   continues = what == 'continues'
   fixed = [key for key in changed if _is_fixed(key, continues)]
+  if continues and any(key.endswith('videos_per_class') for key in _flat(now['config'])):
+    fixed += [key for key in changed if key == 'data.subset_seed']  # it chooses these videos
   if fixed:
     lines = [f'config.{k} was {changed[k][0]}, is {changed[k][1]}' for k in fixed]
     remedy = (

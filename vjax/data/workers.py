@@ -138,8 +138,10 @@ def _groups() -> Iterator[tuple[pathlib.Path, tuple[str, ...]]]:
   files = {'': ('cpu.max',), 'cpu': ('cpu.cfs_quota_us', 'cpu.cfs_period_us')}  # v2, v1
   inner = dict.fromkeys(files, '')
   with contextlib.suppress(OSError):  # another system
-    for line in pathlib.Path(_OWN_GROUPS).read_text().splitlines():
-      controllers, _, group = line.partition(':')[2].partition(':')
+    for line in pathlib.Path(_OWN_GROUPS).read_text(errors='surrogateescape').split('\n'):
+      if line.count(':') < 2:
+        continue
+      _, controllers, group = line.split(':', 2)
       for name in {'', 'cpu'}.intersection(controllers.split(',')):
         inner[name] = group.strip('/')
   for name, file_names in files.items():
