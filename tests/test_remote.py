@@ -210,6 +210,16 @@ def test_spans_of_s3_are_read_in_the_region_of_the_bucket(name, s3):
     files.read_ranges(f's3://{name}/none', 3, (1,))
 
 
+@pytest.mark.parametrize('store', ['s3', 'gs'])
+def test_a_read_that_fails_names_file_byte_and_reason(store, request):
+  file = f'{request.getfixturevalue(store)}/nothing'
+  for read in (lambda: files.read_ranges(file, 3, (1,)), lambda: files.read_spans(file, [(3, 4)])):
+    with pytest.raises(
+      OSError, match=f'{file} cannot be read at byte 3: .*(not found|FileNotFound)'
+    ):
+      read()
+
+
 def test_reads_of_s3_have_the_account_of_s3fs(s3, monkeypatch):
   """Asked again for each client, as temporary accounts expire; nothing is signed for anonymous
   reading."""

@@ -11,6 +11,7 @@ import itertools
 import os
 import uuid
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from etils import epath
 from etils.epath import backend, gpath
@@ -50,7 +51,8 @@ def read_ranges(path: str, offset: int, lengths: Sequence[int]) -> list[bytes]:
     return [b'' for _ in lengths]
   (data,) = _spans(path, [(offset, offset + sum(lengths))])
   ends = list(itertools.accumulate(lengths))
-  return [bytes(data[end - length : end]) for end, length in zip(ends, lengths)]
+  view = memoryview(data)
+  return [bytes(view[end - length : end]) for end, length in zip(ends, lengths)]
 
 
 def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -59,17 +61,20 @@ def read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
   return [bytes(data) for data in _spans(path, spans)]
 
 
-def _spans(path: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
-  """Returns what `read_spans` does, without a copy."""
+def _spans(path: str, spans: Sequence[tuple[int, int]]) -> Sequence[Any]:
+  """Returns what `read_spans` does, as buffers."""
   system = _filesystem(path)
-  try:
-    if path.startswith('s3://'):
+  if path.startswith('s3://'):
+    try:
       return s3.read_spans(system, path, spans)
-    starts, ends = [a for a, _ in spans], [b for _, b in spans]
-    found = system.cat_ranges([path] * len(spans), starts, ends)
-    return [memoryview(data) for data in found]
-  except Exception as e:
-    raise _unreadable(path, spans[0][0], e) from e
+    except Exception as e:
+      raise _unreadable(path, spans[0][0], e) from e
+  starts, ends = [a for a, _ in spans], [b for _, b in spans]
+  found = system.cat_ranges([path] * len(spans), starts, ends, on_error='return')
+  for start, data in zip(starts, found):
+    if isinstance(data, Exception):
+      raise _unreadable(path, start, data) from data
+  return found
 
 
 def _unreadable(path: str, offset: int, e: Exception) -> OSError:

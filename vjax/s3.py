@@ -19,8 +19,9 @@ _lock = threading.Lock()
 _process: list[int | None] = [None]  # that has used obstore, whose threads no fork of it has
 
 
-def read_spans(system: Any, path: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
-  """Returns the bytes of spans (start, end) of a file, asked for all at once; shorter at its end.
+def read_spans(system: Any, path: str, spans: Sequence[tuple[int, int]]) -> Sequence[Any]:
+  """Returns the bytes of spans (start, end) of a file, asked for all at once; shorter at its end:
+  buffers.
 
   Args:
     system: s3fs' file system, whose account and endpoint are used.
@@ -44,12 +45,10 @@ def read_spans(system: Any, path: str, spans: Sequence[tuple[int, int]]) -> list
   starts, ends = [a for a, _ in spans], [b for _, b in spans]
   try:
     if len(spans) == 1:
-      found = [obstore.get_range(store, name, start=starts[0], end=ends[0])]
-    else:
-      found = obstore.get_ranges(store, name, starts=starts, ends=ends, coalesce=0)
+      return [obstore.get_range(store, name, start=starts[0], end=ends[0])]
+    return obstore.get_ranges(store, name, starts=starts, ends=ends, coalesce=0)
   except Exception as e:
     raise OSError(_short(str(e))) from e
-  return [memoryview(data) for data in found]
 
 
 def _short(text: str) -> str:
