@@ -68,12 +68,7 @@ def runs(workdir: str, tiny: bool = False) -> Iterator[tuple[str, ConfigDict]]:
 
 def _top1(results: Mapping[str, Any], network: str, sampling: str, frames: str, m: int) -> list:
   """Returns the top-1 (%) with m clips, over seeds."""
-  name, found = f'{network}_{sampling}{frames}', []
-  for run in (name, *(f'{name}_seed{seed}' for seed in SEEDS)):
-    entry = results.get(run, {}).get(f'clips_{m}')
-    if entry:
-      found.append(100 * entry['top1'])
-  return found
+  return [*claims.by_seed(results, f'{network}_{sampling}{frames}', f'clips_{m}').values()]
 
 
 def _networks(results: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -63,9 +63,7 @@ def table(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
   Paper: ViT-L on Kinetics-400, table 3, and for masks table 2 (in brackets Something-Something V2,
   table 12), all fine-tuned; the paper has no probe.
   """
-  top1 = lambda run, part: [
-    100 * results[f'{run}_{s}'][part]['top1'] for s in SEEDS if f'{run}_{s}' in results
-  ]
+  top1 = lambda run, part: [*claims.by_seed(results, run, part).values()]
   row = lambda what, run, part, paper: {
     'motion view, top-1 %': what,
     'seen': top1(run, part),

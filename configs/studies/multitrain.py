@@ -160,8 +160,7 @@ def _projected(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _top1(results: Mapping[str, Any], run: str, part: str) -> list[float]:
   """Returns the top-1 (%) of a run, or of its seeds."""
-  names = [run, *(f'{run}_seed{seed}' for seed in SEEDS)]
-  return [100 * results[name][part]['top1'] for name in names if part in results.get(name, {})]
+  return [*claims.by_seed(results, run, part).values()]
 
 
 def outcome(results: Mapping[str, Any]) -> list[str]:

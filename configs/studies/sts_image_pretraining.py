@@ -80,9 +80,7 @@ def _slice(start: str, index: int, seed: int) -> ConfigDict:
 
 def table(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
   """Returns top-1 over seeds, with the images seen; and that of the probes of slices."""
-  top1 = lambda run, part='test': [
-    100 * results[f'{run}_{seed}'][part]['top1'] for seed in SEEDS if f'{run}_{seed}' in results
-  ]
+  top1 = lambda run, part='test': [*claims.by_seed(results, run, part).values()]
   row = lambda what, run, fact: {
     'appearance of videos, top-1 %': what,
     'seen': top1(run),
